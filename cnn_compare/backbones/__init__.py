@@ -1,0 +1,35 @@
+"""The networks that can be compared, by name. Importing this registers every family."""
+
+from cnn_compare.backbones import alexnet, cifar_resnet, densenet, googlenet, inception, lenet, mobilenet, resnet, vgg
+from cnn_compare.backbones.costs import Costs, costs_of, count_macs, count_parameters, describe_backbones
+from cnn_compare.backbones.registry import (
+    BackboneEntry,
+    Stem,
+    build_backbone,
+    find_backbone,
+    list_backbones,
+    register_backbone,
+)
+
+__all__ = [
+    "BackboneEntry",
+    "Costs",
+    "Stem",
+    "alexnet",
+    "build_backbone",
+    "cifar_resnet",
+    "costs_of",
+    "count_macs",
+    "count_parameters",
+    "densenet",
+    "describe_backbones",
+    "find_backbone",
+    "googlenet",
+    "inception",
+    "lenet",
+    "list_backbones",
+    "mobilenet",
+    "register_backbone",
+    "resnet",
+    "vgg",
+]

@@ -1,0 +1,117 @@
+"""What a network costs: its parameters, and the multiply-accumulates of one image.
+
+Counting all backbones takes seconds, so that `costs_of` reads what `store_costs` counted into costs.json. After a
+change to a graph call that again; a test compares.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from cnn_compare.backbones.registry import BackboneEntry, Stem, build_backbone, find_backbone, list_backbones
+
+_STORED = Path(__file__).with_name("costs.json")
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What a backbone costs at 10 classes.
+
+    Args:
+        image_size: The paper's with the imagenet stem, 32 with the cifar stem.
+        params: All parameters; those of auxiliary heads too, which only training uses.
+        macs: Multiply-accumulates of one image in evaluation.
+    """
+
+    image_size: int
+    params: int
+    macs: int
+
+
+def count_parameters(network: nn.Module) -> int:
+    """The number of parameters, trainable or not."""
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def count_macs(backbone: str | nn.Module, image_size: int, num_classes: int = 10, stem: Stem = "imagenet") -> int:
+    """The multiply-accumulates of one image in evaluation, in convolutions and matrix products, as papers count them.
+
+    Args:
+        backbone: A name, then built without memory; or a network, uncompiled, left as it was found.
+        image_size: Height and width, in pixels.
+        num_classes: Width of the last layer of a named backbone.
+        stem: Stem of a named backbone.
+
+    Raises:
+        UnknownBackboneError: If nothing answers to the name.
+    """
+    if isinstance(backbone, str):
+        with torch.device("meta"):
+            network = build_backbone(backbone, num_classes, stem)
+    else:
+        network = backbone
+    device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
+    was_training = {module: module.training for module in network.modules()}
+    network.eval()
+    try:
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            network(torch.empty(1, 3, image_size, image_size, device=device))
+    finally:
+        for module, training in was_training.items():
+            module.training = training
+    return int(counter.get_total_flops()) // 2
+
+
+def costs_of(backbone: str | BackboneEntry, stem: Stem = "imagenet") -> Costs:
+    """A backbone's costs: as stored for the registered ones of this package, counted for any other."""
+    entry = find_backbone(backbone) if isinstance(backbone, str) else backbone
+    # A backbone of somebody else's may bear one of these names in a process that never registered ours.
+    if entry.build.__module__.startswith("cnn_compare.backbones.") and entry.name in _stored_costs():
+        return Costs(**_stored_costs()[entry.name][stem])
+    return _counted(entry, stem)
+
+
+def describe_backbones(pattern: str = "*") -> list[dict[str, str | int | None]]:
+    """What is known of the registered backbones whose name matches, one JSON-ready row each.
+
+    ``params`` and ``macs`` are those of the imagenet stem at 10 classes and ``image_size``.
+    """
+    return [
+        {
+            "backbone": entry.name,
+            "year": entry.year,
+            "venue": entry.venue,
+            "paper": entry.paper,
+            "key_idea": entry.key_idea,
+            "min_image_size": entry.min_image_size,
+            **asdict(costs_of(entry)),
+        }
+        for entry in list_backbones(pattern)
+    ]
+
+
+@cache
+def _stored_costs() -> dict[str, dict[str, dict[str, int]]]:
+    stored: dict[str, dict[str, dict[str, int]]] = json.loads(_STORED.read_text())
+    return stored
+
+
+def _counted(entry: BackboneEntry, stem: Stem) -> Costs:
+    image_size = 32 if stem == "cifar" else entry.image_size
+    with torch.device("meta"):
+        network = entry.build(10, stem)
+    return Costs(image_size, count_parameters(network), count_macs(network, image_size))
+
+
+def store_costs() -> None:
+    """Count the registered backbones anew and write costs.json beside this file."""
+    stems: tuple[Stem, ...] = ("imagenet", "cifar")
+    counts = {entry.name: {stem: asdict(_counted(entry, stem)) for stem in stems} for entry in list_backbones()}
+    _STORED.write_text(json.dumps(counts, indent=1) + "\n")

@@ -1,0 +1,192 @@
+"""Backbones by name: registering, finding, building and listing them. Knows no architecture."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from torch import nn
+
+from cnn_compare.backbones.weights import load_weights
+from cnn_compare.errors import BackboneTakenError, InvalidValueError, UnknownBackboneError
+
+Stem = Literal["imagenet", "cifar"]
+Builder = Callable[[int, Stem], nn.Module]
+
+
+@dataclass(frozen=True)
+class BackboneEntry:
+    """What is known of a backbone before it is built.
+
+    Args:
+        name: What `build_backbone` calls it.
+        build: Takes ``num_classes`` and ``stem``; returns the network with fresh weights.
+        year: Of the paper; None for a network from outside the registry.
+        venue: Where the paper appeared.
+        paper: Where to read it.
+        key_idea: One line: what the network brought.
+        min_image_size: Smallest image, in pixels, that passes through the imagenet stem; 1 where nothing sets a limit.
+        image_size: The image size of the paper, with the imagenet stem.
+        imagenet_weights: Their name for ``torchvision.models.get_weight``, or ``timm/<name>``; None: there are none.
+    """
+
+    name: str
+    build: Builder
+    year: int | None = None
+    venue: str = ""
+    paper: str = ""
+    key_idea: str = ""
+    min_image_size: int = 1
+    image_size: int = 224
+    imagenet_weights: str | None = None
+
+    def min_size(self, stem: Stem) -> int:
+        """Smallest image, in pixels, that ``stem`` takes: at most 32 for every cifar stem."""
+        return min(self.min_image_size, 32) if stem == "cifar" else self.min_image_size
+
+
+_entries: dict[str, BackboneEntry] = {}
+
+
+def register_backbone(
+    *,
+    year: int,
+    venue: str,
+    paper: str,
+    min_image_size: int,
+    image_size: int = 224,
+    imagenet_weights: str | None = None,
+) -> Callable[[Builder], Builder]:
+    """Make a function a backbone: its name is the backbone's, its docstring begins with ``Name: key idea``.
+
+    The arguments are those of `BackboneEntry`.
+
+    Raises:
+        BackboneTakenError: If the name is registered already; the first one stays.
+    """
+
+    def register(build: Builder) -> Builder:
+        name = build.__name__
+        if name in _entries:
+            first = _entries[name].build
+            raise BackboneTakenError(name, f"{first.__module__}.{first.__qualname__}")
+        first_line = (inspect.getdoc(build) or "").partition("\n")[0]
+        key_idea = (first_line.partition(": ")[2] or first_line).removesuffix(".")
+        _entries[name] = BackboneEntry(
+            name, build, year, venue, paper, key_idea, min_image_size, image_size, imagenet_weights
+        )
+        return build
+
+    return register
+
+
+def list_backbones(pattern: str = "*") -> list[BackboneEntry]:
+    """The registered backbones whose name matches a shell pattern; resnet18 comes before resnet101."""
+    return sorted(
+        (entry for name, entry in _entries.items() if fnmatchcase(name, pattern)),
+        key=lambda entry: [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", entry.name)],
+    )
+
+
+def find_backbone(name: str) -> BackboneEntry:
+    """The entry behind a name: registered, an importable callable (``my_pkg.nets:tiny_net``), or ``timm/<name>``.
+
+    Raises:
+        UnknownBackboneError: If nothing answers to the name; it says what was tried.
+    """
+    if name in _entries:
+        return _entries[name]
+    if name.startswith("timm/"):
+        return _timm_entry(name)
+    if ":" in name:
+        return _importable_entry(name)
+    raise UnknownBackboneError(name, _entries)
+
+
+def build_backbone(
+    name: str, num_classes: int = 10, stem: Stem = "imagenet", weights: str | Path | None = None
+) -> nn.Module:
+    """Build a network that turns ``(N, 3, H, W)`` images into ``(N, num_classes)`` logits.
+
+    Fresh parameters are drawn from torch's global generator alone. A network with auxiliary heads has an
+    ``aux_loss_weight``, and in training returns a named tuple: ``logits`` and the auxiliary logits.
+
+    Args:
+        name: As `find_backbone` takes it.
+        num_classes: Width of the last layer.
+        stem: ``imagenet``, the graph as published, or ``cifar``, adapted to 32x32 images.
+        weights: ``imagenet`` for the published ones, a file, or None for fresh ones.
+
+    Raises:
+        UnknownBackboneError: If nothing answers to the name.
+        InvalidValueError: If ``num_classes`` or ``stem`` is outside what it accepts.
+        NoImageNetWeightsError: If ``weights`` is ``imagenet`` and there are none for this backbone and stem.
+        WeightsError: If the weights cannot be found, read, or fitted to the network.
+    """
+    if num_classes < 1:
+        raise InvalidValueError("num_classes", num_classes, "at least 1")
+    if stem not in get_args(Stem):
+        raise InvalidValueError("stem", stem, "'imagenet' or 'cifar'")
+    entry = find_backbone(name)
+    network = entry.build(num_classes, stem)
+    if weights is not None:
+        load_weights(network, weights, name, stem, num_classes, entry.imagenet_weights)
+    return network
+
+
+def _importable_entry(name: str) -> BackboneEntry:
+    module_name, _, attribute = name.partition(":")
+    try:
+        function: Any = importlib.import_module(module_name)
+        for part in attribute.split("."):
+            function = getattr(function, part)
+    # Importing runs the user's code, which can raise anything.
+    except Exception as error:
+        reason = f"Importing it failed ({type(error).__name__}: {error})."
+        raise UnknownBackboneError(name, _entries, reason) from error
+    if not callable(function):
+        raise UnknownBackboneError(name, _entries, f"It is a {type(function).__name__}, which cannot be called.")
+
+    def build(num_classes: int, stem: Stem) -> nn.Module:
+        signature = inspect.signature(function)
+        arguments: dict[str, Any] = {"num_classes": num_classes}
+        # Not to **kwargs: torchvision's builders would take `stem` there and fail deep inside.
+        if "stem" in signature.parameters:
+            arguments["stem"] = stem
+        try:
+            signature.bind(**arguments)
+        except TypeError as error:
+            call = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
+            raise UnknownBackboneError(name, _entries, f"It cannot be called with ({call}): {error}.") from error
+        network = function(**arguments)
+        if not isinstance(network, nn.Module):
+            reason = f"Calling it gave a {type(network).__name__}, and not a torch.nn.Module."
+            raise UnknownBackboneError(name, _entries, reason)
+        return network
+
+    key_idea = (inspect.getdoc(function) or "").partition("\n")[0]
+    return BackboneEntry(name, build, key_idea=key_idea)
+
+
+def _timm_entry(name: str) -> BackboneEntry:
+    model_name = name.removeprefix("timm/")
+    try:
+        timm: Any = importlib.import_module("timm")
+    except ImportError as error:
+        raise UnknownBackboneError(name, _entries, "timm is not installed: `pip install timm`.") from error
+    if not timm.is_model(model_name):
+        raise UnknownBackboneError(name, [*_entries, *(f"timm/{model}" for model in timm.list_models())])
+
+    def build(num_classes: int, stem: Stem) -> nn.Module:
+        if stem != "imagenet":
+            raise InvalidValueError("stem", stem, f"'imagenet' for {name}: timm's networks keep their own stem")
+        network: nn.Module = timm.create_model(model_name, num_classes=num_classes)
+        return network
+
+    return BackboneEntry(name, build, key_idea="from timm", imagenet_weights=name)

@@ -1,0 +1,138 @@
+"""Weights that somebody trained before: finding their file, reading it safely, fitting it to a network."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import re
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cnn_compare.errors import NoImageNetWeightsError, WeightsFileError, WeightsMismatchError, WeightsUnavailableError
+
+log = logging.getLogger(__name__)
+
+# What wraps a network when its weights are saved: DataParallel, ClassifierModule, torch.compile.
+_WRAPPERS = ("module.", "backbone.", "_orig_mod.")
+_AUXILIARY_HEADS = ("aux1.", "aux2.", "AuxLogits.")
+# Torchvision's DenseNet files still have the names of 2017 (`denselayer1.norm.1`), which no module may have any more.
+_OLD_DENSENET_NAME = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)")
+
+
+def load_weights(
+    network: nn.Module, weights: str | Path, backbone: str, stem: str, num_classes: int, imagenet_weights: str | None
+) -> None:
+    """Replace a network's parameters by stored ones, in place.
+
+    The head keeps its fresh parameters where the stored one has another number of classes. Auxiliary heads that only
+    one side has are left alone. Everything else must be there, in the right shape.
+
+    Args:
+        network: Freshly built.
+        weights: ``imagenet``, or a file: a state dict, a dict that holds one as ``state_dict``, or a checkpoint of
+            `ClassifierModule`; written by ``torch.save`` or as ``.safetensors``.
+        backbone: Its name, for messages.
+        stem: Its stem.
+        num_classes: The width of its head.
+        imagenet_weights: Where the word ``imagenet`` leads, as in `BackboneEntry`.
+
+    Raises:
+        NoImageNetWeightsError: If ``weights`` is ``imagenet`` and there are none for this backbone and stem.
+        WeightsError: If the weights cannot be found, read, or fitted to the network.
+    """
+    if weights != "imagenet":
+        stored = _read(Path(weights).expanduser())
+    elif stem != "imagenet" or imagenet_weights is None:
+        raise NoImageNetWeightsError(backbone, stem, exist=imagenet_weights is not None)
+    elif imagenet_weights.startswith("timm/"):
+        stored = _from_timm(imagenet_weights)
+    else:
+        stored = _read(_torchvision_file(imagenet_weights))
+    _fit(network, stored, weights, backbone, stem, num_classes)
+
+
+def _torchvision_file(imagenet_weights: str) -> Path:
+    """Torchvision's file in torch's cache, downloaded first where it is not there yet."""
+    from torchvision.models import get_weight
+
+    url: str = get_weight(imagenet_weights).url
+    path = Path(torch.hub.get_dir(), "checkpoints", url.rpartition("/")[2])
+    if not path.is_file():
+        digest = re.search(torch.hub.HASH_REGEX, path.name)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            torch.hub.download_url_to_file(url, str(path), digest and digest[1])
+        # OSError covers "no network"; RuntimeError is torch's word for a wrong checksum.
+        except (OSError, HTTPException, RuntimeError) as error:
+            raise WeightsUnavailableError(path, url, error) from error
+    return path
+
+
+def _from_timm(name: str) -> dict[str, Tensor]:
+    timm: Any = importlib.import_module("timm")
+    try:
+        state: dict[str, Tensor] = timm.create_model(name.removeprefix("timm/"), pretrained=True).state_dict()
+    # timm downloads through whichever hub the model names, each with its own errors.
+    except Exception as error:
+        raise WeightsFileError(name, f"timm could not load them ({type(error).__name__}: {error})") from error
+    return state
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    """The state dict in a file. Nothing that the file says is executed."""
+    if not path.is_file():
+        raise WeightsFileError(path, "there is no such file")
+    try:
+        if path.suffix == ".safetensors":
+            stored: Any = importlib.import_module("safetensors.torch").load_file(path)
+        else:
+            stored = torch.load(path, map_location="cpu", weights_only=True)
+    except ModuleNotFoundError as error:
+        raise WeightsFileError(path, "reading it needs safetensors: `pip install safetensors`") from error
+    # What a damaged or hostile file makes the parser raise is nearly anything.
+    except Exception as error:
+        reason = f"it is damaged, or holds more than tensors and was not opened ({type(error).__name__})"
+        raise WeightsFileError(path, reason) from error
+    if isinstance(stored, dict) and isinstance(stored.get("state_dict"), dict):
+        stored = stored["state_dict"]
+    if not isinstance(stored, dict) or not any(isinstance(value, Tensor) for value in stored.values()):
+        raise WeightsFileError(path, "it holds no state dict")
+    return {str(key): value for key, value in stored.items() if isinstance(value, Tensor)}
+
+
+def _fit(
+    network: nn.Module, stored: dict[str, Tensor], source: str | Path, backbone: str, stem: str, num_classes: int
+) -> None:
+    own = network.state_dict()
+    stored = {_OLD_DENSENET_NAME.sub(r"\1\2", key): value for key, value in stored.items()}
+    for wrapper in _WRAPPERS:
+        inside = {key.removeprefix(wrapper): value for key, value in stored.items() if key.startswith(wrapper)}
+        if inside and not any(key.startswith(wrapper) for key in own):
+            stored = inside
+    # Files from before PyTorch 0.4.1 lack batch norm's step counters; load_state_dict fills them in.
+    missing = [
+        key
+        for key in own.keys() - stored.keys()
+        if not key.startswith(_AUXILIARY_HEADS) and not key.endswith("num_batches_tracked")
+    ]
+    unexpected = [key for key in stored.keys() - own.keys() if not key.startswith(_AUXILIARY_HEADS)]
+    shared = own.keys() & stored.keys()
+    mismatched = {key for key in shared if own[key].shape != stored[key].shape}
+    # A layer inside the network that differed like this would make the next one differ in its second dimension.
+    head = {
+        key
+        for key in mismatched
+        if own[key].shape[:1] == (num_classes,) and own[key].shape[1:] == stored[key].shape[1:]
+    }
+    classes = {stored[key].shape[0] for key in head}
+    if len(classes) > 1:
+        head.clear()
+    if missing or unexpected or mismatched - head:
+        raise WeightsMismatchError(source, backbone, stem, missing, unexpected, mismatched - head)
+    if head:
+        log.info("%s is for %d classes, %s has %d: its head starts fresh.", source, *classes, backbone, num_classes)
+    network.load_state_dict({key: stored[key] for key in shared - head}, strict=False)

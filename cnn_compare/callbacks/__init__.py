@@ -1,0 +1,8 @@
+"""Callbacks: one idea a file."""
+
+from cnn_compare.callbacks.epoch_seed import EpochSeed
+from cnn_compare.callbacks.epoch_timer import EpochTimer
+from cnn_compare.callbacks.metrics_csv import MetricsCsv
+from cnn_compare.callbacks.text_log import TextLog
+
+__all__ = ["EpochSeed", "EpochTimer", "MetricsCsv", "TextLog"]

@@ -1,0 +1,39 @@
+"""The curves as a table: `metrics.csv`, one row an epoch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import Callback
+
+from cnn_compare.results import write_csv
+
+
+class MetricsCsv(Callback):
+    """Write every logged value of every epoch to ``metrics.csv``, whole after each epoch.
+
+    Lightning's CSVLogger deletes the rows of earlier epochs when a training resumes; these travel in the checkpoint.
+
+    Args:
+        path: The file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.rows: list[dict[str, float]] = []
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Validation is over by now, and checkpoints are still to come."""
+        values = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        self.rows.append({"epoch": trainer.current_epoch, "step": trainer.global_step, **values})
+        write_csv(self.path, self.rows)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The rows so far."""
+        return {"rows": self.rows}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Undo of `state_dict`."""
+        self.rows = list(state_dict["rows"])

@@ -1,0 +1,65 @@
+"""The plain text log of the program that this project grew out of."""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+
+import lightning as L
+from lightning.pytorch.callbacks import Callback
+
+BANNER = "=" * 20
+
+
+class TextLog(Callback):
+    """Append a training's story to a text file: banners, and each epoch's losses and accuracies.
+
+    Args:
+        dir: Folder of the file, made when missing.
+        filename: Its name; None takes the backbone's: ``<backbone>.log``.
+    """
+
+    def __init__(self, dir: str | Path = "results/log", filename: str | None = None) -> None:
+        self.dir, self.filename = Path(dir), filename
+        self._started = 0.0
+        self._best = -math.inf
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """The start banner."""
+        self._started = time.monotonic()
+        name = str(pl_module.hparams.get("backbone", type(pl_module).__name__))
+        self.path = self.dir / (self.filename or f"{name.replace('/', '_').replace(':', '_')}.log")
+        self.dir.mkdir(parents=True, exist_ok=True)
+        self._write(f"{BANNER} {name}: start of training {BANNER}")
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """One epoch, in one piece: a training killed in mid-epoch leaves no half of it."""
+        metrics = trainer.callback_metrics
+        lines = [f"Epoch {trainer.current_epoch}/{(trainer.max_epochs or 0) - 1}", "-" * 10]
+        for stage in ("train", "val"):
+            if f"{stage}/loss" in metrics:
+                loss, accuracy = float(metrics[f"{stage}/loss"]), float(metrics[f"{stage}/acc"])
+                lines.append(f"{stage} Loss: {loss:.4f} Acc: {accuracy:.4f}")
+        self._best = max(self._best, float(metrics.get("val/acc", -math.inf)))
+        self._write(*lines, "")
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """The end banner."""
+        minutes, seconds = divmod(time.monotonic() - self._started, 60)
+        lines = [f"Training complete in {minutes:.0f}m {seconds:.0f}s"]
+        if math.isfinite(self._best):
+            lines.append(f"Best val Acc: {self._best:.6f}")
+        self._write(*lines, f"{BANNER} end of training {BANNER}", "")
+
+    def state_dict(self) -> dict[str, float]:
+        """The best accuracy so far."""
+        return {"best": self._best}
+
+    def load_state_dict(self, state_dict: dict[str, float]) -> None:
+        """Undo of `state_dict`."""
+        self._best = state_dict["best"]
+
+    def _write(self, *lines: str) -> None:
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write("\n".join(lines) + "\n")

@@ -1,0 +1,161 @@
+"""One run of a comparison, in a process of its own: train, test, store."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import platform
+import resource
+import sys
+import threading
+from importlib import metadata
+from multiprocessing import connection, parent_process
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+import yaml
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from cnn_compare.backbones import count_macs, count_parameters
+from cnn_compare.callbacks import EpochTimer, MetricsCsv, TextLog
+from cnn_compare.errors import own_error
+from cnn_compare.experiment import ExperimentCLI, checkpoints
+from cnn_compare.results import RunResult, write_bytes
+
+PACKAGES = ("cnn-compare", "torch", "torchvision", "lightning", "torchmetrics", "numpy", "jsonargparse")
+
+
+class Progress(Callback):
+    """Tell the parent how far the run is: epochs done, a fraction between them."""
+
+    def __init__(self, parent: Connection) -> None:
+        self.parent = parent
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """About a hundred messages an epoch."""
+        batches = int(trainer.num_training_batches)
+        if batch_idx % max(1, batches // 100) == 0:
+            self.parent.send(trainer.current_epoch + (batch_idx + 1) / batches)
+
+
+def run_cell(folder: Path, parent: Connection) -> None:
+    """Run the ``config.yaml`` of a folder to its end, from its last checkpoint if there is one.
+
+    Writes ``predictions.npz`` and, last of all, ``result.json``; what it prints goes to ``run.log``.
+    """
+    _die_with_parent()
+    with (folder / "run.log").open("a", buffering=1, encoding="utf-8") as log:
+        os.dup2(log.fileno(), sys.stdout.fileno())
+        os.dup2(log.fileno(), sys.stderr.fileno())
+        config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+        try:
+            result = _train_and_test(folder, config, parent)
+        except Exception as error:
+            logging.getLogger(__name__).exception("the run failed")
+            cause = own_error(error) or error
+            reason = f"{type(cause).__name__}: {cause}"
+            result = RunResult(
+                backbone=config["model"]["backbone"], seed=config["seed_everything"], status="failed", reason=reason
+            )
+        result.save(folder / "result.json")
+
+
+def _train_and_test(folder: Path, config: dict[str, Any], parent: Connection) -> RunResult:
+    curves = MetricsCsv(folder / "metrics.csv")
+    best, last = checkpoints(folder / "checkpoints")
+    timer = EpochTimer()
+    cli = ExperimentCLI(
+        args=config,
+        run=False,
+        callbacks=[timer, curves, TextLog(folder, "train.log"), Progress(parent), best, last],
+        logger=TensorBoardLogger(folder, name="", version=""),
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer, model, data = cli.trainer, cli.model, cli.datamodule
+    resumable = folder / "checkpoints" / "last.ckpt"
+    trainer.fit(model, data, ckpt_path=resumable if resumable.exists() else None, weights_only=True)
+    fit_s = timer.fit_s
+    chosen = max(curves.rows, key=lambda row: row["val/acc"])
+    trainer.test(model, data, ckpt_path=best.best_model_path, weights_only=True, verbose=False)
+    tested = {name: float(value) for name, value in trainer.callback_metrics.items()}
+
+    arrays = {name: tensor.numpy() for name, tensor in model.test_outputs.items()}
+    arrays["probabilities"] = arrays["probabilities"].astype(np.float16)
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, **arrays)
+    write_bytes(folder / "predictions.npz", buffer.getvalue())
+
+    result = RunResult(
+        backbone=model.hparams["backbone"],
+        seed=config["seed_everything"],
+        status="finished",
+        test_acc_pct=100 * tested["test/acc"],
+        test_top5_pct=100 * tested["test/top5"],
+        test_macro_f1_pct=100 * tested["test/f1"],
+        test_loss=tested["test/loss"],
+        best_val_acc_pct=100 * chosen["val/acc"],
+        best_epoch=int(chosen["epoch"]),
+        train_acc_pct=100 * curves.rows[-1]["train/acc"],
+        train_images=timer.images,
+        test_images=len(model.test_outputs["labels"]),
+        train_epoch_s=timer.train_epoch_s,
+        first_epoch_s=timer.train_epoch_s[0],
+        val_epoch_s=timer.val_epoch_s,
+        fit_s=fit_s,
+        params=count_parameters(model.backbone),
+        macs=count_macs(model.hparams["backbone"], data.image_size, model.num_classes, model.hparams["stem"]),
+        peak_memory_bytes=_peak_memory_bytes(trainer.strategy.root_device),
+        device=describe_device(trainer.strategy.root_device),
+        precision=str(trainer.precision),
+        versions=versions(),
+        data_fingerprint=data.fingerprint(),
+    )
+    result.images_per_s = timer.images / result.steady_epoch_s if result.steady_epoch_s else None
+    return result
+
+
+def _die_with_parent() -> None:
+    """End this process when the one that asked for it is gone: nobody goes on training in a killed comparison."""
+    parent = parent_process()
+    if parent is not None:
+
+        def wait() -> None:
+            connection.wait([parent.sentinel])
+            os._exit(1)
+
+        threading.Thread(target=wait, daemon=True).start()
+
+
+def _peak_memory_bytes(device: torch.device) -> int:
+    """Of the device where it is a GPU, else of this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def describe_device(device: torch.device) -> str:
+    """``cuda: NVIDIA A100``, or the processor with the threads that torch uses of it."""
+    if device.type == "cuda":
+        return f"cuda: {torch.cuda.get_device_name(device)}"
+    return f"{device.type}: {_processor()}, {torch.get_num_threads()} threads"
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    names = [line for line in cpuinfo.read_text().splitlines() if "model name" in line] if cpuinfo.exists() else []
+    return names[0].split(":", 1)[1].strip() if names else platform.processor() or platform.machine()
+
+
+def versions() -> dict[str, str]:
+    """Of Python and of every package that can change a result."""
+    return {"python": platform.python_version(), **{package: metadata.version(package) for package in PACKAGES}}

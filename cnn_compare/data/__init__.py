@@ -1,0 +1,7 @@
+"""Data: what a network is shown, and in which order."""
+
+from cnn_compare.data.cifar10 import CIFAR10DataModule
+from cnn_compare.data.digits import DigitsDataModule
+from cnn_compare.data.image_datamodule import ImageDataModule
+
+__all__ = ["CIFAR10DataModule", "DigitsDataModule", "ImageDataModule"]

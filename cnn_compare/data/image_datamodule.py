@@ -1,0 +1,242 @@
+"""What all image data has in common: splits, loaders, and the way from stored pixels to a network's input."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from abc import abstractmethod
+from typing import Any, Literal
+
+import lightning as L
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from cnn_compare.data import augment
+from cnn_compare.data.resident import MAX_SHIFT, Batch, EpochSampler, ResidentDataset
+from cnn_compare.errors import InvalidValueError
+
+Normalization = Literal["half", "cifar10", "imagenet"]
+Augmentation = Literal["none", "crop_flip", "crop_flip_cutout"]
+Split = Literal["train", "test"]
+
+MEAN_STD: dict[str, tuple[tuple[float, float, float], tuple[float, float, float]]] = {
+    "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+    "cifar10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+}
+CUTOUT_SIZE = 16
+
+
+class ImageDataModule(L.LightningDataModule):
+    """Images in memory, split, augmented and normalised a batch at a time on the device that trains.
+
+    A subclass says where the images come from: `load`, `class_names` and `usual_val_size`. Batches reach the network as
+    ``(images (B, 3, S, S) float32 channels-last, labels (B,) int64)``.
+
+    Args:
+        batch_size: Images a step.
+        val_size: Images of the training set kept apart for validation, the same share of every class; None takes the
+            class's ``usual_val_size``.
+        split_seed: Decides which images those are, and which a ``train_subset`` holds; nothing else.
+        seed: Decides the order of the batches and the augmentation; None takes that of ``seed_everything``, else 0.
+        normalization: ``half``: mean and std 0.5; ``cifar10``, ``imagenet``: those of the data set of that name.
+        augmentation: Of training images. ``crop_flip``: shift by up to 4 pixels, mirror every second image;
+            ``crop_flip_cutout``: also blank a square of 16 pixels.
+        image_size: Height and width that the network sees, in pixels.
+        train_subset: Train on this many images only, the same share of every class.
+        on_device: Keep the images in the accelerator's memory; None does so where they fit into a tenth of it.
+
+    Raises:
+        InvalidValueError: If a number is not positive, or the splits are larger than the data.
+    """
+
+    class_names: tuple[str, ...]
+    usual_val_size: int
+
+    def __init__(
+        self,
+        batch_size: int = 128,
+        val_size: int | None = None,
+        split_seed: int = 42,
+        seed: int | None = None,
+        normalization: Normalization = "half",
+        augmentation: Augmentation = "none",
+        image_size: int = 32,
+        train_subset: int | None = None,
+        on_device: bool | None = None,
+    ) -> None:
+        super().__init__()
+        # Not the signature's default: the command line would carry one data set's size over to the next.
+        val_size = self.usual_val_size if val_size is None else val_size
+        for option, value in {"batch_size": batch_size, "val_size": val_size, "image_size": image_size}.items():
+            if value < 1:
+                raise InvalidValueError(f"--data.{option}", value, "at least 1")
+        if train_subset is not None and train_subset < 1:
+            raise InvalidValueError("--data.train_subset", train_subset, "at least 1, or null for all images")
+        if split_seed < 0 or (seed or 0) < 0:
+            raise InvalidValueError("--data.split_seed and --data.seed", (split_seed, seed), "0 or larger")
+        for option, word, known in (
+            ("normalization", normalization, MEAN_STD),
+            ("augmentation", augmentation, ("none", "crop_flip", "crop_flip_cutout")),
+        ):
+            if word not in known:
+                raise InvalidValueError(f"--data.{option}", word, f"one of {', '.join(known)}")
+        self.batch_size, self.val_size, self.split_seed = batch_size, val_size, split_seed
+        self.normalization, self.augmentation, self.image_size = normalization, augmentation, image_size
+        self.train_subset, self.on_device = train_subset, on_device
+        self.seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if seed is None else seed
+        self._splits: dict[str, ResidentDataset] = {}
+        self._sampler: EpochSampler | None = None
+        self._draws: tuple[int, Tensor] | None = None
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes, the length of ``class_names``."""
+        return len(self.class_names)
+
+    @abstractmethod
+    def load(self, split: Split) -> tuple[Tensor, Tensor]:
+        """All images ``(N, H, W, 3)`` uint8 and labels ``(N,)`` int64 of a split."""
+
+    def setup(self, stage: str) -> None:
+        """Load what ``stage`` needs: the training set for ``fit`` and ``validate``, else the test set."""
+        if stage in ("fit", "validate") and "train" not in self._splits:
+            images, labels = self.load("train")
+            train, val = self._split(labels)
+            self._splits["train"] = ResidentDataset(images[train], labels[train])
+            self._splits["val"] = ResidentDataset(images[val], labels[val])
+            self._sampler = EpochSampler(len(train), self.seed)
+        if stage in ("test", "predict") and "test" not in self._splits:
+            self._splits["test"] = ResidentDataset(*self.load("test"))
+
+    def _split(self, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Sorted indices of the training and the validation images."""
+        room = len(labels) - self.val_size
+        size = room if self.train_subset is None else self.train_subset
+        for option, value, most in (("val_size", self.val_size, len(labels) - 1), ("train_subset", size, room)):
+            if not self.num_classes <= value <= most:
+                raise InvalidValueError(
+                    f"--data.{option}", value, f"from {self.num_classes} (one image a class) to {most} for this data"
+                )
+        if size % self.batch_size == 1:
+            raise InvalidValueError(
+                "--data.batch_size", self.batch_size, f"one that leaves no last batch of a single image of {size}"
+            )
+        order = stratified_order(labels.numpy(), self.split_seed)
+        val, train = order[: self.val_size], order[self.val_size : self.val_size + size]
+        return torch.from_numpy(np.sort(train)), torch.from_numpy(np.sort(val))
+
+    def _loader(self, split: str, sampler: EpochSampler | None = None) -> DataLoader[Batch]:
+        dataset = self._splits[split]
+        device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
+        if device.type != "cpu" and self._fits(dataset, device):
+            dataset.images, dataset.labels = dataset.images.to(device), dataset.labels.to(device)
+        return DataLoader(
+            dataset,
+            batch_size=self.batch_size,
+            sampler=sampler,
+            collate_fn=_as_fetched,
+            pin_memory=device.type == "cuda" and dataset.images.device.type == "cpu",
+        )
+
+    def _fits(self, dataset: ResidentDataset, device: torch.device) -> bool:
+        if self.on_device is not None or device.type != "cuda":
+            return bool(self.on_device)
+        return dataset.images.nbytes <= torch.cuda.get_device_properties(device).total_memory / 10
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Training batches, in a fresh order each epoch."""
+        return self._loader("train", self._sampler)
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """Validation batches, in the order of the data."""
+        return self._loader("val")
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        """Test batches, in the order of the data."""
+        return self._loader("test")
+
+    def predict_dataloader(self) -> DataLoader[Batch]:
+        """The test batches again."""
+        return self._loader("test")
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> tuple[Tensor, Tensor]:
+        """From stored pixels to what the network sees; augmented while training."""
+        images, labels, index = batch
+        draws = self._epoch_draws(images)[index] if self.trainer and self.trainer.training else None
+        return self.to_input(images, draws), labels
+
+    def _epoch_draws(self, images: Tensor) -> Tensor:
+        assert self._sampler is not None, "setup('fit') makes the sampler"
+        if self._draws is None or self._draws[0] != self._sampler.epoch:
+            self._draws = self._sampler.epoch, self._sampler.draws(images.shape[-1]).to(images.device)
+        return self._draws[1]
+
+    def to_input(self, images: Tensor, draws: Tensor | None = None) -> Tensor:
+        """Augment (with ``draws``), normalise and resize.
+
+        Args:
+            images: ``(B, 3, H, W)`` uint8.
+            draws: ``(B, 5)``, rows of `EpochSampler.draws`; None leaves the images as they are.
+
+        Returns:
+            ``(B, 3, image_size, image_size)`` float32, channels-last.
+        """
+        augmented = self.augmentation != "none" and draws is not None
+        if augmented:
+            assert draws is not None
+            images = augment.flip(augment.translate(images, draws[:, :2], MAX_SHIFT), draws[:, 2])
+        inputs = augment.normalize(images, *MEAN_STD[self.normalization])
+        if augmented and self.augmentation == "crop_flip_cutout":
+            assert draws is not None
+            inputs = augment.cutout(inputs, draws[:, 3:], CUTOUT_SIZE)
+        return augment.resize(inputs, self.image_size)
+
+    def fingerprint(self) -> str:
+        """A digest of everything that decides what a network is shown: images, splits, order, draws, preparation.
+
+        Equal fingerprints mean equal training batches, in the same order with the same augmentation, and the same
+        validation and test images. It does not depend on the network.
+        """
+        self.setup("fit")
+        self.setup("test")
+        digest = hashlib.blake2b(digest_size=8)
+        for name in ("train", "val", "test"):
+            digest.update(self._splits[name].images.cpu().numpy().data)
+            digest.update(self._splits[name].labels.cpu().numpy().data)
+        first_epoch = EpochSampler(len(self._splits["train"]), self.seed)
+        digest.update(first_epoch.order().tobytes())
+        digest.update(first_epoch.draws(self._splits["train"].images.shape[1]).numpy().data)
+        prepared: dict[str, Any] = {
+            option: getattr(self, option) for option in ("batch_size", "normalization", "augmentation", "image_size")
+        }
+        digest.update(json.dumps(prepared, sort_keys=True).encode())
+        return digest.hexdigest()
+
+
+def stratified_order(labels: np.ndarray, seed: int) -> np.ndarray:
+    """A random order whose every stretch, from the first image on, holds each class in its share.
+
+    So any split or subset is stratified, and a smaller subset is part of every larger one.
+
+    Args:
+        labels: ``(N,)`` integers.
+        seed: Decides the order.
+
+    Returns:
+        ``(N,)`` indices.
+    """
+    order = np.random.default_rng(seed).permutation(len(labels))
+    place = np.empty(len(labels))
+    for label in np.unique(labels):
+        members = labels[order] == label
+        place[members] = (np.arange(members.sum()) + 0.5) / members.sum()
+    return order[np.argsort(place, kind="stable")]
+
+
+def _as_fetched(batch: Any) -> Any:
+    """`__getitems__` has made the whole batch already."""
+    return batch

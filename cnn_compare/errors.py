@@ -1,0 +1,201 @@
+"""What can go wrong, and the way out: every error says what happened, with which value, and what to do.
+
+`UsageError` is a mistake in the request (exit status 2), `RunError` a failure while carrying it out (exit status 1).
+The facts of each error are also its attributes, so that programs need not parse messages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+from pathlib import Path
+
+
+class CnnCompareError(Exception):
+    """Base of every error that this package raises on purpose."""
+
+    exit_status = 1
+
+
+class UsageError(CnnCompareError):
+    """The request itself cannot be carried out."""
+
+    exit_status = 2
+
+
+class RunError(CnnCompareError):
+    """The request was sound, and carrying it out failed."""
+
+
+class InvalidValueError(UsageError, ValueError):
+    """An option has a value outside what it accepts."""
+
+    def __init__(self, option: str, value: object, expected: str) -> None:
+        self.option, self.value, self.expected = option, value, expected
+        super().__init__(f"{option} must be {expected}, and is {value!r}.")
+
+
+class UnknownBackboneError(UsageError):
+    """A name is neither registered, nor importable, nor known to timm."""
+
+    def __init__(self, name: str, known: Iterable[str], reason: str | None = None) -> None:
+        self.name, self.known = name, sorted(known)
+        close = get_close_matches(name, self.known, n=1)
+        hint = reason or (f"Did you mean {close[0]!r}?" if close else "")
+        lists = f"`cnn-compare backbones` lists all {len(self.known)}."
+        super().__init__(" ".join(filter(None, (f"no backbone is registered as {name!r}.", hint, lists))))
+
+
+class BackboneTakenError(UsageError):
+    """A second backbone asks for a name that one already has."""
+
+    def __init__(self, name: str, owner: str) -> None:
+        self.name, self.owner = name, owner
+        super().__init__(f"the name {name!r} is taken by {owner}. Register the new backbone under another name.")
+
+
+class ImageTooSmallError(UsageError):
+    """The images would shrink to nothing inside the network."""
+
+    def __init__(self, backbone: str, stem: str, min_size: int, size: int) -> None:
+        self.backbone, self.stem, self.min_size, self.size = backbone, stem, min_size, size
+        larger = 1 << (min_size - 1).bit_length()
+        way_out = f"Use --data.image_size={larger}"
+        if stem == "imagenet" and size >= 32:
+            way_out += " or --model.stem=cifar"
+        super().__init__(
+            f"{backbone} with its {stem} stem needs images of at least {min_size}x{min_size}, "
+            f"and gets {size}x{size}. {way_out}."
+        )
+
+
+class WeightsError(RunError):
+    """Weights cannot be found, read, or fitted to the network."""
+
+
+class WeightsFileError(WeightsError):
+    """A source of weights is missing or unreadable."""
+
+    def __init__(self, source: str | Path, reason: str) -> None:
+        self.source, self.reason = source, reason
+        super().__init__(
+            f"no weights from {source}: {reason}. Give a state dict saved by torch.save or as .safetensors "
+            "with --model.weights=/path/to/file."
+        )
+
+
+class WeightsUnavailableError(WeightsError):
+    """Published weights are not in torch's cache and could not be downloaded."""
+
+    def __init__(self, path: Path, url: str, reason: object) -> None:
+        self.path, self.url, self.reason = path, url, reason
+        super().__init__(
+            f"{path.name} is not in {path.parent}, and downloading it failed ({reason}). Fetch {url} on another "
+            f"machine and put it there, or anywhere and name it with --model.weights=/path/to/{path.name}."
+        )
+
+
+class WeightsMismatchError(WeightsError):
+    """Stored weights belong to another network."""
+
+    def __init__(
+        self,
+        source: str | Path,
+        backbone: str,
+        stem: str,
+        missing: Iterable[str],
+        unexpected: Iterable[str],
+        mismatched: Iterable[str],
+    ) -> None:
+        self.source, self.backbone, self.stem = source, backbone, stem
+        self.missing, self.unexpected, self.mismatched = sorted(missing), sorted(unexpected), sorted(mismatched)
+        differences = [
+            f"{len(keys)} {what} ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})"
+            for what, keys in (
+                ("missing", self.missing),
+                ("not in the network", self.unexpected),
+                ("of another shape", self.mismatched),
+            )
+            if keys
+        ]
+        hint = " ImageNet weights fit --model.stem=imagenet." if stem == "cifar" else ""
+        super().__init__(
+            f"the weights in {source} are not those of {backbone} with its {stem} stem: {', '.join(differences)}. "
+            f"Use the backbone and stem that they were trained with.{hint}"
+        )
+
+
+class NoImageNetWeightsError(UsageError):
+    """ImageNet weights are asked for where none are published."""
+
+    def __init__(self, backbone: str, stem: str, exist: bool) -> None:
+        self.backbone, self.stem = backbone, stem
+        way_out = "Use --model.stem=imagenet, or train" if exist else "Train"
+        super().__init__(
+            f"{backbone} with its {stem} stem has no ImageNet weights. {way_out} from scratch "
+            "(--model.pretrained=false), or name a file with --model.weights=/path/to/file."
+        )
+
+
+class DataError(RunError):
+    """Data cannot be found, downloaded, or trusted."""
+
+
+class DataUnavailableError(DataError):
+    """The data is not there and could not be downloaded."""
+
+    def __init__(self, folder: Path, url: str, files: str, reason: object) -> None:
+        self.folder, self.url, self.reason = folder, url, reason
+        super().__init__(
+            f"no CIFAR-10 in {folder}, and downloading it from {url} failed ({reason}). "
+            f"Try again, or put {files} there by hand, or name the folder that holds it with "
+            "--data.data_dir or CNN_COMPARE_DATA_DIR. --data=DigitsDataModule needs no network."
+        )
+
+
+class DataDamagedError(DataError):
+    """A data file does not have its published checksum."""
+
+    def __init__(self, path: Path, md5: str, expected_md5: str) -> None:
+        self.path, self.md5, self.expected_md5 = path, md5, expected_md5
+        super().__init__(
+            f"{path} is damaged: its md5 is {md5} and should be {expected_md5}. "
+            "It was not opened. Delete it and run again to download a fresh copy."
+        )
+
+
+class ResultError(RunError):
+    """A stored result is missing, half-written, or of another schema."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        self.path, self.reason = path, reason
+        super().__init__(f"{path} holds no readable result: {reason}.")
+
+
+class ComparisonExistsError(UsageError):
+    """A comparison of that name is already there."""
+
+    def __init__(self, folder: Path, reason: str) -> None:
+        self.folder, self.reason = folder, reason
+        super().__init__(
+            f"{folder} already exists{reason}. Choose another --name, or use --on_existing=overwrite "
+            "(deletes it) or --on_existing=resume (continues it; needs the same configuration)."
+        )
+
+
+class RunsFailedError(RunError):
+    """Some runs of a comparison failed; the others are finished and reported."""
+
+    def __init__(self, failed: list[str], folder: Path) -> None:
+        self.failed, self.folder = failed, folder
+        super().__init__(
+            f"{len(failed)} run{'s' if len(failed) > 1 else ''} failed: {', '.join(failed)}. "
+            f"The reasons are in {folder}/report.md; the same command again retries them."
+        )
+
+
+def own_error(error: BaseException | None) -> CnnCompareError | None:
+    """The error of ours behind one that a library made of it, as jsonargparse does while it instantiates classes."""
+    while error is not None and not isinstance(error, CnnCompareError):
+        error = error.__cause__
+    return error

@@ -1,0 +1,116 @@
+"""A trainer, a network and data from one configuration: what `fit` and every run of a comparison have in common."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import Namespace
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
+
+from cnn_compare.callbacks import EpochSeed, EpochTimer
+from cnn_compare.data import CIFAR10DataModule, ImageDataModule
+from cnn_compare.module import ClassifierModule
+
+TRAINER_DEFAULTS = {
+    "max_epochs": 10,
+    # The loops are tested; a rehearsal of the validation only delays the start.
+    "num_sanity_val_steps": 0,
+    # Values are logged once an epoch, however few steps it has.
+    "log_every_n_steps": 1,
+}
+
+
+def checkpoints(folder: Path | None = None) -> list[ModelCheckpoint]:
+    """``best.ckpt``, weights at the highest validation accuracy, and ``last.ckpt``, all that a resume needs.
+
+    Args:
+        folder: Where they go; None: beside the logs.
+    """
+    common: dict[str, Any] = {"dirpath": folder, "save_on_train_epoch_end": True, "enable_version_counter": False}
+    best = ModelCheckpoint(filename="best", monitor="val/acc", mode="max", save_weights_only=True, **common)
+    # After `best`, so that it stores which epoch was best, this one included.
+    last = ModelCheckpoint(filename="last", **common)
+    return [best, last]
+
+
+class SaveConfig(SaveConfigCallback):
+    """``config.yaml`` beside the logs; where nothing is logged, none."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Save, if there is a place for it: without a logger that would be the user's working folder."""
+        if trainer.loggers:
+            super().setup(trainer, pl_module, stage)
+
+
+class ExperimentCLI(LightningCLI):
+    """LightningCLI for `ClassifierModule` and any `ImageDataModule`; CIFAR-10 unless ``--data`` says otherwise.
+
+    Args:
+        args: As for `LightningCLI`; None takes the command line.
+        run: Whether a subcommand is to be parsed and run; otherwise ``trainer``, ``model`` and ``datamodule`` are made.
+        callbacks: Added to those of the configuration and `EpochSeed`; None: timer, progress bar and checkpoints.
+        **overrides: Arguments of `Trainer` that take precedence over the configuration.
+    """
+
+    model: ClassifierModule
+    datamodule: ImageDataModule
+
+    def __init__(
+        self, args: ArgsType = None, run: bool = True, callbacks: list[Callback] | None = None, **overrides: Any
+    ) -> None:
+        self.overrides = overrides
+        if callbacks is None:
+            callbacks = [EpochTimer(), RichProgressBar(refresh_rate=10), *checkpoints()]
+        super().__init__(
+            ClassifierModule,
+            ImageDataModule,
+            subclass_mode_data=True,
+            trainer_defaults={**TRAINER_DEFAULTS, "callbacks": [EpochSeed(), *callbacks]},
+            seed_everything_default=0,
+            save_config_callback=SaveConfig,
+            save_config_kwargs={"overwrite": True},
+            auto_configure_optimizers=False,
+            args=args,
+            run=run,
+        )
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parse; arguments that a program hands over are meant, whatever its own command line says."""
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "LightningCLI's args parameter")
+            super().parse_arguments(parser, args)
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """CIFAR-10 is the data to begin with."""
+        parser.set_defaults({"data": {"class_path": class_path(CIFAR10DataModule)}})
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """The configured trainer, with the overrides."""
+        return super().instantiate_trainer(**{**kwargs, **self.overrides})
+
+
+def experiment_parser(**options: Any) -> LightningArgumentParser:
+    """A parser with every ``--trainer.*``, ``--model.*`` and ``--data.*`` flag of `ExperimentCLI`."""
+    parser = LightningArgumentParser(**options)
+    parser.add_lightning_class_args(Trainer, "trainer")
+    parser.add_lightning_class_args(ClassifierModule, "model")
+    parser.add_lightning_class_args(ImageDataModule, "data", subclass_mode=True)
+    parser.set_defaults({f"trainer.{name}": value for name, value in TRAINER_DEFAULTS.items()})
+    parser.set_defaults({"data": {"class_path": class_path(CIFAR10DataModule)}})
+    return parser
+
+
+def plain(parser: LightningArgumentParser, config: Namespace) -> dict[str, Any]:
+    """A parsed configuration as plain lists, dictionaries and values, defaults written out."""
+    resolved: dict[str, Any] = yaml.safe_load(parser.dump(config, skip_none=False))
+    return resolved
+
+
+def class_path(cls: type) -> str:
+    """The name under which configurations know a class."""
+    return f"{cls.__module__}.{cls.__qualname__}"

@@ -1,0 +1,246 @@
+"""ClassifierModule: any backbone as a LightningModule, with its loss, metrics and optimiser."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import lightning as L
+import torch
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
+from torch import Tensor
+from torch.nn import functional as F
+from torch.optim.lr_scheduler import LambdaLR
+from torchmetrics import MeanMetric, MetricCollection
+from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix, MulticlassF1Score
+
+from cnn_compare.backbones import Stem, build_backbone, find_backbone
+from cnn_compare.errors import ImageTooSmallError, InvalidValueError
+
+Images = tuple[Tensor, Tensor]
+
+
+class WarmupCosine(LambdaLR):
+    """Linear warm-up, then a cosine down to zero, over the whole training (steps, not epochs).
+
+    Args:
+        optimizer: Whose learning rate is the peak.
+        warmup: Share of the training that warms up.
+        total_steps: Optimiser steps of the training; `ClassifierModule` sets it from ``estimated_stepping_batches``.
+
+    Source:
+        Loshchilov and Hutter 2016, arXiv:1608.03983; warm-up: Goyal et al. 2017, arXiv:1706.02677.
+    """
+
+    def __init__(self, optimizer: torch.optim.Optimizer, warmup: float = 0.1, total_steps: int = 1) -> None:
+        if not 0 <= warmup < 1:
+            raise InvalidValueError("WarmupCosine's warmup", warmup, "from 0 to below 1, a share of the training")
+        self.warmup, self.total_steps = warmup, total_steps
+        super().__init__(optimizer, self.factor)
+
+    def factor(self, step: int) -> float:
+        """The learning rate at a step, as a share of the peak."""
+        progress = min((step + 1) / (self.total_steps + 1), 1.0)
+        if progress < self.warmup:
+            return progress / self.warmup
+        angle = torch.pi * (progress - self.warmup) / (1 - self.warmup)
+        return 0.5 * (1 + float(torch.tensor(angle).cos()))
+
+
+class ClassifierModule(L.LightningModule):
+    """Trains and evaluates any backbone of the registry.
+
+    Batches are ``(images (B, 3, H, W) float, labels (B,) int64)``. Logs, once an epoch: ``train/loss``, ``train/acc``,
+    ``lr``; for ``val`` and ``test``: ``loss``, ``acc`` (top-1), ``top5``, ``f1`` (macro). Shares run from 0 to 1.
+    After a test, ``test_outputs`` holds each image's label, prediction and probabilities, ``test_confusion`` counts.
+
+    Args:
+        backbone: A registered name (`cnn-compare backbones`), ``package.module:callable`` or ``timm/<name>``.
+        num_classes: Number of classes.
+        stem: ``imagenet``: the published graph; ``cifar``: first layers adapted to 32x32 images.
+        pretrained: Start from ImageNet weights, with a fresh head.
+        weights: Start from this file (``.pth``, ``.ckpt``, ``.safetensors``) instead.
+        optimizer: Makes the optimiser from the parameters.
+        lr_scheduler: Makes the schedule from the optimiser. `WarmupCosine` steps by batches, others by epochs;
+            Lightning's ``ReduceLROnPlateau`` names the metric that it monitors.
+        label_smoothing: Share of the target that is spread over all classes, in training only.
+        channels_last: Keep pixels' channels together in memory, which convolutions like best.
+        compile: Run the backbone through ``torch.compile``; worth its minutes on GPUs only.
+
+    Raises:
+        UnknownBackboneError: If no such backbone exists.
+        WeightsError: If the weights cannot be had or don't fit.
+    """
+
+    def __init__(
+        self,
+        backbone: str = "resnet18",
+        num_classes: int = 10,
+        stem: Stem = "imagenet",
+        pretrained: bool = False,
+        weights: str | None = None,
+        optimizer: OptimizerCallable = torch.optim.Adam,
+        lr_scheduler: LRSchedulerCallable | None = None,
+        label_smoothing: float = 0.0,
+        channels_last: bool = True,
+        compile: bool = False,
+    ) -> None:
+        super().__init__()
+        if num_classes < 2:
+            raise InvalidValueError("--model.num_classes", num_classes, "at least 2")
+        if not 0 <= label_smoothing < 1:
+            raise InvalidValueError("--model.label_smoothing", label_smoothing, "from 0 to below 1")
+        # Plain values only: a checkpoint then loads with weights_only=True, and optimisers are no part of a network.
+        self.save_hyperparameters(
+            {
+                "backbone": backbone,
+                "num_classes": num_classes,
+                "stem": stem,
+                "pretrained": pretrained,
+                "weights": weights,
+                "label_smoothing": label_smoothing,
+                "channels_last": channels_last,
+                "compile": compile,
+            }
+        )
+        self.num_classes, self.label_smoothing = num_classes, label_smoothing
+        self.make_optimizer, self.make_lr_scheduler = optimizer, lr_scheduler
+        self.backbone = build_backbone(backbone, num_classes, stem, weights or ("imagenet" if pretrained else None))
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.backbone.to(memory_format=self.memory_format)
+        if compile:
+            self.backbone.compile(dynamic=False)
+
+        metrics = MetricCollection(
+            {
+                "acc": MulticlassAccuracy(num_classes, average="micro", validate_args=False),
+                "top5": MulticlassAccuracy(
+                    num_classes, top_k=min(5, num_classes), average="micro", validate_args=False
+                ),
+                "f1": MulticlassF1Score(num_classes, average="macro", validate_args=False),
+            }
+        )
+        self.val_metrics, self.test_metrics = metrics.clone("val/"), metrics.clone("test/")
+        self.confusion = MulticlassConfusionMatrix(num_classes, validate_args=False)
+        self.loss = MeanMetric()
+        self._outputs: list[tuple[Tensor, Tensor]] = []
+        self.test_outputs: dict[str, Tensor] = {}
+        self.test_confusion: Tensor | None = None
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits ``(B, num_classes)`` of images ``(B, 3, H, W)``; in training mode what the backbone gives."""
+        return cast(Tensor, self.backbone(images.contiguous(memory_format=self.memory_format)))
+
+    def setup(self, stage: str) -> None:
+        """Compare the data with the network before anything runs."""
+        data = getattr(self.trainer, "datamodule", None)
+        name, stem = self.hparams["backbone"], self.hparams["stem"]
+        min_size = find_backbone(name).min_size(stem)
+        if (size := getattr(data, "image_size", min_size)) < min_size:
+            raise ImageTooSmallError(name, stem, min_size, size)
+        if (classes := getattr(data, "num_classes", self.num_classes)) != self.num_classes:
+            raise InvalidValueError("--model.num_classes", self.num_classes, f"{classes}, as the data has")
+        # GoogLeNet's and Inception's weights come from inputs scaled to 0.5/0.5. They can convert ImageNet's scaling
+        # themselves, and must not where the data arrives as 0.5/0.5 already.
+        if self.hparams["pretrained"] and hasattr(self.backbone, "transform_input"):
+            self.backbone.transform_input = getattr(data, "normalization", None) == "imagenet"  # type: ignore[assignment]
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """The file alone rebuilds the network: it holds the weights, so those it started from are not needed again."""
+        checkpoint["hyper_parameters"] = {**self.hparams, "pretrained": False, "weights": None}
+        checkpoint["transform_input"] = getattr(self.backbone, "transform_input", False)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Undo of `on_save_checkpoint`."""
+        if hasattr(self.backbone, "transform_input"):
+            self.backbone.transform_input = checkpoint.get("transform_input", False)
+
+    def on_train_epoch_start(self) -> None:
+        """Sums stay on the device and are read once an epoch: logging every step would make the processor wait."""
+        self._sums = torch.zeros(2, device=self.device)
+        self._images = 0
+
+    def training_step(self, batch: Images, batch_idx: int) -> Tensor:
+        """Cross-entropy, plus the weighted losses of auxiliary heads where the backbone has them."""
+        images, labels = batch
+        output = self(images)
+        logits, *auxiliary = output if isinstance(output, tuple) else (output,)
+        loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
+        self._count(loss, logits, labels)
+        for extra in auxiliary:
+            if extra is not None:
+                weight = cast(float, self.backbone.aux_loss_weight)
+                loss = loss + weight * F.cross_entropy(extra, labels, label_smoothing=self.label_smoothing)
+        if self.trainer.is_last_batch:
+            # Logged from the last step, not after the epoch, so that callbacks find it beside the validation's metrics.
+            self._log_training()
+        return loss
+
+    @torch.no_grad()
+    def _count(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
+        self._sums += torch.stack([loss * len(labels), (logits.argmax(1) == labels).sum()])
+        self._images += len(labels)
+
+    def _log_training(self) -> None:
+        loss, accuracy = self._sums / self._images
+        self.log_dict(
+            {"train/loss": loss, "train/acc": accuracy}, on_step=False, on_epoch=True, batch_size=1, prog_bar=True
+        )
+        learning_rate = self.trainer.optimizers[0].param_groups[0]["lr"]
+        self.log("lr", learning_rate, on_step=False, on_epoch=True, batch_size=1)
+
+    def _evaluate(self, batch: Images, metrics: MetricCollection) -> Tensor:
+        images, labels = batch
+        logits = self(images)
+        metrics.update(logits, labels)
+        self.loss.update(F.cross_entropy(logits, labels), weight=len(labels))
+        return cast(Tensor, logits)
+
+    def _log_evaluation(self, stage: str, metrics: MetricCollection) -> None:
+        self.log(f"{stage}/loss", self.loss.compute())
+        self.log_dict(metrics.compute(), prog_bar=True)
+        self.loss.reset()
+        metrics.reset()
+
+    def validation_step(self, batch: Images, batch_idx: int) -> None:
+        """Count one validation batch."""
+        self._evaluate(batch, self.val_metrics)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log ``val/loss``, ``val/acc``, ``val/top5``, ``val/f1``."""
+        self._log_evaluation("val", self.val_metrics)
+
+    def test_step(self, batch: Images, batch_idx: int) -> None:
+        """Count one test batch and keep what was predicted for each image."""
+        logits = self._evaluate(batch, self.test_metrics)
+        self.confusion.update(logits, batch[1])
+        self._outputs.append((batch[1].cpu(), logits.float().softmax(1).cpu()))
+
+    def on_test_epoch_end(self) -> None:
+        """Log ``test/…`` and gather ``test_outputs`` and ``test_confusion``."""
+        self._log_evaluation("test", self.test_metrics)
+        labels, probabilities = (torch.cat(parts) for parts in zip(*self._outputs, strict=True))
+        self._outputs.clear()
+        predictions = probabilities.argmax(1)
+        self.test_outputs = {"labels": labels, "predictions": predictions, "probabilities": probabilities}
+        self.test_confusion = self.confusion.compute().cpu()
+        self.confusion.reset()
+
+    def predict_step(self, batch: Images | Tensor, batch_idx: int) -> dict[str, Tensor]:
+        """``class`` ``(B,)`` int64, the most probable one, and its ``probability`` ``(B,)``."""
+        images = batch if isinstance(batch, Tensor) else batch[0]
+        probability, predicted = self(images).float().softmax(1).max(1)
+        return {"class": predicted, "probability": probability}
+
+    def configure_optimizers(self) -> Any:
+        """The optimiser, with its schedule where one was asked for."""
+        optimizer = self.make_optimizer(self.parameters())
+        if self.make_lr_scheduler is None:
+            return optimizer
+        scheduler = self.make_lr_scheduler(optimizer)
+        settings: dict[str, Any] = {"scheduler": scheduler, "interval": "epoch"}
+        if isinstance(scheduler, WarmupCosine):
+            scheduler.total_steps = int(self.trainer.estimated_stepping_batches)
+            settings["interval"] = "step"
+        elif isinstance(scheduler, ReduceLROnPlateau):
+            settings["monitor"] = scheduler.monitor
+        return {"optimizer": optimizer, "lr_scheduler": settings}

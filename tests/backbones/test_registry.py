@@ -1,0 +1,179 @@
+import random
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from cnn_compare.backbones import build_backbone, find_backbone, list_backbones, register_backbone, registry
+from cnn_compare.errors import BackboneTakenError, InvalidValueError, UnknownBackboneError
+
+# As the issue lists them.
+NAMES = {
+    *("lenet", "lenet_relu", "alexnet", "alexnet_bn", "googlenet", "inception_v3", "mobilenet_v2"),
+    *("vgg11", "vgg13", "vgg16", "vgg19", "vgg11_bn", "vgg13_bn", "vgg16_bn", "vgg19_bn"),
+    *("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "resnet20", "resnet32", "resnet44", "resnet56"),
+    *("densenet121", "densenet169"),
+}
+
+
+@pytest.fixture
+def empty_registry(monkeypatch):
+    monkeypatch.setattr(registry, "_entries", {})
+
+
+@pytest.fixture
+def nets(tmp_path, monkeypatch):
+    """A user's package with a few callables, good and bad."""
+    (tmp_path / "users_nets.py").write_text(
+        "from torch import nn\n"
+        "def tiny(num_classes):\n"
+        "    '''Tiny indeed.'''\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(48, num_classes))\n"
+        "def with_stem(num_classes, stem):\n"
+        "    net = tiny(num_classes)\n"
+        "    net.stem = stem\n"
+        "    return net\n"
+        "def loose(num_classes, **options):\n"
+        "    assert not options\n"
+        "    return tiny(num_classes)\n"
+        "def needs_width(width): ...\n"
+        "def gives_a_list(num_classes): return [num_classes]\n"
+        "class Nets: tiny = staticmethod(tiny)\n"
+        "number = 3\n"
+    )
+    (tmp_path / "users_broken.py").write_text("raise RuntimeError('half-written')\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield "users_nets"
+    sys.modules.pop("users_nets", None)
+
+
+def test_the_registry_holds_what_the_issue_lists():
+    assert sorted(entry.name for entry in list_backbones()) == sorted(NAMES)
+
+
+def test_every_entry_says_when_where_and_why():
+    for entry in list_backbones():
+        assert 1998 <= entry.year <= 2018
+        assert entry.venue
+        assert entry.paper.startswith(("arXiv:", "doi:"))
+        assert entry.key_idea
+        assert "\n" not in entry.key_idea
+
+
+def test_a_pattern_selects_and_numbers_sort_as_numbers():
+    names = [entry.name for entry in list_backbones("resnet*")]
+    assert names == [f"resnet{depth}" for depth in (18, 20, 32, 34, 44, 50, 56, 101, 152)]
+    assert list_backbones("nothing*") == []
+
+
+def test_registering_a_taken_name_raises_and_keeps_the_first(empty_registry):
+    register = register_backbone(year=2026, venue="here", paper="none", min_image_size=1)
+
+    @register
+    def mine(num_classes, stem):
+        """Mine: the first."""
+
+    first = find_backbone("mine")
+    with pytest.raises(BackboneTakenError, match=r"'mine' is taken by .*mine"):
+
+        @register
+        def mine(num_classes, stem):
+            """Mine: the second."""
+
+    assert find_backbone("mine") is first
+    assert first.key_idea == "the first"
+
+
+def test_an_entry_knows_the_smallest_image_of_each_stem():
+    alexnet, densenet = find_backbone("alexnet"), find_backbone("densenet121")
+    assert (alexnet.min_size("imagenet"), alexnet.min_size("cifar")) == (63, 32)
+    assert (densenet.min_size("imagenet"), densenet.min_size("cifar")) == (29, 29)
+
+
+def test_a_misspelt_name_suggests_the_right_one():
+    with pytest.raises(
+        UnknownBackboneError, match=r"'resnet-18'\. Did you mean 'resnet18'\?.* lists all 26\."
+    ) as caught:
+        build_backbone("resnet-18")
+    assert caught.value.name == "resnet-18"
+
+
+@pytest.mark.parametrize("num_classes", [0, -1])
+def test_too_few_classes_are_refused(num_classes):
+    with pytest.raises(InvalidValueError, match=f"num_classes must be at least 1, and is {num_classes}"):
+        build_backbone("lenet", num_classes)
+
+
+def test_an_unknown_stem_is_refused():
+    with pytest.raises(InvalidValueError, match="stem must be 'imagenet' or 'cifar', and is 'mnist'"):
+        build_backbone("lenet", stem="mnist")
+
+
+def test_an_importable_callable_is_a_backbone(nets):
+    network = build_backbone(f"{nets}:tiny", num_classes=7)
+    assert network(torch.zeros(2, 3, 4, 4)).shape == (2, 7)
+    assert find_backbone(f"{nets}:tiny").key_idea == "Tiny indeed."
+    assert isinstance(build_backbone(f"{nets}:Nets.tiny"), nn.Module)
+
+
+def test_a_callable_gets_the_stem_only_if_its_signature_names_it(nets):
+    assert build_backbone(f"{nets}:with_stem", stem="cifar").stem == "cifar"
+    build_backbone(f"{nets}:loose", stem="cifar")
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("no_such_package.nets:tiny", "No module named 'no_such_package'"),
+        ("users_nets:smal", "has no attribute 'smal'"),
+        ("users_broken:net", "RuntimeError: half-written"),
+        ("users_nets:number", "is a int, which cannot be called"),
+        ("users_nets:needs_width", r"cannot be called with \(num_classes=10\)"),
+        ("users_nets:gives_a_list", "gave a list, and not a torch.nn.Module"),
+        (":", "Importing it failed"),
+    ],
+)
+def test_a_callable_that_is_no_backbone_says_why(nets, name, reason):
+    with pytest.raises(UnknownBackboneError, match=reason):
+        build_backbone(name)
+
+
+def test_timm_missing_names_the_package_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(UnknownBackboneError, match="pip install timm"):
+        build_backbone("timm/resnet26")
+
+
+def test_timm_builds_what_it_knows_and_suggests_otherwise():
+    pytest.importorskip("timm", reason="timm is optional")
+    assert build_backbone("timm/resnet26", num_classes=7).eval()(torch.zeros(1, 3, 64, 64)).shape == (1, 7)
+    with pytest.raises(UnknownBackboneError, match="Did you mean 'timm/resnet26'"):
+        build_backbone("timm/resnet-26")
+    with pytest.raises(InvalidValueError, match="timm's networks keep their own stem"):
+        build_backbone("timm/resnet26", stem="cifar")
+
+
+@pytest.mark.parametrize("name", ["googlenet", "resnet20", "vgg11"])
+def test_fresh_parameters_depend_on_torchs_seed_alone(name):
+    def draw(seed):
+        torch.manual_seed(seed)
+        return torch.cat([p.flatten() for p in build_backbone(name, stem="cifar").parameters()])
+
+    others = random.getstate(), np.random.get_state()[1].tolist()  # noqa: NPY002 - the state that must not move
+    first = draw(0)
+    assert torch.equal(first, draw(0))
+    assert not torch.equal(first, draw(1))
+    assert (random.getstate(), np.random.get_state()[1].tolist()) == others  # noqa: NPY002
+
+
+def test_listing_loads_neither_torchvision_nor_lightning():
+    code = (
+        "import sys, cnn_compare.backbones as backbones\n"
+        "assert len(backbones.describe_backbones()) == 26\n"
+        "sys.exit(' '.join({'torchvision', 'lightning', 'torch._dynamo'} & set(sys.modules)) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -1,0 +1,224 @@
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from sklearn.metrics import accuracy_score
+
+from cnn_compare import compare, load_results, write_report
+from cnn_compare.comparison.plan import differences, plan_cells
+from cnn_compare.errors import ComparisonExistsError, ImageTooSmallError, InvalidValueError, UnknownBackboneError
+from cnn_compare.results import RunResult
+
+DATA = {
+    "class_path": "DigitsDataModule",
+    "init_args": {"train_subset": 120, "val_size": 50, "batch_size": 40, "augmentation": "crop_flip_cutout"},
+}
+
+
+def small_comparison(folder: Path, **options) -> Path:
+    settings = {"name": "small", "backbones": ["lenet"], "trainer": {"max_epochs": 2}, "data": DATA}
+    return compare(**{**settings, **options}, log_dir=str(folder))
+
+
+def command(folder: Path, *arguments: str, epochs: int = 2) -> list[str]:
+    data = [f"--data.{name}={value}" for name, value in DATA["init_args"].items()]
+    options = [
+        "--name=small",
+        f"--log_dir={folder}",
+        f"--trainer.max_epochs={epochs}",
+        "--data=DigitsDataModule",
+        *data,
+    ]
+    return [sys.executable, "-m", "cnn_compare", "compare", *options, *arguments]
+
+
+def explodes(num_classes):
+    raise RuntimeError("out of cheese")
+
+
+def dies(num_classes):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """Two backbones, two seeds, two epochs."""
+    return small_comparison(tmp_path_factory.mktemp("logs"), backbones=["lenet", "resnet20"], seeds=[0, 1])
+
+
+@pytest.fixture(scope="module")
+def run(finished):
+    return finished / "resnet20" / "seed_1"
+
+
+def test_every_run_leaves_its_artefacts(run):
+    names = {path.name for path in run.iterdir()}
+    assert names > {"config.yaml", "metrics.csv", "train.log", "predictions.npz", "result.json", "checkpoints"}
+    assert [name for name in names if name.startswith("events.out.tfevents")]
+    assert {path.name for path in (run / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+
+
+def test_a_result_agrees_with_its_predictions_and_curves(run):
+    result = RunResult.load(run / "result.json")
+    with np.load(run / "predictions.npz", allow_pickle=False) as stored:
+        assert result.test_acc_pct == pytest.approx(100 * accuracy_score(stored["labels"], stored["predictions"]))
+        assert stored["probabilities"].shape == (360, 10)
+        assert result.test_images == 360
+    with (run / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    validation = [float(row["val/acc"]) for row in rows]
+    assert result.best_val_acc_pct == pytest.approx(100 * max(validation))
+    assert result.best_epoch == validation.index(max(validation))
+    assert result.train_epoch_s == pytest.approx([float(row["time/train_epoch_s"]) for row in rows])
+    assert len(result.val_epoch_s) == 2
+    assert sum(result.train_epoch_s) + sum(result.val_epoch_s) < result.fit_s
+    assert result.train_images == 120
+    assert result.images_per_s == pytest.approx(120 / result.train_epoch_s[1])
+    assert result.first_epoch_s == result.train_epoch_s[0]
+    assert result.params == 269_722  # 0.27 M in the paper: table 6 of arXiv:1512.03385
+    assert result.versions["torch"]
+
+
+def test_the_same_seed_shows_every_backbone_the_same_data(finished):
+    table = load_results(finished)
+    assert (table.groupby("seed").data_fingerprint.nunique() == 1).all()
+    assert table.data_fingerprint.nunique() == 2
+    manifest = json.loads((finished / "manifest.json").read_text())
+    assert set(manifest["varied"]) == {"model.backbone", "seed_everything"}
+    assert manifest["controlled"] == {"data": True, "device": True, "precision": True, "versions": True}
+
+
+def test_only_backbone_and_seed_differ_between_stored_configurations(finished):
+    configs = [yaml.safe_load(path.read_text()) for path in finished.rglob("config.yaml")]
+    assert len(configs) == 4
+    assert set(differences(configs)) == {"model.backbone", "seed_everything"}
+
+
+def test_a_stored_configuration_trains_again_with_fit(run, tmp_path):
+    arguments = ["fit", "--config", str(run / "config.yaml"), "--trainer.max_epochs=1", "--trainer.logger=false"]
+    subprocess.run(
+        [sys.executable, "-m", "cnn_compare", *arguments], cwd=tmp_path, check=True, capture_output=True, text=True
+    )
+
+
+def test_the_same_call_again_repeats_nothing(finished):
+    before = {path: path.stat().st_mtime_ns for path in finished.rglob("result.json")}
+    small_comparison(finished.parent, backbones=["lenet", "resnet20"], seeds=[0, 1])
+    assert {path: path.stat().st_mtime_ns for path in finished.rglob("result.json")} == before
+
+
+def test_the_same_request_gives_the_same_predictions(finished, tmp_path):
+    again = small_comparison(tmp_path, backbones=["resnet20"], seeds=[1])
+    assert predictions(again, "resnet20", 1) == predictions(finished, "resnet20", 1)
+    assert predictions(finished, "resnet20", 0) != predictions(finished, "resnet20", 1)
+
+
+def predictions(folder: Path, backbone: str, seed: int) -> bytes:
+    with np.load(folder / backbone / f"seed_{seed}" / "predictions.npz", allow_pickle=False) as stored:
+        return stored["probabilities"].tobytes()
+
+
+def test_a_comparison_killed_in_mid_run_resumes_to_the_same_results(tmp_path):
+    backbones = "--backbones=[alexnet_bn]"  # It has dropout: its random numbers must survive the interruption too.
+    stem = "--model.stem=cifar"
+    subprocess.run(command(tmp_path / "whole", backbones, stem, epochs=4), check=True, capture_output=True)
+    killed = subprocess.Popen(
+        command(tmp_path / "killed", backbones, stem, epochs=4), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    checkpoint = tmp_path / "killed" / "small" / "alexnet_bn" / "seed_0" / "checkpoints" / "last.ckpt"
+    wait_until(checkpoint.exists, killed)
+    killed.kill()
+    killed.wait()
+    assert not (checkpoint.parents[1] / "result.json").exists()
+    subprocess.run(command(tmp_path / "killed", backbones, stem, epochs=4), check=True, capture_output=True)
+    whole, resumed = tmp_path / "whole" / "small", tmp_path / "killed" / "small"
+    assert "Restored all states" in (checkpoint.parents[1] / "run.log").read_text()
+    assert predictions(resumed, "alexnet_bn", 0) == predictions(whole, "alexnet_bn", 0)
+    assert without_times(resumed) == without_times(whole)
+
+
+def without_times(folder: Path) -> list[dict[str, str]]:
+    with (folder / "alexnet_bn" / "seed_0" / "metrics.csv").open() as file:
+        return [{key: value for key, value in row.items() if "_s" not in key} for row in csv.DictReader(file)]
+
+
+def wait_until(condition, process: subprocess.Popen) -> None:
+    """Return as soon as the condition holds; fail when the process ends before that."""
+    while not condition():
+        assert process.poll() is None, "the process ended before the test could kill it"
+        time.sleep(0.01)
+
+
+def test_a_failing_run_is_recorded_and_the_others_go_on(tmp_path):
+    names = [f"{__name__}:explodes", f"{__name__}:dies", "lenet"]
+    folder = small_comparison(tmp_path, backbones=names, trainer={"max_epochs": 1})
+    table = write_report(folder).set_index("backbone")
+    assert list(table.status[names]) == ["failed", "failed", "finished"]
+    assert table.reason[names[0]] == "RuntimeError: out of cheese"
+    assert "killed by SIGKILL" in table.reason[names[1]]
+    assert "out of cheese" in (folder / "report.md").read_text()
+    first = (folder / "lenet" / "seed_0" / "result.json").stat().st_mtime_ns
+    small_comparison(tmp_path, backbones=names, trainer={"max_epochs": 1})
+    assert (folder / "lenet" / "seed_0" / "result.json").stat().st_mtime_ns == first
+
+
+def test_resuming_with_another_configuration_is_refused_and_changes_nothing(finished):
+    with pytest.raises(ComparisonExistsError, match=r"trainer.max_epochs is 2 there and 3 now"):
+        small_comparison(finished.parent, trainer={"max_epochs": 3})
+    assert json.loads((finished / "manifest.json").read_text())["config"]["trainer"]["max_epochs"] == 2
+
+
+def test_on_existing_error_and_overwrite_do_what_they_say(tmp_path):
+    folder = small_comparison(tmp_path, trainer={"max_epochs": 1})
+    with pytest.raises(ComparisonExistsError):
+        small_comparison(tmp_path, trainer={"max_epochs": 1}, on_existing="error")
+    (folder / "lenet" / "mark").touch()
+    small_comparison(tmp_path, trainer={"max_epochs": 2}, on_existing="overwrite")
+    assert not (folder / "lenet" / "mark").exists()
+    assert len(RunResult.load(folder / "lenet" / "seed_0" / "result.json").train_epoch_s) == 2
+
+
+def test_a_folder_that_is_no_comparison_is_never_overwritten(tmp_path):
+    precious = tmp_path / "small" / "thesis.tex"
+    precious.parent.mkdir()
+    precious.write_text("ten years")
+    with pytest.raises(ComparisonExistsError, match="holds no comparison"):
+        small_comparison(tmp_path, on_existing="overwrite")
+    assert precious.read_text() == "ten years"
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"backbones": ["resnet-18"]}, UnknownBackboneError, "Did you mean 'resnet18'"),
+        ({"backbones": []}, InvalidValueError, "--backbones"),
+        ({"backbones": ["lenet", "lenet"]}, InvalidValueError, "--backbones"),
+        ({"backbones": ["lenet", "alexnet"]}, ImageTooSmallError, "alexnet"),
+        ({"seeds": []}, InvalidValueError, "--seeds"),
+        ({"seeds": [-1]}, InvalidValueError, "--seeds"),
+        ({"name": "../../x"}, InvalidValueError, "--name"),
+    ],
+)
+def test_requests_that_cannot_work_are_refused_before_anything_runs(tmp_path, options, error, message):
+    with pytest.raises(error, match=message):
+        small_comparison(tmp_path, **options)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_plan_has_one_cell_for_each_backbone_and_seed(tmp_path):
+    config = {"model": {"stem": "imagenet"}, "data": {"init_args": {}}, "trainer": {}}
+    cells = plan_cells(tmp_path, ["lenet", "timm/resnet10t"][:1], [3, 5], config)
+    assert [(cell.backbone, cell.seed) for cell in cells] == [("lenet", 3), ("lenet", 5)]
+    assert [str(cell.folder.relative_to(tmp_path)) for cell in cells] == ["lenet/seed_3", "lenet/seed_5"]
+    assert cells[0].config["seed_everything"] == 3
+    assert "backbone" not in config["model"]

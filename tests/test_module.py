@@ -1,0 +1,185 @@
+from __future__ import annotations
+
+import lightning as L
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, log_loss, top_k_accuracy_score
+from torch import nn
+
+from cnn_compare import ClassifierModule, DigitsDataModule, WarmupCosine
+from cnn_compare.errors import ImageTooSmallError, InvalidValueError
+
+
+def quiet_trainer(folder, **options):
+    settings = {"max_epochs": 1, "logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    return L.Trainer(**{**settings, **options}, default_root_dir=folder, accelerator="cpu", enable_model_summary=False)
+
+
+def small_digits(**options):
+    return DigitsDataModule(**{"train_subset": 120, "batch_size": 40, "val_size": 50, **options})
+
+
+def two_heads(num_classes):
+    """A backbone with an auxiliary head, as GoogLeNet's training output has it."""
+
+    class Net(nn.Module):
+        aux_loss_weight = 0.3
+
+        def __init__(self):
+            super().__init__()
+            self.main, self.aux = nn.Linear(3, num_classes), nn.Linear(3, num_classes)
+
+        def forward(self, images):
+            pooled = images.mean((2, 3))
+            return (self.main(pooled), self.aux(pooled)) if self.training else self.main(pooled)
+
+    return Net()
+
+
+def test_test_metrics_are_those_of_scikit_learn(tmp_path):
+    torch.manual_seed(0)
+    module, data = ClassifierModule("lenet"), small_digits()
+    logged = quiet_trainer(tmp_path).test(module, data, verbose=False)[0]
+    labels = module.test_outputs["labels"].numpy()
+    probabilities = module.test_outputs["probabilities"].double().numpy()
+    predictions = probabilities.argmax(1)
+    assert len(labels) == 360
+    assert logged["test/acc"] == pytest.approx(accuracy_score(labels, predictions))
+    assert logged["test/top5"] == pytest.approx(top_k_accuracy_score(labels, probabilities, k=5))
+    assert logged["test/f1"] == pytest.approx(f1_score(labels, predictions, average="macro"))
+    assert logged["test/loss"] == pytest.approx(log_loss(labels, probabilities / probabilities.sum(1, keepdims=True)))
+    np.testing.assert_array_equal(
+        module.test_confusion.numpy(), confusion_matrix(labels, predictions, labels=range(10))
+    )
+
+
+def test_training_metrics_are_averages_over_images_not_over_batches(tmp_path):
+    module, data = (
+        ClassifierModule("lenet", optimizer=lambda p: torch.optim.SGD(p, lr=0.0)),
+        small_digits(batch_size=50),
+    )
+    trainer = quiet_trainer(tmp_path)
+    trainer.fit(module, data)
+    images, labels = zip(*((data.to_input(b[0]), b[1]) for b in data.train_dataloader()), strict=True)
+    assert [len(each) for each in labels] == [50, 50, 20]
+    with torch.no_grad():
+        logits = module(torch.cat(images))
+    expected = nn.functional.cross_entropy(logits, torch.cat(labels))
+    assert trainer.callback_metrics["train/loss"] == pytest.approx(float(expected), rel=1e-5)
+    assert trainer.callback_metrics["train/acc"] == pytest.approx(
+        float((logits.argmax(1) == torch.cat(labels)).float().mean())
+    )
+
+
+def test_auxiliary_losses_are_added_with_their_weight():
+    module = ClassifierModule(f"{__name__}:two_heads", label_smoothing=0.1)
+    module.trainer = type("Trainer", (), {"is_last_batch": False})()
+    module.on_train_epoch_start()
+    images, labels = torch.randn(4, 3, 8, 8), torch.tensor([0, 1, 2, 3])
+    main, aux = module.backbone(images)
+    expected = nn.functional.cross_entropy(main, labels, label_smoothing=0.1)
+    expected += 0.3 * nn.functional.cross_entropy(aux, labels, label_smoothing=0.1)
+    torch.testing.assert_close(module.training_step((images, labels), 0), expected)
+
+
+def test_a_checkpoint_alone_rebuilds_the_network_without_its_first_weights(tmp_path):
+    weights = tmp_path / "start.pth"
+    torch.save(ClassifierModule("resnet20").backbone.state_dict(), weights)
+    module = ClassifierModule("resnet20", weights=str(weights), optimizer=lambda p: torch.optim.SGD(p, lr=0.1))
+    trainer = quiet_trainer(tmp_path, max_steps=1)
+    trainer.fit(module, small_digits())
+    trainer.save_checkpoint(tmp_path / "trained.ckpt")
+    weights.unlink()
+    loaded = ClassifierModule.load_from_checkpoint(tmp_path / "trained.ckpt", weights_only=True).eval()
+    images = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(images), module.eval()(images), rtol=0, atol=0)
+
+
+def test_predictions_are_classes_with_probabilities(tmp_path):
+    module = ClassifierModule("lenet")
+    batches = quiet_trainer(tmp_path).predict(module, small_digits())
+    data = small_digits()
+    data.setup("test")
+    images = torch.cat([data.to_input(batch[0]) for batch in data.test_dataloader()])
+    with torch.no_grad():
+        expected = module(images).softmax(1)
+    assert torch.equal(torch.cat([b["class"] for b in batches]), expected.argmax(1))
+    torch.testing.assert_close(torch.cat([b["probability"] for b in batches]), expected.amax(1))
+
+
+def test_plateau_schedule_lowers_the_learning_rate_when_its_metric_stalls(tmp_path):
+    from lightning.pytorch.cli import ReduceLROnPlateau
+
+    module = ClassifierModule(
+        "lenet",
+        optimizer=lambda p: torch.optim.SGD(p, lr=0.0),
+        lr_scheduler=lambda o: ReduceLROnPlateau(o, monitor="val/loss", factor=0.5, patience=0),
+    )
+    trainer = quiet_trainer(tmp_path, max_epochs=3)
+    module.make_optimizer = lambda p: torch.optim.SGD(p, lr=1e-12)
+    trainer.fit(module, small_digits(train_subset=40))
+    assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(1e-12 / 4)
+
+
+def test_warmup_cosine_rises_to_the_peak_and_ends_near_zero():
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=2.0)
+    schedule = WarmupCosine(optimizer, warmup=0.2, total_steps=99)
+    rates = []
+    for _ in range(99):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    assert rates[0] == pytest.approx(2.0 * 0.01 / 0.2)
+    assert rates[19] == pytest.approx(2.0) == max(rates)
+    assert rates[59] == pytest.approx(1.0)
+    assert 0 < rates[-1] < 0.002
+
+
+def test_warmup_cosine_spans_the_steps_of_the_whole_training(tmp_path):
+    module = ClassifierModule("lenet", lr_scheduler=lambda optimizer: WarmupCosine(optimizer, warmup=0.0))
+    trainer = quiet_trainer(tmp_path, max_epochs=2)
+    trainer.fit(module, small_digits())
+    assert trainer.lr_scheduler_configs[0].scheduler.total_steps == 2 * 3
+    assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(0.0, abs=1e-12)
+
+
+def test_images_too_small_for_the_network_are_refused_before_training(tmp_path):
+    with pytest.raises(ImageTooSmallError, match=r"alexnet with its imagenet stem needs images of at least 63x63"):
+        quiet_trainer(tmp_path).fit(ClassifierModule("alexnet"), small_digits())
+
+
+def test_a_head_of_another_width_than_the_data_is_refused(tmp_path):
+    with pytest.raises(InvalidValueError, match="num_classes must be 10, as the data has, and is 7"):
+        quiet_trainer(tmp_path).fit(ClassifierModule("lenet", num_classes=7), small_digits())
+
+
+@pytest.mark.parametrize(
+    "options", [{"num_classes": 1}, {"num_classes": -3}, {"label_smoothing": 1.0}, {"label_smoothing": -0.1}]
+)
+def test_values_outside_their_range_are_refused(options):
+    with pytest.raises(InvalidValueError, match=next(iter(options))):
+        ClassifierModule("lenet", **options)
+
+
+@pytest.mark.parametrize(("normalization", "expected"), [("imagenet", True), ("half", False)])
+def test_pretrained_googlenet_converts_imagenet_scaling_and_only_that(tmp_path, normalization, expected):
+    weights = tmp_path / "googlenet.pth"
+    torch.save(ClassifierModule("googlenet").backbone.state_dict(), weights)
+    module = ClassifierModule("googlenet", pretrained=True, weights=str(weights))
+    trainer = quiet_trainer(tmp_path, limit_test_batches=1)
+    trainer.test(module, small_digits(normalization=normalization), verbose=False)
+    assert module.backbone.transform_input is expected
+    trainer.save_checkpoint(tmp_path / "g.ckpt")
+    loaded = ClassifierModule.load_from_checkpoint(tmp_path / "g.ckpt", weights_only=True)
+    assert loaded.backbone.transform_input is expected
+
+
+def test_images_reach_the_network_in_channels_last_order(tmp_path):
+    seen = []
+    module = ClassifierModule("lenet")
+    module.backbone.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    quiet_trainer(tmp_path, limit_test_batches=1).test(module, small_digits(), verbose=False)
+    assert seen[0].is_contiguous(memory_format=torch.channels_last)
+    assert not seen[0].is_contiguous()
