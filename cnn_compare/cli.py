@@ -50,6 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name, text in {**FIT_COMMANDS, **OWN_COMMANDS}.items():
         commands.add_parser(name, help=text, add_help=False)
     command = parser.parse_known_args(arguments[:1])[0].command
+    # A network in a file of the working folder can be named, as with `python -m`; installed packages come first.
+    sys.path.append(str(Path.cwd()))
     try:
         {"compare": _compare, "report": _report, "backbones": _backbones}.get(command, _fit)(arguments)
     except KeyboardInterrupt:
@@ -148,32 +150,15 @@ def _report(arguments: list[str]) -> None:
 
 
 def _backbones(arguments: list[str]) -> None:
-    from cnn_compare.backbones import costs_of, list_backbones
+    from cnn_compare.backbones import describe_backbones
 
     parser = argparse.ArgumentParser("cnn-compare backbones", description=OWN_COMMANDS["backbones"])
     parser.add_argument("--filter", default="*", metavar="PATTERN", help="such as 'resnet*'")
     parser.add_argument("--format", choices=("table", "json"), default="table")
     options = parser.parse_args(arguments[1:])
-    entries = list_backbones(options.filter)
-    if not entries:
+    rows = describe_backbones(options.filter)
+    if not rows:
         raise InvalidValueError("--filter", options.filter, "a pattern that at least one backbone's name matches")
-    rows: list[dict[str, Any]] = []
-    for entry in entries:
-        costs = costs_of(entry)
-        rows.append(
-            {
-                "name": entry.name,
-                "year": entry.year,
-                "venue": entry.venue,
-                "paper": entry.paper,
-                "key_idea": entry.key_idea,
-                "min_image_size": entry.min_image_size,
-                "imagenet_weights": entry.imagenet_weights is not None,
-                "image_size": costs.image_size,
-                "params": costs.params,
-                "macs": costs.macs,
-            }
-        )
     print(json.dumps(rows, indent=2)) if options.format == "json" else _print_backbones(rows)
 
 
@@ -183,7 +168,7 @@ def _print_backbones(rows: list[dict[str, Any]]) -> None:
 
     from cnn_compare.report.tables import short
 
-    table = Table(caption="parameters at 10 classes; MACs of one image at the paper's size", caption_justify="left")
+    table = Table(caption="parameters at 10 classes, MACs of one image at the paper's size", caption_justify="left")
     for heading in ("backbone", "year", "key idea"):
         table.add_column(heading)
     for heading in ("from px", "parameters", "MACs", "at px"):
@@ -191,5 +176,5 @@ def _print_backbones(rows: list[dict[str, Any]]) -> None:
     for row in rows:
         counts = short(row["params"]), short(row["macs"])
         texts = str(row["year"]), row["key_idea"], str(row["min_image_size"])
-        table.add_row(row["name"], *texts, *counts, str(row["image_size"]))
+        table.add_row(row["backbone"], *texts, *counts, str(row["image_size"]))
     Console().print(table)

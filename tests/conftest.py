@@ -7,6 +7,10 @@ import os
 import pickle
 from pathlib import Path
 
+# Before torch is imported, and for the processes that tests start: on networks this small two threads wait for each
+# other longer than they compute, and with a test on each core they hardly get anywhere.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import numpy as np
 import pytest
 from lightning import Trainer

@@ -101,8 +101,9 @@ def test_test_reports_the_published_accuracy_of_foreign_weights(real_cifar10, mo
     if not weights.is_file():
         pytest.skip("the foreign checkpoint does not lie beside the data")
     monkeypatch.chdir(tmp_path)
-    arguments = ["--model.backbone=resnet20", f"--model.weights={weights}", "--data.normalization=imagenet"]
-    code, output, errors = run(["test", *arguments, f"--data.data_dir={real_cifar10}", "--trainer.logger=false"], capsys)
+    model = ["--model.backbone=resnet20", f"--model.weights={weights}"]
+    data = ["--data.normalization=imagenet", f"--data.data_dir={real_cifar10}"]
+    code, output, errors = run(["test", *model, *data, "--trainer.logger=false"], capsys)
     assert code == 0, errors
     # Its authors publish a test error of 8.27 %.
     assert "0.9172999" in output or "0.9173" in output
@@ -122,7 +123,7 @@ def test_compare_ends_with_a_table_and_the_reports_path_and_a_failed_run_with_st
 
 def test_backbones_lists_what_matches_as_json_with_its_costs(capsys):
     code, output, _ = run(["backbones", "--filter=resnet*", "--format=json"], capsys)
-    rows = {row["name"]: row for row in json.loads(output)}
+    rows = {row["backbone"]: row for row in json.loads(output)}
     assert code == 0
     assert set(rows) == {f"resnet{depth}" for depth in (18, 20, 32, 34, 44, 50, 56, 101, 152)}
     # Published: 11.69 M parameters at 1,000 classes, so 990 * 513 fewer at 10; 1.81 GMACs at 224 px.

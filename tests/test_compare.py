@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 import yaml
 from sklearn.metrics import accuracy_score
+from torch import nn
 
 from cnn_compare import compare, load_results, write_report
-from cnn_compare.comparison.plan import differences, plan_cells
+from cnn_compare.comparison.plan import differences, path_name, plan_cells
 from cnn_compare.errors import ComparisonExistsError, ImageTooSmallError, InvalidValueError, UnknownBackboneError
 from cnn_compare.results import RunResult
 
@@ -44,6 +45,14 @@ def command(folder: Path, *arguments: str, epochs: int = 2) -> list[str]:
 
 def explodes(num_classes):
     raise RuntimeError("out of cheese")
+
+
+def drops(num_classes):
+    """Has dropout: its random numbers must survive an interruption too."""
+    return nn.Sequential(nn.Flatten(), nn.Linear(3072, 32), nn.ReLU(), nn.Dropout(), nn.Linear(32, num_classes))
+
+
+DROPS = path_name("test_compare:drops")
 
 
 def dies(num_classes):
@@ -128,27 +137,27 @@ def predictions(folder: Path, backbone: str, seed: int) -> bytes:
         return stored["probabilities"].tobytes()
 
 
-def test_a_comparison_killed_in_mid_run_resumes_to_the_same_results(tmp_path):
-    backbones = "--backbones=[alexnet_bn]"  # It has dropout: its random numbers must survive the interruption too.
-    stem = "--model.stem=cifar"
-    subprocess.run(command(tmp_path / "whole", backbones, stem, epochs=4), check=True, capture_output=True)
+def test_a_comparison_killed_in_mid_run_resumes_to_the_same_results(tmp_path, monkeypatch):
+    backbones = "--backbones=[test_compare:drops]"
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    subprocess.run(command(tmp_path / "whole", backbones, epochs=30), check=True, capture_output=True)
     killed = subprocess.Popen(
-        command(tmp_path / "killed", backbones, stem, epochs=4), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        command(tmp_path / "killed", backbones, epochs=30), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    checkpoint = tmp_path / "killed" / "small" / "alexnet_bn" / "seed_0" / "checkpoints" / "last.ckpt"
+    checkpoint = tmp_path / "killed" / "small" / DROPS / "seed_0" / "checkpoints" / "last.ckpt"
     wait_until(checkpoint.exists, killed)
     killed.kill()
     killed.wait()
     assert not (checkpoint.parents[1] / "result.json").exists()
-    subprocess.run(command(tmp_path / "killed", backbones, stem, epochs=4), check=True, capture_output=True)
+    subprocess.run(command(tmp_path / "killed", backbones, epochs=30), check=True, capture_output=True)
     whole, resumed = tmp_path / "whole" / "small", tmp_path / "killed" / "small"
     assert "Restored all states" in (checkpoint.parents[1] / "run.log").read_text()
-    assert predictions(resumed, "alexnet_bn", 0) == predictions(whole, "alexnet_bn", 0)
+    assert predictions(resumed, DROPS, 0) == predictions(whole, DROPS, 0)
     assert without_times(resumed) == without_times(whole)
 
 
 def without_times(folder: Path) -> list[dict[str, str]]:
-    with (folder / "alexnet_bn" / "seed_0" / "metrics.csv").open() as file:
+    with (folder / DROPS / "seed_0" / "metrics.csv").open() as file:
         return [{key: value for key, value in row.items() if "_s" not in key} for row in csv.DictReader(file)]
 
 

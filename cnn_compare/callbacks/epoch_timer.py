@@ -20,7 +20,7 @@ class EpochTimer(Callback):
 
     Attributes:
         train_epoch_s: Seconds, one value an epoch.
-        val_epoch_s: Seconds, one value an epoch.
+        val_epoch_s: Seconds, one value a validation.
         images: Training images of the last epoch.
     """
 
@@ -29,16 +29,22 @@ class EpochTimer(Callback):
         self.val_epoch_s: list[float] = []
         self.images = 0
         self._fit_s_before = 0.0
-        self._fit_started = self._train_started = self._val_started = 0.0
+        self._fit_started: float | None = None
+        self._train_started = self._val_started = 0.0
 
     @property
     def fit_s(self) -> float:
         """Seconds spent in ``fit`` so far, everything included."""
-        return self._fit_s_before + time.perf_counter() - self._fit_started
+        running = 0.0 if self._fit_started is None else time.perf_counter() - self._fit_started
+        return self._fit_s_before + running
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start of the wall clock."""
         self._fit_started = time.perf_counter()
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Its end."""
+        self._fit_s_before, self._fit_started = self.fit_s, None
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """The next thing that Lightning does is to ask for the first batch."""
@@ -70,6 +76,8 @@ class EpochTimer(Callback):
         if (trainer.training and not trainer.sanity_checking) or trainer.validating:
             self.val_epoch_s.append(_now(pl_module.device) - self._val_started)
             pl_module.log("time/val_epoch_s", self.val_epoch_s[-1])
+            # One amid an epoch (val_check_interval) stops the epoch's clock.
+            self._train_started += self.val_epoch_s[-1]
 
     def state_dict(self) -> dict[str, Any]:
         """Part of every checkpoint, so that a resumed training keeps its times."""

@@ -23,10 +23,23 @@ class MetricsCsv(Callback):
     def __init__(self, path: Path) -> None:
         self.path = path
         self.rows: list[dict[str, float]] = []
+        self._validated = False
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Lightning keeps the metrics of an earlier validation where an epoch has none."""
+        self._validated = False
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """This epoch has one."""
+        self._validated = True
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Validation is over by now, and checkpoints are still to come."""
-        values = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        values = {
+            name: float(value)
+            for name, value in trainer.callback_metrics.items()
+            if self._validated or not name.startswith(("val/", "time/val_"))
+        }
         self.rows.append({"epoch": trainer.current_epoch, "step": trainer.global_step, **values})
         write_csv(self.path, self.rows)
 

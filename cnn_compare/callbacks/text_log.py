@@ -24,6 +24,7 @@ class TextLog(Callback):
         self.dir, self.filename = Path(dir), filename
         self._started = 0.0
         self._best = -math.inf
+        self._validated = False
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """The start banner."""
@@ -33,11 +34,20 @@ class TextLog(Callback):
         self.dir.mkdir(parents=True, exist_ok=True)
         self._write(f"{BANNER} {name}: start of training {BANNER}")
 
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Lightning keeps the metrics of an earlier validation where an epoch has none."""
+        self._validated = False
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """This epoch has one."""
+        self._validated = True
+
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """One epoch, in one piece: a training killed in mid-epoch leaves no half of it."""
         metrics = trainer.callback_metrics
-        lines = [f"Epoch {trainer.current_epoch}/{(trainer.max_epochs or 0) - 1}", "-" * 10]
-        for stage in ("train", "val"):
+        last = f"/{trainer.max_epochs - 1}" if trainer.max_epochs and trainer.max_epochs > 0 else ""
+        lines = [f"Epoch {trainer.current_epoch}{last}", "-" * 10]
+        for stage in ("train", "val") if self._validated else ("train",):
             if f"{stage}/loss" in metrics:
                 loss, accuracy = float(metrics[f"{stage}/loss"]), float(metrics[f"{stage}/acc"])
                 lines.append(f"{stage} Loss: {loss:.4f} Acc: {accuracy:.4f}")
@@ -46,8 +56,8 @@ class TextLog(Callback):
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """The end banner."""
-        minutes, seconds = divmod(time.monotonic() - self._started, 60)
-        lines = [f"Training complete in {minutes:.0f}m {seconds:.0f}s"]
+        minutes, seconds = divmod(round(time.monotonic() - self._started), 60)
+        lines = [f"Training complete in {minutes}m {seconds}s"]
         if math.isfinite(self._best):
             lines.append(f"Best val Acc: {self._best:.6f}")
         self._write(*lines, f"{BANNER} end of training {BANNER}", "")

@@ -76,7 +76,7 @@ def _train_and_test(folder: Path, config: dict[str, Any], parent: Connection) ->
         args=config,
         run=False,
         callbacks=[timer, curves, TextLog(folder, "train.log"), Progress(parent), best, last],
-        logger=TensorBoardLogger(folder, name="", version=""),
+        logger=TensorBoardLogger(folder, name="", version="", default_hp_metric=False),
         enable_progress_bar=False,
         enable_model_summary=False,
     )
@@ -84,7 +84,7 @@ def _train_and_test(folder: Path, config: dict[str, Any], parent: Connection) ->
     resumable = folder / "checkpoints" / "last.ckpt"
     trainer.fit(model, data, ckpt_path=resumable if resumable.exists() else None, weights_only=True)
     fit_s = timer.fit_s
-    chosen = max(curves.rows, key=lambda row: row["val/acc"])
+    chosen = max((row for row in curves.rows if "val/acc" in row), key=lambda row: row["val/acc"])
     trainer.test(model, data, ckpt_path=best.best_model_path, weights_only=True, verbose=False)
     tested = {name: float(value) for name, value in trainer.callback_metrics.items()}
 

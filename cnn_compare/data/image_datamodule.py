@@ -172,7 +172,9 @@ class ImageDataModule(L.LightningDataModule):
     def _epoch_draws(self, images: Tensor) -> Tensor:
         assert self._sampler is not None, "setup('fit') makes the sampler"
         if self._draws is None or self._draws[0] != self._sampler.epoch:
-            self._draws = self._sampler.epoch, self._sampler.draws(images.shape[-1]).to(images.device)
+            self._draws = self._sampler.epoch, self._sampler.draws(images.shape[-1])
+        # Kept where the images are; a second trainer may have them elsewhere.
+        self._draws = self._draws[0], self._draws[1].to(images.device)
         return self._draws[1]
 
     def to_input(self, images: Tensor, draws: Tensor | None = None) -> Tensor:

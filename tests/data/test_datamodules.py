@@ -310,6 +310,13 @@ def test_draws_fill_their_ranges_evenly():
         assert np.abs(counts - 20_000 / choices).max() < 6 * np.sqrt(20_000 / choices)
 
 
+def test_draws_follow_the_images_to_the_device_of_a_second_trainer(record):
+    data = Painted(augmentation="crop_flip")
+    record(data)
+    elsewhere = data._epoch_draws(torch.empty(4, 3, 32, 32, device="meta"))
+    assert (elsewhere.device.type, elsewhere.shape) == ("meta", (40, 5))
+
+
 def test_images_that_lie_in_another_order_of_memory_are_taken_too(record):
     """The natural thing to write in a subclass: pictures stored as (N, 3, H, W), permuted."""
     plain, permuted = Painted(seed=0), Painted(seed=0)

@@ -1,0 +1,196 @@
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cnn_compare.errors import ResultError
+from cnn_compare.results import RunResult, write_bytes, write_csv, write_text
+
+FINISHED = RunResult(
+    backbone="lenet",
+    seed=3,
+    status="finished",
+    test_acc_pct=62.5,
+    test_top5_pct=96.875,
+    test_macro_f1_pct=61.0,
+    test_loss=1.0625,
+    best_val_acc_pct=63.2,
+    best_epoch=1,
+    train_acc_pct=70.1,
+    train_images=1000,
+    test_images=10_000,
+    train_epoch_s=[9.0, 2.5],
+    first_epoch_s=9.0,
+    val_epoch_s=[0.5, 0.25],
+    fit_s=13.0,
+    images_per_s=400.0,
+    params=62_006,
+    macs=416_520,
+    peak_memory_bytes=2**33,
+    device="cpu: a processor, 2 threads",
+    precision="32-true",
+    versions={"torch": "2.15.0"},
+    data_fingerprint="0123456789abcdef",
+)
+FAILED = RunResult(backbone="my_pkg.nets:tiny_net", seed=0, status="failed", reason='out of memory: "größer"\n≥ 8 GiB')
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "resnet18/seed_0/result.json"
+
+
+def refused(path, content, message):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    with pytest.raises(ResultError, match=f"^{re.escape(str(path))} holds no readable result: .*{message}") as caught:
+        RunResult.load(path)
+    assert caught.value.path == path
+    assert caught.value.exit_status == 1
+
+
+# RunResult
+
+
+@pytest.mark.parametrize("result", [FINISHED, FAILED], ids=["finished", "failed"])
+def test_a_result_comes_back_from_its_file_as_it_was(path, result):
+    result.save(path)
+    assert RunResult.load(path) == result
+
+
+def test_numbers_that_a_diverged_training_gives_come_back_too(path):
+    replace(FINISHED, test_loss=math.nan, fit_s=math.inf).save(path)
+    loaded = RunResult.load(path)
+    assert math.isnan(loaded.test_loss)
+    assert loaded.fit_s == math.inf
+
+
+def test_the_file_is_json_with_the_promised_names(path):
+    FINISHED.save(path)
+    stored = json.loads(path.read_text(encoding="utf-8"))
+    whose, quality = {"backbone", "seed", "status", "schema"}, {"test_acc_pct", "test_loss", "best_val_acc_pct"}
+    speed = {"train_epoch_s", "first_epoch_s", "val_epoch_s", "fit_s", "images_per_s"}
+    cost = {"params", "macs", "peak_memory_bytes"}
+    origin = {"device", "precision", "versions", "data_fingerprint"}
+    assert whose | quality | speed | cost | origin <= set(stored)
+    assert (stored["schema"], stored["test_acc_pct"], stored["train_epoch_s"]) == (1, 62.5, [9.0, 2.5])
+
+
+@pytest.mark.parametrize(
+    ("train_epoch_s", "expected"),
+    [([], None), ([9.0], 9.0), ([9.0, 2.0], 2.0), ([9.0, 2.0, 4.0], 3.0), ([9.0, 10.0, 1.0, 3.0, 2.0], 2.5)],
+)
+def test_a_steady_epoch_is_the_median_without_the_first(train_epoch_s, expected):
+    assert replace(FINISHED, train_epoch_s=train_epoch_s).steady_epoch_s == expected
+
+
+def test_a_missing_file_is_an_error_that_says_so(path):
+    with pytest.raises(ResultError, match=r"result\.json holds no readable result: the file is missing\.$"):
+        RunResult.load(path)
+
+
+def test_a_file_cut_off_anywhere_is_an_error(path):
+    FINISHED.save(path)
+    whole = path.read_bytes().rstrip()
+    for size in range(len(whole)):
+        refused(path, whole[:size], "it cannot be read as JSON")
+
+
+@pytest.mark.parametrize(
+    "content", [b"\xff\xfe", b"\x00" * 100, "backbone: lenet", "[" * 100_000, '{"seed": 1,}'], ids=repr
+)
+def test_a_file_of_something_else_is_an_error(path, content):
+    refused(path, content, "it cannot be read as JSON")
+
+
+def test_a_folder_in_place_of_the_file_is_an_error(path):
+    path.mkdir(parents=True)
+    with pytest.raises(ResultError):
+        RunResult.load(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "found"), [("[]", "None"), ("null", "None"), ("1", "None"), ('"x"', "None"), ("{}", "None")]
+)
+def test_json_without_a_schema_is_an_error(path, content, found):
+    refused(path, content, f"its schema is {found}, and this version reads 1")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"schema": 2}, "its schema is 2, and this version reads 1"),
+        ({"schema": "1"}, "its schema is '1', and"),
+        ({"accuracy": 1.0}, r"its fields are not those of a result \(accuracy\)"),
+        ({"b": 1, "a": 2}, r"\(a, b\)"),
+        ({"status": "running"}, r"\(status\)"),
+        ({"status": ["finished"]}, r"\(status\)"),
+        ({"status": None}, r"\(status\)"),
+    ],
+)
+def test_another_schema_or_other_fields_are_errors(path, changes, message):
+    FINISHED.save(path)
+    refused(path, json.dumps({**json.loads(path.read_text()), **changes}), message)
+
+
+@pytest.mark.parametrize("name", ["backbone", "seed", "status"])
+def test_a_result_that_does_not_say_whose_it_is_is_an_error(path, name):
+    FINISHED.save(path)
+    stored = json.loads(path.read_text())
+    del stored[name]
+    refused(path, json.dumps(stored), rf"\({name}\)")
+
+
+# Files that are whole or not there
+
+
+@pytest.mark.parametrize("broken", [(os, "fsync"), (Path, "replace")], ids=["while writing", "while renaming"])
+@pytest.mark.parametrize("old", [b"old", None], ids=["over an old file", "for the first time"])
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch, broken, old):
+    path = tmp_path / "file.txt"
+    if old is not None:
+        path.write_bytes(old)
+
+    def no_space(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(*broken, no_space)
+    with pytest.raises(OSError, match="No space left"):
+        write_bytes(path, b"new")
+    assert [each.name for each in tmp_path.iterdir()] == ([] if old is None else ["file.txt"])
+    assert old is None or path.read_bytes() == old
+
+
+def test_a_file_gets_its_name_when_its_whole_content_is_on_the_disk(tmp_path, monkeypatch):
+    path, events = tmp_path / "a/b/file.txt", []
+
+    def fsync(descriptor):
+        events.append(("on disk", os.fstat(descriptor).st_size, path.exists()))
+
+    rename = Path.replace
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(Path, "replace", lambda *args: events.append(("renamed", args[0].parent)) or rename(*args))
+    write_text(path, "größer")
+    assert events == [("on disk", 8, False), ("renamed", path.parent)]
+    assert path.read_bytes() == "größer".encode()
+    assert [each.name for each in path.parent.iterdir()] == ["file.txt"]
+
+
+def test_rows_may_name_different_columns_and_hold_any_text(tmp_path):
+    rows = [{"a": 1, "b": 'say "no", twice\nor more'}, {"c": None, "a": 0.1}]
+    write_csv(tmp_path / "rows.csv", rows)
+    with (tmp_path / "rows.csv").open(newline="") as file:
+        read = list(csv.reader(file, strict=True))
+    assert read == [["a", "b", "c"], ["1", 'say "no", twice\nor more', ""], ["0.1", "", ""]]
+
+
+def test_no_rows_are_a_file_without_columns(tmp_path):
+    write_csv(tmp_path / "rows.csv", [])
+    assert (tmp_path / "rows.csv").read_text() == "\n"
