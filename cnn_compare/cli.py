@@ -25,6 +25,7 @@ OWN_COMMANDS = {
     "compare": "train several backbones under one recipe, and report",
     "report": "report on stored runs",
     "backbones": "list the backbones",
+    "profile": "measure what backbones cost on this machine, without training them",
 }
 EXAMPLES = """
 examples:
@@ -53,7 +54,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # A network in a file of the working folder can be named, as with `python -m`; installed packages come first.
     sys.path.append(str(Path.cwd()))
     try:
-        {"compare": _compare, "report": _report, "backbones": _backbones}.get(command, _fit)(arguments)
+        {"compare": _compare, "report": _report, "backbones": _backbones, "profile": _profile}.get(command, _fit)(
+            arguments
+        )
     except KeyboardInterrupt:
         print("interrupted; a comparison goes on from here with the same command", file=sys.stderr)
         sys.exit(130)
@@ -82,6 +85,10 @@ def _fit(arguments: list[str]) -> None:
 
 
 def _compare(arguments: list[str]) -> None:
+    from cnn_compare.comparison.runner import start_server
+
+    if not {"-h", "--help"} & set(arguments):
+        start_server()  # Before the imports below, which take as long as its own.
     from rich.console import Console
 
     from cnn_compare.comparison import compare
@@ -178,3 +185,29 @@ def _print_backbones(rows: list[dict[str, Any]]) -> None:
         texts = str(row["year"]), row["key_idea"], str(row["min_image_size"])
         table.add_row(row["backbone"], *texts, *counts, str(row["image_size"]))
     Console().print(table)
+
+
+def _profile(arguments: list[str]) -> None:
+    from jsonargparse import ArgumentParser
+    from rich.console import Console
+    from rich.table import Table
+
+    from cnn_compare.profiling import profile
+    from cnn_compare.report.tables import short
+
+    parser = ArgumentParser("cnn-compare profile", description=OWN_COMMANDS["profile"])
+    parser.add_function_arguments(profile)
+    options = parser.parse_args(arguments[1:])
+    profiles = profile(**options)
+    first = profiles[0]
+    table = Table(title=f"{first.device}, {first.image_size} px, {first.stem} stem", title_justify="left")
+    table.add_column("backbone", no_wrap=True)
+    for heading in ("params", "MACs", "weights", "train img/s", "p50 / p90 ms", "infer img/s", "memory"):
+        table.add_column(heading, justify="right")
+    for each in profiles:
+        latency = f"{each.latency_p50_ms:.3g} / {each.latency_p90_ms:.3g}"
+        speeds = f"{each.train_images_per_s:,.0f}", latency, f"{each.inference_images_per_s:,.0f}"
+        sizes = [f"{size / 2**20:,.1f} MiB" for size in (each.weight_bytes, each.peak_memory_bytes)]
+        table.add_row(each.backbone, short(each.params), short(each.macs), sizes[0], *speeds, sizes[1])
+    Console().print(table)
+    print(f"stored: {options.output}")

@@ -57,12 +57,20 @@ class BackboneTakenError(UsageError):
 class ImageTooSmallError(UsageError):
     """The images would shrink to nothing inside the network."""
 
-    def __init__(self, backbone: str, stem: str, min_size: int, size: int) -> None:
+    def __init__(
+        self,
+        backbone: str,
+        stem: str,
+        min_size: int,
+        size: int,
+        size_option: str = "--data.image_size",
+        stem_option: str = "--model.stem",
+    ) -> None:
         self.backbone, self.stem, self.min_size, self.size = backbone, stem, min_size, size
         larger = 1 << (min_size - 1).bit_length()
-        way_out = f"Use --data.image_size={larger}"
+        way_out = f"Use {size_option}={larger}"
         if stem == "imagenet" and size >= 32:
-            way_out += " or --model.stem=cifar"
+            way_out += f" or {stem_option}=cifar"
         super().__init__(
             f"{backbone} with its {stem} stem needs images of at least {min_size}x{min_size}, "
             f"and gets {size}x{size}. {way_out}."

@@ -12,7 +12,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 
-from cnn_compare.callbacks import EpochSeed, EpochTimer
+from cnn_compare.callbacks import EpochSeed, EpochTimer, LastCheckpoint
 from cnn_compare.data import CIFAR10DataModule, ImageDataModule
 from cnn_compare.module import ClassifierModule
 
@@ -31,11 +31,17 @@ def checkpoints(folder: Path | None = None) -> list[ModelCheckpoint]:
     Args:
         folder: Where they go; None: beside the logs.
     """
-    common: dict[str, Any] = {"dirpath": folder, "save_on_train_epoch_end": True, "enable_version_counter": False}
-    best = ModelCheckpoint(filename="best", monitor="val/acc", mode="max", save_weights_only=True, **common)
+    best = ModelCheckpoint(
+        folder,
+        filename="best",
+        monitor="val/acc",
+        mode="max",
+        save_weights_only=True,
+        save_on_train_epoch_end=True,
+        enable_version_counter=False,
+    )
     # After `best`, so that it stores which epoch was best, this one included.
-    last = ModelCheckpoint(filename="last", **common)
-    return [best, last]
+    return [best, LastCheckpoint(folder)]
 
 
 class SaveConfig(SaveConfigCallback):

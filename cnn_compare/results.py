@@ -25,7 +25,8 @@ class RunResult:
 
     Units stand in the names. Accuracies are percents of images, 0 .. 100; ``train_epoch_s`` has one value an epoch, the
     first with its warm-up included; ``macs`` are multiply-accumulates of one image's forward pass; the weights tested
-    are those of ``best_epoch``, the first one with the highest validation accuracy, counted from 0.
+    are those of ``best_epoch``, the first one with the highest validation accuracy, counted from 0; ``contended`` says
+    that others used the machine too (``other_cpu_pct`` of all its cores): the times are not the network's alone then.
     """
 
     backbone: str
@@ -49,6 +50,9 @@ class RunResult:
     params: int | None = None
     macs: int | None = None
     peak_memory_bytes: int | None = None
+    energy_j_per_epoch: float | None = None
+    other_cpu_pct: float | None = None
+    contended: bool | None = None
     device: str | None = None
     precision: str | None = None
     versions: dict[str, str] = field(default_factory=dict)

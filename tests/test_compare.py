@@ -140,16 +140,16 @@ def predictions(folder: Path, backbone: str, seed: int) -> bytes:
 def test_a_comparison_killed_in_mid_run_resumes_to_the_same_results(tmp_path, monkeypatch):
     backbones = "--backbones=[test_compare:drops]"
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
-    subprocess.run(command(tmp_path / "whole", backbones, epochs=30), check=True, capture_output=True)
+    subprocess.run(command(tmp_path / "whole", backbones, epochs=60), check=True, capture_output=True)
     killed = subprocess.Popen(
-        command(tmp_path / "killed", backbones, epochs=30), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        command(tmp_path / "killed", backbones, epochs=60), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     checkpoint = tmp_path / "killed" / "small" / DROPS / "seed_0" / "checkpoints" / "last.ckpt"
     wait_until(checkpoint.exists, killed)
     killed.kill()
     killed.wait()
     assert not (checkpoint.parents[1] / "result.json").exists()
-    subprocess.run(command(tmp_path / "killed", backbones, epochs=30), check=True, capture_output=True)
+    subprocess.run(command(tmp_path / "killed", backbones, epochs=60), check=True, capture_output=True)
     whole, resumed = tmp_path / "whole" / "small", tmp_path / "killed" / "small"
     assert "Restored all states" in (checkpoint.parents[1] / "run.log").read_text()
     assert predictions(resumed, DROPS, 0) == predictions(whole, DROPS, 0)

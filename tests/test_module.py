@@ -13,7 +13,8 @@ from cnn_compare.errors import ImageTooSmallError, InvalidValueError
 
 def quiet_trainer(folder, **options):
     settings = {"max_epochs": 1, "logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
-    return L.Trainer(**{**settings, **options}, default_root_dir=folder, accelerator="cpu", enable_model_summary=False)
+    settings |= {"accelerator": "cpu", "enable_model_summary": False}
+    return L.Trainer(**{**settings, **options}, default_root_dir=folder)
 
 
 def small_digits(**options):
@@ -183,3 +184,17 @@ def test_images_reach_the_network_in_channels_last_order(tmp_path):
     quiet_trainer(tmp_path, limit_test_batches=1).test(module, small_digits(), verbose=False)
     assert seen[0].is_contiguous(memory_format=torch.channels_last)
     assert not seen[0].is_contiguous()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_steps_within_an_epoch_never_wait_for_the_gpu(tmp_path):
+    class Watch(L.Callback):
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+            # The first step may wait, for autotuning, and so may the last, which ends the epoch.
+            torch.cuda.set_sync_debug_mode("error" if 0 < batch_idx < trainer.num_training_batches - 1 else "default")
+
+    data = DigitsDataModule(batch_size=100, augmentation="crop_flip_cutout")
+    try:
+        quiet_trainer(tmp_path, accelerator="gpu", devices=1, callbacks=[Watch()]).fit(ClassifierModule("lenet"), data)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")

@@ -104,7 +104,9 @@ def test_a_file_cut_off_anywhere_is_an_error(path):
 
 
 @pytest.mark.parametrize(
-    "content", [b"\xff\xfe", b"\x00" * 100, "backbone: lenet", "[" * 100_000, '{"seed": 1,}'], ids=repr
+    "content",
+    [b"\xff\xfe", b"\x00" * 100, "backbone: lenet", "[" * 100_000, '{"seed": 1,}'],
+    ids=["no UTF-8", "zeros", "YAML", "too deep", "almost JSON"],
 )
 def test_a_file_of_something_else_is_an_error(path, content):
     refused(path, content, "it cannot be read as JSON")

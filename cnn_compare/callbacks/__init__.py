@@ -2,7 +2,9 @@
 
 from cnn_compare.callbacks.epoch_seed import EpochSeed
 from cnn_compare.callbacks.epoch_timer import EpochTimer
+from cnn_compare.callbacks.last_checkpoint import LastCheckpoint
+from cnn_compare.callbacks.machine_load import MachineLoad
 from cnn_compare.callbacks.metrics_csv import MetricsCsv
 from cnn_compare.callbacks.text_log import TextLog
 
-__all__ = ["EpochSeed", "EpochTimer", "MetricsCsv", "TextLog"]
+__all__ = ["EpochSeed", "EpochTimer", "LastCheckpoint", "MachineLoad", "MetricsCsv", "TextLog"]

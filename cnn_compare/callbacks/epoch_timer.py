@@ -10,6 +10,8 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
+from cnn_compare.machine import energy_j
+
 
 class EpochTimer(Callback):
     """Times every training epoch and every validation, and logs both with the throughput.
@@ -22,12 +24,15 @@ class EpochTimer(Callback):
         train_epoch_s: Seconds, one value an epoch.
         val_epoch_s: Seconds, one value a validation.
         images: Training images of the last epoch.
+        energy_j: Joules that the GPU used, one value an epoch; empty where NVML does not tell.
     """
 
     def __init__(self) -> None:
         self.train_epoch_s: list[float] = []
         self.val_epoch_s: list[float] = []
         self.images = 0
+        self.energy_j: list[float] = []
+        self._energy_before: float | None = None
         self._fit_s_before = 0.0
         self._fit_started: float | None = None
         self._train_started = self._val_started = 0.0
@@ -49,6 +54,7 @@ class EpochTimer(Callback):
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """The next thing that Lightning does is to ask for the first batch."""
         self.images = 0
+        self._energy_before = energy_j(pl_module.device)
         self._train_started = _now(pl_module.device)
 
     def on_train_batch_end(
@@ -65,6 +71,9 @@ class EpochTimer(Callback):
             seconds = _now(pl_module.device) - self._train_started
             self.train_epoch_s.append(seconds)
             logged = {"time/train_epoch_s": seconds, "throughput/images_per_s": self.images / seconds}
+            if self._energy_before is not None and (energy := energy_j(pl_module.device)) is not None:
+                self.energy_j.append(energy - self._energy_before)
+                logged["energy/train_epoch_j"] = self.energy_j[-1]
             pl_module.log_dict(logged, on_step=False, on_epoch=True, batch_size=1)
 
     def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

@@ -6,7 +6,6 @@ import io
 import logging
 import os
 import platform
-import resource
 import sys
 import threading
 from importlib import metadata
@@ -17,15 +16,15 @@ from typing import Any
 
 import lightning as L
 import numpy as np
-import torch
 import yaml
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from cnn_compare.backbones import count_macs, count_parameters
-from cnn_compare.callbacks import EpochTimer, MetricsCsv, TextLog
+from cnn_compare.callbacks import EpochTimer, MachineLoad, MetricsCsv, TextLog
 from cnn_compare.errors import own_error
 from cnn_compare.experiment import ExperimentCLI, checkpoints
+from cnn_compare.machine import describe_device, peak_memory_bytes
 from cnn_compare.results import RunResult, write_bytes
 
 PACKAGES = ("cnn-compare", "torch", "torchvision", "lightning", "torchmetrics", "numpy", "jsonargparse")
@@ -71,11 +70,11 @@ def run_cell(folder: Path, parent: Connection) -> None:
 def _train_and_test(folder: Path, config: dict[str, Any], parent: Connection) -> RunResult:
     curves = MetricsCsv(folder / "metrics.csv")
     best, last = checkpoints(folder / "checkpoints")
-    timer = EpochTimer()
+    timer, load = EpochTimer(), MachineLoad()
     cli = ExperimentCLI(
         args=config,
         run=False,
-        callbacks=[timer, curves, TextLog(folder, "train.log"), Progress(parent), best, last],
+        callbacks=[timer, load, curves, TextLog(folder, "train.log"), Progress(parent), best, last],
         logger=TensorBoardLogger(folder, name="", version="", default_hp_metric=False),
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -113,7 +112,10 @@ def _train_and_test(folder: Path, config: dict[str, Any], parent: Connection) ->
         fit_s=fit_s,
         params=count_parameters(model.backbone),
         macs=count_macs(model.hparams["backbone"], data.image_size, model.num_classes, model.hparams["stem"]),
-        peak_memory_bytes=_peak_memory_bytes(trainer.strategy.root_device),
+        peak_memory_bytes=peak_memory_bytes(trainer.strategy.root_device),
+        energy_j_per_epoch=timer.energy_j[-1] if timer.energy_j else None,
+        other_cpu_pct=load.other_cpu_pct,
+        contended=load.contended,
         device=describe_device(trainer.strategy.root_device),
         precision=str(trainer.precision),
         versions=versions(),
@@ -133,27 +135,6 @@ def _die_with_parent() -> None:
             os._exit(1)
 
         threading.Thread(target=wait, daemon=True).start()
-
-
-def _peak_memory_bytes(device: torch.device) -> int:
-    """Of the device where it is a GPU, else of this process."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
-
-
-def describe_device(device: torch.device) -> str:
-    """``cuda: NVIDIA A100``, or the processor with the threads that torch uses of it."""
-    if device.type == "cuda":
-        return f"cuda: {torch.cuda.get_device_name(device)}"
-    return f"{device.type}: {_processor()}, {torch.get_num_threads()} threads"
-
-
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    names = [line for line in cpuinfo.read_text().splitlines() if "model name" in line] if cpuinfo.exists() else []
-    return names[0].split(":", 1)[1].strip() if names else platform.processor() or platform.machine()
 
 
 def versions() -> dict[str, str]:

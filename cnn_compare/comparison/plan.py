@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cnn_compare.backbones import find_backbone
 from cnn_compare.errors import ImageTooSmallError, InvalidValueError
 
 Config = dict[str, Any]
@@ -44,6 +43,8 @@ def plan_cells(folder: Path, backbones: Sequence[str], seeds: Sequence[int], con
         UnknownBackboneError: If a backbone does not exist.
         ImageTooSmallError: If the images are too small for a backbone.
     """
+    from cnn_compare.backbones import find_backbone  # Brings torch: see `start_server`.
+
     for option, values in (("--backbones", backbones), ("--seeds", seeds)):
         if not values or len(set(values)) < len(values):
             raise InvalidValueError(option, list(values), "a list of at least one, each different from the others")

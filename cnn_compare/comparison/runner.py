@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import signal
 from collections.abc import Sequence
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -28,6 +29,14 @@ from cnn_compare.results import RunResult, write_text
 PRELOAD = ["cnn_compare.comparison.cell"]
 
 
+def start_server() -> multiprocessing.context.ForkServerContext:
+    """Let the process that runs are forked from begin its imports; called before one's own, both go on side by side."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOAD)
+    forkserver.ensure_running()
+    return context
+
+
 def run_cells(cells: Sequence[Cell], console: Console | None = None) -> list[RunResult]:
     """Run what is not finished yet; a run that fails is recorded, and the others go on.
 
@@ -38,8 +47,7 @@ def run_cells(cells: Sequence[Cell], console: Console | None = None) -> list[Run
     Returns:
         One result a cell, in the same order, also those of runs finished earlier.
     """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOAD)
+    context = start_server()
     results = []
     with _Display(cells, console or Console(stderr=True)) as display:
         for cell in cells:

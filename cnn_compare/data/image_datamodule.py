@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import warnings
 from abc import abstractmethod
 from typing import Any, Literal
 
@@ -28,6 +29,9 @@ MEAN_STD: dict[str, tuple[tuple[float, float, float], tuple[float, float, float]
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
 }
 CUTOUT_SIZE = 16
+
+# Lightning's advice for data read from files an image at a time; ours lies in memory, and workers would only copy it.
+warnings.filterwarnings("ignore", "The '.*_dataloader' does not have many workers")
 
 
 class ImageDataModule(L.LightningDataModule):
@@ -106,8 +110,8 @@ class ImageDataModule(L.LightningDataModule):
         if stage in ("fit", "validate") and "train" not in self._splits:
             images, labels = self.load("train")
             train, val = self._split(labels)
-            self._splits["train"] = ResidentDataset(images[train], labels[train])
-            self._splits["val"] = ResidentDataset(images[val], labels[val])
+            self._splits["train"] = ResidentDataset(images, labels, train)
+            self._splits["val"] = ResidentDataset(images, labels, val)
             self._sampler = EpochSampler(len(train), self.seed)
         if stage in ("test", "predict") and "test" not in self._splits:
             self._splits["test"] = ResidentDataset(*self.load("test"))
@@ -133,7 +137,7 @@ class ImageDataModule(L.LightningDataModule):
         dataset = self._splits[split]
         device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
         if device.type != "cpu" and self._fits(dataset, device):
-            dataset.images, dataset.labels = dataset.images.to(device), dataset.labels.to(device)
+            dataset.move(device)
         return DataLoader(
             dataset,
             batch_size=self.batch_size,
@@ -174,7 +178,7 @@ class ImageDataModule(L.LightningDataModule):
         if self._draws is None or self._draws[0] != self._sampler.epoch:
             self._draws = self._sampler.epoch, self._sampler.draws(images.shape[-1])
         # Kept where the images are; a second trainer may have them elsewhere.
-        self._draws = self._draws[0], self._draws[1].to(images.device)
+        self._draws = self._draws[0], self._draws[1].to(images.device, non_blocking=True)
         return self._draws[1]
 
     def to_input(self, images: Tensor, draws: Tensor | None = None) -> Tensor:
@@ -207,8 +211,10 @@ class ImageDataModule(L.LightningDataModule):
         self.setup("test")
         digest = hashlib.blake2b(digest_size=8)
         for name in ("train", "val", "test"):
-            digest.update(self._splits[name].images.cpu().numpy().data)
-            digest.update(self._splits[name].labels.cpu().numpy().data)
+            split = self._splits[name]
+            for part in torch.split(split.subset, 1000):
+                digest.update(split.images[part].cpu().numpy().data)
+            digest.update(split.labels[split.subset].cpu().numpy().data)
         first_epoch = EpochSampler(len(self._splits["train"]), self.seed)
         digest.update(first_epoch.order().tobytes())
         digest.update(first_epoch.draws(self._splits["train"].images.shape[1]).numpy().data)

@@ -18,22 +18,30 @@ class ResidentDataset(Dataset[Batch]):
     """Images and labels in memory; `DataLoader` asks it for whole batches.
 
     Args:
-        images: ``(N, H, W, C)`` uint8: the channels-last order, so that a fetched batch needs no reordering.
-        labels: ``(N,)`` int64.
+        images: ``(M, H, W, C)`` uint8: the channels-last order, so that a fetched batch needs no reordering.
+        labels: ``(M,)`` int64.
+        subset: ``(N,)`` int64, which of the images are this dataset; None: all. Splits of one array share its memory.
     """
 
-    def __init__(self, images: Tensor, labels: Tensor) -> None:
+    def __init__(self, images: Tensor, labels: Tensor, subset: Tensor | None = None) -> None:
         self.images, self.labels = images.contiguous(), labels
+        self.subset = torch.arange(len(labels)) if subset is None else subset
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.subset)
 
     def __getitems__(self, indices: list[int]) -> Batch:
         """Images ``(B, C, H, W)`` uint8 channels-last, labels ``(B,)``, and the indices ``(B,)`` themselves."""
         index = torch.tensor(indices).to(self.images.device, non_blocking=True)
-        flat = self.images.view(len(self), -1).index_select(0, index)
+        chosen = self.subset.index_select(0, index)
+        flat = self.images.view(len(self.images), -1).index_select(0, chosen)
         images = flat.view(-1, *self.images.shape[1:]).permute(0, 3, 1, 2)
-        return images, self.labels.index_select(0, index), index
+        return images, self.labels.index_select(0, chosen), index
+
+    def move(self, device: torch.device) -> None:
+        """Keep everything in the memory of ``device`` from now on."""
+        self.images, self.labels = self.images.to(device), self.labels.to(device)
+        self.subset = self.subset.to(device)
 
 
 class EpochSampler(Sampler[int]):

@@ -10,12 +10,12 @@ from rich.table import Table
 COLUMNS = {  # key of a row -> heading
     "backbone": "backbone",
     "n": "n",
-    "test_acc": "test accuracy %",
-    "val_acc": "best validation %",
+    "test_acc": "test acc. %",
+    "val_acc": "best val. %",
     "epoch": "s / epoch",
     "first": "first epoch s",
     "speed": "images / s",
-    "params": "parameters",
+    "params": "params",
     "macs": "MACs",
     "memory": "peak memory",
 }

@@ -1,0 +1,91 @@
+"""How costs grow: training time per image with the size of the data, report time with the number of stored runs."""
+
+from __future__ import annotations
+
+import argparse
+import random
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from harness import report
+from input_pipeline import Noise
+
+from cnn_compare import ClassifierModule, EpochTimer, write_report
+from cnn_compare.results import RunResult
+
+SIZES = (5_000, 15_000, 50_000)
+RUNS = (10, 100, 1_000)
+
+
+def epoch_s(size: int) -> float:
+    """Seconds of LeNet's second epoch on so many images."""
+    data: Any = Noise(size, augmentation="crop_flip")
+    timer = EpochTimer()
+    quiet: dict[str, Any] = {"enable_progress_bar": False, "enable_model_summary": False}
+    trainer = L.Trainer(
+        max_epochs=2, callbacks=[timer], logger=False, enable_checkpointing=False, num_sanity_val_steps=0, **quiet
+    )
+    trainer.fit(ClassifierModule("lenet"), data)
+    return timer.train_epoch_s[1]
+
+
+def report_s(runs: int) -> float:
+    """Seconds of a report on so many stored runs of ten backbones."""
+    draw = random.Random(0)
+    with tempfile.TemporaryDirectory() as folder:
+        for number in range(runs):
+            result = RunResult(
+                backbone=f"net{number % 10}",
+                seed=number // 10,
+                status="finished",
+                test_acc_pct=draw.uniform(80, 90),
+                best_val_acc_pct=85.0,
+                test_images=10_000,
+                train_epoch_s=[draw.uniform(9, 11) for _ in range(50)],
+                first_epoch_s=12.0,
+                images_per_s=5_000.0,
+                params=1_000_000,
+                macs=10_000_000,
+                peak_memory_bytes=2**30,
+                data_fingerprint="0" * 16,
+            )
+            result.save(Path(folder, result.backbone, f"seed_{result.seed}", "result.json"))
+        start = time.perf_counter()
+        write_report(folder)
+        return time.perf_counter() - start
+
+
+def main() -> None:
+    """Measure and store."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeats", type=int, default=3)
+    options = parser.parse_args()
+    raw: dict[str, dict[int, list[float]]] = {"epoch_s": {n: [] for n in SIZES}, "report_s": {n: [] for n in RUNS}}
+    for _ in range(options.repeats):
+        for size in SIZES:
+            raw["epoch_s"][size].append(epoch_s(size))
+        for runs in RUNS:
+            raw["report_s"][runs].append(report_s(runs))
+    rows = []
+    for what, measured in raw.items():
+        each = {size: statistics.median(values) / size for size, values in measured.items()}
+        first = next(iter(each.values()))
+        rows += [
+            {
+                "what": what,
+                "n": n,
+                "s": each[n] * n,
+                "microseconds each": each[n] * 1e6,
+                "against first": each[n] / first,
+            }
+            for n in each
+        ]
+    report("growth", rows, raw)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""What the benchmarks share: both sides in turn in one run, medians, ratios, a table, a stored result."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import platform
+import statistics
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from cnn_compare.comparison.cell import versions
+from cnn_compare.machine import describe_device
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def in_turn(sides: Mapping[str, Callable[[], float]], repeats: int) -> dict[str, list[float]]:
+    """Measure the sides one after the other, again and again, so that a slow minute of the machine meets all of them.
+
+    Args:
+        sides: Name -> a function that does the work once and returns its seconds (or its rate).
+        repeats: How often; one more round before them warms up and is dropped.
+    """
+    values: dict[str, list[float]] = {name: [] for name in sides}
+    for round_ in range(repeats + 1):
+        for name, measure in sides.items():
+            value = measure()
+            if round_:
+                values[name].append(value)
+    return values
+
+
+def median_ratio(numerators: list[float], denominators: list[float]) -> float:
+    """The median of the ratios of neighbours."""
+    return statistics.median(a / b for a, b in zip(numerators, denominators, strict=True))
+
+
+def report(subject: str, rows: list[dict[str, Any]], raw: Any) -> None:
+    """Print the rows as a table and store them, with the single values and the machine, under ``results/``.
+
+    Args:
+        subject: The benchmark's name.
+        rows: One dictionary a row, with the same keys.
+        raw: Every single measurement, in any form that JSON can hold.
+    """
+    table = Table(title=subject, title_justify="left")
+    for heading in rows[0]:
+        table.add_column(heading, justify="right" if isinstance(rows[0][heading], int | float) else "left")
+    for row in rows:
+        table.add_row(*(f"{value:,.3g}" if isinstance(value, float) else str(value) for value in row.values()))
+    Console().print(table)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    machine = {"device": describe_device(device), "cpu_count": os.cpu_count(), "system": platform.system()}
+    load = os.getloadavg()[0]
+    stored = {"subject": subject, "machine": machine, "load_average": load, "versions": versions(), "rows": rows}
+    name = f"{datetime.date.today()}_{subject}_{device.type}_torch{torch.__version__.partition('+')[0]}.json"
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / name).write_text(json.dumps({**stored, "raw": raw}, indent=1) + "\n")
+    print(f"stored: benchmarks/results/{name}")

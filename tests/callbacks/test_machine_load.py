@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from cnn_compare.callbacks import MachineLoad, machine_load
+
+
+@pytest.fixture
+def load(monkeypatch):
+    """A function: what `MachineLoad` says of ten seconds of four cores, with so many seconds used in all and by us."""
+
+    def measure(busy: float, own: float, others_on_gpu: int = 0) -> MachineLoad:
+        clocks = iter([(100.0, 1000.0, 50.0), (110.0, 1000.0 + busy, 50.0 + own)])
+        monkeypatch.setattr(machine_load, "_clocks", lambda: next(clocks))
+        monkeypatch.setattr(machine_load.psutil, "cpu_count", lambda: 4)
+        monkeypatch.setattr(machine_load, "other_gpu_processes", lambda device: others_on_gpu)
+        callback, module = MachineLoad(), SimpleNamespace(device=torch.device("cpu"))
+        callback.on_train_start(None, module)
+        callback.on_train_epoch_end(None, module)
+        return callback
+
+    return measure
+
+
+def test_other_processes_share_is_what_neither_idles_nor_is_ours(load):
+    assert load(busy=30.0, own=20.0).other_cpu_pct == pytest.approx(25.0)
+
+
+@pytest.mark.parametrize(("busy", "own", "expected"), [(20.0, 20.0, False), (23.9, 20.0, False), (24.1, 20.0, True)])
+def test_a_tenth_of_the_machine_in_other_hands_is_contention(load, busy, own, expected):
+    assert load(busy, own).contended is expected
+
+
+def test_clocks_that_disagree_a_little_never_give_a_negative_share(load):
+    assert load(busy=19.9, own=20.0).other_cpu_pct == 0.0
+
+
+def test_another_process_on_the_gpu_is_contention(load):
+    assert load(busy=20.0, own=20.0, others_on_gpu=1).contended
+
+
+def test_real_clocks_count_this_processs_own_work_as_its_own():
+    wall, busy, own = machine_load._clocks()
+    sum(range(3_000_000))
+    later = machine_load._clocks()
+    assert later[0] > wall
+    assert later[1] >= busy
+    assert later[2] > own
