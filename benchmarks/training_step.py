@@ -17,10 +17,11 @@ import lightning as L
 import torch
 from harness import median_ratio, report
 from input_pipeline import Noise
-from lightning.pytorch.callbacks import Callback, RichProgressBar
+from lightning.pytorch.callbacks import Callback
 from torch.nn import functional as F
 
 from cnn_compare import ClassifierModule, EpochTimer
+from cnn_compare.callbacks import CalmProgressBar
 
 # backbone: (image size, batches an epoch)
 CASES = {"lenet": (32, 200), "resnet18": (32, 12), "googlenet": (32, 20), "mobilenet_v2": (32, 15), "alexnet": (64, 10)}
@@ -59,7 +60,7 @@ def compare(backbone: str, repeats: int) -> tuple[list[float], list[float]]:
     with tempfile.TemporaryDirectory() as folder:
         trainer = L.Trainer(
             max_epochs=repeats + 1,
-            callbacks=[bare, timer, RichProgressBar(refresh_rate=10)],
+            callbacks=[bare, timer, CalmProgressBar()],
             default_root_dir=folder,
             enable_checkpointing=False,
             enable_model_summary=False,

@@ -9,10 +9,10 @@ from typing import Any
 import yaml
 from jsonargparse import Namespace
 from lightning import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 
-from cnn_compare.callbacks import EpochSeed, EpochTimer, LastCheckpoint
+from cnn_compare.callbacks import CalmProgressBar, EpochSeed, EpochTimer, LastCheckpoint
 from cnn_compare.data import CIFAR10DataModule, ImageDataModule
 from cnn_compare.module import ClassifierModule
 
@@ -71,7 +71,7 @@ class ExperimentCLI(LightningCLI):
     ) -> None:
         self.overrides = overrides
         if callbacks is None:
-            callbacks = [EpochTimer(), RichProgressBar(refresh_rate=10), *checkpoints()]
+            callbacks = [EpochTimer(), CalmProgressBar(), *checkpoints()]
         super().__init__(
             ClassifierModule,
             ImageDataModule,

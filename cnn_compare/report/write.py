@@ -71,6 +71,11 @@ def _conditions(manifest: dict[str, Any], finished: pd.DataFrame) -> str:
         lines.insert(
             0, f"- varied: {', '.join(f'`{name}`' for name in manifest['varied'])}; every other setting is the same"
         )
+    if (shared := finished[finished.contended.eq(True)].backbone.unique()).size:
+        who = ", ".join(map(str, shared))
+        lines.insert(
+            0, f"- **contended: others used the machine while {who} trained; times are shown, not comparable**"
+        )
     if broken := [name for name, same in manifest.get("controlled", {}).items() if not same]:
         lines.insert(0, f"- **not controlled: {', '.join(broken)} differ between the runs**")
     return "\n".join(lines)

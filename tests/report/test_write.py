@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import copy
+import json
+
+import pandas as pd
+import pytest
+
+from cnn_compare import load_results, write_report
+from cnn_compare.errors import InvalidValueError
+from cnn_compare.report.tables import short
+from cnn_compare.report.write import follows_report
+from cnn_compare.results import RunResult
+
+REPORT = {
+    "trainer": {"max_epochs": 10},
+    "model": {
+        "pretrained": True,
+        "optimizer": {"class_path": "torch.optim.Adam", "init_args": {"lr": 0.001}},
+        "lr_scheduler": None,
+    },
+    "data": {
+        "class_path": "cnn_compare.CIFAR10DataModule",
+        "init_args": {"normalization": "half", "augmentation": "none", "train_subset": None, "image_size": 64},
+    },
+}
+
+
+def store(folder, backbone="resnet18", seed=0, **fields):
+    figures = {"test_acc_pct": 80.0, "test_images": 10_000, "best_val_acc_pct": 81.0, "train_epoch_s": [9.0, 4.0, 6.0]}
+    figures |= {"first_epoch_s": 9.0, "images_per_s": 1000.0, "params": 11_181_642, "macs": 1.8e9}
+    figures |= {"peak_memory_bytes": 2**30, "data_fingerprint": "ab"}
+    result = RunResult(backbone=backbone, seed=seed, **{"status": "finished", **figures, **fields})
+    result.save(
+        folder / backbone.replace("|", "_").replace("<", "_").replace("/", "_") / f"seed_{seed}" / "result.json"
+    )
+
+
+def test_the_headline_time_is_the_median_without_the_first_epoch(tmp_path):
+    store(tmp_path)
+    assert load_results(tmp_path).train_epoch_s.tolist() == [5.0]
+    csv = pd.read_csv(write_and_find(tmp_path, "results.csv"))
+    assert csv.loc[0, ["backbone", "seed", "status", "test_acc_pct", "train_epoch_s", "params", "macs"]].tolist() == [
+        *("resnet18", 0, "finished", 80.0, 5.0, 11_181_642, 1.8e9)
+    ]
+
+
+def write_and_find(folder, name):
+    write_report(folder)
+    return folder / name
+
+
+def test_one_seed_carries_the_sampling_error_and_several_their_deviation(tmp_path):
+    store(tmp_path)
+    # 1.96 * sqrt(0.8 * 0.2 / 10,000) = 0.784 points.
+    assert "| resnet18 | 1 | 80.00 ± 0.78 |" in write_and_find(tmp_path, "report.md").read_text()
+    store(tmp_path, seed=1, test_acc_pct=82.0)
+    # The sample's deviation of 80 and 82.
+    assert "| resnet18 | 2 | 81.00 ± 1.41 |" in write_and_find(tmp_path, "report.md").read_text()
+
+
+@pytest.mark.parametrize("content", ["", '{"schema": 1', '{"schema": 99, "backbone": "x"}', "[]"])
+def test_a_run_that_cannot_be_read_is_listed_and_the_rest_is_reported(tmp_path, content):
+    store(tmp_path)
+    (tmp_path / "vgg16" / "seed_0").mkdir(parents=True)
+    (tmp_path / "vgg16" / "seed_0" / "result.json").write_text(content)
+    text = write_and_find(tmp_path, "report.md").read_text()
+    assert "`vgg16/seed_0`" in text
+    assert "| resnet18 | 1 |" in text
+
+
+def test_a_run_without_a_result_and_a_failed_one_are_listed_with_their_reasons(tmp_path):
+    store(tmp_path, backbone="vgg16", status="failed", reason="RuntimeError: out of\nmemory", test_acc_pct=None)
+    (tmp_path / "alexnet" / "seed_0").mkdir(parents=True)
+    (tmp_path / "alexnet" / "seed_0" / "config.yaml").write_text("{}")
+    text = write_and_find(tmp_path, "report.md").read_text()
+    assert "- vgg16, seed 0: RuntimeError: out of memory" in text
+    assert "`alexnet/seed_0`: the file is missing" in text
+
+
+def test_names_stay_text_in_markdown(tmp_path):
+    store(tmp_path, backbone="<script>|x")
+    assert "| &lt;script>\\|x | 1 |" in write_and_find(tmp_path, "report.md").read_text()
+
+
+def test_timings_of_a_shared_machine_are_marked(tmp_path):
+    store(tmp_path, contended=True, other_cpu_pct=30.0)
+    assert "contended" in write_and_find(tmp_path, "report.md").read_text()
+    store(tmp_path, contended=False)
+    assert "contended" not in write_and_find(tmp_path, "report.md").read_text()
+
+
+def test_the_figures_of_2023_stand_beside_runs_of_their_recipe_only(tmp_path):
+    store(tmp_path)
+    for config, expected in ((REPORT, True), ({**REPORT, "trainer": {"max_epochs": 3}}, False)):
+        (tmp_path / "manifest.json").write_text(json.dumps({"name": "x", "config": config}))
+        text = write_and_find(tmp_path, "report.md").read_text()
+        assert ("| resnet18 | 80.00 | 79.14 | 5 | 17 |" in text) is expected
+
+
+@pytest.mark.parametrize(
+    ("section", "name", "value"),
+    [
+        ("model", "lr_scheduler", {"class_path": "x"}),
+        ("model", "optimizer", {"class_path": "torch.optim.SGD", "init_args": {"lr": 0.001}}),
+        ("model", "optimizer", {"class_path": "torch.optim.Adam", "init_args": {"lr": 0.01}}),
+        ("trainer", "max_epochs", 9),
+        ("data", "class_path", "cnn_compare.DigitsDataModule"),
+    ],
+)
+def test_a_recipe_that_differs_from_the_reports_is_not_taken_for_it(section, name, value):
+    assert follows_report(REPORT)
+    config = copy.deepcopy(REPORT)
+    config[section][name] = value
+    assert not follows_report(config)
+
+
+@pytest.mark.parametrize("where", ["missing", "empty"])
+def test_a_folder_without_runs_is_refused_by_name(tmp_path, where):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InvalidValueError, match=where):
+        write_report(tmp_path / where)
+
+
+@pytest.mark.parametrize(
+    ("number", "text"), [(11_173_962, "11.2 M"), (1.82e9, "1.82 G"), (61_706, "61.7 k"), (12, "12"), (None, "–")]
+)
+def test_large_numbers_are_shortened(number, text):
+    assert short(number) == text
