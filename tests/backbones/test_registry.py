@@ -10,7 +10,7 @@ from torch import nn
 from cnn_compare.backbones import build_backbone, find_backbone, list_backbones, register_backbone, registry
 from cnn_compare.errors import BackboneTakenError, InvalidValueError, UnknownBackboneError
 
-# As the issue lists them.
+# The names that the project promises.
 NAMES = {
     *("lenet", "lenet_relu", "alexnet", "alexnet_bn", "googlenet", "inception_v3", "mobilenet_v2"),
     *("vgg11", "vgg13", "vgg16", "vgg19", "vgg11_bn", "vgg13_bn", "vgg16_bn", "vgg19_bn"),
@@ -50,7 +50,7 @@ def nets(tmp_path, monkeypatch):
     sys.modules.pop("users_nets", None)
 
 
-def test_the_registry_holds_what_the_issue_lists():
+def test_the_registry_holds_every_promised_name():
     assert sorted(entry.name for entry in list_backbones()) == sorted(NAMES)
 
 
