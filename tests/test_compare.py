@@ -1,12 +1,12 @@
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -164,8 +164,9 @@ def without_times(folder: Path) -> list[dict[str, str]]:
 def wait_until(condition, process: subprocess.Popen) -> None:
     """Return as soon as the condition holds; fail when the process ends before that."""
     while not condition():
-        assert process.poll() is None, "the process ended before the test could kill it"
-        time.sleep(0.01)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=0.01)
+            pytest.fail("the process ended before the test could kill it")
 
 
 def test_a_failing_run_is_recorded_and_the_others_go_on(tmp_path):
