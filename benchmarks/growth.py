@@ -15,6 +15,7 @@ from harness import report
 from input_pipeline import Noise
 
 from cnn_compare import ClassifierModule, EpochTimer, write_report
+from cnn_compare.machine import tune_process
 from cnn_compare.results import RunResult
 
 SIZES = (5_000, 15_000, 50_000)
@@ -25,6 +26,7 @@ def epoch_s(size: int) -> float:
     """Seconds of LeNet's second epoch on so many images."""
     data: Any = Noise(size, augmentation="crop_flip")
     timer = EpochTimer()
+    tune_process()
     quiet: dict[str, Any] = {"enable_progress_bar": False, "enable_model_summary": False}
     trainer = L.Trainer(
         max_epochs=2, callbacks=[timer], logger=False, enable_checkpointing=False, num_sanity_val_steps=0, **quiet

@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import datetime
 import json
+import multiprocessing
 import os
 import platform
 import statistics
+import tempfile
 from collections.abc import Callable, Mapping
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 import torch
+from lightning.pytorch.callbacks import Callback
 from rich.console import Console
 from rich.table import Table
 
+from cnn_compare import EpochTimer
+from cnn_compare.callbacks import CalmProgressBar
 from cnn_compare.comparison.cell import versions
+from cnn_compare.experiment import ExperimentCLI, checkpoints
 from cnn_compare.machine import describe_device
 
 RESULTS = Path(__file__).parent / "results"
@@ -35,6 +43,61 @@ def in_turn(sides: Mapping[str, Callable[[], float]], repeats: int) -> dict[str,
             if round_:
                 values[name].append(value)
     return values
+
+
+def processes_in_turn(sides: Mapping[str, tuple[Any, ...]], repeats: int) -> dict[str, list[float]]:
+    """As `in_turn`, with each side in a process of its own, which the settings of the other cannot reach.
+
+    Args:
+        sides: Name -> a function and its arguments. It is called with them and a connection: whenever that receives
+            true it does the work once and sends its seconds, and it ends at false.
+        repeats: As for `in_turn`.
+    """
+    context = multiprocessing.get_context("spawn")
+    turns, processes = {}, []
+    for name, (function, *arguments) in sides.items():
+        turns[name], theirs = context.Pipe()
+        processes.append(context.Process(target=function, args=(*arguments, theirs), daemon=False))
+        processes[-1].start()
+        theirs.close()
+
+    def measure(side: str) -> float:
+        turns[side].send(True)
+        return float(turns[side].recv())
+
+    seconds = in_turn({side: lambda side=side: measure(side) for side in sides}, repeats)
+    for turn, process in zip(turns.values(), processes, strict=True):
+        turn.send(False)
+        process.join()
+    return seconds
+
+
+class Turns(Callback):
+    """Wait for this side's turn before each epoch, and say how long it took. Listed before the timer."""
+
+    def __init__(self, turn: Connection, timer: EpochTimer) -> None:
+        self.turn, self.timer = turn, timer
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Wait; told to stop, end here."""
+        if not self.turn.recv():
+            raise KeyboardInterrupt
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """The epoch's clock has stopped."""
+        self.turn.send(self.timer.train_epoch_s[-1])
+
+
+def fit(arguments: list[str], turn: Connection) -> None:
+    """`cnn-compare fit` with these arguments, callbacks and all, an epoch a turn."""
+    timer = EpochTimer()
+    with tempfile.TemporaryDirectory() as folder:
+        ExperimentCLI(
+            ["fit", *arguments],
+            callbacks=[Turns(turn, timer), timer, CalmProgressBar(), *checkpoints()],
+            default_root_dir=folder,
+            max_epochs=1_000,
+        )
 
 
 def median_ratio(numerators: list[float], denominators: list[float]) -> float:

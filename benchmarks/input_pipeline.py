@@ -23,6 +23,7 @@ from torchvision.transforms import functional as TF
 from cnn_compare.data import ImageDataModule
 from cnn_compare.data.image_datamodule import CUTOUT_SIZE, MEAN_STD
 from cnn_compare.data.resident import MAX_SHIFT
+from cnn_compare.machine import tune_process
 
 
 class Noise(ImageDataModule):
@@ -118,6 +119,7 @@ def main() -> None:
             [transforms.Resize(64, antialias=True)],
         ),
     }
+    tune_process()
     rows, raw = [], {}
     for name, (settings, extra) in cases.items():
         data = Noise(options.images, normalization="cifar10", **settings)

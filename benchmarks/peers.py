@@ -3,21 +3,22 @@
 The zoo's loop, as the popular repositories have it: `torchvision.datasets.CIFAR10` with PIL transforms, a `DataLoader`
 with two workers, contiguous tensors, the loss and the number of right answers read from the device after every step.
 Same network, batch, augmentation (crop and flip) and optimiser (SGD with momentum) on both sides; an epoch of each in
-turn.
+turn, each side in a process of its own.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from multiprocessing.connection import Connection
 from typing import Any
 
 import lightning as L
 import torch
-from harness import in_turn, median_ratio, report
+from harness import Turns, fit, median_ratio, processes_in_turn, report
 from input_pipeline import Noise, PerImage
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
@@ -25,7 +26,9 @@ from torchvision import transforms
 
 from cnn_compare import ClassifierModule, EpochTimer, build_backbone
 from cnn_compare.backbones import Stem
+from cnn_compare.callbacks import CalmProgressBar
 from cnn_compare.data.image_datamodule import MEAN_STD
+from cnn_compare.machine import tune_process
 
 # backbone, stem, batches an epoch
 CASES: list[tuple[str, Stem, int]] = [
@@ -34,26 +37,29 @@ CASES: list[tuple[str, Stem, int]] = [
     ("googlenet", "imagenet", 20),
 ]
 BATCH = 128
+SGD = {"lr": 0.01, "momentum": 0.9, "weight_decay": 5e-4}
 
 
 def sgd(parameters: Any) -> torch.optim.Optimizer:
     """The optimiser of both sides."""
-    return torch.optim.SGD(parameters, lr=0.01, momentum=0.9, weight_decay=5e-4)
+    return torch.optim.SGD(parameters, **SGD)
 
 
 def torchvision_loader(images: torch.Tensor, workers: int) -> DataLoader[Any]:
     """The usual pipeline."""
     steps = [transforms.RandomCrop(32, padding=4), transforms.RandomHorizontalFlip(), transforms.ToTensor()]
     dataset = PerImage(images.numpy(), transforms.Compose([*steps, transforms.Normalize(*MEAN_STD["cifar10"])]))
-    return DataLoader(dataset, batch_size=BATCH, shuffle=True, num_workers=workers)
+    # Forked workers, as a script has them on Linux; in this spawned process the default would import torch every epoch.
+    return DataLoader(dataset, batch_size=BATCH, shuffle=True, num_workers=workers, multiprocessing_context="fork")
 
 
-def zoo_epoch(backbone: str, stem: Stem, images: torch.Tensor) -> Callable[[], float]:
-    """Seconds of an epoch of the zoos' loop."""
-    network, loader = build_backbone(backbone, 10, stem).train(), torchvision_loader(images, workers=2)
+def zoo(backbone: str, stem: Stem, count: int, turn: Connection) -> None:
+    """The zoos' loop, an epoch a turn."""
+    os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)  # Lightning's import sets it; a plain loop has none.
+    network = build_backbone(backbone, 10, stem).train()
+    loader = torchvision_loader(Noise(BATCH * count).images[: BATCH * count], workers=2)
     optimizer = sgd(network.parameters())
-
-    def epoch() -> float:
+    while turn.recv():
         start = time.perf_counter()
         train_loss, correct, total = 0.0, 0, 0
         for inputs, targets in loader:
@@ -68,30 +74,42 @@ def zoo_epoch(backbone: str, stem: Stem, images: torch.Tensor) -> Callable[[], f
             train_loss += loss.item()
             total += targets.size(0)
             correct += logits.argmax(1).eq(targets).sum().item()
-        return time.perf_counter() - start
-
-    return epoch
+        turn.send(time.perf_counter() - start)
 
 
-def fit_epoch(backbone: str, stem: Stem, data: Any) -> Callable[[], float]:
-    """Seconds of the second epoch of a `fit`; its first one warms up."""
+def fit_with_torchvision(backbone: str, stem: Stem, count: int, turn: Connection) -> None:
+    """The same module under the same trainer, fed by torchvision's loader."""
+    tune_process()
+    timer = EpochTimer()
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = L.Trainer(
+            max_epochs=1_000,
+            callbacks=[Turns(turn, timer), timer, CalmProgressBar()],
+            default_root_dir=folder,
+            enable_checkpointing=False,
+            num_sanity_val_steps=0,
+            log_every_n_steps=1,
+        )
+        loader = torchvision_loader(Noise(BATCH * count).images[: BATCH * count], workers=2)
+        trainer.fit(ClassifierModule(backbone, stem=stem, optimizer=sgd), loader)
 
-    def epoch() -> float:
-        timer = EpochTimer()
-        with tempfile.TemporaryDirectory() as folder:
-            trainer = L.Trainer(
-                max_epochs=2,
-                callbacks=[timer],
-                default_root_dir=folder,
-                enable_checkpointing=False,
-                enable_model_summary=False,
-                num_sanity_val_steps=0,
-                log_every_n_steps=1,
-            )
-            trainer.fit(ClassifierModule(backbone, stem=stem, optimizer=sgd), data)
-        return timer.train_epoch_s[1]
 
-    return epoch
+def compare(backbone: str, stem: Stem, count: int, repeats: int) -> dict[str, list[float]]:
+    """Seconds of the epochs of each side."""
+    data = {"count": BATCH * count, "normalization": "cifar10", "augmentation": "crop_flip", "batch_size": BATCH}
+    model = {"backbone": backbone, "stem": stem, "optimizer": "torch.optim.SGD"}
+    arguments = [f"--model.{option}={value}" for option, value in model.items()]
+    arguments += [f"--model.optimizer.init_args.{option}={value}" for option, value in SGD.items()]
+    arguments += [
+        "--data=input_pipeline.Noise",
+        *(f"--data.init_args.{option}={value}" for option, value in data.items()),
+    ]
+    sides = {
+        "fit": (fit, arguments),
+        "zoo loop": (zoo, backbone, stem, count),
+        "fit with torchvision's loader": (fit_with_torchvision, backbone, stem, count),
+    }
+    return processes_in_turn(sides, repeats)
 
 
 def main() -> None:
@@ -104,17 +122,7 @@ def main() -> None:
     for backbone, stem, count in CASES:
         if backbone not in options.backbones:
             continue
-        data: Any = Noise(BATCH * count, normalization="cifar10", augmentation="crop_flip", batch_size=BATCH)
-        images = data.images[: BATCH * count]
-        seconds = in_turn(
-            {
-                "fit": fit_epoch(backbone, stem, data),
-                "zoo loop": zoo_epoch(backbone, stem, images),
-                "fit with torchvision's loader": fit_epoch(backbone, stem, torchvision_loader(images, workers=2)),
-            },
-            options.repeats,
-        )
-        raw[backbone] = seconds
+        seconds = raw[backbone] = compare(backbone, stem, count, options.repeats)
         speeds = {f"{side} images/s": BATCH * count / statistics.median(values) for side, values in seconds.items()}
         against = {
             "fit / zoo": median_ratio(seconds["zoo loop"], seconds["fit"]),

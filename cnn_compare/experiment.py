@@ -14,6 +14,7 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 
 from cnn_compare.callbacks import CalmProgressBar, EpochSeed, EpochTimer, LastCheckpoint
 from cnn_compare.data import CIFAR10DataModule, ImageDataModule
+from cnn_compare.machine import tune_process
 from cnn_compare.module import ClassifierModule
 
 TRAINER_DEFAULTS = {
@@ -69,6 +70,7 @@ class ExperimentCLI(LightningCLI):
     def __init__(
         self, args: ArgsType = None, run: bool = True, callbacks: list[Callback] | None = None, **overrides: Any
     ) -> None:
+        tune_process()
         self.overrides = overrides
         if callbacks is None:
             callbacks = [EpochTimer(), CalmProgressBar(), *checkpoints()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 import resource
@@ -11,6 +12,23 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
+# From glibc's malloc.h.
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+
+
+def tune_process() -> None:
+    """Set this process up for training: faster, with the same numbers. Called before its first step.
+
+    The C library keeps freed memory for the next tensors; its default hands large blocks back and has the system clear
+    fresh ones at every step, a quarter of LeNet's time on a CPU. Where it is not glibc, nothing happens. And torch asks
+    the CUDA runtime whether there is a GPU: Lightning has it ask NVML, which without a GPU searches the disk each step.
+    """
+    os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        libc.mallopt(_M_MMAP_THRESHOLD, 2**30)
+        libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def describe_device(device: torch.device) -> str:

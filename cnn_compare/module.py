@@ -232,8 +232,12 @@ class ClassifierModule(L.LightningModule):
         return {"class": predicted, "probability": probability}
 
     def configure_optimizers(self) -> Any:
-        """The optimiser, with its schedule where one was asked for."""
+        """The optimiser, fused where it can be, with its schedule where one was asked for."""
         optimizer = self.make_optimizer(self.parameters())
+        for group in optimizer.param_groups:
+            # One kernel for all parameters, where the optimiser has it and nothing else was asked for.
+            if group.get("fused", False) is None and not (group.get("foreach") or group.get("differentiable")):
+                group["fused"] = True
         if self.make_lr_scheduler is None:
             return optimizer
         scheduler = self.make_lr_scheduler(optimizer)

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from cnn_compare.backbones import Stem, build_backbone, count_macs, count_parameters, find_backbone
 from cnn_compare.errors import ImageTooSmallError, InvalidValueError
-from cnn_compare.machine import describe_device, peak_memory_bytes
+from cnn_compare.machine import describe_device, peak_memory_bytes, tune_process
 from cnn_compare.results import write_text
 
 TRAIN_BATCH, INFERENCE_BATCH = 128, 256
@@ -76,6 +76,7 @@ def profile(
 
 def measure(backbone: str, image_size: int, stem: Stem) -> Profile:
     """The `Profile` of one backbone, on the GPU where there is one; meant for a fresh process."""
+    tune_process()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     before = peak_memory_bytes(device)
     network = build_backbone(backbone, 10, stem).to(device).to(memory_format=torch.channels_last)

@@ -7,6 +7,8 @@ and leave with strides as `torch.channels_last` has them.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -37,26 +39,29 @@ def translate(images: Tensor, offsets: Tensor, max_shift: int) -> Tensor:
         raise InvalidValueError("max_shift", max_shift, f"from 0 to {min(height, width) - 1}")
     padded = F.pad(images.permute(0, 2, 3, 1), (0, 0, max_shift, max_shift, max_shift, max_shift)).contiguous()
     image_stride, row_stride, pixel_stride, _ = padded.stride()
-    shifts = 2 * max_shift + 1
-    # Every possible crop as a view; rows keep their pixels and channels in one run, which is what makes the copy fast.
-    crops = padded.as_strided(
-        (n, shifts, shifts, height, width * channels), (image_stride, row_stride, pixel_stride, row_stride, 1)
-    )
-    chosen = crops[torch.arange(n, device=images.device), offsets[:, 0].long(), offsets[:, 1].long()]
-    return chosen.view(n, height, width, channels).permute(0, 3, 1, 2)
+    line = width * channels
+    # A view of the crops that begin at each element; the pixels and channels of a line stay in one run, and
+    # index_select copies whole runs, ten times faster than indexing with brackets does.
+    last_start = padded.numel() - (height - 1) * row_stride - line
+    crops = padded.as_strided((last_start + 1, height, line), (1, row_stride, 1))
+    first = torch.arange(0, padded.numel(), image_stride, device=images.device)
+    starts = first + offsets[:, 0] * row_stride + offsets[:, 1] * pixel_stride
+    return crops.index_select(0, starts).view(n, height, width, channels).permute(0, 3, 1, 2)
 
 
 def flip(images: Tensor, flipped: Tensor) -> Tensor:
     """Mirror the chosen images left to right.
 
     Args:
-        images: ``(N, C, H, W)``, any dtype.
-        flipped: ``(N,)``, nonzero where the image is mirrored.
+        images: ``(N, C, H, W)`` integers.
+        flipped: ``(N,)``, 1 where the image is mirrored, 0 elsewhere.
 
     Returns:
         ``(N, C, H, W)``, a new tensor with the dtype and device of ``images``.
     """
-    return torch.where(flipped.bool()[:, None, None, None], images.flip(3), images)
+    # image ^ (image ^ mirrored) is mirrored, image ^ 0 the image: a choice ten times faster than torch.where on bytes.
+    all_bits = flipped.to(images.dtype).neg()[:, None, None, None]
+    return (images ^ images.flip(3)).bitwise_and_(all_bits).bitwise_xor_(images)
 
 
 def cutout(images: Tensor, centers: Tensor, size: int) -> Tensor:
@@ -95,13 +100,21 @@ def normalize(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -
         ``(N, C, H, W)`` float32, channels-last, on the device of ``images``.
     """
     n, channels, height, width = images.shape
-    # Made here and sent without waiting: a tensor made on a GPU from Python numbers holds the processor up.
-    constants = torch.tensor([[1 / (255 * s) for s in std], [-m / s for m, s in zip(mean, std, strict=True)]])
-    scale, shift = constants.repeat(1, width).to(images.device, non_blocking=True)
+    scale, shift = _scale_and_shift(mean, std, width, images.device)
     # One long row for all pixels of a line: arithmetic on the last dimension of 3 alone would be twenty times slower.
     lines = images.permute(0, 2, 3, 1).reshape(n, height, width * channels).float()
     lines.mul_(scale).add_(shift)
     return lines.view(n, height, width, channels).permute(0, 3, 1, 2)
+
+
+@lru_cache
+def _scale_and_shift(
+    mean: tuple[float, ...], std: tuple[float, ...], width: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """What a line of pixels is multiplied by and what is added, each ``(width * C,)``."""
+    constants = torch.tensor([[1 / (255 * s) for s in std], [-m / s for m, s in zip(mean, std, strict=True)]])
+    scale, shift = constants.repeat(1, width).to(device)
+    return scale, shift
 
 
 def resize(images: Tensor, size: int) -> Tensor:
