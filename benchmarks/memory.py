@@ -17,15 +17,11 @@ from harness import report
 
 IDLE = "import torch, lightning"
 FIT = """
-import lightning as L
-from cnn_compare import CIFAR10DataModule, ClassifierModule, EpochTimer
-data = CIFAR10DataModule()
-trainer = L.Trainer(max_epochs={epochs}, callbacks=[EpochTimer()], default_root_dir={folder!r}, num_sanity_val_steps=0,
-                    enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False,
-                    limit_train_batches=100)
-module = ClassifierModule("lenet")
-trainer.fit(module, data)
-trainer.test(module, data, verbose=False)
+from cnn_compare.experiment import ExperimentCLI
+options = {{"max_epochs": {epochs}, "limit_train_batches": 100, "default_root_dir": {folder!r}}}
+cli = ExperimentCLI({{"model": {{"backbone": "lenet"}}, "trainer": options}}, run=False)
+cli.trainer.fit(cli.model, cli.datamodule)
+cli.trainer.test(cli.model, cli.datamodule, verbose=False)
 """
 PEAK = """
 import json, resource

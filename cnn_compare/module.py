@@ -107,6 +107,7 @@ class ClassifierModule(L.LightningModule):
         self.backbone = build_backbone(backbone, num_classes, stem, weights or ("imagenet" if pretrained else None))
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.backbone.to(memory_format=self.memory_format)
+        self._largest_batch = 0
         if compile:
             self.backbone.compile(dynamic=False)
 
@@ -128,7 +129,13 @@ class ClassifierModule(L.LightningModule):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits ``(B, num_classes)`` of images ``(B, 3, H, W)``; in training mode what the backbone gives."""
-        return cast(Tensor, self.backbone(images.contiguous(memory_format=self.memory_format)))
+        images = images.contiguous(memory_format=self.memory_format)
+        if self.hparams["compile"]:
+            self._largest_batch = max(self._largest_batch, len(images))
+            if len(images) < self._largest_batch:
+                # The last batch of an epoch, as it is: a second compilation would take longer than it ever saves.
+                return cast(Tensor, self.backbone.forward(images))
+        return cast(Tensor, self.backbone(images))
 
     def setup(self, stage: str) -> None:
         """Compare the data with the network before anything runs."""

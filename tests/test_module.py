@@ -4,6 +4,7 @@ import lightning as L
 import numpy as np
 import pytest
 import torch
+import torch._dynamo.testing
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, log_loss, top_k_accuracy_score
 from torch import nn
 
@@ -198,3 +199,48 @@ def test_steps_within_an_epoch_never_wait_for_the_gpu(tmp_path):
         quiet_trainer(tmp_path, accelerator="gpu", devices=1, callbacks=[Watch()]).fit(ClassifierModule("lenet"), data)
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+def test_a_compiled_backbone_is_compiled_once_for_training_whatever_the_last_batch(tmp_path, monkeypatch):
+    counter = torch._dynamo.testing.CompileCounter()
+    compile_module = nn.Module.compile
+    monkeypatch.setattr(nn.Module, "compile", lambda self, **kw: compile_module(self, backend=counter, **kw))
+    module = ClassifierModule("lenet", compile=True)
+    # Batches of 40, 40 and 35.
+    quiet_trainer(tmp_path, max_epochs=2, limit_val_batches=0).fit(module, small_digits(train_subset=115))
+    assert counter.frame_count == 1
+
+
+def test_a_compiled_backbone_gives_a_smaller_batch_the_logits_of_an_uncompiled_one(monkeypatch):
+    compile_module = nn.Module.compile
+    monkeypatch.setattr(nn.Module, "compile", lambda self, **kw: compile_module(self, backend="eager", **kw))
+    compiled, plain = ClassifierModule("lenet", compile=True), ClassifierModule("lenet")
+    plain.load_state_dict(compiled.state_dict())
+    images = torch.randn(8, 3, 32, 32)
+    for batch in (images, images[:5]):
+        torch.testing.assert_close(compiled(batch), plain(batch))
+
+
+@pytest.mark.parametrize("asked", [{}, {"fused": False}, {"foreach": True}])
+def test_the_optimiser_is_fused_unless_something_else_was_asked_for(tmp_path, asked):
+    module = ClassifierModule("lenet", optimizer=lambda p: torch.optim.SGD(p, lr=0.1, **asked))
+    trainer = quiet_trainer(tmp_path, max_steps=1)
+    trainer.fit(module, small_digits())
+    assert bool(trainer.optimizers[0].param_groups[0]["fused"]) is not bool(asked)
+
+
+def test_a_fused_optimiser_takes_the_steps_of_a_plain_one(tmp_path):
+    def trained(**asked):
+        torch.manual_seed(0)
+        module = ClassifierModule("lenet", optimizer=lambda p: torch.optim.Adam(p, lr=1e-3, **asked))
+        quiet_trainer(tmp_path, max_steps=5).fit(module, small_digits())
+        return module.backbone.state_dict()
+
+    torch.testing.assert_close(trained(), trained(fused=False), rtol=1e-4, atol=1e-5)
+
+
+def test_an_optimiser_that_cannot_be_fused_is_left_alone(tmp_path):
+    module = ClassifierModule("lenet", optimizer=lambda p: torch.optim.RMSprop(p, lr=1e-3))
+    trainer = quiet_trainer(tmp_path, max_steps=1)
+    trainer.fit(module, small_digits())
+    assert "fused" not in trainer.optimizers[0].param_groups[0]

@@ -42,8 +42,8 @@ def translate(images: Tensor, offsets: Tensor, max_shift: int) -> Tensor:
     line = width * channels
     # A view of the crops that begin at each element; the pixels and channels of a line stay in one run, and
     # index_select copies whole runs, ten times faster than indexing with brackets does.
-    last_start = padded.numel() - (height - 1) * row_stride - line
-    crops = padded.as_strided((last_start + 1, height, line), (1, row_stride, 1))
+    count = max(0, padded.numel() - (height - 1) * row_stride - line + 1)
+    crops = padded.as_strided((count, height, line), (1, row_stride, 1))
     first = torch.arange(0, padded.numel(), image_stride, device=images.device)
     starts = first + offsets[:, 0] * row_stride + offsets[:, 1] * pixel_stride
     return crops.index_select(0, starts).view(n, height, width, channels).permute(0, 3, 1, 2)
