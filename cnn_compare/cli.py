@@ -89,12 +89,9 @@ def _compare(arguments: list[str]) -> None:
 
     if not {"-h", "--help"} & set(arguments):
         start_server()  # Before the imports below, which take as long as its own.
-    from rich.console import Console
-
     from cnn_compare.comparison import compare
     from cnn_compare.experiment import experiment_parser, plain
-    from cnn_compare.report import write_report
-    from cnn_compare.report.tables import terminal_table
+    from cnn_compare.report import load_results
 
     parser = experiment_parser(prog="cnn-compare compare", description=OWN_COMMANDS["compare"])
     parser.add_argument("--config", action="config", help="A YAML file of these options; later ones take precedence.")
@@ -104,12 +101,9 @@ def _compare(arguments: list[str]) -> None:
     options.pop("config", None)
     recipe = options.pop("recipe")
     folder = compare(**options, recipe=recipe and Path(recipe).stem)
-    table = write_report(folder)
-    console = Console()
-    if (table.status == "finished").any():
-        console.print(terminal_table(table, title=options["name"]))
-    console.print(f"report: {folder / 'report.md'}", soft_wrap=True, highlight=False)
-    failed = table[table.status == "failed"]
+    _print_report(folder)
+    results = load_results(folder)
+    failed = results[results.status == "failed"]
     if len(failed):
         raise RunsFailedError([f"{run.backbone} seed {run.seed}" for run in failed.itertuples()], folder)
 
@@ -142,18 +136,27 @@ def _named_recipe(config: str) -> Path | None:
 
 
 def _report(arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser("cnn-compare report", description=OWN_COMMANDS["report"])
+    parser.add_argument("runs_dir", type=Path, help="a comparison's folder, or any folder that holds runs")
+    _print_report(parser.parse_args(arguments[1:]).runs_dir)
+
+
+def _print_report(folder: Path) -> None:
+    """Write the report, and show its table and verdict."""
     from rich.console import Console
 
     from cnn_compare.report import write_report
     from cnn_compare.report.tables import terminal_table
 
-    parser = argparse.ArgumentParser("cnn-compare report", description=OWN_COMMANDS["report"])
-    parser.add_argument("runs_dir", type=Path, help="a comparison's folder, or any folder that holds runs")
-    folder = parser.parse_args(arguments[1:]).runs_dir
-    table = write_report(folder)
-    console = Console()
-    console.print(terminal_table(table, title=folder.name))
-    console.print(f"report: {folder / 'report.md'}", soft_wrap=True, highlight=False)
+    findings = write_report(folder)
+    console = Console(highlight=False, markup=False)
+    if findings.networks:
+        console.print(terminal_table(findings))
+    for sentence in [*findings.warnings, *findings.verdict]:
+        console.print(f"- {sentence}")
+    for each in findings.without_result:
+        console.print(f"- {each['run']}: {each['reason']}")
+    console.print(f"report: {folder / 'report.html'}", soft_wrap=True)
 
 
 def _backbones(arguments: list[str]) -> None:

@@ -12,7 +12,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 
-from cnn_compare.callbacks import CalmProgressBar, EpochSeed, EpochTimer, LastCheckpoint
+from cnn_compare.callbacks import CalmProgressBar, EpochSeed, EpochTimer, LastCheckpoint, TestFigures
 from cnn_compare.data import CIFAR10DataModule, ImageDataModule
 from cnn_compare.machine import tune_process
 from cnn_compare.module import ClassifierModule
@@ -60,7 +60,8 @@ class ExperimentCLI(LightningCLI):
     Args:
         args: As for `LightningCLI`; None takes the command line.
         run: Whether a subcommand is to be parsed and run; otherwise ``trainer``, ``model`` and ``datamodule`` are made.
-        callbacks: Added to those of the configuration and `EpochSeed`; None: timer, progress bar and checkpoints.
+        callbacks: Added to those of the configuration and `EpochSeed`; None: timer, progress bar, the test's figures
+            and checkpoints.
         **overrides: Arguments of `Trainer` that take precedence over the configuration.
     """
 
@@ -73,7 +74,7 @@ class ExperimentCLI(LightningCLI):
         tune_process()
         self.overrides = overrides
         if callbacks is None:
-            callbacks = [EpochTimer(), CalmProgressBar(), *checkpoints()]
+            callbacks = [EpochTimer(), CalmProgressBar(), TestFigures(), *checkpoints()]
         super().__init__(
             ClassifierModule,
             ImageDataModule,

@@ -146,6 +146,9 @@ class ClassifierModule(L.LightningModule):
             raise ImageTooSmallError(name, stem, min_size, size)
         if (classes := getattr(data, "num_classes", self.num_classes)) != self.num_classes:
             raise InvalidValueError("--model.num_classes", self.num_classes, f"{classes}, as the data has")
+        if any(getattr(logger, "_log_graph", False) for logger in self.trainer.loggers):
+            # For `TensorBoardLogger(log_graph=True)`.
+            self.example_input_array = torch.zeros(1, 3, size, size)
         # GoogLeNet's and Inception's weights come from inputs scaled to 0.5/0.5. They can convert ImageNet's scaling
         # themselves, and must not where the data arrives as 0.5/0.5 already.
         if self.hparams["pretrained"] and hasattr(self.backbone, "transform_input"):

@@ -5,12 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import os
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 from cnn_compare.errors import ResultError
 
@@ -26,13 +27,16 @@ class RunResult:
     Units stand in the names. Accuracies are percents of images, 0 .. 100; ``train_epoch_s`` has one value an epoch, the
     first with its warm-up included; ``macs`` are multiply-accumulates of one image's forward pass; the weights tested
     are those of ``best_epoch``, the first one with the highest validation accuracy, counted from 0; ``contended`` says
-    that others used the machine too (``other_cpu_pct`` of all its cores): the times are not the network's alone then.
+    that others used the machine too (``other_cpu_pct`` of all its cores): the times are not the network's alone then;
+    ``architecture`` is what the registry knows of the backbone (``year``, ``venue``, ``paper``, ``key_idea``,
+    ``depth``).
     """
 
     backbone: str
     seed: int
     status: Status
     reason: str | None = None
+    recipe: str | None = None
     test_acc_pct: float | None = None
     test_top5_pct: float | None = None
     test_macro_f1_pct: float | None = None
@@ -57,6 +61,8 @@ class RunResult:
     precision: str | None = None
     versions: dict[str, str] = field(default_factory=dict)
     data_fingerprint: str | None = None
+    class_names: list[str] = field(default_factory=list)
+    architecture: dict[str, Any] = field(default_factory=dict)
     schema: int = SCHEMA
 
     @property
@@ -85,11 +91,45 @@ class RunResult:
         if not isinstance(stored, dict) or stored.get("schema") != SCHEMA:
             schema = stored.get("schema") if isinstance(stored, dict) else None
             raise ResultError(path, f"its schema is {schema!r}, and this version reads {SCHEMA}")
-        known = {each.name for each in fields(cls)}
-        wrong = sorted(set(stored) - known) or [name for name in ("backbone", "seed", "status") if name not in stored]
-        if wrong or not isinstance(stored["backbone"], str) or stored["status"] not in ("finished", "failed"):
-            raise ResultError(path, f"its fields are not those of a result ({', '.join(map(str, wrong)) or 'status'})")
+        kinds = {each.name: str(each.type) for each in fields(cls)}
+        wrong = [name for name in ("backbone", "seed", "status") if name not in stored]
+        wrong += [name for name, value in stored.items() if name not in kinds or not _is(value, kinds[name])]
+        if stored.get("status") == "finished" and stored.get("test_acc_pct") is None:
+            wrong.append("test_acc_pct")
+        if wrong:
+            raise ResultError(path, f"its fields are not those of a result ({', '.join(sorted(set(wrong)))})")
         return cls(**stored)
+
+
+def _is(value: Any, kind: str) -> bool:
+    """Whether a value from JSON is of a field's annotated type."""
+    if kind.endswith(" | None"):
+        return value is None or _is(value, kind.removesuffix(" | None"))
+    if kind.startswith("list["):
+        return isinstance(value, list) and all(_is(each, kind[5:-1]) for each in value)
+    if kind.startswith("dict["):
+        return isinstance(value, dict)
+    if kind == "Status":
+        return value in get_args(Status)
+    if kind == "float":
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return type(value).__name__ == kind
+
+
+def differences(configs: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """Dotted names of the settings that are not the same in all configurations, each with its values."""
+    flat = [flatten(config) for config in configs]
+    names = sorted({name for each in flat for name in each})
+    values = {name: [each.get(name) for each in flat] for name in names}
+    return {name: found for name, found in values.items() if any(value != found[0] for value in found)}
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """``{"a": {"b": 1}}`` -> ``{"a.b": 1}``."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
 
 
 def write_text(path: Path, text: str) -> None:

@@ -16,9 +16,9 @@ from sklearn.metrics import accuracy_score
 from torch import nn
 
 from cnn_compare import compare, load_results, write_report
-from cnn_compare.comparison.plan import differences, path_name, plan_cells
+from cnn_compare.comparison.plan import path_name, plan_cells
 from cnn_compare.errors import ComparisonExistsError, ImageTooSmallError, InvalidValueError, UnknownBackboneError
-from cnn_compare.results import RunResult
+from cnn_compare.results import RunResult, differences
 
 DATA = {
     "class_path": "DigitsDataModule",

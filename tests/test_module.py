@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 import torch
 import torch._dynamo.testing
+from lightning.pytorch.loggers import TensorBoardLogger
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, log_loss, top_k_accuracy_score
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
 from cnn_compare import ClassifierModule, DigitsDataModule, WarmupCosine
@@ -244,3 +246,16 @@ def test_an_optimiser_that_cannot_be_fused_is_left_alone(tmp_path):
     trainer = quiet_trainer(tmp_path, max_steps=1)
     trainer.fit(module, small_digits())
     assert "fused" not in trainer.optimizers[0].param_groups[0]
+
+
+def test_the_graph_is_logged_on_request_and_leaves_the_network_as_it_is(tmp_path):
+    torch.manual_seed(0)
+    module = ClassifierModule("resnet20")
+    before = {name: tensor.clone() for name, tensor in module.backbone.state_dict().items()}
+    logger = TensorBoardLogger(tmp_path, name="", version="", log_graph=True)
+    data = small_digits(image_size=32)
+    quiet_trainer(tmp_path, logger=logger, max_epochs=1, limit_train_batches=0).fit(module, data)
+    logger.experiment.close()
+    events = EventAccumulator(str(tmp_path)).Reload()
+    assert "layer" in str(events.Graph())
+    torch.testing.assert_close(dict(module.backbone.state_dict()), before, rtol=0, atol=0)

@@ -56,6 +56,7 @@ def _alexnet(num_classes: int, stem: Stem, widths: tuple[int, int, int, int, int
     paper="arXiv:1404.5997",
     min_image_size=63,
     imagenet_weights="AlexNet_Weights.IMAGENET1K_V1",
+    depth=8,
 )
 def alexnet(num_classes: int, stem: Stem) -> nn.Module:
     """AlexNet: ReLU, dropout and GPUs make a deep network learn ImageNet.
@@ -70,7 +71,7 @@ def alexnet(num_classes: int, stem: Stem) -> nn.Module:
     return _alexnet(num_classes, stem, widths=(64, 192, 384, 256, 256), batch_norm=False)
 
 
-@register_backbone(year=2015, venue="ICML 2015", paper="arXiv:1502.03167", min_image_size=67, image_size=227)
+@register_backbone(year=2015, venue="ICML 2015", paper="arXiv:1502.03167", min_image_size=67, image_size=227, depth=8)
 def alexnet_bn(num_classes: int, stem: Stem) -> nn.Module:
     """AlexNet with batch norm: normalised activations let it train from scratch.
 

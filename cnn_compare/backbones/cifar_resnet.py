@@ -64,7 +64,7 @@ class CifarResNet(nn.Module):
         return self.linear(x.mean(dim=(2, 3)))  # type: ignore[no-any-return]
 
 
-@_cifar_resnet_entry()
+@_cifar_resnet_entry(depth=20)
 def resnet20(num_classes: int, stem: Stem) -> nn.Module:
     """ResNet-20: residual learning at the size of CIFAR-10.
 
@@ -73,7 +73,7 @@ def resnet20(num_classes: int, stem: Stem) -> nn.Module:
     return CifarResNet(blocks=3, num_classes=num_classes)
 
 
-@_cifar_resnet_entry()
+@_cifar_resnet_entry(depth=32)
 def resnet32(num_classes: int, stem: Stem) -> nn.Module:
     """ResNet-32: the same three stages, five blocks each.
 
@@ -82,7 +82,7 @@ def resnet32(num_classes: int, stem: Stem) -> nn.Module:
     return CifarResNet(blocks=5, num_classes=num_classes)
 
 
-@_cifar_resnet_entry()
+@_cifar_resnet_entry(depth=44)
 def resnet44(num_classes: int, stem: Stem) -> nn.Module:
     """ResNet-44: the same three stages, seven blocks each.
 
@@ -91,7 +91,7 @@ def resnet44(num_classes: int, stem: Stem) -> nn.Module:
     return CifarResNet(blocks=7, num_classes=num_classes)
 
 
-@_cifar_resnet_entry()
+@_cifar_resnet_entry(depth=56)
 def resnet56(num_classes: int, stem: Stem) -> nn.Module:
     """ResNet-56: where plain networks of its depth fail, shortcuts gain.
 

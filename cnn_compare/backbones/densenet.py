@@ -23,7 +23,7 @@ def _densenet(name: str, num_classes: int, stem: Stem) -> nn.Module:
     return checked
 
 
-@_densenet_entry(imagenet_weights="DenseNet121_Weights.IMAGENET1K_V1")
+@_densenet_entry(imagenet_weights="DenseNet121_Weights.IMAGENET1K_V1", depth=121)
 def densenet121(num_classes: int, stem: Stem) -> nn.Module:
     """DenseNet-121: concatenated features are reused, so that few new ones a layer suffice.
 
@@ -32,7 +32,7 @@ def densenet121(num_classes: int, stem: Stem) -> nn.Module:
     return _densenet("densenet121", num_classes, stem)
 
 
-@_densenet_entry(imagenet_weights="DenseNet169_Weights.IMAGENET1K_V1")
+@_densenet_entry(imagenet_weights="DenseNet169_Weights.IMAGENET1K_V1", depth=169)
 def densenet169(num_classes: int, stem: Stem) -> nn.Module:
     """DenseNet-169: the same reuse, its last two blocks twice as long.
 

@@ -14,6 +14,7 @@ from cnn_compare.backbones.registry import Stem, register_backbone
     paper="arXiv:1409.4842",
     min_image_size=15,
     imagenet_weights="GoogLeNet_Weights.IMAGENET1K_V1",
+    depth=22,
 )
 def googlenet(num_classes: int, stem: Stem) -> nn.Module:
     """GoogLeNet: parallel filters of several sizes, and global pooling for the wide head.

@@ -29,6 +29,7 @@ def _enlarge_small_maps(_head: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor
     min_image_size=75,
     image_size=299,
     imagenet_weights="Inception_V3_Weights.IMAGENET1K_V1",
+    depth=48,
 )
 def inception_v3(num_classes: int, stem: Stem) -> nn.Module:
     """Inception v3: large filters factorised into small and one-sided ones.

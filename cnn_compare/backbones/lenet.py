@@ -38,7 +38,7 @@ def _lenet(num_classes: int, activation: type[nn.Module], pool: type[nn.Module])
     )
 
 
-@_lenet_entry()
+@_lenet_entry(depth=5)
 def lenet(num_classes: int, stem: Stem) -> nn.Module:
     """LeNet-5: learned filters shared over the image replace hand-made features.
 
@@ -48,7 +48,7 @@ def lenet(num_classes: int, stem: Stem) -> nn.Module:
     return _lenet(num_classes, nn.Tanh, nn.AvgPool2d)
 
 
-@_lenet_entry()
+@_lenet_entry(depth=5)
 def lenet_relu(num_classes: int, stem: Stem) -> nn.Module:
     """LeNet-5 with ReLU: the same layers with the activation and max pooling of later networks.
 

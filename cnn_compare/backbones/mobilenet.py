@@ -14,6 +14,7 @@ from cnn_compare.backbones.registry import Stem, register_backbone
     paper="arXiv:1801.04381",
     min_image_size=1,
     imagenet_weights="MobileNet_V2_Weights.IMAGENET1K_V1",
+    depth=53,
 )
 def mobilenet_v2(num_classes: int, stem: Stem) -> nn.Module:
     """MobileNetV2: depthwise filters between thin layers, shortcuts between the thin ones.

@@ -33,6 +33,7 @@ class BackboneEntry:
         key_idea: One line: what the network brought.
         min_image_size: Smallest image, in pixels, that passes through the imagenet stem; 1 where nothing sets a limit.
         image_size: The image size of the paper, with the imagenet stem.
+        depth: Layers with weights on the longest path; None where that is not known.
         imagenet_weights: Their name for ``torchvision.models.get_weight``, or ``timm/<name>``; None: there are none.
     """
 
@@ -44,7 +45,14 @@ class BackboneEntry:
     key_idea: str = ""
     min_image_size: int = 1
     image_size: int = 224
+    depth: int | None = None
     imagenet_weights: str | None = None
+
+    @property
+    def card(self) -> dict[str, Any]:
+        """What a report tells of the architecture; empty where nothing is known."""
+        known = ("year", "venue", "paper", "key_idea", "depth")
+        return {name: getattr(self, name) for name in known if getattr(self, name)}
 
     def min_size(self, stem: Stem) -> int:
         """Smallest image, in pixels, that ``stem`` takes: at most 32 for every cifar stem."""
@@ -61,6 +69,7 @@ def register_backbone(
     paper: str,
     min_image_size: int,
     image_size: int = 224,
+    depth: int | None = None,
     imagenet_weights: str | None = None,
 ) -> Callable[[Builder], Builder]:
     """Make a function a backbone: its name is the backbone's, its docstring begins with ``Name: key idea``.
@@ -79,7 +88,7 @@ def register_backbone(
         first_line = (inspect.getdoc(build) or "").partition("\n")[0]
         key_idea = (first_line.partition(": ")[2] or first_line).removesuffix(".")
         _entries[name] = BackboneEntry(
-            name, build, year, venue, paper, key_idea, min_image_size, image_size, imagenet_weights
+            name, build, year, venue, paper, key_idea, min_image_size, image_size, depth, imagenet_weights
         )
         return build
 

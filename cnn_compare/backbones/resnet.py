@@ -23,7 +23,7 @@ def _resnet(name: str, num_classes: int, stem: Stem) -> nn.Module:
     return checked
 
 
-@_resnet_entry(imagenet_weights="ResNet18_Weights.IMAGENET1K_V1")
+@_resnet_entry(imagenet_weights="ResNet18_Weights.IMAGENET1K_V1", depth=18)
 def resnet18(num_classes: int, stem: Stem) -> nn.Module:
     """ResNet-18: identity shortcuts let gradients pass.
 
@@ -32,7 +32,7 @@ def resnet18(num_classes: int, stem: Stem) -> nn.Module:
     return _resnet("resnet18", num_classes, stem)
 
 
-@_resnet_entry(imagenet_weights="ResNet34_Weights.IMAGENET1K_V1")
+@_resnet_entry(imagenet_weights="ResNet34_Weights.IMAGENET1K_V1", depth=34)
 def resnet34(num_classes: int, stem: Stem) -> nn.Module:
     """ResNet-34: shortcuts make twice the depth train better, not worse.
 
@@ -41,7 +41,7 @@ def resnet34(num_classes: int, stem: Stem) -> nn.Module:
     return _resnet("resnet34", num_classes, stem)
 
 
-@_resnet_entry(imagenet_weights="ResNet50_Weights.IMAGENET1K_V1")
+@_resnet_entry(imagenet_weights="ResNet50_Weights.IMAGENET1K_V1", depth=50)
 def resnet50(num_classes: int, stem: Stem) -> nn.Module:
     """ResNet-50: 1x1 bottlenecks around each 3x3 buy depth at little cost.
 
@@ -50,7 +50,7 @@ def resnet50(num_classes: int, stem: Stem) -> nn.Module:
     return _resnet("resnet50", num_classes, stem)
 
 
-@_resnet_entry(imagenet_weights="ResNet101_Weights.IMAGENET1K_V1")
+@_resnet_entry(imagenet_weights="ResNet101_Weights.IMAGENET1K_V1", depth=101)
 def resnet101(num_classes: int, stem: Stem) -> nn.Module:
     """ResNet-101: bottlenecks, a hundred layers deep.
 
@@ -59,7 +59,7 @@ def resnet101(num_classes: int, stem: Stem) -> nn.Module:
     return _resnet("resnet101", num_classes, stem)
 
 
-@_resnet_entry(imagenet_weights="ResNet152_Weights.IMAGENET1K_V1")
+@_resnet_entry(imagenet_weights="ResNet152_Weights.IMAGENET1K_V1", depth=152)
 def resnet152(num_classes: int, stem: Stem) -> nn.Module:
     """ResNet-152: the winner of ILSVRC 2015, cheaper than VGG-19 at eight times its depth.
 

@@ -6,6 +6,16 @@ from cnn_compare.callbacks.epoch_timer import EpochTimer
 from cnn_compare.callbacks.last_checkpoint import LastCheckpoint
 from cnn_compare.callbacks.machine_load import MachineLoad
 from cnn_compare.callbacks.metrics_csv import MetricsCsv
+from cnn_compare.callbacks.test_figures import TestFigures
 from cnn_compare.callbacks.text_log import TextLog
 
-__all__ = ["CalmProgressBar", "EpochSeed", "EpochTimer", "LastCheckpoint", "MachineLoad", "MetricsCsv", "TextLog"]
+__all__ = [
+    "CalmProgressBar",
+    "EpochSeed",
+    "EpochTimer",
+    "LastCheckpoint",
+    "MachineLoad",
+    "MetricsCsv",
+    "TestFigures",
+    "TextLog",
+]

@@ -20,8 +20,8 @@ import yaml
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from cnn_compare.backbones import count_macs, count_parameters
-from cnn_compare.callbacks import EpochTimer, MachineLoad, MetricsCsv, TextLog
+from cnn_compare.backbones import count_macs, count_parameters, find_backbone
+from cnn_compare.callbacks import EpochTimer, MachineLoad, MetricsCsv, TestFigures, TextLog
 from cnn_compare.errors import own_error
 from cnn_compare.experiment import ExperimentCLI, checkpoints
 from cnn_compare.machine import describe_device, peak_memory_bytes
@@ -45,7 +45,7 @@ class Progress(Callback):
             self.parent.send(trainer.current_epoch + (batch_idx + 1) / batches)
 
 
-def run_cell(folder: Path, parent: Connection) -> None:
+def run_cell(folder: Path, recipe: str | None, parent: Connection) -> None:
     """Run the ``config.yaml`` of a folder to its end, from its last checkpoint if there is one.
 
     Writes ``predictions.npz`` and, last of all, ``result.json``; what it prints goes to ``run.log``.
@@ -56,7 +56,7 @@ def run_cell(folder: Path, parent: Connection) -> None:
         os.dup2(log.fileno(), sys.stderr.fileno())
         config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
         try:
-            result = _train_and_test(folder, config, parent)
+            result = _train_and_test(folder, config, recipe, parent)
         except Exception as error:
             logging.getLogger(__name__).exception("the run failed")
             cause = own_error(error) or error
@@ -67,15 +67,16 @@ def run_cell(folder: Path, parent: Connection) -> None:
         result.save(folder / "result.json")
 
 
-def _train_and_test(folder: Path, config: dict[str, Any], parent: Connection) -> RunResult:
+def _train_and_test(folder: Path, config: dict[str, Any], recipe: str | None, parent: Connection) -> RunResult:
     curves = MetricsCsv(folder / "metrics.csv")
     best, last = checkpoints(folder / "checkpoints")
     timer, load = EpochTimer(), MachineLoad()
+    logger = TensorBoardLogger(folder, name="", version="", default_hp_metric=False)
     cli = ExperimentCLI(
         args=config,
         run=False,
-        callbacks=[timer, load, curves, TextLog(folder, "train.log"), Progress(parent), best, last],
-        logger=TensorBoardLogger(folder, name="", version="", default_hp_metric=False),
+        callbacks=[timer, load, curves, TextLog(folder, "train.log"), Progress(parent), TestFigures(), best, last],
+        logger=logger,
         enable_progress_bar=False,
         enable_model_summary=False,
     )
@@ -97,6 +98,7 @@ def _train_and_test(folder: Path, config: dict[str, Any], parent: Connection) ->
         backbone=model.hparams["backbone"],
         seed=config["seed_everything"],
         status="finished",
+        recipe=recipe,
         test_acc_pct=100 * tested["test/acc"],
         test_top5_pct=100 * tested["test/top5"],
         test_macro_f1_pct=100 * tested["test/f1"],
@@ -120,9 +122,23 @@ def _train_and_test(folder: Path, config: dict[str, Any], parent: Connection) ->
         precision=str(trainer.precision),
         versions=versions(),
         data_fingerprint=data.fingerprint(),
+        class_names=list(data.class_names),
+        architecture=find_backbone(model.hparams["backbone"]).card,
     )
     result.images_per_s = timer.images / result.steady_epoch_s if result.steady_epoch_s else None
+    _log_hparams(logger, result)
     return result
+
+
+def _log_hparams(logger: TensorBoardLogger, result: RunResult) -> None:
+    """The run as a row of TensorBoard's HPARAMS tab."""
+    final = ("test_acc_pct", "best_val_acc_pct", "steady_epoch_s", "params", "macs")
+    logger.log_hyperparams(
+        {"backbone": result.backbone, "seed": result.seed, "recipe": result.recipe or "none"},
+        {f"final/{name}": getattr(result, name) for name in final if getattr(result, name) is not None},
+    )
+    logger.save()
+    logger.experiment.close()
 
 
 def _die_with_parent() -> None:

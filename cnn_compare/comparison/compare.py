@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from cnn_compare.comparison.plan import Config, differences, plan_cells
+from cnn_compare.comparison.plan import Config, plan_cells
 from cnn_compare.comparison.runner import run_cells
 from cnn_compare.errors import ComparisonExistsError, InvalidValueError
-from cnn_compare.results import RunResult, write_text
+from cnn_compare.results import RunResult, differences, write_text
 
 MANIFEST_SCHEMA = 1
 
@@ -61,7 +61,7 @@ def compare(
     config = plain(parser, parser.parse_object({key: value for key, value in sections.items() if value}))
     del config["model"]["backbone"]
     folder = Path(log_dir) / name
-    cells = plan_cells(folder, backbones, seeds, config)
+    cells = plan_cells(folder, backbones, seeds, config, recipe)
     before = _make_room(folder, on_existing, config)
     manifest: Config = {
         "schema": MANIFEST_SCHEMA,

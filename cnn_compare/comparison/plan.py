@@ -16,12 +16,13 @@ Config = dict[str, Any]
 
 @dataclass(frozen=True)
 class Cell:
-    """One run: a backbone, a seed, the whole configuration, and the folder for its artefacts."""
+    """One run: a backbone, a seed, the whole configuration, the folder for its artefacts, the recipe's name."""
 
     backbone: str
     seed: int
     config: Config
     folder: Path
+    recipe: str | None = None
 
     @property
     def name(self) -> str:
@@ -29,7 +30,9 @@ class Cell:
         return f"{self.backbone} seed {self.seed}"
 
 
-def plan_cells(folder: Path, backbones: Sequence[str], seeds: Sequence[int], config: Config) -> list[Cell]:
+def plan_cells(
+    folder: Path, backbones: Sequence[str], seeds: Sequence[int], config: Config, recipe: str | None = None
+) -> list[Cell]:
     """One cell for each backbone and seed, differing in nothing else.
 
     Args:
@@ -37,6 +40,7 @@ def plan_cells(folder: Path, backbones: Sequence[str], seeds: Sequence[int], con
         backbones: Names, as `build_backbone` takes them.
         seeds: Values for ``seed_everything``.
         config: Resolved ``trainer``, ``model`` and ``data`` sections.
+        recipe: Name of the recipe that they come from.
 
     Raises:
         InvalidValueError: If there is no backbone or seed, one is given twice, or a seed is out of range.
@@ -57,7 +61,7 @@ def plan_cells(folder: Path, backbones: Sequence[str], seeds: Sequence[int], con
         if image_size is not None and image_size < min_size:
             raise ImageTooSmallError(name, stem, min_size, image_size)
     return [
-        Cell(name, seed, _cell_config(config, name, seed), folder / path_name(name) / f"seed_{seed}")
+        Cell(name, seed, _cell_config(config, name, seed), folder / path_name(name) / f"seed_{seed}", recipe)
         for name in backbones
         for seed in seeds
     ]
@@ -72,19 +76,3 @@ def _cell_config(config: Config, backbone: str, seed: int) -> Config:
 def path_name(backbone: str) -> str:
     """A backbone's name as the name of one folder: ``timm/resnet26`` becomes ``timm_resnet26``."""
     return re.sub(r"[^A-Za-z0-9_.-]", "_", backbone).lstrip(".")
-
-
-def differences(configs: Sequence[Config]) -> dict[str, list[Any]]:
-    """Dotted names of the settings that are not the same in all configurations, each with its values."""
-    flat = [flatten(config) for config in configs]
-    names = sorted({name for each in flat for name in each})
-    values = {name: [each.get(name) for each in flat] for name in names}
-    return {name: found for name, found in values.items() if any(value != found[0] for value in found)}
-
-
-def flatten(config: Config, prefix: str = "") -> Config:
-    """``{"a": {"b": 1}}`` -> ``{"a.b": 1}``."""
-    flat: Config = {}
-    for key, value in config.items():
-        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat

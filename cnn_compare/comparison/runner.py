@@ -76,7 +76,7 @@ def _run(context: multiprocessing.context.ForkServerContext, cell: Cell, display
     (cell.folder / "result.json").unlink(missing_ok=True)
     write_text(cell.folder / "config.yaml", yaml.safe_dump(cell.config, sort_keys=False))
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=run_cell, args=(cell.folder, sender), name=cell.name)
+    process = context.Process(target=run_cell, args=(cell.folder, cell.recipe, sender), name=cell.name)
     process.start()
     sender.close()
     try:

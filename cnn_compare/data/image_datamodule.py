@@ -167,8 +167,10 @@ class ImageDataModule(L.LightningDataModule):
         """The test batches again."""
         return self._loader("test")
 
-    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> tuple[Tensor, Tensor]:
-        """From stored pixels to what the network sees; augmented while training."""
+    def on_after_batch_transfer(self, batch: Batch | Tensor, dataloader_idx: int) -> tuple[Tensor, Tensor] | Tensor:
+        """From stored pixels to what the network sees; augmented while training. Lone images pass as they are."""
+        if isinstance(batch, Tensor):
+            return batch
         images, labels, index = batch
         draws = self._epoch_draws(images)[index] if self.trainer and self.trainer.training else None
         return self.to_input(images, draws), labels

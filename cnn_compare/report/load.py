@@ -1,18 +1,71 @@
-"""Stored runs as a table."""
+"""Stored runs, read back: results, curves, predictions, configurations, and what could not be read."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import json
+from collections import Counter
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
 
+import numpy as np
 import pandas as pd
+import yaml
+from numpy.typing import NDArray
 
 from cnn_compare.errors import InvalidValueError, ResultError
 from cnn_compare.results import RunResult
 
+# Written in C where PyYAML was built with it, which is ten times faster.
+_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
-def find_runs(folder: str | Path) -> tuple[list[RunResult], list[ResultError]]:
-    """All results below a folder, and an error for every one that cannot be read.
+
+@dataclass(frozen=True)
+class Predictions:
+    """The answers of one run to the test images, each ``(N,)``; ``confidence`` is the probability of the answer."""
+
+    labels: NDArray[np.int16]
+    predictions: NDArray[np.int16]
+    confidence: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """A run with what lies beside its result; None or empty for what is missing or cannot be read."""
+
+    folder: Path
+    network: str
+    result: RunResult
+    config: dict[str, Any] = field(default_factory=dict)
+    curves: pd.DataFrame = field(default_factory=pd.DataFrame)
+    predictions: Predictions | None = None
+
+
+@dataclass(frozen=True)
+class StoredRuns:
+    """Everything found below a folder.
+
+    Args:
+        folder: Where.
+        manifest: What the comparison says of itself; empty where there is none.
+        runs: Those with a readable result, failed ones included.
+        problems: An error for every file that cannot be used.
+    """
+
+    folder: Path
+    manifest: dict[str, Any]
+    runs: list[StoredRun]
+    problems: list[ResultError]
+
+    @property
+    def finished(self) -> list[StoredRun]:
+        """The runs that reached their end."""
+        return [run for run in self.runs if run.result.status == "finished"]
+
+
+def find_runs(folder: str | Path) -> StoredRuns:
+    """All runs below a folder; nothing that is damaged is dropped without a word.
 
     Args:
         folder: A comparison's folder, or any folder that holds some.
@@ -21,17 +74,19 @@ def find_runs(folder: str | Path) -> tuple[list[RunResult], list[ResultError]]:
         InvalidValueError: If the folder is missing or holds no run.
     """
     folder = Path(folder)
-    # A run that never reached its end has a configuration and no result: it is listed, not dropped.
-    run_folders = sorted({path.parent for name in ("result.json", "config.yaml") for path in folder.rglob(name)})
-    if not run_folders:
-        raise InvalidValueError("the folder of runs", str(folder), "a folder that holds at least one run")
-    results, unreadable = [], []
-    for run_folder in run_folders:
-        try:
-            results.append(RunResult.load(run_folder / "result.json"))
-        except ResultError as error:
-            unreadable.append(error)
-    return results, unreadable
+    results, problems = _results(folder)
+    names = _network_names(folder, results)
+    runs = []
+    for run_folder, result in results.items():
+        parts: dict[str, Any] = {}
+        if result.status == "finished":
+            for part, read in (("config", _config), ("curves", _curves), ("predictions", _predictions)):
+                try:
+                    parts[part] = read(run_folder)
+                except ResultError as error:
+                    problems.append(error)
+        runs.append(StoredRun(run_folder, names[run_folder], result, **parts))
+    return StoredRuns(folder, _manifest(folder), runs, problems)
 
 
 def load_results(folder: str | Path) -> pd.DataFrame:
@@ -45,13 +100,110 @@ def load_results(folder: str | Path) -> pd.DataFrame:
     Raises:
         InvalidValueError: If the folder is missing or holds no run.
     """
-    results, _ = find_runs(folder)
-    return results_table(results)
+    return results_table([result for _, result in _results(Path(folder))[0].items()])
 
 
 def results_table(results: list[RunResult]) -> pd.DataFrame:
     """`load_results` of results at hand."""
-    rows = [{**asdict(result), "train_epoch_s": result.steady_epoch_s} for result in results]
-    table = pd.DataFrame(rows).drop(columns=["val_epoch_s", "versions", "schema"])
+    lists = ("val_epoch_s", "versions", "architecture", "class_names", "schema")
+    rows = [
+        {name: value for name, value in asdict(result).items() if name not in lists}
+        | {"train_epoch_s": result.steady_epoch_s}
+        for result in results
+    ]
     leading = ["backbone", "seed", "status", "test_acc_pct", "train_epoch_s", "params", "macs"]
+    table = pd.DataFrame(rows, columns=None if rows else leading)
     return table[leading + [column for column in table.columns if column not in leading]]
+
+
+def _results(folder: Path) -> tuple[dict[Path, RunResult], list[ResultError]]:
+    # A run that never reached its end has a configuration and no result: it is listed, not dropped.
+    run_folders = sorted({path.parent for name in ("result.json", "config.yaml") for path in folder.rglob(name)})
+    if not run_folders:
+        raise InvalidValueError("the folder of runs", str(folder), "a folder that holds at least one run")
+    results, problems = {}, []
+    for run_folder in run_folders:
+        try:
+            results[run_folder] = RunResult.load(run_folder / "result.json")
+        except ResultError as error:
+            problems.append(error)
+    return results, problems
+
+
+def _network_names(folder: Path, results: dict[Path, RunResult]) -> dict[Path, str]:
+    """The backbone's name; where two runs share it and the seed, as in two comparisons, that of the folder as well."""
+    taken = Counter((result.backbone, result.seed) for result in results.values())
+    ambiguous = {backbone for (backbone, _), count in taken.items() if count > 1}
+    return {
+        run_folder: run_folder.parent.relative_to(folder).as_posix()
+        if result.backbone in ambiguous and run_folder != folder
+        else result.backbone
+        for run_folder, result in results.items()
+    }
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return manifest if isinstance(manifest, dict) else {}
+
+
+def _config(run_folder: Path) -> dict[str, Any]:
+    path = run_folder / "config.yaml"
+    try:
+        config = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506, a safe loader
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        raise ResultError(path, f"it cannot be read as YAML ({_first_line(error)})") from error
+    if not isinstance(config, dict):
+        raise ResultError(path, "it holds no configuration")
+    return config
+
+
+def _curves(run_folder: Path) -> pd.DataFrame:
+    path = run_folder / "metrics.csv"
+    try:
+        curves = pd.read_csv(path)
+    except FileNotFoundError:
+        return pd.DataFrame()
+    except (OSError, ValueError) as error:
+        raise ResultError(path, f"it cannot be read as a table ({_first_line(error)})") from error
+    if "epoch" not in curves or not all(map(pd.api.types.is_numeric_dtype, curves.dtypes)):
+        raise ResultError(path, "it holds no curves")
+    return curves
+
+
+def _predictions(run_folder: Path) -> Predictions | None:
+    path = run_folder / "predictions.npz"
+    try:
+        # Opened here, and not by numpy, which leaves a damaged file open.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+            arrays = [stored[name] for name in ("labels", "predictions", "probabilities")]
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile, NotImplementedError, AttributeError) as error:
+        raise ResultError(path, f"it cannot be read as predictions ({_first_line(error)})") from error
+    labels, predictions, probabilities = arrays
+    integers = all(np.issubdtype(array.dtype, np.integer) for array in (labels, predictions))
+    if not (
+        integers
+        and labels.ndim == 1
+        and len(labels) > 0
+        and predictions.shape == labels.shape
+        and probabilities.ndim == 2
+        and len(probabilities) == len(labels)
+        and np.issubdtype(probabilities.dtype, np.floating)
+        and min(labels.min(), predictions.min()) >= 0
+        and max(labels.max(), predictions.max()) < probabilities.shape[1]
+    ):
+        raise ResultError(path, "its arrays are not those of predictions")
+    # In a sixth of the memory: there may be thousands of runs.
+    confidence = probabilities.max(1).astype(np.float32)
+    return Predictions(labels.astype(np.int16), predictions.astype(np.int16), confidence)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0] or type(error).__name__

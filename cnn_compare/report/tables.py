@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 
-import pandas as pd
+from rich.bar import Bar
 from rich.table import Table
+from rich.text import Text
+
+from cnn_compare.report.findings import Findings, Network
 
 COLUMNS = {  # key of a row -> heading
-    "backbone": "backbone",
+    "network": "backbone",
     "n": "n",
     "test_acc": "test acc. %",
+    "interval": "95 %",
     "val_acc": "best val. %",
     "epoch": "s / epoch",
     "first": "first epoch s",
@@ -19,69 +24,73 @@ COLUMNS = {  # key of a row -> heading
     "macs": "MACs",
     "memory": "peak memory",
 }
+BAR_WIDTH = 10
 
 
-TERMINAL_COLUMNS = ("backbone", "n", "test_acc", "epoch", "speed", "params", "macs")
-
-
-def summary_rows(table: pd.DataFrame) -> list[dict[str, str]]:
-    """One row a backbone, the most accurate first, as text.
+def summary_rows(networks: Sequence[Network]) -> list[dict[str, str]]:
+    """One row a network, as text.
 
     The figure behind ± is the standard deviation over the seeds; with one seed, half the 95 % interval that sampling
-    the test images alone leaves (normal approximation).
-
-    Args:
-        table: As `load_results` gives it.
+    the test images alone leaves.
     """
-    groups = by_backbone(table[table.status == "finished"])
-    return [_row(*group) for group in sorted(groups, key=lambda group: -group[1].test_acc_pct.mean())]
+    return [_row(network) for network in networks]
 
 
-def by_backbone(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    """Each backbone with its runs, in the order of the table."""
-    return [(str(backbone), runs) for backbone, runs in table.groupby("backbone", sort=False)]
-
-
-def _row(backbone: str, runs: pd.DataFrame) -> dict[str, str]:
-    accuracy = runs.test_acc_pct.mean()
-    first = runs.iloc[0]
-    sampling = 1.96 * math.sqrt(accuracy * (100 - accuracy) / first.test_images)
-    spread = runs.test_acc_pct.std() if len(runs) > 1 else sampling
+def _row(network: Network) -> dict[str, str]:
+    accuracy = network.accuracy_pct
+    spread = (accuracy.high - accuracy.low) / 2 if network.sd_points is None else network.sd_points
     return {
-        "backbone": backbone,
-        "n": str(len(runs)),
-        "test_acc": f"{accuracy:.2f} ± {spread:.2f}",
-        "val_acc": f"{runs.best_val_acc_pct.mean():.2f}",
-        "epoch": f"{runs.train_epoch_s.median():.3g}",
-        "first": f"{runs.first_epoch_s.median():.3g}",
-        "speed": f"{runs.images_per_s.median():,.0f}",
-        "params": short(first.params),
-        "macs": short(first.macs),
-        "memory": f"{runs.peak_memory_bytes.max() / 2**20:,.0f} MiB",
+        "network": network.name,
+        "n": str(len(network.seeds)),
+        "test_acc": f"{accuracy.value:.2f}" + ("" if math.isnan(spread) else f" ± {spread:.2f}"),
+        "interval": "–" if math.isnan(accuracy.low) else f"{accuracy.low:.2f} … {accuracy.high:.2f}",
+        "val_acc": number(network.best_val_acc_pct, ".2f"),
+        "epoch": three(network.epoch_s),
+        "first": three(network.first_epoch_s),
+        "speed": number(network.images_per_s, ",.0f"),
+        "params": short(network.params),
+        "macs": short(network.macs),
+        "memory": "–" if network.peak_memory_bytes is None else f"{network.peak_memory_bytes / 2**20:,.0f} MiB",
     }
 
 
-def short(number: float | None) -> str:
-    """``11_173_962`` -> ``11.2 M``; nothing for what was not measured."""
-    if number is None or math.isnan(number):
+def number(value: float | None, form: str) -> str:
+    """A figure in a format of Python's; a dash for what was not measured."""
+    return "–" if value is None or math.isnan(value) else format(value, form)
+
+
+def three(value: float | None) -> str:
+    """Three digits that count, and never an exponent: ``1,284``, ``29.8``, ``0.062``."""
+    return number(value, ".3g" if value is None or abs(value) < 999.5 else ",.0f")
+
+
+def short(value: float | None) -> str:
+    """``11_173_962`` -> ``11.2 M``; a dash for what was not measured."""
+    if value is None or math.isnan(value):
         return "–"
     for unit, name in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if number >= unit:
-            return f"{number / unit:.3g} {name}"
-    return f"{number:.0f}"
+        if value >= unit:
+            return f"{value / unit:.3g} {name}"
+    return f"{value:.0f}"
 
 
-def terminal_table(table: pd.DataFrame, title: str) -> Table:
-    """For `rich` to print: the columns that fit into 80 characters."""
-    shown = Table(title=title, title_justify="left")
-    for key in TERMINAL_COLUMNS:
-        shown.add_column(COLUMNS[key], justify="left" if key == "backbone" else "right", no_wrap=True)
-    for row in summary_rows(table):
-        shown.add_row(*(row[key] for key in TERMINAL_COLUMNS))
-    return shown
+def terminal_table(findings: Findings) -> Table:
+    """For `rich` to print in 80 characters: accuracy and time with bars."""
+    table = Table(title=Text(findings.name), title_justify="left", caption_justify="left")
+    for heading, right in (("backbone", False), ("n", True), ("test acc. %", True), ("", False)):
+        table.add_column(heading, justify="right" if right else "left", no_wrap=True)
+    for heading, right in (("s / epoch", True), ("", False), ("params", True)):
+        table.add_column(heading, justify="right" if right else "left", no_wrap=True)
+    slowest = max((network.epoch_s or 0.0 for network in findings.networks), default=0.0)
+    for network, row in zip(findings.networks, summary_rows(findings.networks), strict=True):
+        accuracy = Bar(100, 0, network.accuracy_pct.value, width=BAR_WIDTH, color="green")
+        time = Bar(slowest or 1, 0, network.epoch_s or 0, width=BAR_WIDTH, color="yellow")
+        texts = [Text(row[key]) for key in ("network", "n", "test_acc", "epoch", "params")]
+        table.add_row(*texts[:3], accuracy, texts[3], time, texts[4])
+    return table
 
 
-def markdown_table(rows: list[dict[str, str]], columns: dict[str, str]) -> str:
+def markdown_table(rows: Sequence[Mapping[str, str]], columns: Mapping[str, str]) -> str:
     """Rows of text as a Markdown table; numbers to the right.
 
     Args:
@@ -90,10 +99,13 @@ def markdown_table(rows: list[dict[str, str]], columns: dict[str, str]) -> str:
     """
     lines = ["| " + " | ".join(columns.values()) + " |"]
     lines.append("|" + "|".join("---" if index == 0 else "---:" for index in range(len(columns))) + "|")
-    lines += ["| " + " | ".join(_escape(row[key]) for key in columns) + " |" for row in rows]
+    lines += ["| " + " | ".join(escape(row[key]) for key in columns) + " |" for row in rows]
     return "\n".join(lines)
 
 
-def _escape(text: str) -> str:
+def escape(text: str) -> str:
+    """Text that Markdown shows as it is, in one line."""
     escaped = text.replace("&", "&amp;").replace("<", "&lt;").replace("\\", "\\\\").replace("|", "\\|")
+    for special in "*`[]":
+        escaped = escaped.replace(special, f"\\{special}")
     return " ".join(escaped.split())

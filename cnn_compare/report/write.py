@@ -1,120 +1,138 @@
-"""A folder of runs -> `report.md` and `results.csv` beside it."""
+"""A folder of runs -> `report.html`, `report.md`, `results.csv` and `results.json` beside it."""
 
 from __future__ import annotations
 
 import json
+import math
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
-from cnn_compare.errors import ResultError
+from cnn_compare.report.findings import Findings, find, signed
 from cnn_compare.report.load import find_runs, results_table
-from cnn_compare.report.tables import COLUMNS, by_backbone, markdown_table, summary_rows
+from cnn_compare.report.page import page
+from cnn_compare.report.tables import COLUMNS, escape, markdown_table, summary_rows, three
 from cnn_compare.results import write_text
 
-# The student report of 2023 that this project grew out of: ImageNet-pretrained torchvision networks, ten epochs of
-# Adam, normalised with 0.5/0.5, PyTorch 2.0.1 on an RTX 3060. (seconds an epoch, accuracy %)
-REPORT_2023 = {"alexnet": (17, 70.40), "vgg16": (129, 70.66), "googlenet": (26, 82.46), "resnet18": (17, 79.14)}
+SCHEMA = 1
 
 
-def write_report(folder: str | Path) -> pd.DataFrame:
-    """Write ``report.md`` and ``results.csv`` into a folder of runs.
+def write_report(folder: str | Path) -> Findings:
+    """Write all forms of the report into a folder of runs.
 
     Args:
         folder: A comparison's folder, or any folder that holds some.
 
     Returns:
-        The table that `load_results` gives.
+        What the report says.
 
     Raises:
         InvalidValueError: If the folder is missing or holds no run.
     """
     folder = Path(folder)
-    results, unreadable = find_runs(folder)
-    table = results_table(results)
+    stored = find_runs(folder)
+    findings = find(stored)
+    table = results_table([run.result for run in stored.runs])
     write_text(folder / "results.csv", table.to_csv(index=False, lineterminator="\n"))
-    write_text(folder / "report.md", _markdown(folder, table, unreadable))
-    return table
+    write_text(folder / "results.json", json.dumps(_plain({"schema": SCHEMA, **asdict(findings)}), indent=1) + "\n")
+    write_text(folder / "report.md", _markdown(findings))
+    write_text(folder / "report.html", page(findings))
+    return findings
 
 
-def _markdown(folder: Path, table: pd.DataFrame, unreadable: list[ResultError]) -> str:
-    manifest = _manifest(folder)
-    finished = table[table.status == "finished"]
-    parts = [f"# {manifest.get('name', folder.name)}", _conditions(manifest, finished)]
-    if len(finished):
-        parts += [markdown_table(summary_rows(table), COLUMNS), _legend(finished)]
-    parts += _failures(folder, table[table.status == "failed"], unreadable)
-    if follows_report(manifest.get("config", {})) and (rows := _beside_2023(manifest, finished)):
-        parts += rows
+def _plain(value: Any) -> Any:
+    """For JSON, which has neither NaN nor infinity: null."""
+    if isinstance(value, dict):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _markdown(findings: Findings) -> str:
+    parts = [f"# {escape(findings.name)}"]
+    parts += [f"> **{escape(warning)}**" for warning in findings.warnings]
+    parts.append("\n".join(f"- {escape(sentence)}" for sentence in findings.verdict))
+    if findings.networks:
+        parts += [markdown_table(summary_rows(findings.networks), COLUMNS), _legend(findings)]
+    if findings.pairs:
+        parts += ["## Differences", _pairs(findings)]
+    if any(network.seconds_to_pct for network in findings.networks):
+        parts += ["## Training time to a validation accuracy", _seconds_to(findings)]
+    parts += ["## Conditions", _conditions(findings)]
+    if findings.without_result:
+        lines = [f"- `{each['run'].replace('`', '')}`: {escape(each['reason'])}" for each in findings.without_result]
+        parts += ["## Runs without a result, and files that could not be read", "\n".join(lines)]
+    if findings.beside_2023:
+        parts += ["## Beside the report of 2023", *_beside_2023(findings.beside_2023)]
     return "\n\n".join(parts) + "\n"
 
 
-def _manifest(folder: Path) -> dict[str, Any]:
-    try:
-        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return manifest if isinstance(manifest, dict) else {}
+def _legend(findings: Findings) -> str:
+    several = max(len(network.seeds) for network in findings.networks) > 1
+    spread = "standard deviation over seeds" if several else "95 % sampling error of the test images, one seed"
+    return (
+        f"Test accuracy of the weights with the best validation accuracy, ± {spread}. The 95 % interval covers other "
+        "test images and, with several seeds, other seeds. Seconds per epoch: median without the first epoch (with one "
+        "epoch, that one), training alone. Peak memory: of the GPU, or on a CPU of the whole process."
+    )
 
 
-def _conditions(manifest: dict[str, Any], finished: pd.DataFrame) -> str:
-    lines = [
-        f"- {label}: {', '.join(sorted(map(str, finished[column].dropna().unique())))}"
-        for label, column in (
-            ("device", "device"),
-            ("precision", "precision"),
-            ("data fingerprint", "data_fingerprint"),
-        )
+def _pairs(findings: Findings) -> str:
+    rows = [
+        {
+            "pair": f"{pair.first} − {pair.second}",
+            "points": signed(pair.points.value, 2),
+            "interval": f"{signed(pair.points.low, 2)} … {signed(pair.points.high, 2)}",
+            "p": f"{pair.p:.2g}",
+            "p_holm": f"{pair.p_holm:.2g}",
+            "seeds": str(pair.seeds),
+            "verdict": "differs" if pair.differs else "not established",
+        }
+        for pair in findings.pairs
     ]
-    if manifest.get("varied"):
-        lines.insert(
-            0, f"- varied: {', '.join(f'`{name}`' for name in manifest['varied'])}; every other setting is the same"
-        )
-    if (shared := finished[finished.contended.eq(True)].backbone.unique()).size:
-        who = ", ".join(map(str, shared))
-        lines.insert(
-            0, f"- **contended: others used the machine while {who} trained; times are shown, not comparable**"
-        )
-    if broken := [name for name, same in manifest.get("controlled", {}).items() if not same]:
-        lines.insert(0, f"- **not controlled: {', '.join(broken)} differ between the runs**")
+    columns = {
+        "pair": "networks",
+        "points": "points",
+        "interval": "95 %",
+        "p": "p",
+        "p_holm": "p (Holm)",
+        "seeds": "seeds",
+        "verdict": "difference",
+    }
+    methods = ", ".join(dict.fromkeys(pair.method for pair in findings.pairs))
+    return f"{markdown_table(rows, columns)}\n\nTest: {methods}; Holm's correction over all pairs."
+
+
+def _seconds_to(findings: Findings) -> str:
+    levels = list(findings.networks[0].seconds_to_pct)
+    rows = [
+        {
+            "network": network.name,
+            **{str(level): three(network.seconds_to_pct[level]) for level in levels},
+        }
+        for network in findings.networks
+    ]
+    columns = {"network": "backbone", **{str(level): f"s to {level} %" for level in levels}}
+    return markdown_table(rows, columns)
+
+
+def _conditions(findings: Findings) -> str:
+    expected = ", ".join(f"`{name}`" for name in findings.varied) or "nothing"
+    lines = [f"- varied: {expected}; every other setting is the same"]
+    for label, values in (
+        ("recipe", [findings.recipe] if findings.recipe else []),
+        ("device", findings.devices),
+        ("precision", findings.precisions),
+        ("data fingerprint", findings.fingerprints),
+        ("test images", [f"{findings.test_images:,}"] if findings.test_images else []),
+    ):
+        if values:
+            lines.append(f"- {label}: {escape(', '.join(values))}")
     return "\n".join(lines)
 
 
-def _legend(finished: pd.DataFrame) -> str:
-    seeds = finished.groupby("backbone").seed.nunique().max()
-    spread = "standard deviation over seeds" if seeds > 1 else "95 % sampling error of the test images, one seed"
-    return (
-        f"Test accuracy of the weights with the best validation accuracy, ± {spread}. "
-        "Seconds per epoch: median without the first epoch (of all there is, with one epoch), training alone. "
-        "Peak memory: of the GPU, or on a CPU of the whole process."
-    )
-
-
-def _failures(folder: Path, failed: pd.DataFrame, unreadable: list[ResultError]) -> list[str]:
-    lines = [f"- {run.backbone}, seed {run.seed}: {' '.join(str(run.reason).split())}" for run in failed.itertuples()]
-    lines += [f"- `{error.path.parent.relative_to(folder)}`: {error.reason}" for error in unreadable]
-    return ["## Runs without a result", "\n".join(lines)] if lines else []
-
-
-def follows_report(config: dict[str, Any]) -> bool:
-    """Whether a resolved configuration trains as the 2023 report did, image size and pretraining aside."""
-    model, data, trainer = (config.get(section) or {} for section in ("model", "data", "trainer"))
-    optimizer = model.get("optimizer") or {}
-    data_args = data.get("init_args") or {}
-    return (
-        optimizer.get("class_path", "").endswith(".Adam")
-        and optimizer.get("init_args", {}).get("lr") == 1e-3
-        and model.get("lr_scheduler") is None
-        and data.get("class_path", "").endswith("CIFAR10DataModule")
-        and data_args.get("normalization") == "half"
-        and data_args.get("augmentation") == "none"
-        and data_args.get("train_subset") is None
-        and trainer.get("max_epochs") == 10
-    )
-
-
-def _beside_2023(manifest: dict[str, Any], finished: pd.DataFrame) -> list[str]:
+def _beside_2023(beside: dict[str, Any]) -> list[str]:
     columns = {
         "backbone": "backbone",
         "acc": "accuracy %",
@@ -124,22 +142,13 @@ def _beside_2023(manifest: dict[str, Any], finished: pd.DataFrame) -> list[str]:
     }
     rows = [
         {
-            "backbone": backbone,
-            "acc": f"{runs.test_acc_pct.mean():.2f}",
-            "acc_2023": f"{REPORT_2023[backbone][1]:.2f}",
-            "s": f"{runs.train_epoch_s.median():.3g}",
-            "s_2023": str(REPORT_2023[backbone][0]),
+            "backbone": row["backbone"],
+            "acc": f"{row['acc_pct']:.2f}",
+            "acc_2023": f"{row['report_acc_pct']:.2f}",
+            "s": three(row["epoch_s"]),
+            "s_2023": str(row["report_epoch_s"]),
         }
-        for backbone, runs in by_backbone(finished)
-        if backbone in REPORT_2023
+        for row in beside["rows"]
     ]
-    if not rows:
-        return []
-    config = manifest["config"]
-    start = "ImageNet weights" if config["model"]["pretrained"] else "random weights, where the report had ImageNet's"
-    size = config["data"]["init_args"]["image_size"]
-    note = (
-        f"Ours: {start}; images of {size} px; a validation split kept apart and the test set used once. "
-        "The report: RTX 3060, PyTorch 2.0.1. Its times are another machine's."
-    )
-    return ["## Beside the report of 2023", markdown_table(rows, columns), note]
+    conditions = markdown_table(beside["conditions"], {"what": "conditions", "here": "here", "report": "in the report"})
+    return [markdown_table(rows, columns), conditions]

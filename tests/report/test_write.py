@@ -8,8 +8,8 @@ import pytest
 
 from cnn_compare import load_results, write_report
 from cnn_compare.errors import InvalidValueError
+from cnn_compare.report.findings import follows_report
 from cnn_compare.report.tables import short
-from cnn_compare.report.write import follows_report
 from cnn_compare.results import RunResult
 
 REPORT = {
@@ -28,7 +28,7 @@ REPORT = {
 
 def store(folder, backbone="resnet18", seed=0, **fields):
     figures = {"test_acc_pct": 80.0, "test_images": 10_000, "best_val_acc_pct": 81.0, "train_epoch_s": [9.0, 4.0, 6.0]}
-    figures |= {"first_epoch_s": 9.0, "images_per_s": 1000.0, "params": 11_181_642, "macs": 1.8e9}
+    figures |= {"first_epoch_s": 9.0, "images_per_s": 1000.0, "params": 11_181_642, "macs": 1_800_000_000}
     figures |= {"peak_memory_bytes": 2**30, "data_fingerprint": "ab"}
     result = RunResult(backbone=backbone, seed=seed, **{"status": "finished", **figures, **fields})
     result.save(
@@ -41,7 +41,7 @@ def test_the_headline_time_is_the_median_without_the_first_epoch(tmp_path):
     assert load_results(tmp_path).train_epoch_s.tolist() == [5.0]
     csv = pd.read_csv(write_and_find(tmp_path, "results.csv"))
     assert csv.loc[0, ["backbone", "seed", "status", "test_acc_pct", "train_epoch_s", "params", "macs"]].tolist() == [
-        *("resnet18", 0, "finished", 80.0, 5.0, 11_181_642, 1.8e9)
+        *("resnet18", 0, "finished", 80.0, 5.0, 11_181_642, 1_800_000_000)
     ]
 
 
@@ -65,7 +65,7 @@ def test_a_run_that_cannot_be_read_is_listed_and_the_rest_is_reported(tmp_path, 
     (tmp_path / "vgg16" / "seed_0").mkdir(parents=True)
     (tmp_path / "vgg16" / "seed_0" / "result.json").write_text(content)
     text = write_and_find(tmp_path, "report.md").read_text()
-    assert "`vgg16/seed_0`" in text
+    assert "`vgg16/seed_0/result.json`" in text
     assert "| resnet18 | 1 |" in text
 
 
@@ -74,8 +74,8 @@ def test_a_run_without_a_result_and_a_failed_one_are_listed_with_their_reasons(t
     (tmp_path / "alexnet" / "seed_0").mkdir(parents=True)
     (tmp_path / "alexnet" / "seed_0" / "config.yaml").write_text("{}")
     text = write_and_find(tmp_path, "report.md").read_text()
-    assert "- vgg16, seed 0: RuntimeError: out of memory" in text
-    assert "`alexnet/seed_0`: the file is missing" in text
+    assert "- `vgg16/seed_0`: RuntimeError: out of memory" in text
+    assert "`alexnet/seed_0/result.json`: the file is missing" in text
 
 
 def test_names_stay_text_in_markdown(tmp_path):

@@ -1,0 +1,61 @@
+"""The report as one HTML file that needs nothing else: no server, no network."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from plotly.offline import get_plotlyjs
+
+from cnn_compare.report.findings import Findings, Network, signed
+from cnn_compare.report.plots import Chart, charts
+from cnn_compare.report.tables import number, short, summary_rows, three
+
+TABLE = (  # key of `summary_rows`, heading, figure to sort by
+    ("network", "backbone", None),
+    ("n", "seeds", lambda network: len(network.seeds)),
+    ("test_acc", "test accuracy %", lambda network: network.accuracy_pct.value),
+    ("interval", "95 % interval", lambda network: network.accuracy_pct.low),
+    ("val_acc", "best validation %", lambda network: network.best_val_acc_pct),
+    ("epoch", "s / epoch", lambda network: network.epoch_s),
+    ("first", "first epoch s", lambda network: network.first_epoch_s),
+    ("speed", "images / s", lambda network: network.images_per_s),
+    ("params", "parameters", lambda network: network.params),
+    ("macs", "MACs", lambda network: network.macs),
+    ("memory", "peak memory", lambda network: network.peak_memory_bytes),
+)
+
+
+def page(findings: Findings) -> str:
+    """The whole page.
+
+    Args:
+        findings: What it says. Every text in it, whatever it holds, is shown as text.
+    """
+    environment = Environment(
+        loader=PackageLoader("cnn_compare.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    environment.filters |= {"number": number, "signed": signed, "short": short, "three": three}
+    drawn = charts(findings)
+    return environment.get_template("page.html.j2").render(
+        findings=findings,
+        charts={chart.key: chart for chart in drawn},
+        costs=[chart for chart in drawn if chart.key.startswith("cost-")],
+        figures=[_figure(chart) for chart in drawn],
+        headings=[heading for _, heading, _ in TABLE],
+        rows=_rows(findings.networks),
+        levels=list(findings.networks[0].seconds_to_pct) if findings.networks else [],
+        plotly=get_plotlyjs(),
+    )
+
+
+def _figure(chart: Chart) -> dict[str, Any]:
+    return {"key": chart.key, "figure": chart.figure, "options": list((chart.options or {}).values())}
+
+
+def _rows(networks: list[Network]) -> list[list[dict[str, Any]]]:
+    """Cells with the figure that each is sorted by."""
+    return [
+        [{"text": row[key], "value": "" if figure is None else figure(network)} for key, _, figure in TABLE]
+        for network, row in zip(networks, summary_rows(networks), strict=True)
+    ]

@@ -1,0 +1,359 @@
+"""The report's charts as plotly figures: plain dictionaries of ``data`` and ``layout``, drawn by plotly.js in the page.
+
+Colours of text, lines and background are the page's, which knows whether it is light or dark.
+"""
+
+from __future__ import annotations
+
+import html
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cnn_compare.report.findings import Curves, Findings, Network, signed
+from cnn_compare.report.tables import three
+
+# Okabe and Ito's colours, which most colour-blind people tell apart, without the yellow; each with a shape of its own.
+COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8C8C8C")
+SYMBOLS = ("circle", "square", "diamond", "cross", "x", "triangle-up", "triangle-down", "pentagon", "star")
+SMALLEST, LARGEST = 10, 44
+ROW_HEIGHT = 34
+
+Figure = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A figure with its heading and what it shows in words; ``options`` has one figure for each choice instead."""
+
+    key: str
+    heading: str
+    caption: str
+    figure: Figure | None = None
+    options: dict[str, Figure] | None = None
+
+
+def charts(findings: Findings) -> list[Chart]:
+    """Every chart there is data for, in the order of the page."""
+    if not findings.networks:
+        return []
+    made = [_accuracy_against_time(findings), *_learning_curves(findings), _differences(findings), _ranks(findings)]
+    made += [_classes(findings), _confusion(findings), _reliability(findings), *_costs(findings)]
+    return [chart for chart in made if chart is not None]
+
+
+def _label(text: str) -> str:
+    # Plotly reads a little HTML in its texts.
+    return html.escape(text)
+
+
+def _style(networks: Sequence[Network]) -> dict[str, tuple[str, str]]:
+    """A colour and a symbol for each network, the same in every chart."""
+    endless = zip(itertools.cycle(COLORS), itertools.cycle(SYMBOLS), strict=False)
+    return dict(zip(sorted(network.name for network in networks), endless, strict=False))
+
+
+def _accuracy_against_time(findings: Findings) -> Chart | None:
+    timed = [network for network in findings.networks if network.epoch_s is not None]
+    if not timed:
+        return None
+    style = _style(findings.networks)
+    most = max((network.params or 0 for network in timed), default=0) or 1
+    data: list[Figure] = []
+    front = sorted((network.epoch_s or 0.0, network.accuracy_pct.value) for network in timed if network.on_front)
+    if front:
+        data.append(
+            {
+                "type": "scatter",
+                "mode": "lines",
+                "x": [seconds for seconds, _ in front],
+                "y": [accuracy for _, accuracy in front],
+                "line": {"shape": "hv", "dash": "dot", "color": "#888888", "width": 1.5},
+                "name": "Pareto front",
+                "hoverinfo": "skip",
+            }
+        )
+    for network in timed:
+        color, symbol = style[network.name]
+        accuracy = network.accuracy_pct
+        known = not math.isnan(accuracy.low)
+        data.append(
+            {
+                "type": "scatter",
+                "mode": "markers+text",
+                "x": [network.epoch_s],
+                "y": [accuracy.value],
+                "text": [_label(network.name)],
+                "textposition": "top center",
+                "name": _label(network.name),
+                "error_y": {
+                    "type": "data",
+                    "symmetric": False,
+                    "array": [accuracy.high - accuracy.value if known else 0],
+                    "arrayminus": [accuracy.value - accuracy.low if known else 0],
+                    "color": color,
+                },
+                "marker": {
+                    "color": color,
+                    "symbol": symbol,
+                    "opacity": 0.85,
+                    "size": SMALLEST + (LARGEST - SMALLEST) * math.sqrt((network.params or 0) / most),
+                },
+                "hovertemplate": f"{_label(network.name)}<br>%{{y:.2f}} % at %{{x:.3g}} s an epoch<extra></extra>",
+            }
+        )
+    seconds = [network.epoch_s or math.nan for network in timed]
+    spread = max(seconds) / min(seconds) if min(seconds) > 0 else 1.0
+    axis: dict[str, Any] = {"title": {"text": "training seconds per epoch"}, "type": "log" if spread > 8 else "linear"}
+    if spread > 8:
+        margin = 0.12 * math.log10(spread)
+        ticks = [digit * 10.0**power for power in range(-4, 7) for digit in (1, 2, 5)]
+        axis |= {
+            "range": [math.log10(min(seconds)) - margin, math.log10(max(seconds)) + margin],
+            "tickvals": ticks,
+            "ticktext": [three(tick) for tick in ticks],
+        }
+    return Chart(
+        "accuracy-time",
+        "Accuracy against time",
+        "Test accuracy with its 95 % interval against the seconds of a training epoch; the larger the mark, the more "
+        "parameters."
+        + (" On the dotted line: the Pareto front." if front else " These times cannot be compared with each other."),
+        {
+            "data": data,
+            "layout": {
+                "xaxis": axis,
+                "yaxis": {"title": {"text": "test accuracy %"}},
+                "height": 460,
+                "showlegend": False,
+            },
+        },
+    )
+
+
+def _learning_curves(findings: Findings) -> list[Chart]:
+    drawn = [(network.name, network.curves) for network in findings.networks if network.curves]
+    if not drawn:
+        return []
+    style = _style(findings.networks)
+    several = any(len(network.seeds) > 1 for network in findings.networks)
+    band = "; the band spans the seeds" if several else ""
+
+    def figure(seconds: bool) -> Figure:
+        data: list[Figure] = []
+        for name, curves in drawn:
+            data += _curve(name, curves, style[name], seconds)
+        title = "training seconds" if seconds else "epoch"
+        return {
+            "data": data,
+            "layout": {"xaxis": {"title": {"text": title}}, "yaxis": _percent_axis("validation accuracy %")},
+        }
+
+    return [
+        Chart("by-epoch", "Learning curves by epoch", f"Validation accuracy after each epoch{band}.", figure(False)),
+        Chart(
+            "by-seconds",
+            "Learning curves by seconds",
+            f"The same against the seconds of training, validation not counted{band}.",
+            figure(True),
+        ),
+    ]
+
+
+def _curve(name: str, curves: Curves, style: tuple[str, str], seconds: bool) -> list[Figure]:
+    color, symbol = style
+    along: Sequence[float] = curves.seconds if seconds else [epoch + 1 for epoch in curves.epochs]
+    band: Figure = {
+        "type": "scatter",
+        "mode": "lines",
+        "x": [*along, *reversed(along)],
+        "y": [*curves.highest_pct, *reversed(curves.lowest_pct)],
+        "fill": "toself",
+        "fillcolor": color,
+        "opacity": 0.18,
+        "line": {"width": 0},
+        "legendgroup": _label(name),
+        "showlegend": False,
+        "hoverinfo": "skip",
+    }
+    line: Figure = {
+        "type": "scatter",
+        "mode": "lines+markers" if len(along) <= 30 else "lines",
+        "x": list(along),
+        "y": curves.val_acc_pct,
+        "name": _label(name),
+        "legendgroup": _label(name),
+        "line": {"color": color},
+        "marker": {"symbol": symbol, "size": 7},
+    }
+    return [band, line] if curves.highest_pct != curves.lowest_pct else [line]
+
+
+def _percent_axis(title: str) -> dict[str, Any]:
+    return {"title": {"text": title}, "rangemode": "normal"}
+
+
+def _differences(findings: Findings) -> Chart | None:
+    if not findings.pairs:
+        return None
+    names = [network.name for network in findings.networks]
+    place = {name: index for index, name in enumerate(names)}
+    values: list[list[float | None]] = [[None] * len(names) for _ in names]
+    texts = [[""] * len(names) for _ in names]
+    for pair in findings.pairs:
+        for row, column, sign in ((pair.first, pair.second, 1), (pair.second, pair.first, -1)):
+            points = sign * pair.points.value
+            values[place[row]][place[column]] = points
+            texts[place[row]][place[column]] = signed(points) if pair.differs else f"({signed(points)})"
+    largest = max(abs(pair.points.value) for pair in findings.pairs) or 1.0
+    figure = _heatmap(names, names, values, texts, colorscale="RdBu", reversescale=True, zmin=-largest, zmax=largest)
+    return Chart(
+        "differences",
+        "Which differences are established",
+        "Points of test accuracy by which the network of the row exceeds that of the column; in parentheses, what the "
+        "tests, corrected for their number, do not establish.",
+        figure,
+    )
+
+
+def _heatmap(rows: Sequence[str], columns: Sequence[str], values: Any, texts: Any, **options: Any) -> Figure:
+    """Rows from top to bottom, a text in each cell."""
+    data = {
+        "type": "heatmap",
+        "x": [_label(name) for name in columns],
+        "y": [_label(name) for name in rows],
+        "z": values,
+        "text": texts,
+        "texttemplate": "%{text}",
+        "hovertemplate": "%{y}, %{x}: %{text}<extra></extra>",
+        "showscale": False,
+        "xgap": 1,
+        "ygap": 1,
+        **options,
+    }
+    return {
+        "data": [data],
+        "layout": {
+            # Names that look like numbers or dates would become such.
+            "xaxis": {"type": "category", "side": "top", "showgrid": False},
+            "yaxis": {"type": "category", "autorange": "reversed", "showgrid": False},
+            "height": 150 + ROW_HEIGHT * len(rows),
+        },
+    }
+
+
+def _ranks(findings: Findings) -> Chart | None:
+    networks = [network for network in findings.networks if network.rank_shares]
+    if not networks:
+        return None
+    values = [[100 * share for share in network.rank_shares] for network in networks]
+    texts = [[f"{value:.0f}" if value >= 0.5 else "" for value in row] for row in values]
+    names = [network.name for network in networks]
+    ranks = [str(rank + 1) for rank in range(len(names))]
+    return Chart(
+        "ranks",
+        "How stable the ranking is",
+        "In how many of 100 redrawn sets of seeds and test images each network takes each rank by accuracy.",
+        _heatmap(names, ranks, values, texts, colorscale="Blues", reversescale=True, zmin=0, zmax=100),
+    )
+
+
+def _class_names(findings: Findings, count: int) -> list[str]:
+    names = findings.class_names
+    return list(names) if len(names) == count else [f"class {index}" for index in range(count)]
+
+
+def _classes(findings: Findings) -> Chart | None:
+    networks = [network for network in findings.networks if network.class_acc_pct]
+    if not networks:
+        return None
+    values = [network.class_acc_pct for network in networks]
+    texts = [[f"{value:.0f}" for value in row] for row in values]
+    names = _class_names(findings, max(len(row) for row in values))
+    figure = _heatmap([network.name for network in networks], names, values, texts, colorscale="Viridis")
+    return Chart("classes", "Accuracy by class", "Percent of each class's test images answered right.", figure)
+
+
+def _confusion(findings: Findings) -> Chart | None:
+    options = {}
+    for network in findings.networks:
+        if network.confusion:
+            names = _class_names(findings, len(network.confusion))
+            shares = [[100 * count / max(sum(row), 1) for count in row] for row in network.confusion]
+            texts = [[f"{share:.0f}" if share >= 0.5 else "" for share in row] for row in shares]
+            options[network.name] = _heatmap(
+                names, names, shares, texts, colorscale="Blues", reversescale=True, zmin=0, zmax=100
+            )
+    if not options:
+        return None
+    caption = "Rows are true classes, columns answers; percent of the row, over all seeds."
+    return Chart("confusion", "Confusion", caption, options=options)
+
+
+def _reliability(findings: Findings) -> Chart | None:
+    data: list[Figure] = []
+    style = _style(findings.networks)
+    for network in findings.networks:
+        if network.calibration:
+            color, symbol = style[network.name]
+            data.append(
+                {
+                    "type": "scatter",
+                    "mode": "lines+markers",
+                    "x": [100 * value for value in network.calibration.confidence],
+                    "y": [100 * value for value in network.calibration.accuracy],
+                    "name": f"{_label(network.name)} (ECE {100 * network.calibration.ece:.1f} %)",
+                    "line": {"color": color},
+                    "marker": {"symbol": symbol, "size": 7},
+                }
+            )
+    if not data:
+        return None
+    right = {"type": "scatter", "mode": "lines", "x": [0, 100], "y": [0, 100], "name": "as sure as right"}
+    data.append({**right, "line": {"dash": "dot", "color": "#888888"}, "hoverinfo": "skip"})
+    layout = {
+        "xaxis": {"title": {"text": "mean confidence %"}, "range": [0, 102]},
+        "yaxis": {"title": {"text": "answers that are right %"}, "range": [0, 102]},
+        "height": 460,
+    }
+    caption = (
+        "Answers in 15 bins of confidence: below the dotted line a network is surer than it is right. ECE is the mean "
+        "distance from the line, weighted by images."
+    )
+    return Chart("reliability", "Can the confidence be believed", caption, {"data": data, "layout": layout})
+
+
+def _costs(findings: Findings) -> list[Chart]:
+    measures = (
+        ("epoch", "Seconds per epoch", "epoch_s", 1.0),
+        ("params", "Parameters, millions", "params", 1e6),
+        ("macs", "MACs of one image, millions", "macs", 1e6),
+        ("memory", "Peak memory, MiB", "peak_memory_bytes", 2.0**20),
+        ("energy", "Joules per epoch", "energy_j_per_epoch", 1.0),
+    )
+    style = _style(findings.networks)
+    made = []
+    for key, heading, attribute, unit in measures:
+        measured = [(network.name, getattr(network, attribute)) for network in findings.networks]
+        if not any(value for _, value in measured):
+            continue
+        data = {
+            "type": "bar",
+            "orientation": "h",
+            "y": [_label(name) for name, _ in measured],
+            "x": [None if value is None else value / unit for _, value in measured],
+            "text": [three(None if value is None else value / unit) for _, value in measured],
+            "textposition": "auto",
+            "marker": {"color": [style[name][0] for name, _ in measured]},
+            "hovertemplate": "%{y}: %{text}<extra></extra>",
+        }
+        layout = {
+            "yaxis": {"type": "category", "autorange": "reversed"},
+            "xaxis": {"rangemode": "tozero"},
+            "showlegend": False,
+            "height": 90 + ROW_HEIGHT * len(measured),
+        }
+        made.append(Chart(f"cost-{key}", heading, "", {"data": [data], "layout": layout}))
+    return made

@@ -1,0 +1,339 @@
+"""What figures can say: intervals, tests and rankings, as pure functions; scipy and statsmodels do the mathematics.
+
+Two things make a measured accuracy differ from the true one: the seed of the training, and which images happen to be in
+the test set. Networks are compared image by image and seed by seed, and the intervals here cover both causes wherever
+the data shows both. Shares run from 0 to 1.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+from statsmodels.stats.contingency_tables import mcnemar
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.power import TTestPower
+from statsmodels.stats.proportion import proportion_confint
+
+LEVEL = 0.05
+POWER = 0.8
+CALIBRATION_BINS = 15
+
+Correct = NDArray[np.bool_]
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How much more accurate one network is than another.
+
+    Args:
+        share: The difference with its 95 % interval, of this pair alone.
+        p: Of the test that there is none, before any correction for other pairs.
+        seeds: How many seeds both networks have in common.
+        method: Name of the test.
+        seeds_needed: With how many seeds a difference of this size would be found in four comparisons of five; None
+            where one seed cannot tell, `math.inf` where only more test images would help.
+    """
+
+    share: Estimate
+    p: float
+    seeds: int
+    method: str
+    seeds_needed: float | None = None
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How far a network's confidence is to be believed.
+
+    Args:
+        ece: Expected calibration error: the mean gap between confidence and accuracy, weighted by images.
+        confidence: Mean confidence of each bin that holds images.
+        accuracy: Share of right answers in it.
+        images: How many it holds.
+    """
+
+    ece: float
+    confidence: list[float]
+    accuracy: list[float]
+    images: list[int]
+
+
+def accuracy_estimate(correct: Correct) -> Estimate:
+    """Accuracy over seeds, with its interval: Wilson's for one seed, else `crossed_mean`'s.
+
+    Args:
+        correct: ``(seeds, images)``, whether each answer was right.
+
+    Source:
+        Wilson 1927, doi:10.1080/01621459.1927.10502953.
+    """
+    seeds, images = correct.shape
+    if seeds == 1:
+        right = int(correct.sum())
+        low, high = proportion_confint(right, images, LEVEL, method="wilson")
+        return Estimate(right / images, float(low), float(high))
+    mean, error, freedom = crossed_mean(correct.astype(float))
+    return _interval(mean, error, freedom)
+
+
+def accuracy_from_shares(shares: Sequence[float], images: int | None) -> Estimate:
+    """As `accuracy_estimate`, where the answers to single images are not at hand.
+
+    Args:
+        shares: Accuracies, one a seed.
+        images: Size of the test set; None leaves the interval open (NaN).
+    """
+    mean = float(np.mean(shares))
+    if images is None:
+        return Estimate(mean, math.nan, math.nan)
+    if len(shares) == 1:
+        low, high = proportion_confint(round(mean * images), images, LEVEL, method="wilson")
+        return Estimate(mean, float(low), float(high))
+    return _interval(mean, math.sqrt(_share_variance(shares, images)), math.inf)
+
+
+def _share_variance(shares: Sequence[float], images: int) -> float:
+    """Of the mean of accuracies: what their spread shows, and what the test images leave open."""
+    mean = float(np.mean(shares))
+    spread = float(np.var(shares, ddof=1)) / len(shares) if len(shares) > 1 else 0.0
+    return spread + mean * (1 - mean) / images
+
+
+def crossed_mean(values: Floats) -> tuple[float, float, float]:
+    """Mean of a table whose rows (seeds) and columns (images) are both samples, its standard error and freedom.
+
+    The variance of the mean adds that of the seeds, of the images, and of their interaction, estimated by the two-way
+    analysis of variance; the degrees of freedom are Satterthwaite's.
+
+    Args:
+        values: ``(seeds, images)``, at least two of each.
+
+    Source:
+        Satterthwaite 1946, doi:10.2307/3002019; in use for readers x cases: Hillis 2007, doi:10.1002/sim.2532.
+    """
+    seeds, images = values.shape
+    by_seed, by_image, rest = _mean_squares(values)
+    # What chance leaves of the seeds' share when they do not matter is negative half of the time.
+    of_seeds = max(by_seed - rest, 0.0)
+    variance = (of_seeds + by_image) / (seeds * images)
+    if variance == 0:
+        return float(values.mean()), 0.0, math.inf
+    # The seeds' part counts as unsure even where its estimate is cut off at zero.
+    spread = (by_seed**2 + rest**2 / (images - 1)) / (seeds - 1)
+    freedom = (of_seeds + by_image) ** 2 / (spread + by_image**2 / (images - 1))
+    return float(values.mean()), math.sqrt(variance), freedom
+
+
+def _mean_squares(values: Floats) -> tuple[float, float, float]:
+    """Mean squares between seeds, between images, and of what is left."""
+    seeds, images = values.shape
+    mean, seed_means, image_means = values.mean(), values.mean(1), values.mean(0)
+    by_seed = images * float(((seed_means - mean) ** 2).sum()) / (seeds - 1)
+    by_image = seeds * float(((image_means - mean) ** 2).sum()) / (images - 1)
+    rest = float(((values - seed_means[:, None] - image_means + mean) ** 2).sum()) / ((seeds - 1) * (images - 1))
+    return by_seed, by_image, rest
+
+
+def _interval(mean: float, error: float, freedom: float) -> Estimate:
+    half = float(stats.t.ppf(1 - LEVEL / 2, freedom)) * error
+    return Estimate(mean, mean - half, mean + half)
+
+
+def seed_interval(accuracies: Sequence[float]) -> Estimate:
+    """Student's t interval of the mean over seeds: what other seeds would give on these very test images.
+
+    Args:
+        accuracies: One a seed, at least two.
+    """
+    error = float(np.std(accuracies, ddof=1)) / math.sqrt(len(accuracies))
+    return _interval(float(np.mean(accuracies)), error, len(accuracies) - 1)
+
+
+def paired_difference(first: Correct, second: Correct) -> Difference:
+    """Compare two networks on the same images, seed by seed.
+
+    One seed: exact McNemar test, and Agresti and Min's interval; it says that these two trained networks differ, and
+    nothing about other seeds. Several: the mean difference over seeds and images by `crossed_mean`.
+
+    Args:
+        first: ``(seeds, images)``, whether each answer was right.
+        second: The same of the other network, with the same seeds in the same order.
+
+    Source:
+        McNemar 1947, doi:10.1007/BF02295996; Agresti and Min 2005, doi:10.1002/sim.1781.
+    """
+    seeds, images = first.shape
+    if seeds == 1:
+        only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
+        test = mcnemar([[0, only_first], [only_second, 0]], exact=True)
+        # Half an image more in each of the four cells keeps the interval honest when hardly any image tells them apart.
+        more, fewer, total = only_first + 0.5, only_second + 0.5, images + 2
+        middle = (more - fewer) / total
+        half = float(stats.norm.ppf(1 - LEVEL / 2)) * math.sqrt((more + fewer) / total - middle**2) / math.sqrt(total)
+        share = Estimate((only_first - only_second) / images, middle - half, middle + half)
+        return Difference(share, float(test.pvalue), 1, "exact McNemar")
+    values = first.astype(float) - second
+    mean, error, freedom = crossed_mean(values)
+    share = _interval(mean, error, freedom)
+    p = 2 * float(stats.t.sf(abs(mean) / error, freedom)) if error else 1.0
+    return Difference(share, p, seeds, "paired t over seeds and images", seeds_needed(values))
+
+
+def unpaired_difference(first: Sequence[float], second: Sequence[float], images: int) -> Difference:
+    """Compare two networks by their accuracies alone, where the answers to single images are not at hand.
+
+    Args:
+        first: Accuracies of one network, one a seed.
+        second: Those of the other.
+        images: Size of the test set.
+    """
+    variance = _share_variance(first, images) + _share_variance(second, images)
+    share = _interval(float(np.mean(first)) - float(np.mean(second)), math.sqrt(variance), math.inf)
+    p = 2 * float(stats.norm.sf(abs(share.value) / math.sqrt(variance))) if variance else 1.0
+    return Difference(share, p, min(len(first), len(second)), "unpaired, normal approximation")
+
+
+def paired_t_p(first: Sequence[float], second: Sequence[float]) -> float:
+    """P of Student's paired test over seeds: whether other seeds would agree, on these very test images.
+
+    Args:
+        first: Accuracies of one network, one a seed, at least two.
+        second: Those of the other, with the same seeds in the same order.
+    """
+    differences = np.subtract(first, second)
+    if np.ptp(differences) < 1e-9:  # scipy divides by the deviation.
+        return float(abs(differences[0]) < 1e-9)
+    return float(stats.ttest_rel(first, second).pvalue)
+
+
+def seeds_needed(values: Floats, most: int = 1000) -> float:
+    """How many seeds find a difference as large as the one seen, in four comparisons of five.
+
+    Args:
+        values: ``(seeds, images)``, the difference between two networks' answers.
+        most: Beyond it the answer is `math.inf`.
+    """
+    seeds, images = values.shape
+    by_seed, by_image, rest = _mean_squares(values)
+    of_seeds = max(by_seed - rest, 0.0) / images
+    of_images = max(by_image - rest, 0.0) / seeds
+    size = abs(float(values.mean()))
+    if size == 0:
+        return math.inf
+
+    def power(count: int) -> float:
+        variance = of_seeds / count + of_images / images + rest / (count * images)
+        effect = size / math.sqrt(max(variance, 1e-300) * count)
+        # One-sided, and no further than where it is 1 anyway: scipy gives NaN now and then in the far tails.
+        effect = min(effect, 30 / math.sqrt(count))
+        return float(TTestPower().power(effect, count, LEVEL / 2, alternative="larger"))
+
+    if power(most) < POWER:
+        return math.inf
+    low, high = 1, most
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if power(middle) >= POWER else (middle, high)
+    return high
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """P values corrected for how many there are.
+
+    Source:
+        Holm 1979, Scandinavian Journal of Statistics 6, 65–70.
+    """
+    return [float(p) for p in multipletests(p_values, LEVEL, method="holm")[1]] if len(p_values) else []
+
+
+def dominated_by(accuracies: Sequence[float], seconds: Sequence[float]) -> list[int | None]:
+    """For each network the most accurate one that is at least as accurate and as fast, and better in one; else None.
+
+    Those with None form the Pareto front.
+    """
+    result: list[int | None] = []
+    for accuracy, second in zip(accuracies, seconds, strict=True):
+        better = [
+            index
+            for index, (other, time) in enumerate(zip(accuracies, seconds, strict=True))
+            if other >= accuracy and time <= second and (other > accuracy or time < second)
+        ]
+        result.append(max(better, key=lambda index: (accuracies[index], -seconds[index])) if better else None)
+    return result
+
+
+def calibration(confidence: NDArray[np.float32], right: Correct, bins: int = CALIBRATION_BINS) -> Calibration:
+    """Expected calibration error and its bins, of the most probable class.
+
+    Args:
+        confidence: ``(N,)``, the probability of each answer.
+        right: ``(N,)``, whether it was right.
+        bins: Of equal width; each holds its upper bound.
+
+    Source:
+        Guo et al. 2017, arXiv:1706.04599.
+    """
+    place = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    images = np.bincount(place, minlength=bins)
+    filled = images > 0
+    mean_confidence = np.bincount(place, confidence, bins)[filled] / images[filled]
+    accuracy = np.bincount(place, right, bins)[filled] / images[filled]
+    ece = float((images[filled] * abs(mean_confidence - accuracy)).sum() / len(right))
+    return Calibration(ece, mean_confidence.tolist(), accuracy.tolist(), images[filled].tolist())
+
+
+def rank_probabilities(correct: Sequence[Correct], draws: int = 1000) -> Floats:
+    """How often each network takes each rank by accuracy when seeds and test images are drawn anew (bootstrap).
+
+    Args:
+        correct: ``(seeds, images)`` of each network, on the same images.
+        draws: How often.
+
+    Returns:
+        ``(networks, ranks)``, rows of shares; column 0 is the first rank.
+
+    Source:
+        Efron 1979, doi:10.1214/aos/1176344552.
+    """
+    generator = np.random.default_rng(0)
+    images = correct[0].shape[1]
+    weights = generator.multinomial(images, np.full(images, 1 / images), size=draws).astype(np.float32)
+    accuracies = np.empty((draws, len(correct)))
+    for index, each in enumerate(correct):
+        seeds = len(each)
+        by_seed = weights @ each.T.astype(np.float32)
+        seed_weights = generator.multinomial(seeds, np.full(seeds, 1 / seeds), size=draws)
+        accuracies[:, index] = (by_seed * seed_weights).sum(1) / (seeds * images)
+    # Ties go to either with equal chance.
+    order = np.lexsort((generator.random(accuracies.shape), -accuracies), axis=1)
+    counts = np.stack([np.bincount(order[:, rank], minlength=len(correct)) for rank in range(len(correct))], axis=1)
+    return counts / draws
+
+
+def first_reached(accuracies: Sequence[float], seconds: Sequence[float], level: float) -> float | None:
+    """Seconds of training until a curve first is at ``level`` or above; None if it never is.
+
+    Args:
+        accuracies: After each epoch.
+        seconds: Each epoch took.
+        level: In the unit of the accuracies.
+    """
+    for accuracy, elapsed in zip(accuracies, np.cumsum(seconds), strict=True):
+        if accuracy >= level:
+            return float(elapsed)
+    return None

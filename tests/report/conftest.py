@@ -1,0 +1,45 @@
+"""Run folders made up from predictions whose truth is known."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+import yaml
+
+from cnn_compare.results import RunResult, write_bytes, write_csv, write_text
+
+IMAGES, CLASSES = 1_000, 10
+LABELS = np.arange(IMAGES) % CLASSES
+
+
+@pytest.fixture
+def store_run(tmp_path):
+    """Store a run whose answers are right for the images of ``right``, and one class further for the others."""
+
+    def store(backbone="resnet18", seed=0, right=range(800), folder=None, config=None, labels=LABELS, **fields):
+        folder = (tmp_path if folder is None else folder) / backbone / f"seed_{seed}"
+        predictions = (labels + 1) % CLASSES
+        predictions[list(right)] = labels[list(right)]
+        probabilities = np.full((len(labels), CLASSES), 0.02, np.float16)
+        probabilities[np.arange(len(labels)), predictions] = 0.82
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, labels=labels, predictions=predictions, probabilities=probabilities)
+        write_bytes(folder / "predictions.npz", buffer.getvalue())
+        accuracy = 100 * float((predictions == labels).mean())
+        curve = [{"epoch": e, "val/acc": (e + 1) / 3 * accuracy / 100, "time/train_epoch_s": 5.0} for e in range(3)]
+        write_csv(folder / "metrics.csv", curve)
+        settings = {"seed_everything": seed, "model": {"backbone": backbone}, "trainer": {"max_epochs": 3}}
+        write_text(folder / "config.yaml", yaml.safe_dump({**settings, **(config or {})}))
+        figures = {"test_acc_pct": accuracy, "best_val_acc_pct": accuracy, "train_epoch_s": [9.0, 4.0, 6.0]}
+        figures |= {"first_epoch_s": 9.0, "images_per_s": 1000.0, "params": 11_181_642, "macs": 1_800_000_000}
+        figures |= {"peak_memory_bytes": 2**30, "data_fingerprint": f"{seed}", "test_images": len(labels)}
+        figures |= {"device": "cpu: this one", "precision": "32-true", "versions": {"torch": "2.15.0"}}
+        figures |= {"train_acc_pct": 90.0, "class_names": [f"<{name}>" for name in "abcdefghij"], "contended": False}
+        figures |= {"architecture": {"year": 2015, "venue": "CVPR 2016", "key_idea": "shortcuts", "depth": 18}}
+        result = RunResult(backbone=backbone, seed=seed, **{"status": "finished", **figures, **fields})
+        result.save(folder / "result.json")
+        return folder
+
+    return store

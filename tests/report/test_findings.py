@@ -1,0 +1,207 @@
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from cnn_compare import load_results, write_report
+from cnn_compare.report.findings import find
+from cnn_compare.report.load import find_runs
+
+
+@pytest.fixture
+def findings(tmp_path):
+    return lambda: find(find_runs(tmp_path))
+
+
+def text(findings):
+    return "\n".join(findings.verdict)
+
+
+def test_networks_stand_in_the_order_of_their_accuracy_with_every_pair_compared(store_run, findings):
+    store_run("lenet", right=range(600))
+    store_run("resnet18", right=range(800))
+    store_run("googlenet", right=range(790))
+    found = findings()
+    assert [network.name for network in found.networks] == ["resnet18", "googlenet", "lenet"]
+    assert [(pair.first, pair.second) for pair in found.pairs] == [
+        *(("resnet18", "googlenet"), ("resnet18", "lenet"), ("googlenet", "lenet"))
+    ]
+    assert [round(pair.points.value, 6) for pair in found.pairs] == [1, 20, 19]
+
+
+def test_the_verdict_says_what_is_established_and_what_is_not(store_run, findings):
+    store_run("resnet18", right=range(800), train_epoch_s=[9.0, 5.0])
+    store_run("googlenet", right=[*range(1, 799), 999], train_epoch_s=[9.0, 6.0])
+    store_run("lenet", right=range(600), train_epoch_s=[1.0, 1.0])
+    said = text(findings())
+    assert "resnet18 is the most accurate: 80.00 % (95 % 77.41 … 82.36) on one seed; googlenet cannot be told" in said
+    assert "resnet18 and googlenet cannot be told apart on one seed: +0.10 points" in said
+    assert "faster than resnet18 and lenet: the Pareto front" in said
+    assert "googlenet is dominated by resnet18: 0.10 points more accurate (not established), 1.20 times as fast" in said
+    assert "With one seed" in said
+
+
+def test_several_seeds_tell_how_many_it_would_take(store_run, findings):
+    draw = np.random.default_rng(0)
+    for seed in range(3):
+        for name, share in (("a", 0.800), ("b", 0.790)):
+            shift = draw.normal(0, 0.01)
+            store_run(name, seed, right=np.flatnonzero(draw.random(1000) < share + shift))
+    found = findings()
+    (pair,) = found.pairs
+    assert pair.seeds == 3
+    assert not pair.differs
+    assert pair.seeds_needed > 3
+    assert "on 3 seeds" in text(found)
+    assert "With one seed" not in text(found)
+    network = found.networks[0]
+    assert network.sd_points == pytest.approx(np.std(network.test_acc_pct, ddof=1))
+    assert network.seeds_pct.low < network.accuracy_pct.value < network.seeds_pct.high
+
+
+def test_seeds_that_only_one_network_has_are_left_out_of_the_pair(store_run, findings):
+    for seed in (0, 1, 2):
+        store_run("a", seed, right=range(800 + seed))
+    for seed in (1, 2, 5):
+        store_run("b", seed, right=range(700 + seed))
+    assert findings().pairs[0].seeds == 2
+    assert findings().pairs[0].points.value == pytest.approx(10)
+
+
+@pytest.mark.parametrize(
+    ("second", "label"),
+    [
+        ({"device": "cuda: that one"}, "mixed devices: cpu: this one; cuda: that one"),
+        ({"precision": "bf16-mixed"}, "mixed precisions: 32-true; bf16-mixed"),
+        ({"versions": {"torch": "2.11.0"}}, "mixed versions: torch 2.11.0; torch 2.15.0"),
+        ({"recipe": "modern"}, None),
+        ({"config": {"trainer": {"max_epochs": 9}}}, "mixed recipes: trainer.max_epochs is 3 or 9"),
+        ({"data_fingerprint": "other"}, "mixed data"),
+        ({"contended": True}, "contended: others used the machine while lenet trained"),
+    ],
+)
+def test_a_comparison_that_is_not_controlled_says_so_and_ranks_no_times(store_run, findings, second, label):
+    store_run("resnet18")
+    store_run("lenet", right=range(500), **second)
+    found = findings()
+    if label is None:
+        assert found.warnings == []
+        return
+    assert any(warning.startswith(label) for warning in found.warnings)
+    assert not found.timings_ranked
+    assert all(network.on_front is None for network in found.networks)
+    assert "Pareto" not in text(found)
+    assert "not ranked" in text(found)
+
+
+def test_other_folders_for_the_same_data_are_no_other_recipe(store_run, findings):
+    for name, folder in (("a", "/one"), ("b", "/two")):
+        store_run(name, config={"data": {"init_args": {"data_dir": folder}}})
+    assert findings().warnings == []
+    assert findings().varied.keys() == {"model.backbone"}
+
+
+def test_without_predictions_the_accuracies_alone_are_compared(store_run, findings, tmp_path):
+    store_run("a", right=range(800))
+    folder = store_run("b", right=range(700))
+    (folder / "predictions.npz").unlink()
+    (pair,) = findings().pairs
+    assert pair.method.startswith("unpaired")
+    assert pair.differs
+    assert findings().networks[1].calibration is None
+
+
+def test_answers_to_other_test_images_are_not_paired(store_run, findings):
+    store_run("a")
+    store_run("b", labels=(np.arange(1000) + 3) % 10)
+    assert findings().pairs[0].method.startswith("unpaired")
+
+
+def test_confusion_classes_and_hardest_images_are_counted(store_run, findings):
+    for seed in (0, 1):
+        store_run("a", seed, right=[index for index in range(1000) if index not in (13, 14)])
+    store_run("b", right=[index for index in range(1000) if index != 13])
+    found = findings()
+    network = next(network for network in found.networks if network.name == "a")
+    assert network.confusion[3][4] == 2
+    assert network.class_acc_pct[3] == pytest.approx(99)
+    assert [image["image"] for image in found.hardest] == [13, 14]
+    assert found.hardest[0] == {"image": 13, "label": "<d>", "answer": "<e>", "wrong_pct": 100.0}
+    assert found.hardest[1]["wrong_pct"] == pytest.approx(200 / 3)
+
+
+def test_time_to_an_accuracy_is_counted_in_seconds_of_training(store_run, findings):
+    store_run("a", right=range(900))  # 30 %, 60 %, 90 %, five seconds each
+    assert findings().networks[0].seconds_to_pct == {60: 10.0, 70: 15.0, 80: 15.0, 90: 15.0}
+
+
+def test_two_comparisons_in_one_folder_keep_their_networks_apart(store_run, findings, tmp_path):
+    store_run("resnet18", folder=tmp_path / "first")
+    store_run("resnet18", folder=tmp_path / "second", right=range(700))
+    assert [network.name for network in findings().networks] == ["first/resnet18", "second/resnet18"]
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "reason"),
+    [
+        ("predictions.npz", b"half", "cannot be read as predictions"),
+        ("predictions.npz", b"PK\x03\x04 and no more", "cannot be read as predictions"),
+        ("metrics.csv", b"epoch,val/acc\n0,x\n", "holds no curves"),
+        ("metrics.csv", b"", "cannot be read as a table"),
+        ("config.yaml", b"{a: ", "cannot be read as YAML"),
+        ("config.yaml", b"- 1", "holds no configuration"),
+        ("result.json", b'{"schema": 1, "backbone"', "cannot be read as JSON"),
+        ("result.json", b'{"schema": 7}', "its schema is 7"),
+        ("result.json", b'{"schema": 1, "backbone": "x", "seed": 0, "status": "finished"}', "test_acc_pct"),
+        ("result.json", b'{"schema": 1, "backbone": 5, "seed": "0", "status": "done"}', "backbone, seed, status"),
+    ],
+)
+def test_a_damaged_file_is_listed_with_its_reason_and_the_rest_reported(store_run, tmp_path, file, content, reason):
+    store_run("good")
+    folder = store_run("bad", right=range(700))
+    (folder / file).write_bytes(content)
+    found = write_report(tmp_path)
+    (problem,) = found.without_result
+    assert problem["run"] == f"bad/seed_0/{file}"
+    assert reason in problem["reason"]
+    assert "good" in [network.name for network in found.networks]
+    for form in ("report.md", "report.html", "results.json"):
+        assert f"bad/seed_0/{file}" in (tmp_path / form).read_text()
+
+
+def test_predictions_of_python_objects_are_refused_and_not_opened(store_run, tmp_path):
+    class Payload:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "opened"), "w"))
+
+    folder = store_run("bad")
+    objects = {name: np.array([Payload()], dtype=object) for name in ("labels", "predictions", "probabilities")}
+    np.savez(folder / "predictions.npz", **objects)
+    found = write_report(tmp_path)
+    assert "cannot be read as predictions" in found.without_result[0]["reason"]
+    assert not (tmp_path / "opened").exists()
+
+
+def test_results_json_holds_the_findings_and_no_number_that_json_lacks(store_run, tmp_path):
+    store_run("a")
+    store_run("b", test_images=None)
+    write_report(tmp_path)
+
+    def refuse(constant):
+        raise AssertionError(constant)
+
+    stored = json.loads((tmp_path / "results.json").read_text(), parse_constant=refuse)
+    assert stored["schema"] == 1
+    assert {network["name"] for network in stored["networks"]} == {"a", "b"}
+    assert math.isclose(stored["networks"][0]["accuracy_pct"]["value"], 80)
+
+
+def test_nothing_finished_is_a_report_as_well(store_run, tmp_path):
+    store_run("a", status="failed", reason="RuntimeError: out of\nmemory", test_acc_pct=None)
+    found = write_report(tmp_path)
+    assert found.verdict == ["No run was finished: there is nothing to compare."]
+    assert found.without_result == [{"run": "a/seed_0", "reason": "RuntimeError: out of\nmemory"}]
+    assert load_results(tmp_path).status.tolist() == ["failed"]

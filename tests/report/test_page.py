@@ -1,0 +1,215 @@
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import plotly.graph_objects as go
+import pytest
+
+from cnn_compare import write_report
+from cnn_compare.report.findings import find
+from cnn_compare.report.load import find_runs
+from cnn_compare.report.plots import charts
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here; Debian's package is called chromium")
+HOSTILE = "<script>alert(1)</script>"
+
+
+@pytest.fixture(scope="module")
+def browser():
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        # Without its sandbox, which containers do not let it have; the pages are our own.
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def comparison(store_run, tmp_path):
+    """Three networks, two seeds, and a name that is a script."""
+    draw = np.random.default_rng(0)
+    for seed in (0, 1):
+        for rank, name in enumerate(("resnet18", "lenet", "alexnet")):
+            right = np.flatnonzero(draw.random(1000) < 0.85 - 0.1 * rank)
+            store_run(name, seed, right=right, train_epoch_s=[9.0, 20.0 / (rank + 1)], params=10 ** (7 - rank))
+    folder = store_run("evil", right=range(500), train_epoch_s=[30.0, 30.0])
+    text = (folder / "result.json").read_text()
+    (folder / "result.json").write_text(text.replace('"evil"', f'"{HOSTILE}"').replace("shortcuts", HOSTILE))
+    write_report(tmp_path)
+    return tmp_path / "report.html"
+
+
+@pytest.fixture
+def open_page(browser, comparison):
+    """Open the report; what went wrong or left the machine is in its ``noise``."""
+    contexts = []
+
+    def open_(width=1280, theme="light"):
+        contexts.append(browser.new_context(viewport={"width": width, "height": 900}, color_scheme=theme))
+        page = contexts[-1].new_page()
+        page.noise = []
+        page.on("console", lambda message: page.noise.append(message.text))
+        page.on("pageerror", lambda error: page.noise.append(str(error)))
+        page.on("dialog", lambda dialog: (page.noise.append("a dialog"), dialog.dismiss()))
+        page.on("request", lambda r: page.noise.append(r.url) if r.url.startswith(("http", "ws")) else None)
+        page.goto(comparison.as_uri())
+        page.wait_for_selector("html[data-drawn=true]")
+        return page
+
+    yield open_
+    for context in contexts:
+        context.close()
+
+
+@needs_browser
+def test_every_chart_is_drawn_and_nothing_is_asked_of_the_network(open_page):
+    page = open_page()
+    assert page.locator(".plot").count() >= 10
+    for plot in page.locator(".plot").all():
+        assert plot.locator("svg.main-svg").count() > 0
+        assert plot.get_attribute("aria-label").startswith("Chart: ")
+    assert page.locator("#plot-accuracy-time .scatterlayer .points path").count() >= 4
+    assert page.locator("#plot-differences .heatmaplayer image, #plot-differences .hm").count() > 0
+    assert page.noise == []
+
+
+@needs_browser
+def test_a_name_that_is_a_script_stays_text(open_page):
+    page = open_page()
+    assert HOSTILE in page.locator("#figures-table").inner_text()
+    assert HOSTILE in page.locator(".card").all_inner_texts()[-1]
+    assert HOSTILE in "".join(page.locator("#plot-accuracy-time text").all_text_contents())
+    assert page.noise == []
+
+
+@needs_browser
+def test_the_table_sorts_by_any_column_both_ways_and_by_keyboard(open_page):
+    page = open_page()
+    heading = page.locator("#figures-table thead th", has_text="s / epoch")
+
+    def order():
+        return page.locator("#figures-table tbody th").all_inner_texts()
+
+    heading.locator("button").click()
+    assert heading.get_attribute("aria-sort") == "ascending"
+    assert order() == ["alexnet", "lenet", "resnet18", HOSTILE]
+    heading.locator("button").focus()
+    page.keyboard.press("Enter")
+    assert heading.get_attribute("aria-sort") == "descending"
+    assert order() == [HOSTILE, "resnet18", "lenet", "alexnet"]
+    page.locator("#figures-table thead button").first.click()
+    assert order() == sorted(order(), key=str.casefold)
+
+
+@needs_browser
+def test_the_theme_is_the_readers_and_can_be_changed(open_page):
+    def brightness(page):
+        colors = page.evaluate("['backgroundColor', 'color'].map((c) => getComputedStyle(document.body)[c])")
+        return [sum(int(part) for part in color[4:-1].split(",")) for color in colors]
+
+    light, dark = open_page(theme="light"), open_page(theme="dark")
+    for page, is_dark in ((light, False), (dark, True)):
+        paper, ink = brightness(page)
+        assert (paper < ink) is is_dark
+    label = dark.locator("#plot-accuracy-time .xtitle").evaluate("(e) => getComputedStyle(e).fill")
+    assert sum(int(part) for part in label[4:-1].split(",")) > 500
+    dark.locator("#theme").click()
+    paper, ink = brightness(dark)
+    assert paper > ink
+    assert light.noise + dark.noise == []
+
+
+@needs_browser
+@pytest.mark.parametrize("width", [390, 820, 1600])
+def test_nothing_scrolls_sideways(open_page, width):
+    page = open_page(width=width)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    for plot in page.locator(".plot svg.main-svg").all():
+        box = plot.bounding_box()
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= width + 1
+
+
+@needs_browser
+def test_another_networks_confusion_is_shown_on_choice(open_page):
+    page = open_page()
+
+    def cells():
+        return page.locator("#plot-confusion .heatmap-label").all_text_contents()
+
+    before = cells()
+    page.locator("select").select_option(label="alexnet")
+    page.wait_for_function(
+        "(old) => document.querySelector('#plot-confusion').textContent !== old", arg="".join(before)
+    )
+    assert cells() != before
+
+
+@needs_browser
+def test_it_prints_in_light_on_a_few_pages(open_page, tmp_path):
+    page = open_page(theme="dark")
+    page.pdf(path=tmp_path / "report.pdf")
+    content = (tmp_path / "report.pdf").read_bytes()
+    assert content.startswith(b"%PDF")
+    assert 1 <= content.count(b"/Type /Page\n") + content.count(b"/Type /Page ") <= 15
+
+
+def test_eight_networks_with_three_seeds_stay_under_six_megabytes(store_run, tmp_path):
+    for network in range(8):
+        for seed in range(3):
+            store_run(f"net{network}", seed, right=range(500 + 40 * network + seed))
+    write_report(tmp_path)
+    assert (tmp_path / "report.html").stat().st_size < 6e6
+
+
+def test_every_chart_is_valid_to_plotly(store_run, tmp_path):
+    for seed in (0, 1):
+        store_run("a", seed, right=range(800 + seed), energy_j_per_epoch=5.0)
+        store_run("b", seed, right=range(700 - seed), train_epoch_s=[400.0])
+    made = charts(find(find_runs(tmp_path)))
+    assert {chart.key for chart in made} == {
+        *("accuracy-time", "by-epoch", "by-seconds", "differences", "ranks", "classes", "confusion", "reliability"),
+        *("cost-epoch", "cost-params", "cost-macs", "cost-memory", "cost-energy"),
+    }
+    for chart in made:
+        for figure in [chart.figure, *(chart.options or {}).values()]:
+            if figure is not None:
+                go.Figure(figure)  # Raises for anything that plotly does not know.
+
+
+@needs_browser
+def test_tensorboard_shows_our_curves_under_readable_names(browser, tmp_path):
+    from cnn_compare import compare
+
+    digits = {"class_path": "cnn_compare.DigitsDataModule", "init_args": {"train_subset": 100, "val_size": 50}}
+    trainer = {"max_epochs": 2, "limit_val_batches": 1, "limit_test_batches": 1, "accelerator": "cpu"}
+    folder = compare("curves", ["lenet", "lenet_relu"], log_dir=str(tmp_path), trainer=trainer, data=digits)
+    command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(folder), "--port", "0"]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    try:
+        found = (re.search(r"http://\S+", line) for line in server.stderr)
+        address = next(match.group() for match in found if match)
+        page = browser.new_page(viewport={"width": 1400, "height": 1000})
+        page.goto(f"{address}#timeseries")
+        for name in ("lenet/seed_0", "lenet_relu/seed_0"):
+            page.get_by_text(name, exact=True).first.wait_for(timeout=60_000)
+        page.get_by_role("combobox", name="Filter tags (regex)").fill("val/acc")
+        card = page.locator("scalar-card", has=page.locator("[title='val/acc']")).first
+        card.locator("line-chart").wait_for(timeout=60_000)
+        for name in ("lenet/seed_0", "lenet_relu/seed_0"):
+            card.get_by_text(name).first.wait_for(timeout=60_000)
+        page.goto(f"{address}#hparams")
+        for heading in ("backbone", "recipe", "final/test_acc_pct"):
+            page.get_by_text(heading).first.wait_for(timeout=60_000)
+        page.goto(f"{address}#images")
+        page.get_by_text("test/confusion").first.wait_for(timeout=60_000)
+        page.close()
+    finally:
+        server.terminate()
+        server.communicate()
