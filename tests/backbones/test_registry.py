@@ -5,6 +5,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+import torch.fx
 from torch import nn
 
 from cnn_compare.backbones import build_backbone, find_backbone, list_backbones, register_backbone, registry
@@ -177,3 +178,19 @@ def test_listing_loads_neither_torchvision_nor_lightning():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("name", [entry.name for entry in list_backbones()])
+def test_the_stated_depth_is_that_of_the_longest_path_through_layers_with_weights(name):
+    with torch.device("meta"):  # Shapes without numbers: nothing has to be drawn.
+        network = build_backbone(name).eval()
+    depth = {}  # How many layers lie before each step of the network, on the longest way to it.
+    graph = torch.fx.Tracer().trace(network)
+    modules = dict(network.named_modules())
+    longest = 0
+    for node in graph.nodes:
+        before = max((depth[each] for each in node.all_input_nodes), default=0)
+        layer = modules.get(node.target) if node.op == "call_module" else None
+        depth[node] = before + isinstance(layer, nn.Conv2d | nn.Linear)
+        longest = max(longest, depth[node])
+    assert longest == next(entry.depth for entry in list_backbones(name))
