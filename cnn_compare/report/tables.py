@@ -24,7 +24,7 @@ COLUMNS = {  # key of a row -> heading
     "macs": "MACs",
     "memory": "peak memory",
 }
-BAR_WIDTH = 10
+BAR_WIDTH = 8
 
 
 def summary_rows(networks: Sequence[Network]) -> list[dict[str, str]]:

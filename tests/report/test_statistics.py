@@ -42,23 +42,36 @@ def test_the_paired_t_test_is_the_one_worked_out_by_hand():
 
 
 def test_crossed_means_are_the_analysis_of_variance_worked_out_by_hand():
-    # Mean squares: seeds 16, images 0, rest 4. Variance (16 - 4 + 0) / 4 = 3; freedom 12^2 / (16^2 + 4^2).
-    mean, error, freedom = statistics.crossed_mean(np.array([[4.0, 2.0], [6.0, 8.0]]))
-    assert (mean, error, freedom) == pytest.approx((5.0, math.sqrt(3), 144 / 272))
+    # Mean squares: seeds 16, images 4, rest 1, of 2 x 2 values.
+    crossed = statistics.CrossedMean.of(np.array([[2.0, 3.0], [5.0, 8.0]]))
+    assert (crossed.mean, crossed.freedom) == (4.5, 1)
+    assert crossed.seed_error == pytest.approx(math.sqrt(16 / 4))
+    assert crossed.image_error == pytest.approx(math.sqrt((4 - 1) / 4))
 
 
-def test_seeds_that_are_all_alike_leave_the_error_of_their_images():
-    images = np.random.default_rng(0).normal(size=200)
-    mean, error, freedom = statistics.crossed_mean(np.stack([images, images, images]))
-    assert (mean, error) == pytest.approx((images.mean(), images.std(ddof=1) / math.sqrt(200)))
-    assert freedom == pytest.approx(199)
-
-
-def test_images_that_are_all_alike_leave_the_error_of_their_seeds():
+def test_images_that_are_all_alike_leave_students_test_over_seeds():
     seeds = np.array([0.1, 0.4, 0.2])
-    mean, error, freedom = statistics.crossed_mean(np.tile(seeds[:, None], 500))
-    assert (mean, error) == pytest.approx((seeds.mean(), seeds.std(ddof=1) / math.sqrt(3)))
-    assert freedom == pytest.approx(2)
+    crossed = statistics.CrossedMean.of(np.tile(seeds[:, None], 500))
+    assert crossed.p(abs(crossed.mean)) == pytest.approx(stats.ttest_1samp(seeds, 0).pvalue, rel=1e-4)
+    low, high = stats.t.interval(0.95, 2, seeds.mean(), seeds.std(ddof=1) / math.sqrt(3))
+    assert (crossed.estimate.low, crossed.estimate.high) == pytest.approx((low, high), rel=1e-4)
+
+
+def test_seeds_that_are_all_alike_leave_the_normal_error_of_their_images():
+    images = np.random.default_rng(0).normal(size=2000)
+    estimate = statistics.CrossedMean.of(np.stack([images, images, images])).estimate
+    half = 1.959964 * images.std(ddof=1) / math.sqrt(2000)
+    assert (estimate.low, estimate.high) == pytest.approx((images.mean() - half, images.mean() + half), rel=1e-4)
+
+
+@pytest.mark.parametrize("image_error", [0.01, 0.3, 1.0, 5.0])
+def test_both_errors_together_are_those_of_a_t_and_a_normal_draw_added(image_error):
+    crossed = statistics.CrossedMean(0.0, 1.0, image_error, 3)
+    draw = np.random.default_rng(0)
+    sums = draw.standard_t(3, 400_000) + image_error * draw.normal(size=400_000)
+    for distance in (0.5, 2.0, 5.0):
+        share = (abs(sums) >= distance).mean()
+        assert crossed.p(distance) == pytest.approx(share, abs=4 * math.sqrt(share * (1 - share) / 400_000))
 
 
 def test_one_seed_is_compared_by_mcnemars_exact_test_and_agresti_and_mins_interval():
