@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import random
 import statistics
 import tempfile
 import time
@@ -11,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import numpy as np
 from harness import report
 from input_pipeline import Noise
 
 from cnn_compare import ClassifierModule, EpochTimer, write_report
 from cnn_compare.machine import tune_process
-from cnn_compare.results import RunResult
+from cnn_compare.results import RunResult, write_csv
 
 SIZES = (5_000, 15_000, 50_000)
 RUNS = (10, 100, 1_000)
@@ -36,26 +36,37 @@ def epoch_s(size: int) -> float:
 
 
 def report_s(runs: int) -> float:
-    """Seconds of a report on so many stored runs of ten backbones."""
-    draw = random.Random(0)
+    """Seconds of a report on so many stored runs of ten backbones, each with its curves and 10,000 predictions."""
+    draw = np.random.default_rng(0)
+    labels = np.arange(10_000) % 10
     with tempfile.TemporaryDirectory() as folder:
         for number in range(runs):
+            backbone, seed = f"net{number % 10}", number // 10
+            run = Path(folder, backbone, f"seed_{seed}")
+            right = draw.random(10_000) < 0.8 + 0.01 * (number % 10)
+            predictions = np.where(right, labels, (labels + 1) % 10)
+            probabilities = draw.dirichlet(np.full(10, 0.2), 10_000).astype(np.float16)
+            run.mkdir(parents=True)
+            np.savez(run / "predictions.npz", labels=labels, predictions=predictions, probabilities=probabilities)
+            curve = [{"epoch": e, "val/acc": 0.8 * e / 50, "time/train_epoch_s": 10.0} for e in range(50)]
+            write_csv(run / "metrics.csv", curve)
+            (run / "config.yaml").write_text(f"seed_everything: {seed}\nmodel:\n  backbone: {backbone}\n")
             result = RunResult(
-                backbone=f"net{number % 10}",
-                seed=number // 10,
+                backbone=backbone,
+                seed=seed,
                 status="finished",
-                test_acc_pct=draw.uniform(80, 90),
+                test_acc_pct=100 * float(right.mean()),
                 best_val_acc_pct=85.0,
                 test_images=10_000,
-                train_epoch_s=[draw.uniform(9, 11) for _ in range(50)],
+                train_epoch_s=[float(s) for s in draw.uniform(9, 11, 50)],
                 first_epoch_s=12.0,
                 images_per_s=5_000.0,
                 params=1_000_000,
                 macs=10_000_000,
                 peak_memory_bytes=2**30,
-                data_fingerprint="0" * 16,
+                data_fingerprint=f"{seed}",
             )
-            result.save(Path(folder, result.backbone, f"seed_{result.seed}", "result.json"))
+            result.save(run / "result.json")
         start = time.perf_counter()
         write_report(folder)
         return time.perf_counter() - start

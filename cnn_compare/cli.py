@@ -96,7 +96,7 @@ def _compare(arguments: list[str]) -> None:
     parser = experiment_parser(prog="cnn-compare compare", description=OWN_COMMANDS["compare"])
     parser.add_argument("--config", action="config", help="A YAML file of these options; later ones take precedence.")
     parser.add_argument("--recipe", type=str, help="A recipe, read before the file or the options that refine it.")
-    parser.add_function_arguments(compare, skip={"recipe", "trainer", "model", "data"})
+    parser.add_function_arguments(compare, skip={"recipe", "trainer", "model", "data", "target_acc"})
     options = plain(parser, parser.parse_args(_with_recipes(arguments[1:])))
     options.pop("config", None)
     recipe = options.pop("recipe")

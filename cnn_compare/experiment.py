@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,12 @@ from typing import Any
 import yaml
 from jsonargparse import Namespace
 from lightning import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 
 from cnn_compare.callbacks import CalmProgressBar, EpochSeed, EpochTimer, LastCheckpoint, TestFigures
 from cnn_compare.data import CIFAR10DataModule, ImageDataModule
+from cnn_compare.errors import InvalidValueError
 from cnn_compare.machine import tune_process
 from cnn_compare.module import ClassifierModule
 
@@ -43,6 +45,17 @@ def checkpoints(folder: Path | None = None) -> list[ModelCheckpoint]:
     )
     # After `best`, so that it stores which epoch was best, this one included.
     return [best, LastCheckpoint(folder)]
+
+
+def stop_at(target_acc: float) -> EarlyStopping:
+    """End the training after the first epoch whose validation accuracy is at least this share.
+
+    Raises:
+        InvalidValueError: If it is no share above 0.
+    """
+    if not 0 < target_acc <= 1:
+        raise InvalidValueError("--target_acc", target_acc, "a share above 0, up to 1, such as 0.94 for 94 %")
+    return EarlyStopping("val/acc", mode="max", patience=sys.maxsize, stopping_threshold=target_acc, verbose=True)
 
 
 class SaveConfig(SaveConfigCallback):
@@ -96,11 +109,24 @@ class ExperimentCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """CIFAR-10 is the data to begin with."""
-        parser.set_defaults({"data": {"class_path": class_path(CIFAR10DataModule)}})
+        _add_common(parser)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The configured trainer, with the overrides."""
-        return super().instantiate_trainer(**{**kwargs, **self.overrides})
+        trainer = super().instantiate_trainer(**{**kwargs, **self.overrides})
+        if (target_acc := self._get(self.config, "target_acc")) is not None:
+            trainer.callbacks.append(stop_at(target_acc))  # type: ignore[attr-defined]
+        return trainer
+
+
+def _add_common(parser: LightningArgumentParser) -> None:
+    parser.add_argument(
+        "--target_acc",
+        type=float | None,
+        default=None,
+        help="Stop once the validation accuracy reaches this share; 0.94 for 94 %%.",
+    )
+    parser.set_defaults({"data": {"class_path": class_path(CIFAR10DataModule)}})
 
 
 def experiment_parser(**options: Any) -> LightningArgumentParser:
@@ -110,7 +136,7 @@ def experiment_parser(**options: Any) -> LightningArgumentParser:
     parser.add_lightning_class_args(ClassifierModule, "model")
     parser.add_lightning_class_args(ImageDataModule, "data", subclass_mode=True)
     parser.set_defaults({f"trainer.{name}": value for name, value in TRAINER_DEFAULTS.items()})
-    parser.set_defaults({"data": {"class_path": class_path(CIFAR10DataModule)}})
+    _add_common(parser)
     return parser
 
 

@@ -28,7 +28,8 @@ class RunResult:
     first with its warm-up included; ``macs`` are multiply-accumulates of one image's forward pass; the weights tested
     are those of ``best_epoch``, the first one with the highest validation accuracy, counted from 0; ``contended`` says
     that others used the machine too (``other_cpu_pct`` of all its cores): the times are not the network's alone then;
-    ``architecture`` is what the registry knows of the backbone (``year``, ``venue``, ``paper``, ``key_idea``,
+    ``seconds_to_target`` of training until the validation accuracy first was at ``target_acc_pct``, None where it never
+    was; ``architecture`` is what the registry knows of the backbone (``year``, ``venue``, ``paper``, ``key_idea``,
     ``depth``).
     """
 
@@ -50,6 +51,8 @@ class RunResult:
     first_epoch_s: float | None = None
     val_epoch_s: list[float] = field(default_factory=list)
     fit_s: float | None = None
+    target_acc_pct: float | None = None
+    seconds_to_target: float | None = None
     images_per_s: float | None = None
     params: int | None = None
     macs: int | None = None
@@ -94,8 +97,9 @@ class RunResult:
         kinds = {each.name: str(each.type) for each in fields(cls)}
         wrong = [name for name in ("backbone", "seed", "status") if name not in stored]
         wrong += [name for name, value in stored.items() if name not in kinds or not _is(value, kinds[name])]
-        if stored.get("status") == "finished" and stored.get("test_acc_pct") is None:
-            wrong.append("test_acc_pct")
+        if stored.get("status") == "finished" and "test_acc_pct" not in wrong:
+            accuracy = stored.get("test_acc_pct")
+            wrong += ["test_acc_pct"] if accuracy is None or not 0 <= accuracy <= 100 else []
         if wrong:
             raise ResultError(path, f"its fields are not those of a result ({', '.join(sorted(set(wrong)))})")
         return cls(**stored)
@@ -112,8 +116,17 @@ def _is(value: Any, kind: str) -> bool:
     if kind == "Status":
         return value in get_args(Status)
     if kind == "float":
-        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        return isinstance(value, int | float) and not isinstance(value, bool)
     return type(value).__name__ == kind
+
+
+def without_nan(value: Any) -> Any:
+    """The same with null for what JSON has no word for: NaN and infinity."""
+    if isinstance(value, dict):
+        return {str(key): without_nan(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def differences(configs: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:

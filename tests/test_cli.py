@@ -118,7 +118,7 @@ def test_compare_ends_with_a_table_and_the_reports_path_and_a_failed_run_with_st
     assert "RunsFailedError: 1 run failed: json:loads seed 0" in errors
     assert "lenet" in output
     assert "json:loads" in Path("lightning_logs/two/report.md").read_text()
-    assert "report: lightning_logs/two/report.md" in output
+    assert "report: lightning_logs/two/report.html" in output
 
 
 def test_backbones_lists_what_matches_as_json_with_its_costs(capsys):

@@ -172,7 +172,8 @@ def wait_until(condition, process: subprocess.Popen) -> None:
 def test_a_failing_run_is_recorded_and_the_others_go_on(tmp_path):
     names = [f"{__name__}:explodes", f"{__name__}:dies", "lenet"]
     folder = small_comparison(tmp_path, backbones=names, trainer={"max_epochs": 1})
-    table = write_report(folder).set_index("backbone")
+    write_report(folder)
+    table = load_results(folder).set_index("backbone")
     assert list(table.status[names]) == ["failed", "failed", "finished"]
     assert table.reason[names[0]] == "RuntimeError: out of cheese"
     assert "killed by SIGKILL" in table.reason[names[1]]
@@ -232,3 +233,31 @@ def test_a_plan_has_one_cell_for_each_backbone_and_seed(tmp_path):
     assert [str(cell.folder.relative_to(tmp_path)) for cell in cells] == ["lenet/seed_3", "lenet/seed_5"]
     assert cells[0].config["seed_everything"] == 3
     assert "backbone" not in config["model"]
+
+
+def test_a_run_ends_at_the_target_accuracy_and_says_when_it_got_there(tmp_path):
+    folder = small_comparison(tmp_path, trainer={"max_epochs": 30, "accelerator": "cpu"}, target_acc=0.2)
+    (path,) = folder.rglob("result.json")
+    result = RunResult.load(path)
+    with (path.parent / "metrics.csv").open() as file:
+        validation = [float(row["val/acc"]) for row in csv.DictReader(file)]
+    assert [accuracy >= 0.2 for accuracy in validation] == [False] * (len(validation) - 1) + [True]
+    assert len(validation) < 30
+    assert result.target_acc_pct == 20
+    assert result.seconds_to_target == pytest.approx(sum(result.train_epoch_s))
+
+
+def test_a_target_that_is_not_reached_leaves_all_epochs_and_no_time(tmp_path):
+    folder = small_comparison(tmp_path, target_acc=1.0)
+    result = RunResult.load(next(folder.rglob("result.json")))
+    assert len(result.train_epoch_s) == 2
+    assert (result.target_acc_pct, result.seconds_to_target) == (100, None)
+
+
+@pytest.mark.parametrize("target_acc", [0, -0.1, 94])
+def test_a_target_that_is_no_share_is_refused_before_anything_runs(tmp_path, target_acc):
+    with pytest.raises(
+        InvalidValueError, match=r"--target_acc must be a share above 0, up to 1, such as 0.94 for 94 %"
+    ):
+        small_comparison(tmp_path, target_acc=target_acc)
+    assert not list(tmp_path.iterdir())

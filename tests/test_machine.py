@@ -14,13 +14,11 @@ import resource, sys, torch
 from cnn_compare.machine import tune_process
 if sys.argv[1] == "tuned":
     tune_process()
-for _ in range(3):  # What a training step does: large tensors come and go.
-    kept = [torch.ones(2**22) for _ in range(8)]
-    del kept
+for _ in range(5):  # What a training step does: a large tensor comes and goes.
+    torch.ones(2**24)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(5):
-    kept = [torch.ones(2**22) for _ in range(8)]
-    del kept
+for _ in range(20):
+    torch.ones(2**24)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
@@ -32,9 +30,8 @@ def faults(how):
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the setting is glibc's")
 def test_a_tuned_process_does_not_have_memory_cleared_for_it_again_and_again():
-    # 40 tensors of 16 MiB each: 4,096 pages of 4 KiB, or 8 of 2 MiB.
-    assert faults("tuned") < 10
-    assert faults("plain") >= 40
+    # A few of the 20 tensors may find their place taken by something small that came in between.
+    assert 4 * faults("tuned") < faults("plain")
 
 
 def test_a_tuned_process_asks_cuda_itself_whether_there_is_a_gpu(monkeypatch):

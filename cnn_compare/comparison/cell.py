@@ -125,6 +125,11 @@ def _train_and_test(folder: Path, config: dict[str, Any], recipe: str | None, pa
         class_names=list(data.class_names),
         architecture=find_backbone(model.hparams["backbone"]).card,
     )
+    if (target_acc := config.get("target_acc")) is not None:
+        accuracies = [row.get("val/acc", 0.0) for row in curves.rows]
+        reached = next((index for index, accuracy in enumerate(accuracies) if accuracy >= target_acc), None)
+        result.target_acc_pct = 100 * target_acc
+        result.seconds_to_target = None if reached is None else sum(timer.train_epoch_s[: reached + 1])
     result.images_per_s = timer.images / result.steady_epoch_s if result.steady_epoch_s else None
     _log_hparams(logger, result)
     return result

@@ -29,6 +29,7 @@ def compare(
     trainer: Config | None = None,
     model: Config | None = None,
     data: Config | None = None,
+    target_acc: float | None = None,
 ) -> Path:
     """Train every backbone with every seed under one recipe, and keep all that came of it.
 
@@ -45,6 +46,7 @@ def compare(
         trainer: Arguments of Lightning's ``Trainer``.
         model: Arguments of `ClassifierModule`, without ``backbone``.
         data: ``class_path`` and ``init_args`` of an `ImageDataModule`; CIFAR-10 by default.
+        target_acc: End each run once its validation accuracy reaches this share, and record when.
 
     Returns:
         The comparison's folder: a folder a run, and ``manifest.json``.
@@ -54,10 +56,13 @@ def compare(
     """
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
         raise InvalidValueError("--name", name, "letters, digits, '_', '-' and '.', not beginning with '-' or '.'")
-    from cnn_compare.experiment import experiment_parser, plain
+    from cnn_compare.experiment import experiment_parser, plain, stop_at
+
+    if target_acc is not None:
+        stop_at(target_acc)  # Refuses what is no share before anything runs.
 
     parser = experiment_parser(exit_on_error=False)
-    sections = {"trainer": trainer, "model": model, "data": data}
+    sections = {"trainer": trainer, "model": model, "data": data, "target_acc": target_acc}
     config = plain(parser, parser.parse_object({key: value for key, value in sections.items() if value}))
     del config["model"]["backbone"]
     folder = Path(log_dir) / name

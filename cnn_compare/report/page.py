@@ -13,6 +13,7 @@ from plotly.offline import get_plotlyjs
 from cnn_compare.report.findings import Findings, Network, signed
 from cnn_compare.report.plots import Chart, charts
 from cnn_compare.report.tables import number, short, summary_rows, three
+from cnn_compare.results import without_nan
 
 TABLE = (  # key of `summary_rows`, heading, figure to sort by
     ("network", "backbone", None),
@@ -44,7 +45,7 @@ def page(findings: Findings) -> str:
         findings=findings,
         charts={chart.key: chart for chart in drawn},
         costs=[chart for chart in drawn if chart.key.startswith("cost-")],
-        figures=[_figure(chart) for chart in drawn],
+        figures=without_nan([_figure(chart) for chart in drawn]),
         headings=[heading for _, heading, _ in TABLE],
         rows=_rows(findings.networks),
         levels=list(findings.networks[0].seconds_to_pct) if findings.networks else [],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from cnn_compare.report.findings import Findings, find, signed
 from cnn_compare.report.load import find_runs, results_table
 from cnn_compare.report.page import page
 from cnn_compare.report.tables import COLUMNS, escape, markdown_table, summary_rows, three
-from cnn_compare.results import write_text
+from cnn_compare.results import without_nan, write_text
 
 SCHEMA = 1
 
@@ -34,19 +33,12 @@ def write_report(folder: str | Path) -> Findings:
     findings = find(stored)
     table = results_table([run.result for run in stored.runs])
     write_text(folder / "results.csv", table.to_csv(index=False, lineterminator="\n"))
-    write_text(folder / "results.json", json.dumps(_plain({"schema": SCHEMA, **asdict(findings)}), indent=1) + "\n")
+    write_text(
+        folder / "results.json", json.dumps(without_nan({"schema": SCHEMA, **asdict(findings)}), indent=1) + "\n"
+    )
     write_text(folder / "report.md", _markdown(findings))
     write_text(folder / "report.html", page(findings))
     return findings
-
-
-def _plain(value: Any) -> Any:
-    """For JSON, which has neither NaN nor infinity: null."""
-    if isinstance(value, dict):
-        return {str(key): _plain(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _markdown(findings: Findings) -> str:

@@ -80,6 +80,18 @@ def test_every_chart_is_drawn_and_nothing_is_asked_of_the_network(open_page):
 
 
 @needs_browser
+def test_a_training_that_diverged_is_drawn_as_far_as_it_has_numbers(browser, store_run, tmp_path):
+    folder = store_run("diverged", test_loss=float("nan"))
+    (folder / "metrics.csv").write_text("epoch,val/acc,val/loss,time/train_epoch_s\n0,0.2,1.0,5.0\n1,nan,inf,5.0\n")
+    write_report(tmp_path)
+    page = browser.new_page()
+    page.goto((tmp_path / "report.html").as_uri())
+    page.wait_for_selector("html[data-drawn=true]")
+    assert page.locator("#plot-by-epoch .scatterlayer .points path").count() == 1
+    page.close()
+
+
+@needs_browser
 def test_a_name_that_is_a_script_stays_text(open_page):
     page = open_page()
     assert HOSTILE in page.locator("#figures-table").inner_text()
