@@ -50,7 +50,7 @@ class MachineLoad(Callback):
 def _clocks() -> tuple[float, float, float]:
     """Seconds: of the wall clock; of all cores at work; of them for this process and for the one that waits for it."""
     times = psutil.cpu_times()
-    busy = sum(getattr(times, kind, 0.0) for kind in ("user", "system", "irq", "softirq", "steal"))
+    busy = sum(getattr(times, kind, 0.0) for kind in ("user", "nice", "system", "irq", "softirq", "steal"))
     own = sum(os.times()[:2])
     try:
         parent = psutil.Process(os.getppid()).cpu_times()

@@ -49,3 +49,10 @@ def test_real_clocks_count_this_processs_own_work_as_its_own():
     assert later[0] > wall
     assert later[1] >= busy
     assert later[2] > own
+
+
+def test_work_at_low_priority_counts_and_waiting_does_not(monkeypatch):
+    # `user` holds the guests' time already.
+    times = SimpleNamespace(user=5.0, nice=3.0, system=2.0, idle=90.0, iowait=4.0, guest=1.0)
+    monkeypatch.setattr(machine_load.psutil, "cpu_times", lambda: times)
+    assert machine_load._clocks()[1] == 10.0
