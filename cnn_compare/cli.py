@@ -96,7 +96,7 @@ def _compare(arguments: list[str]) -> None:
     parser = experiment_parser(prog="cnn-compare compare", description=OWN_COMMANDS["compare"])
     parser.add_argument("--config", action="config", help="A YAML file of these options; later ones take precedence.")
     parser.add_argument("--recipe", type=str, help="A recipe, read before the file or the options that refine it.")
-    parser.add_function_arguments(compare, skip={"recipe", "trainer", "model", "data", "target_acc"})
+    parser.add_function_arguments(compare, skip={"recipe", "trainer", "model", "data", "target_acc", "own_recipe"})
     options = plain(parser, parser.parse_args(_with_recipes(arguments[1:])))
     options.pop("config", None)
     recipe = options.pop("recipe")
@@ -105,7 +105,7 @@ def _compare(arguments: list[str]) -> None:
     results = load_results(folder)
     failed = results[results.status == "failed"]
     if len(failed):
-        raise RunsFailedError([f"{run.backbone} seed {run.seed}" for run in failed.itertuples()], folder)
+        raise RunsFailedError([f"{run.network} seed {run.seed}" for run in failed.itertuples()], folder)
 
 
 def _with_recipes(arguments: list[str]) -> list[str]:
@@ -152,7 +152,7 @@ def _print_report(folder: Path) -> None:
     console = Console(highlight=False, markup=False)
     if findings.networks:
         console.print(terminal_table(findings))
-    for sentence in [*findings.warnings, *findings.verdict]:
+    for sentence in [*findings.warnings, *findings.declared, *findings.verdict]:
         console.print(f"- {sentence}")
     for each in findings.without_result:
         console.print(f"- {each['run']}: {each['reason']}")

@@ -35,6 +35,14 @@ class InvalidValueError(UsageError, ValueError):
         super().__init__(f"{option} must be {expected}, and is {value!r}.")
 
 
+class ConfigurationError(UsageError, ValueError):
+    """A configuration has a setting that does not exist, or a value of the wrong type."""
+
+    def __init__(self, problem: str) -> None:
+        self.problem = problem
+        super().__init__(f"{' '.join(problem.split())}. `cnn-compare compare --help` lists all settings.")
+
+
 class UnknownBackboneError(UsageError):
     """A name is neither registered, nor importable, nor known to timm."""
 

@@ -10,10 +10,12 @@ from typing import Any
 import yaml
 from jsonargparse import Namespace
 from lightning import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 
+from cnn_compare.backbones import find_backbone
 from cnn_compare.callbacks import CalmProgressBar, EpochSeed, EpochTimer, LastCheckpoint, TestFigures
+from cnn_compare.configs import refine
 from cnn_compare.data import CIFAR10DataModule, ImageDataModule
 from cnn_compare.errors import InvalidValueError
 from cnn_compare.machine import tune_process
@@ -111,8 +113,20 @@ class ExperimentCLI(LightningCLI):
         """CIFAR-10 is the data to begin with."""
         _add_common(parser)
 
+    def before_instantiate_classes(self) -> None:
+        """Put in the backbone's own recipe, where it was asked for."""
+        if not self._get(self.config, "own_recipe"):
+            return
+        own = find_backbone(str(self._get(self.config, "model.backbone"))).own_recipe
+        own = {self.subcommand: own} if self.subcommand else own
+        self.config = self.parser.parse_object(refine(plain(self.parser, self.config), own))
+
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The configured trainer, with the overrides."""
+        shown = self._get(self.config_init, "trainer.enable_progress_bar")
+        if shown is False:  # Lightning refuses a bar beside that.
+            kept = [each for each in self.trainer_defaults["callbacks"] if not isinstance(each, ProgressBar)]
+            self.trainer_defaults["callbacks"] = kept
         trainer = super().instantiate_trainer(**{**kwargs, **self.overrides})
         if (target_acc := self._get(self.config, "target_acc")) is not None:
             trainer.callbacks.append(stop_at(target_acc))  # type: ignore[attr-defined]
@@ -125,6 +139,12 @@ def _add_common(parser: LightningArgumentParser) -> None:
         type=float | None,
         default=None,
         help="Stop once the validation accuracy reaches this share; 0.94 for 94 %%.",
+    )
+    parser.add_argument(
+        "--own_recipe",
+        type=bool,
+        default=False,
+        help="Replace what the configuration says by what the backbone's own recipe says, where it has one.",
     )
     parser.set_defaults({"data": {"class_path": class_path(CIFAR10DataModule)}})
 

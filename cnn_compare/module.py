@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, cast
 
 import lightning as L
 import torch
+from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
 from torch import Tensor
 from torch.nn import functional as F
@@ -37,6 +39,12 @@ class WarmupCosine(LambdaLR):
         self.warmup, self.total_steps = warmup, total_steps
         super().__init__(optimizer, self.factor)
 
+    def span(self, total_steps: int) -> None:
+        """Set the length of the training, also of one that is under way."""
+        self.total_steps = total_steps
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * self.factor(self.last_epoch)
+
     def factor(self, step: int) -> float:
         """The learning rate at a step, as a share of the peak."""
         progress = min((step + 1) / (self.total_steps + 1), 1.0)
@@ -65,6 +73,7 @@ class ClassifierModule(L.LightningModule):
         label_smoothing: Share of the target that is spread over all classes, in training only.
         channels_last: Keep pixels' channels together in memory, which convolutions like best.
         compile: Run the backbone through ``torch.compile``; worth its minutes on GPUs only.
+        flip_tta: Test and predict with the mean probability of each image and its mirror image.
 
     Raises:
         UnknownBackboneError: If no such backbone exists.
@@ -83,6 +92,7 @@ class ClassifierModule(L.LightningModule):
         label_smoothing: float = 0.0,
         channels_last: bool = True,
         compile: bool = False,
+        flip_tta: bool = False,
     ) -> None:
         super().__init__()
         if num_classes < 2:
@@ -100,6 +110,7 @@ class ClassifierModule(L.LightningModule):
                 "label_smoothing": label_smoothing,
                 "channels_last": channels_last,
                 "compile": compile,
+                "flip_tta": flip_tta,
             }
         )
         self.num_classes, self.label_smoothing = num_classes, label_smoothing
@@ -185,6 +196,11 @@ class ClassifierModule(L.LightningModule):
             self._log_training()
         return loss
 
+    def on_train_batch_end(self, outputs: Any, batch: Images, batch_idx: int) -> None:
+        """Log an epoch that a time limit ends early."""
+        if self.trainer.should_stop and not self.trainer.is_last_batch:
+            self._log_training()
+
     @torch.no_grad()
     def _count(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
         self._sums += torch.stack([loss * len(labels), (logits.argmax(1) == labels).sum()])
@@ -198,18 +214,25 @@ class ClassifierModule(L.LightningModule):
         learning_rate = self.trainer.optimizers[0].param_groups[0]["lr"]
         self.log("lr", learning_rate, on_step=False, on_epoch=True, batch_size=1)
 
-    def _evaluate(self, batch: Images, metrics: MetricCollection) -> Tensor:
+    def _evaluate(self, batch: Images, metrics: MetricCollection, flip_tta: bool = False) -> Tensor:
         images, labels = batch
-        logits = self(images)
+        logits = self._log_mean_probabilities(images) if flip_tta else self(images)
         metrics.update(logits, labels)
         self.loss.update(F.cross_entropy(logits, labels), weight=len(labels))
         return cast(Tensor, logits)
 
+    def _log_mean_probabilities(self, images: Tensor) -> Tensor:
+        """Log-probabilities ``(B, num_classes)``, each the mean over an image and its mirror image."""
+        plain, mirrored = (self(each).log_softmax(1) for each in (images, images.flip(3)))
+        return torch.logaddexp(plain, mirrored) - math.log(2)
+
     def _log_evaluation(self, stage: str, metrics: MetricCollection) -> None:
         self.log(f"{stage}/loss", self.loss.compute())
         self.log_dict(metrics.compute(), prog_bar=True)
-        self.loss.reset()
-        metrics.reset()
+        # Tensors made in inference mode, as `Trainer.test` has it, could not be counted up in a later `Trainer.fit`.
+        with torch.inference_mode(False):
+            self.loss.reset()
+            metrics.reset()
 
     def validation_step(self, batch: Images, batch_idx: int) -> None:
         """Count one validation batch."""
@@ -221,7 +244,7 @@ class ClassifierModule(L.LightningModule):
 
     def test_step(self, batch: Images, batch_idx: int) -> None:
         """Count one test batch and keep what was predicted for each image."""
-        logits = self._evaluate(batch, self.test_metrics)
+        logits = self._evaluate(batch, self.test_metrics, self.hparams["flip_tta"])
         self.confusion.update(logits, batch[1])
         self._outputs.append((batch[1].cpu(), logits.float().softmax(1).cpu()))
 
@@ -233,12 +256,14 @@ class ClassifierModule(L.LightningModule):
         predictions = probabilities.argmax(1)
         self.test_outputs = {"labels": labels, "predictions": predictions, "probabilities": probabilities}
         self.test_confusion = self.confusion.compute().cpu()
-        self.confusion.reset()
+        with torch.inference_mode(False):
+            self.confusion.reset()
 
     def predict_step(self, batch: Images | Tensor, batch_idx: int) -> dict[str, Tensor]:
         """``class`` ``(B,)`` int64, the most probable one, and its ``probability`` ``(B,)``."""
         images = batch if isinstance(batch, Tensor) else batch[0]
-        probability, predicted = self(images).float().softmax(1).max(1)
+        logits = self._log_mean_probabilities(images) if self.hparams["flip_tta"] else self(images)
+        probability, predicted = logits.float().softmax(1).max(1)
         return {"class": predicted, "probability": probability}
 
     def configure_optimizers(self) -> Any:
@@ -253,8 +278,31 @@ class ClassifierModule(L.LightningModule):
         scheduler = self.make_lr_scheduler(optimizer)
         settings: dict[str, Any] = {"scheduler": scheduler, "interval": "epoch"}
         if isinstance(scheduler, WarmupCosine):
-            scheduler.total_steps = int(self.trainer.estimated_stepping_batches)
+            scheduler.span(self._total_steps())
             settings["interval"] = "step"
         elif isinstance(scheduler, ReduceLROnPlateau):
             settings["monitor"] = scheduler.monitor
         return {"optimizer": optimizer, "lr_scheduler": settings}
+
+    def _total_steps(self) -> int:
+        """Steps of the whole training; where time limits it, as many as fit into it at the speed so far."""
+        steps = float(self.trainer.estimated_stepping_batches)
+        if (timer := self._time_limit()) is not None:
+            elapsed_s = timer.time_elapsed()
+            limit_s = elapsed_s + (timer.time_remaining() or 0.0)
+            # Before the first step any large number will do: it is corrected with each step.
+            steps = min(steps, self.trainer.global_step * limit_s / elapsed_s if elapsed_s else 1e6)
+        if math.isinf(steps):
+            raise InvalidValueError("--trainer.max_epochs", -1, "a number, or --trainer.max_time set, for WarmupCosine")
+        return math.ceil(steps)
+
+    def _time_limit(self) -> Timer | None:
+        """What ends the training after ``--trainer.max_time``; None where nothing does."""
+        timers = (each for each in self.trainer.callbacks if isinstance(each, Timer))  # type: ignore[attr-defined]
+        return next((timer for timer in timers if timer.time_remaining() is not None), None)
+
+    def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
+        """As Lightning does it; how far a training with a time limit has come shows as it goes."""
+        if isinstance(scheduler, WarmupCosine) and self._time_limit() is not None:
+            scheduler.span(self._total_steps())
+        super().lr_scheduler_step(scheduler, metric)

@@ -29,8 +29,9 @@ class RunResult:
     are those of ``best_epoch``, the first one with the highest validation accuracy, counted from 0; ``contended`` says
     that others used the machine too (``other_cpu_pct`` of all its cores): the times are not the network's alone then;
     ``seconds_to_target`` of training until the validation accuracy first was at ``target_acc_pct``, None where it never
-    was; ``architecture`` is what the registry knows of the backbone (``year``, ``venue``, ``paper``, ``key_idea``,
-    ``depth``).
+    was; ``declared`` are the settings, by their dotted names, that the comparison's ``variant`` or the backbone's own
+    recipe changes; ``architecture`` is what the registry knows of the backbone (``year``, ``venue``, ``paper``,
+    ``key_idea``, ``depth``).
     """
 
     backbone: str
@@ -38,6 +39,8 @@ class RunResult:
     status: Status
     reason: str | None = None
     recipe: str | None = None
+    variant: str | None = None
+    declared: dict[str, Any] = field(default_factory=dict)
     test_acc_pct: float | None = None
     test_top5_pct: float | None = None
     test_macro_f1_pct: float | None = None
@@ -120,6 +123,11 @@ def _is(value: Any, kind: str) -> bool:
     return type(value).__name__ == kind
 
 
+def network_name(backbone: str, variant: str | None) -> str:
+    """How reports call a backbone, and one variant of it: ``resnet18 (cifar stem)``."""
+    return backbone if variant is None else f"{backbone} ({variant})"
+
+
 def without_nan(value: Any) -> Any:
     """The same with null for what JSON has no word for: NaN and infinity."""
     if isinstance(value, dict):
@@ -127,22 +135,6 @@ def without_nan(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [without_nan(each) for each in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def differences(configs: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
-    """Dotted names of the settings that are not the same in all configurations, each with its values."""
-    flat = [flatten(config) for config in configs]
-    names = sorted({name for each in flat for name in each})
-    values = {name: [each.get(name) for each in flat] for name in names}
-    return {name: found for name, found in values.items() if any(value != found[0] for value in found)}
-
-
-def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """``{"a": {"b": 1}}`` -> ``{"a.b": 1}``."""
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat
 
 
 def write_text(path: Path, text: str) -> None:

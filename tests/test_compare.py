@@ -17,8 +17,9 @@ from torch import nn
 
 from cnn_compare import compare, load_results, write_report
 from cnn_compare.comparison.plan import path_name, plan_cells
+from cnn_compare.configs import differences
 from cnn_compare.errors import ComparisonExistsError, ImageTooSmallError, InvalidValueError, UnknownBackboneError
-from cnn_compare.results import RunResult, differences
+from cnn_compare.results import RunResult
 
 DATA = {
     "class_path": "DigitsDataModule",

@@ -5,8 +5,8 @@ from __future__ import annotations
 import importlib
 import inspect
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -35,6 +35,7 @@ class BackboneEntry:
         image_size: The image size of the paper, with the imagenet stem.
         depth: Layers with weights on the longest path; None where that is not known.
         imagenet_weights: Their name for ``torchvision.models.get_weight``, or ``timm/<name>``; None: there are none.
+        own_recipe: What it needs otherwise than ``recipes/modern.yaml`` has it, in the form of a recipe.
     """
 
     name: str
@@ -47,6 +48,7 @@ class BackboneEntry:
     image_size: int = 224
     depth: int | None = None
     imagenet_weights: str | None = None
+    own_recipe: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def card(self) -> dict[str, Any]:
@@ -71,6 +73,7 @@ def register_backbone(
     image_size: int = 224,
     depth: int | None = None,
     imagenet_weights: str | None = None,
+    own_recipe: Mapping[str, Any] | None = None,
 ) -> Callable[[Builder], Builder]:
     """Make a function a backbone: its name is the backbone's, its docstring begins with ``Name: key idea``.
 
@@ -88,7 +91,17 @@ def register_backbone(
         first_line = (inspect.getdoc(build) or "").partition("\n")[0]
         key_idea = (first_line.partition(": ")[2] or first_line).removesuffix(".")
         _entries[name] = BackboneEntry(
-            name, build, year, venue, paper, key_idea, min_image_size, image_size, depth, imagenet_weights
+            name,
+            build,
+            year,
+            venue,
+            paper,
+            key_idea,
+            min_image_size,
+            image_size,
+            depth,
+            imagenet_weights,
+            own_recipe or {},
         )
         return build
 

@@ -21,9 +21,9 @@ class EpochTimer(Callback):
     The times of a resumed training include those before it stopped.
 
     Attributes:
-        train_epoch_s: Seconds, one value an epoch.
+        train_epoch_s: Seconds, one value a whole epoch.
         val_epoch_s: Seconds, one value a validation.
-        images: Training images of the last epoch.
+        images: Training images of a whole epoch; 0 before there was one.
         energy_j: Joules that the GPU used, one value an epoch; empty where NVML does not tell.
     """
 
@@ -36,6 +36,7 @@ class EpochTimer(Callback):
         self._fit_s_before = 0.0
         self._fit_started: float | None = None
         self._train_started = self._val_started = 0.0
+        self._epoch_images = 0
 
     @property
     def fit_s(self) -> float:
@@ -53,7 +54,7 @@ class EpochTimer(Callback):
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """The next thing that Lightning does is to ask for the first batch."""
-        self.images = 0
+        self._epoch_images = 0
         self._energy_before = energy_j(pl_module.device)
         self._train_started = _now(pl_module.device)
 
@@ -66,9 +67,10 @@ class EpochTimer(Callback):
         batch_idx: int,
     ) -> None:
         """The last one of an epoch comes before its validation, unlike ``on_train_epoch_end``."""
-        self.images += len(batch[1])
+        self._epoch_images += len(batch[1])
         if trainer.is_last_batch:
             seconds = _now(pl_module.device) - self._train_started
+            self.images = self._epoch_images
             self.train_epoch_s.append(seconds)
             logged = {"time/train_epoch_s": seconds, "throughput/images_per_s": self.images / seconds}
             if self._energy_before is not None and (energy := energy_j(pl_module.device)) is not None:
@@ -77,8 +79,12 @@ class EpochTimer(Callback):
             pl_module.log_dict(logged, on_step=False, on_epoch=True, batch_size=1)
 
     def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Start of a validation."""
+        """Start of a validation, also of that of an epoch which a time limit has ended early."""
         self._val_started = _now(pl_module.device)
+        if trainer.training and trainer.should_stop and not trainer.is_last_batch:
+            seconds = self._val_started - self._train_started
+            speed = self._epoch_images / seconds
+            pl_module.log_dict({"time/train_epoch_s": seconds, "throughput/images_per_s": speed})
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """End of a validation, before its metrics are worked out and logged."""

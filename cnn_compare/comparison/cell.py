@@ -11,17 +11,16 @@ import threading
 from importlib import metadata
 from multiprocessing import connection, parent_process
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any
 
 import lightning as L
 import numpy as np
-import yaml
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from cnn_compare.backbones import count_macs, count_parameters, find_backbone
 from cnn_compare.callbacks import EpochTimer, MachineLoad, MetricsCsv, TestFigures, TextLog
+from cnn_compare.comparison.plan import Cell
 from cnn_compare.errors import own_error
 from cnn_compare.experiment import ExperimentCLI, checkpoints
 from cnn_compare.machine import describe_device, peak_memory_bytes
@@ -45,29 +44,28 @@ class Progress(Callback):
             self.parent.send(trainer.current_epoch + (batch_idx + 1) / batches)
 
 
-def run_cell(folder: Path, recipe: str | None, parent: Connection) -> None:
-    """Run the ``config.yaml`` of a folder to its end, from its last checkpoint if there is one.
+def run_cell(cell: Cell, parent: Connection) -> None:
+    """Run a cell to its end, from its last checkpoint if there is one.
 
     Writes ``predictions.npz`` and, last of all, ``result.json``; what it prints goes to ``run.log``.
     """
     _die_with_parent()
-    with (folder / "run.log").open("a", buffering=1, encoding="utf-8") as log:
+    with (cell.folder / "run.log").open("a", buffering=1, encoding="utf-8") as log:
         os.dup2(log.fileno(), sys.stdout.fileno())
         os.dup2(log.fileno(), sys.stderr.fileno())
-        config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
         try:
-            result = _train_and_test(folder, config, recipe, parent)
+            result = _train_and_test(cell, parent)
         except Exception as error:
             logging.getLogger(__name__).exception("the run failed")
             cause = own_error(error) or error
             reason = f"{type(cause).__name__}: {cause}"
-            result = RunResult(
-                backbone=config["model"]["backbone"], seed=config["seed_everything"], status="failed", reason=reason
-            )
-        result.save(folder / "result.json")
+            result = RunResult(backbone=cell.backbone, seed=cell.seed, status="failed", reason=reason)
+        result.recipe, result.variant, result.declared = cell.recipe, cell.variant, cell.declared
+        result.save(cell.folder / "result.json")
 
 
-def _train_and_test(folder: Path, config: dict[str, Any], recipe: str | None, parent: Connection) -> RunResult:
+def _train_and_test(cell: Cell, parent: Connection) -> RunResult:
+    folder, config = cell.folder, cell.config
     curves = MetricsCsv(folder / "metrics.csv")
     best, last = checkpoints(folder / "checkpoints")
     timer, load = EpochTimer(), MachineLoad()
@@ -95,10 +93,9 @@ def _train_and_test(folder: Path, config: dict[str, Any], recipe: str | None, pa
     write_bytes(folder / "predictions.npz", buffer.getvalue())
 
     result = RunResult(
-        backbone=model.hparams["backbone"],
-        seed=config["seed_everything"],
+        backbone=cell.backbone,
+        seed=cell.seed,
         status="finished",
-        recipe=recipe,
         test_acc_pct=100 * tested["test/acc"],
         test_top5_pct=100 * tested["test/top5"],
         test_macro_f1_pct=100 * tested["test/f1"],
@@ -106,10 +103,10 @@ def _train_and_test(folder: Path, config: dict[str, Any], recipe: str | None, pa
         best_val_acc_pct=100 * chosen["val/acc"],
         best_epoch=int(chosen["epoch"]),
         train_acc_pct=100 * curves.rows[-1]["train/acc"],
-        train_images=timer.images,
+        train_images=data.train_images,
         test_images=len(model.test_outputs["labels"]),
         train_epoch_s=timer.train_epoch_s,
-        first_epoch_s=timer.train_epoch_s[0],
+        first_epoch_s=next(iter(timer.train_epoch_s), None),
         val_epoch_s=timer.val_epoch_s,
         fit_s=fit_s,
         params=count_parameters(model.backbone),
@@ -131,15 +128,20 @@ def _train_and_test(folder: Path, config: dict[str, Any], recipe: str | None, pa
         result.target_acc_pct = 100 * target_acc
         result.seconds_to_target = None if reached is None else sum(timer.train_epoch_s[: reached + 1])
     result.images_per_s = timer.images / result.steady_epoch_s if result.steady_epoch_s else None
-    _log_hparams(logger, result)
+    _log_hparams(logger, result, cell)
     return result
 
 
-def _log_hparams(logger: TensorBoardLogger, result: RunResult) -> None:
+def _log_hparams(logger: TensorBoardLogger, result: RunResult, cell: Cell) -> None:
     """The run as a row of TensorBoard's HPARAMS tab."""
     final = ("test_acc_pct", "best_val_acc_pct", "steady_epoch_s", "params", "macs")
     logger.log_hyperparams(
-        {"backbone": result.backbone, "seed": result.seed, "recipe": result.recipe or "none"},
+        {
+            "backbone": cell.backbone,
+            "seed": cell.seed,
+            "recipe": cell.recipe or "none",
+            "variant": cell.variant or "none",
+        },
         {f"final/{name}": getattr(result, name) for name in final if getattr(result, name) is not None},
     )
     logger.save()

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import platform
 import re
 import shutil
-from collections.abc import Sequence
+from argparse import ArgumentError
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from cnn_compare.comparison.plan import Config, plan_cells
+from cnn_compare.comparison.plan import NAME, NAME_RULE, Config, plan_cells
 from cnn_compare.comparison.runner import run_cells
-from cnn_compare.errors import ComparisonExistsError, InvalidValueError
-from cnn_compare.results import RunResult, differences, write_text
+from cnn_compare.configs import differences
+from cnn_compare.errors import ComparisonExistsError, ConfigurationError, InvalidValueError
+from cnn_compare.results import RunResult, write_text
 
 MANIFEST_SCHEMA = 1
 
@@ -30,6 +33,8 @@ def compare(
     model: Config | None = None,
     data: Config | None = None,
     target_acc: float | None = None,
+    own_recipe: bool = False,
+    variants: dict[str, Config] | None = None,
 ) -> Path:
     """Train every backbone with every seed under one recipe, and keep all that came of it.
 
@@ -47,6 +52,9 @@ def compare(
         model: Arguments of `ClassifierModule`, without ``backbone``.
         data: ``class_path`` and ``init_args`` of an `ImageDataModule`; CIFAR-10 by default.
         target_acc: End each run once its validation accuracy reaches this share, and record when.
+        own_recipe: Let a backbone's own recipe take the place of ``recipes/modern.yaml``'s settings.
+        variants: Train every backbone in each of these ways: a name, and what it changes of the options above, such as
+            ``{published: {}, cifar: {model: {stem: cifar}}, own: {own_recipe: true}}``. The report shows what differs.
 
     Returns:
         The comparison's folder: a folder a run, and ``manifest.json``.
@@ -54,26 +62,37 @@ def compare(
     Raises:
         UsageError: If the request cannot be carried out; nothing has been run or changed then.
     """
-    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
-        raise InvalidValueError("--name", name, "letters, digits, '_', '-' and '.', not beginning with '-' or '.'")
+    if not re.fullmatch(NAME, name):
+        raise InvalidValueError("--name", name, NAME_RULE)
     from cnn_compare.experiment import experiment_parser, plain, stop_at
 
     if target_acc is not None:
         stop_at(target_acc)  # Refuses what is no share before anything runs.
 
     parser = experiment_parser(exit_on_error=False)
-    sections = {"trainer": trainer, "model": model, "data": data, "target_acc": target_acc}
-    config = plain(parser, parser.parse_object({key: value for key, value in sections.items() if value}))
-    del config["model"]["backbone"]
+
+    def resolve(config: Config) -> Config:
+        # A copy, because parsing puts its own objects into what it is given.
+        given = {key: copy.deepcopy(value) for key, value in config.items() if value}
+        try:
+            resolved = plain(parser, parser.parse_object(given))
+        except ArgumentError as error:
+            raise ConfigurationError(str(error)) from error
+        del resolved["model"]["backbone"]
+        return resolved
+
+    sections = {"trainer": trainer, "model": model, "data": data, "target_acc": target_acc, "own_recipe": own_recipe}
+    config = resolve(sections)
     folder = Path(log_dir) / name
-    cells = plan_cells(folder, backbones, seeds, config, recipe)
-    before = _make_room(folder, on_existing, config)
+    cells = plan_cells(folder, backbones, seeds, config, recipe, variants, resolve)
+    before = _make_room(folder, on_existing, config, variants or {}, resolve)
     manifest: Config = {
         "schema": MANIFEST_SCHEMA,
         "name": name,
         "recipe": recipe,
         "backbones": list(dict.fromkeys([*before.get("backbones", []), *backbones])),
         "seeds": list(dict.fromkeys([*before.get("seeds", []), *seeds])),
+        "variants": {**before.get("variants", {}), **(variants or {})},
         "config": config,
         "varied": differences([cell.config for cell in cells]),
         "machine": _machine(),
@@ -84,7 +103,9 @@ def compare(
     return folder
 
 
-def _make_room(folder: Path, on_existing: str, config: Config) -> Config:
+def _make_room(
+    folder: Path, on_existing: str, config: Config, variants: Config, resolve: Callable[[Config], Config]
+) -> Config:
     """The manifest of the comparison that is to be resumed; empty where a new one begins."""
     if not folder.exists() or not any(folder.iterdir()):
         return {}
@@ -97,7 +118,11 @@ def _make_room(folder: Path, on_existing: str, config: Config) -> Config:
     if on_existing == "overwrite":
         shutil.rmtree(folder)
         return {}
-    if changed := differences([before.get("config", {}), config]):
+    # Resolved anew: an older version may have known fewer settings.
+    was, now = resolve(before.get("config", {})), dict(config)
+    for name in before.get("variants", {}).keys() & variants.keys():
+        was[name], now[name] = before["variants"][name], variants[name]
+    if changed := differences([was, now]):
         first, (old, new) = next(iter(changed.items()))
         raise ComparisonExistsError(folder, f" with another configuration ({first} is {old!r} there and {new!r} now)")
     return before

@@ -1,49 +1,78 @@
-"""Backbones x seeds -> cells: what a comparison is going to run, checked before anything does."""
+"""Backbones x variants x seeds -> cells: what a comparison is going to run, checked before anything does."""
 
 from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cnn_compare.configs import differences, flatten, refine
 from cnn_compare.errors import ImageTooSmallError, InvalidValueError
+from cnn_compare.results import network_name
 
 Config = dict[str, Any]
+
+NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
+NAME_RULE = "letters, digits, '_', '-' and '.', not beginning with '-' or '.'"
+UNDECLARED = {"model.backbone", "own_recipe"}
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One run: a backbone, a seed, the whole configuration, the folder for its artefacts, the recipe's name."""
+    """One run.
+
+    Args:
+        backbone: Its network.
+        seed: Its seed.
+        config: The whole configuration.
+        folder: For its artefacts.
+        recipe: Name of the recipe, for the report.
+        variant: Name of the variant; None where the comparison has none.
+        declared: Dotted names and values of what the variant and the backbone's own recipe change.
+    """
 
     backbone: str
     seed: int
     config: Config
     folder: Path
     recipe: str | None = None
+    variant: str | None = None
+    declared: Config = field(default_factory=dict)
 
     @property
     def name(self) -> str:
-        """How messages and tables call it."""
-        return f"{self.backbone} seed {self.seed}"
+        """How messages call it."""
+        return f"{network_name(self.backbone, self.variant)} seed {self.seed}"
 
 
 def plan_cells(
-    folder: Path, backbones: Sequence[str], seeds: Sequence[int], config: Config, recipe: str | None = None
+    folder: Path,
+    backbones: Sequence[str],
+    seeds: Sequence[int],
+    config: Config,
+    recipe: str | None = None,
+    variants: Mapping[str, Config] | None = None,
+    resolve: Callable[[Config], Config] = copy.deepcopy,
 ) -> list[Cell]:
-    """One cell for each backbone and seed, differing in nothing else.
+    """One cell for each backbone, variant and seed, differing in nothing but what is declared.
+
+    A backbone whose configuration is the same in two variants, as where it has no recipe of its own, runs once.
 
     Args:
-        folder: The comparison's folder; a cell's is ``<backbone>/seed_<n>`` in it.
+        folder: The comparison's folder; a cell's is ``<backbone>/seed_<n>`` or ``<backbone>+<variant>/seed_<n>`` in it.
         backbones: Names, as `build_backbone` takes them.
         seeds: Values for ``seed_everything``.
         config: Resolved ``trainer``, ``model`` and ``data`` sections.
         recipe: Name of the recipe that they come from.
+        variants: What each changes in ``config``; None: nothing is to vary.
+        resolve: Completes and checks a configuration that has been changed.
 
     Raises:
-        InvalidValueError: If there is no backbone or seed, one is given twice, or a seed is out of range.
+        InvalidValueError: If there is no backbone or seed, one is given twice, a seed is out of range, or a variant
+            has an unusable name or changes what a comparison varies by itself.
         UnknownBackboneError: If a backbone does not exist.
         ImageTooSmallError: If the images are too small for a backbone.
     """
@@ -54,23 +83,44 @@ def plan_cells(
             raise InvalidValueError(option, list(values), "a list of at least one, each different from the others")
     if wrong := [seed for seed in seeds if not 0 <= seed < 2**32]:
         raise InvalidValueError("--seeds", wrong[0], "from 0 to 4294967295")
-    stem = config["model"]["stem"]
-    image_size = config["data"]["init_args"].get("image_size")
-    for name in backbones:
-        min_size = find_backbone(name).min_size(stem)
-        if image_size is not None and image_size < min_size:
-            raise ImageTooSmallError(name, stem, min_size, image_size)
-    return [
-        Cell(name, seed, _cell_config(config, name, seed), folder / path_name(name) / f"seed_{seed}", recipe)
-        for name in backbones
-        for seed in seeds
-    ]
-
-
-def _cell_config(config: Config, backbone: str, seed: int) -> Config:
-    resolved = copy.deepcopy(config)
-    resolved["model"]["backbone"] = backbone
-    return {"seed_everything": seed, **resolved}
+    for name, changes in (variants or {}).items():
+        if not re.fullmatch(NAME, name):
+            raise InvalidValueError("a name in --variants", name, NAME_RULE)
+        if taken := {"seed_everything", "model.backbone"} & set(flatten(changes)):
+            raise InvalidValueError(f"--variants.{name}", sorted(taken)[0], "without what --backbones and --seeds vary")
+    cells = []
+    for backbone in backbones:
+        entry = find_backbone(backbone)
+        planned: list[Config] = []
+        for variant, changes in variants.items() if variants else [(None, {})]:
+            refined = refine(config, changes)
+            own = entry.own_recipe if refined.get("own_recipe") else {}
+            resolved = resolve(refine(refined, own)) if changes or own else copy.deepcopy(config)
+            resolved["model"]["backbone"] = backbone
+            stem, image_size = resolved["model"]["stem"], resolved["data"]["init_args"].get("image_size")
+            if image_size is not None and image_size < entry.min_size(stem):
+                raise ImageTooSmallError(backbone, stem, entry.min_size(stem), image_size)
+            what_runs = {key: value for key, value in resolved.items() if key != "own_recipe"}
+            if what_runs in planned:
+                continue
+            planned.append(what_runs)
+            declared = {
+                name: new for name, (_, new) in differences([config, resolved]).items() if name not in UNDECLARED
+            }
+            run_folder = folder / (path_name(backbone) + (f"+{variant}" if variant else ""))
+            cells += [
+                Cell(
+                    backbone,
+                    seed,
+                    {"seed_everything": seed, **resolved},
+                    run_folder / f"seed_{seed}",
+                    recipe,
+                    variant,
+                    declared,
+                )
+                for seed in seeds
+            ]
+    return cells
 
 
 def path_name(backbone: str) -> str:

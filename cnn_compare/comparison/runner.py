@@ -76,7 +76,7 @@ def _run(context: multiprocessing.context.ForkServerContext, cell: Cell, display
     (cell.folder / "result.json").unlink(missing_ok=True)
     write_text(cell.folder / "config.yaml", yaml.safe_dump(cell.config, sort_keys=False))
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=run_cell, args=(cell.folder, cell.recipe, sender), name=cell.name)
+    process = context.Process(target=run_cell, args=(cell, sender), name=cell.name)
     process.start()
     sender.close()
     try:
@@ -93,7 +93,13 @@ def _run(context: multiprocessing.context.ForkServerContext, cell: Cell, display
         code = process.exitcode or 0
         ended = f"killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit status {code}"
         result = RunResult(
-            backbone=cell.backbone, seed=cell.seed, status="failed", reason=f"its process was {ended}; see run.log"
+            backbone=cell.backbone,
+            seed=cell.seed,
+            status="failed",
+            reason=f"its process was {ended}; see run.log",
+            recipe=cell.recipe,
+            variant=cell.variant,
+            declared=cell.declared,
         )
         result.save(cell.folder / "result.json")
         return result

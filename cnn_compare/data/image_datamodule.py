@@ -7,7 +7,7 @@ import json
 import os
 import warnings
 from abc import abstractmethod
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import lightning as L
 import numpy as np
@@ -20,7 +20,7 @@ from cnn_compare.data.resident import MAX_SHIFT, Batch, EpochSampler, ResidentDa
 from cnn_compare.errors import InvalidValueError
 
 Normalization = Literal["half", "cifar10", "imagenet"]
-Augmentation = Literal["none", "crop_flip", "crop_flip_cutout"]
+Augmentation = Literal["none", "flip", "crop_flip", "crop_flip_cutout"]
 Split = Literal["train", "test"]
 
 MEAN_STD: dict[str, tuple[tuple[float, float, float], tuple[float, float, float]]] = {
@@ -47,8 +47,8 @@ class ImageDataModule(L.LightningDataModule):
         split_seed: Decides which images those are, and which a ``train_subset`` holds; nothing else.
         seed: Decides the order of the batches and the augmentation; None takes that of ``seed_everything``, else 0.
         normalization: ``half``: mean and std 0.5; ``cifar10``, ``imagenet``: those of the data set of that name.
-        augmentation: Of training images. ``crop_flip``: shift by up to 4 pixels, mirror every second image;
-            ``crop_flip_cutout``: also blank a square of 16 pixels.
+        augmentation: Of training images. ``flip``: mirror every second image; ``crop_flip``: also shift by up to 4
+            pixels; ``crop_flip_cutout``: also blank a square of 16 pixels.
         image_size: Height and width that the network sees, in pixels.
         train_subset: Train on this many images only, the same share of every class.
         on_device: Keep the images in the accelerator's memory; None does so where they fit into a tenth of it.
@@ -84,7 +84,7 @@ class ImageDataModule(L.LightningDataModule):
             raise InvalidValueError("--data.split_seed and --data.seed", (split_seed, seed), "0 or larger")
         for option, word, known in (
             ("normalization", normalization, MEAN_STD),
-            ("augmentation", augmentation, ("none", "crop_flip", "crop_flip_cutout")),
+            ("augmentation", augmentation, get_args(Augmentation)),
         ):
             if word not in known:
                 raise InvalidValueError(f"--data.{option}", word, f"one of {', '.join(known)}")
@@ -100,6 +100,11 @@ class ImageDataModule(L.LightningDataModule):
     def num_classes(self) -> int:
         """Number of classes, the length of ``class_names``."""
         return len(self.class_names)
+
+    @property
+    def train_images(self) -> int:
+        """Number of images that are trained on; known after ``setup("fit")``."""
+        return len(self._splits["train"])
 
     @abstractmethod
     def load(self, split: Split) -> tuple[Tensor, Tensor]:
@@ -193,13 +198,13 @@ class ImageDataModule(L.LightningDataModule):
         Returns:
             ``(B, 3, image_size, image_size)`` float32, channels-last.
         """
-        augmented = self.augmentation != "none" and draws is not None
-        if augmented:
-            assert draws is not None
-            images = augment.flip(augment.translate(images, draws[:, :2], MAX_SHIFT), draws[:, 2])
+        steps = self.augmentation.split("_")
+        if draws is not None and "crop" in steps:
+            images = augment.translate(images, draws[:, :2], MAX_SHIFT)
+        if draws is not None and "flip" in steps:
+            images = augment.flip(images, draws[:, 2])
         inputs = augment.normalize(images, *MEAN_STD[self.normalization])
-        if augmented and self.augmentation == "crop_flip_cutout":
-            assert draws is not None
+        if draws is not None and "cutout" in steps:
             inputs = augment.cutout(inputs, draws[:, 3:], CUTOUT_SIZE)
         return augment.resize(inputs, self.image_size)
 

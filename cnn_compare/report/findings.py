@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from cnn_compare.configs import differences
 from cnn_compare.report import statistics
 from cnn_compare.report.load import StoredRun, StoredRuns
 from cnn_compare.report.statistics import Calibration, Difference, Estimate
-from cnn_compare.results import differences
 
 # What differs between the runs of a comparison by its very idea, and what cannot change a result.
-EXPECTED_DIFFERENCES = {"seed_everything", "model.backbone"}
+EXPECTED_DIFFERENCES = {"seed_everything", "model.backbone", "own_recipe"}
 IRRELEVANT = {"data.init_args.data_dir", "trainer.default_root_dir", "trainer.logger"}
 PAIRS_IN_WORDS = 6
 HARDEST = 10
@@ -101,7 +101,8 @@ class Pair:
 class Findings:
     """A comparison's outcome; the networks stand in the order of their accuracy.
 
-    ``warnings`` say why it is not controlled or its times are not to be compared; ``varied`` maps each setting that is
+    ``warnings`` say why it is not controlled or its times are not to be compared; ``declared`` say what, by the
+    comparison's own configuration, was not the same for all networks; ``varied`` maps each setting that is
     not the same everywhere to its values; ``hardest`` are the test images that most runs got wrong.
     """
 
@@ -111,6 +112,7 @@ class Findings:
     precisions: list[str]
     fingerprints: list[str]
     warnings: list[str]
+    declared: list[str]
     varied: dict[str, list[str]]
     timings_ranked: bool
     class_names: list[str]
@@ -143,6 +145,7 @@ def find(stored: StoredRuns) -> Findings:
         precisions=_distinct(result.precision for result in results),
         fingerprints=_distinct(result.data_fingerprint for result in results),
         warnings=warnings,
+        declared=_declared(groups),
         varied=varied,
         timings_ranked=ranked,
         class_names=names,
@@ -201,17 +204,29 @@ def _conditions(stored: StoredRuns) -> tuple[list[str], dict[str, list[str]], bo
         "versions": _distinct(_versions(result.versions) for result in results if result.versions),
     }
     warnings = [f"mixed {what}: {'; '.join(values)}" for what, values in mixed.items() if len(values) > 1]
-    if recipes := {name: values for name, values in varied.items() if name not in EXPECTED_DIFFERENCES}:
+    declared = {name for result in results for name in result.declared}
+    if recipes := {name: values for name, values in varied.items() if name not in EXPECTED_DIFFERENCES | declared}:
         settings = "; ".join(f"{name} is {' or '.join(values)}" for name, values in recipes.items())
         warnings.append(f"mixed recipes: {settings}")
-    by_seed: dict[int, set[str | None]] = {}
+    shown: dict[tuple[int, str], set[str | None]] = {}
     for result in results:
-        by_seed.setdefault(result.seed, set()).add(result.data_fingerprint)
-    if any(len(fingerprints) > 1 for fingerprints in by_seed.values()):
+        data = {name: value for name, value in sorted(result.declared.items()) if name.startswith("data.")}
+        shown.setdefault((result.seed, str(data)), set()).add(result.data_fingerprint)
+    if any(len(fingerprints) > 1 for fingerprints in shown.values()):
         warnings.append("mixed data: networks with the same seed were shown different images, orders or augmentation")
     if contended := list(dict.fromkeys(run.network for run in runs if run.result.contended)):
         warnings.append(f"contended: others used the machine while {', '.join(contended)} trained")
     return warnings, varied, not warnings
+
+
+def _declared(groups: dict[str, list[StoredRun]]) -> list[str]:
+    """In what networks were trained otherwise on purpose, and which."""
+    names: dict[str, list[str]] = {}
+    for name, members in groups.items():
+        changed = members[0].result.declared.items()
+        settings = ", ".join(f"{setting} = {value}" for setting, value in changed if value is not None)
+        names.setdefault(settings, []).append(name)
+    return [f"declared, not controlled: {settings} for {_list(names[settings])}" for settings in names if settings]
 
 
 def _versions(versions: dict[str, str]) -> str:

@@ -15,7 +15,7 @@ import yaml
 from numpy.typing import NDArray
 
 from cnn_compare.errors import InvalidValueError, ResultError
-from cnn_compare.results import RunResult
+from cnn_compare.results import RunResult, network_name
 
 # Written in C where PyYAML was built with it, which is ten times faster.
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -105,13 +105,13 @@ def load_results(folder: str | Path) -> pd.DataFrame:
 
 def results_table(results: list[RunResult]) -> pd.DataFrame:
     """`load_results` of results at hand."""
-    lists = ("val_epoch_s", "versions", "architecture", "class_names", "schema")
+    lists = ("val_epoch_s", "versions", "architecture", "class_names", "declared", "schema")
     rows = [
         {name: value for name, value in asdict(result).items() if name not in lists}
-        | {"train_epoch_s": result.steady_epoch_s}
+        | {"train_epoch_s": result.steady_epoch_s, "network": network_name(result.backbone, result.variant)}
         for result in results
     ]
-    leading = ["backbone", "seed", "status", "test_acc_pct", "train_epoch_s", "params", "macs"]
+    leading = ["network", "backbone", "seed", "status", "test_acc_pct", "train_epoch_s", "params", "macs"]
     table = pd.DataFrame(rows, columns=None if rows else leading)
     return table[leading + [column for column in table.columns if column not in leading]]
 
@@ -131,14 +131,15 @@ def _results(folder: Path) -> tuple[dict[Path, RunResult], list[ResultError]]:
 
 
 def _network_names(folder: Path, results: dict[Path, RunResult]) -> dict[Path, str]:
-    """The backbone's name; where two runs share it and the seed, as in two comparisons, that of the folder as well."""
-    taken = Counter((result.backbone, result.seed) for result in results.values())
-    ambiguous = {backbone for (backbone, _), count in taken.items() if count > 1}
+    """Backbone and variant; where two runs share them and the seed, as in two comparisons, the folder's name as well."""
+    names = {run_folder: network_name(result.backbone, result.variant) for run_folder, result in results.items()}
+    taken = Counter((name, results[run_folder].seed) for run_folder, name in names.items())
+    ambiguous = {name for (name, _), count in taken.items() if count > 1}
     return {
         run_folder: run_folder.parent.relative_to(folder).as_posix()
-        if result.backbone in ambiguous and run_folder != folder
-        else result.backbone
-        for run_folder, result in results.items()
+        if name in ambiguous and run_folder != folder
+        else name
+        for run_folder, name in names.items()
     }
 
 

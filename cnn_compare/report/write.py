@@ -44,6 +44,7 @@ def write_report(folder: str | Path) -> Findings:
 def _markdown(findings: Findings) -> str:
     parts = [f"# {escape(findings.name)}"]
     parts += [f"> **{escape(warning)}**" for warning in findings.warnings]
+    parts += [f"> {escape(declared)}" for declared in findings.declared]
     parts.append("\n".join(f"- {escape(sentence)}" for sentence in findings.verdict))
     if findings.networks:
         parts += [markdown_table(summary_rows(findings.networks), COLUMNS), _legend(findings)]

@@ -403,7 +403,7 @@ def test_digits_keep_the_same_test_images_whatever_the_seeds():
         ("seed", [-1]),
         ("split_seed", [-1]),
         ("normalization", ["", "Half", "cifar100"]),
-        ("augmentation", ["", "flip", "None"]),
+        ("augmentation", ["", "crop", "None"]),
     ],
 )
 def test_values_outside_their_range_are_refused_at_once(option, values):
