@@ -278,13 +278,16 @@ class ClassifierModule(L.LightningModule):
         scheduler = self.make_lr_scheduler(optimizer)
         settings: dict[str, Any] = {"scheduler": scheduler, "interval": "epoch"}
         if isinstance(scheduler, WarmupCosine):
-            scheduler.span(self._total_steps())
+            if math.isinf(steps := self.total_steps()):
+                wanted = "a number, or --trainer.max_time set, for WarmupCosine"
+                raise InvalidValueError("--trainer.max_epochs", self.trainer.max_epochs, wanted)
+            scheduler.span(math.ceil(steps))
             settings["interval"] = "step"
         elif isinstance(scheduler, ReduceLROnPlateau):
             settings["monitor"] = scheduler.monitor
         return {"optimizer": optimizer, "lr_scheduler": settings}
 
-    def _total_steps(self) -> int:
+    def total_steps(self) -> float:
         """Steps of the whole training; where time limits it, as many as fit into it at the speed so far."""
         steps = float(self.trainer.estimated_stepping_batches)
         if (timer := self._time_limit()) is not None:
@@ -292,9 +295,7 @@ class ClassifierModule(L.LightningModule):
             limit_s = elapsed_s + (timer.time_remaining() or 0.0)
             # Before the first step any large number will do: it is corrected with each step.
             steps = min(steps, self.trainer.global_step * limit_s / elapsed_s if elapsed_s else 1e6)
-        if math.isinf(steps):
-            raise InvalidValueError("--trainer.max_epochs", -1, "a number, or --trainer.max_time set, for WarmupCosine")
-        return math.ceil(steps)
+        return steps
 
     def _time_limit(self) -> Timer | None:
         """What ends the training after ``--trainer.max_time``; None where nothing does."""
@@ -304,5 +305,5 @@ class ClassifierModule(L.LightningModule):
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
         """As Lightning does it; how far a training with a time limit has come shows as it goes."""
         if isinstance(scheduler, WarmupCosine) and self._time_limit() is not None:
-            scheduler.span(self._total_steps())
+            scheduler.span(math.ceil(self.total_steps()))
         super().lr_scheduler_step(scheduler, metric)

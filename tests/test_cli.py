@@ -96,6 +96,16 @@ def test_fit_leaves_curves_configuration_and_both_checkpoints(elsewhere, capsys)
 
 
 @pytest.mark.filterwarnings("ignore")
+def test_fit_takes_the_backbones_own_recipe_and_stores_it(elsewhere, capsys):
+    arguments = ["--model.backbone=lenet", "--own_recipe=true", "--trainer.enable_progress_bar=false"]
+    status, _, _ = run(["fit", *TINY, *arguments], capsys)
+    (config,) = elsewhere.rglob("config.yaml")
+    stored = yaml.safe_load(config.read_text())
+    assert status == 0
+    assert stored["model"]["optimizer"]["init_args"]["lr"] == 0.05
+    assert stored["data"]["init_args"]["augmentation"] == "crop_flip"
+
+
 def test_test_reports_the_published_accuracy_of_foreign_weights(real_cifar10, monkeypatch, capsys, tmp_path):
     weights = Path(real_cifar10).parent / "weights" / "resnet20-12fca82f.th"
     if not weights.is_file():

@@ -18,7 +18,13 @@ from torch import nn
 from cnn_compare import compare, load_results, write_report
 from cnn_compare.comparison.plan import path_name, plan_cells
 from cnn_compare.configs import differences
-from cnn_compare.errors import ComparisonExistsError, ImageTooSmallError, InvalidValueError, UnknownBackboneError
+from cnn_compare.errors import (
+    ComparisonExistsError,
+    ConfigurationError,
+    ImageTooSmallError,
+    InvalidValueError,
+    UnknownBackboneError,
+)
 from cnn_compare.results import RunResult
 
 DATA = {
@@ -32,6 +38,9 @@ def small_comparison(folder: Path, **options) -> Path:
     return compare(**{**settings, **options}, log_dir=str(folder))
 
 
+MODERN = Path(__file__).parents[1] / "configs" / "recipes" / "modern.yaml"
+
+
 def command(folder: Path, *arguments: str, epochs: int = 2) -> list[str]:
     data = [f"--data.{name}={value}" for name, value in DATA["init_args"].items()]
     options = [
@@ -41,7 +50,7 @@ def command(folder: Path, *arguments: str, epochs: int = 2) -> list[str]:
         "--data=DigitsDataModule",
         *data,
     ]
-    return [sys.executable, "-m", "cnn_compare", "compare", *options, *arguments]
+    return [sys.executable, "-m", "cnn_compare", "compare", *arguments, *options]
 
 
 def explodes(num_classes):
@@ -138,19 +147,22 @@ def predictions(folder: Path, backbone: str, seed: int) -> bytes:
         return stored["probabilities"].tobytes()
 
 
-def test_a_comparison_killed_in_mid_run_resumes_to_the_same_results(tmp_path, monkeypatch):
+@pytest.mark.parametrize("recipe", [[], [f"--config={MODERN}"]], ids=["plain", "modern"])
+def test_a_comparison_killed_in_mid_run_resumes_to_the_same_results(tmp_path, monkeypatch, recipe):
     backbones = "--backbones=[test_compare:drops]"
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
-    subprocess.run(command(tmp_path / "whole", backbones, epochs=60), check=True, capture_output=True)
+    subprocess.run(command(tmp_path / "whole", *recipe, backbones, epochs=60), check=True, capture_output=True)
     killed = subprocess.Popen(
-        command(tmp_path / "killed", backbones, epochs=60), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        command(tmp_path / "killed", *recipe, backbones, epochs=60),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     checkpoint = tmp_path / "killed" / "small" / DROPS / "seed_0" / "checkpoints" / "last.ckpt"
     wait_until(checkpoint.exists, killed)
     killed.kill()
     killed.wait()
     assert not (checkpoint.parents[1] / "result.json").exists()
-    subprocess.run(command(tmp_path / "killed", backbones, epochs=60), check=True, capture_output=True)
+    subprocess.run(command(tmp_path / "killed", *recipe, backbones, epochs=60), check=True, capture_output=True)
     whole, resumed = tmp_path / "whole" / "small", tmp_path / "killed" / "small"
     assert "Restored all states" in (checkpoint.parents[1] / "run.log").read_text()
     assert predictions(resumed, DROPS, 0) == predictions(whole, DROPS, 0)
@@ -219,6 +231,16 @@ def test_a_folder_that_is_no_comparison_is_never_overwritten(tmp_path):
         ({"seeds": []}, InvalidValueError, "--seeds"),
         ({"seeds": [-1]}, InvalidValueError, "--seeds"),
         ({"name": "../../x"}, InvalidValueError, "--name"),
+        ({"variants": {"../x": {}}}, InvalidValueError, "a name in --variants"),
+        (
+            {"variants": {"a": {"model": {"backbone": "vgg11"}}}},
+            InvalidValueError,
+            r"--variants.a .* is 'model.backbone'",
+        ),
+        ({"variants": {"a": {"seed_everything": 3}}}, InvalidValueError, r"is 'seed_everything'"),
+        ({"variants": {"a": {"model": {"stemm": "cifar"}}}}, ConfigurationError, "stemm"),
+        ({"variants": {"a": {"model": {"stem": "cifr"}}}}, ConfigurationError, "cifr"),
+        ({"model": {"stem": "cifr"}}, ConfigurationError, "cifr"),
     ],
 )
 def test_requests_that_cannot_work_are_refused_before_anything_runs(tmp_path, options, error, message):
@@ -234,6 +256,61 @@ def test_a_plan_has_one_cell_for_each_backbone_and_seed(tmp_path):
     assert [str(cell.folder.relative_to(tmp_path)) for cell in cells] == ["lenet/seed_3", "lenet/seed_5"]
     assert cells[0].config["seed_everything"] == 3
     assert "backbone" not in config["model"]
+
+
+VARIANTS = {"published": {}, "flat": {"model": {"label_smoothing": 0.2}}, "own": {"own_recipe": True}}
+
+
+def test_variants_differ_in_what_they_declare_and_nothing_else(tmp_path):
+    folder = small_comparison(tmp_path, backbones=["lenet", "resnet20"], variants=VARIANTS)
+    assert {path.name for path in folder.iterdir() if path.is_dir()} == {
+        "lenet+published",
+        "lenet+flat",
+        "lenet+own",
+        "resnet20+published",
+        "resnet20+flat",  # and no resnet20+own: it has no recipe of its own, and would be trained twice alike
+    }
+    results = {path.parents[1].name: RunResult.load(path) for path in folder.rglob("result.json")}
+    configs = {path.parents[1].name: yaml.safe_load(path.read_text()) for path in folder.rglob("config.yaml")}
+    for name, result in results.items():
+        base = configs[f"{result.backbone}+published"]
+        changed = differences([base, configs[name]])
+        assert result.declared == {key: new for key, (_, new) in changed.items() if key != "own_recipe"}
+        assert result.variant == name.partition("+")[2]
+    assert results["resnet20+flat"].declared == {"model.label_smoothing": 0.2}
+    assert results["lenet+own"].declared["model.optimizer.class_path"] == "torch.optim.SGD"
+    assert results["resnet20+published"].data_fingerprint == results["resnet20+flat"].data_fingerprint
+    findings = write_report(folder)
+    assert {network.name for network in findings.networks} > {"lenet (own)", "resnet20 (flat)"}
+    assert not [warning for warning in findings.warnings if "mixed" in warning]
+    assert "declared, not controlled: model.label_smoothing = 0.2 for " in (folder / "report.md").read_text()
+
+
+def test_a_variant_of_another_meaning_is_not_resumed(tmp_path):
+    options = {"trainer": {"max_epochs": 1}, "variants": {"a": {}}}
+    folder = small_comparison(tmp_path, **options)
+    with pytest.raises(ComparisonExistsError, match=r"a.model.label_smoothing is None there and 0.1 now"):
+        small_comparison(tmp_path, **{**options, "variants": {"a": {"model": {"label_smoothing": 0.1}}}})
+    small_comparison(tmp_path, **{**options, "variants": {"b": {"model": {"label_smoothing": 0.1}}}})
+    assert list(json.loads((folder / "manifest.json").read_text())["variants"]) == ["a", "b"]
+
+
+def test_a_comparison_from_before_a_setting_existed_is_resumed(tmp_path):
+    folder = small_comparison(tmp_path, trainer={"max_epochs": 1})
+    manifest = json.loads((folder / "manifest.json").read_text())
+    del manifest["variants"], manifest["config"]["own_recipe"], manifest["config"]["model"]["flip_tta"]
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    before = (folder / "lenet" / "seed_0" / "result.json").stat().st_mtime_ns
+    small_comparison(tmp_path, trainer={"max_epochs": 1})
+    assert (folder / "lenet" / "seed_0" / "result.json").stat().st_mtime_ns == before
+
+
+def test_networks_with_the_same_time_end_in_different_epochs(tmp_path):
+    trainer = {"max_epochs": -1, "max_time": "00:00:00:01"}
+    folder = small_comparison(tmp_path, backbones=["lenet", "resnet20"], trainer=trainer)
+    epochs = {run.backbone: run.best_epoch for run in load_results(folder).itertuples()}
+    assert set(load_results(folder).status) == {"finished"}
+    assert epochs.keys() == {"lenet", "resnet20"}
 
 
 def test_a_run_ends_at_the_target_accuracy_and_says_when_it_got_there(tmp_path):

@@ -5,12 +5,13 @@ import numpy as np
 import pytest
 import torch
 import torch._dynamo.testing
+from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.loggers import TensorBoardLogger
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, log_loss, top_k_accuracy_score
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
-from cnn_compare import ClassifierModule, DigitsDataModule, WarmupCosine
+from cnn_compare import ClassifierModule, DigitsDataModule, EpochTimer, WarmupCosine
 from cnn_compare.errors import ImageTooSmallError, InvalidValueError
 
 
@@ -147,6 +148,84 @@ def test_warmup_cosine_spans_the_steps_of_the_whole_training(tmp_path):
     trainer.fit(module, small_digits())
     assert trainer.lr_scheduler_configs[0].scheduler.total_steps == 2 * 3
     assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(0.0, abs=1e-12)
+
+
+def test_the_first_step_of_a_training_has_the_schedules_first_rate(tmp_path):
+    rates = []
+
+    class Watch(L.Callback):
+        def on_train_batch_start(self, trainer, *_):
+            rates.append(trainer.optimizers[0].param_groups[0]["lr"])
+
+    module = ClassifierModule(
+        "lenet", optimizer=lambda p: torch.optim.SGD(p, lr=1.0), lr_scheduler=lambda o: WarmupCosine(o, warmup=0.5)
+    )
+    quiet_trainer(tmp_path, max_epochs=3, callbacks=[Watch()]).fit(module, small_digits())
+    assert rates == pytest.approx(
+        [0.2, 0.4, 0.6, 0.8, 1.0, *(0.5 * (1 + np.cos(np.pi * x)) for x in (0.2, 0.4, 0.6, 0.8))]
+    )
+
+
+class Clock(Timer):
+    """A time limit of 10 s on a machine that takes a second for each step."""
+
+    def __init__(self):
+        super().__init__(duration={"seconds": 10})
+        self.steps = 0
+
+    def time_elapsed(self, stage="train"):
+        return float(self.steps)
+
+    def on_train_batch_start(self, *_):
+        self.steps += 1
+
+
+def test_a_time_limit_ends_the_training_and_its_schedule_amid_an_epoch(tmp_path):
+    module = ClassifierModule(
+        "lenet", optimizer=lambda p: torch.optim.SGD(p, lr=0.1), lr_scheduler=lambda o: WarmupCosine(o, warmup=0.1)
+    )
+    timer = EpochTimer()
+    trainer = quiet_trainer(tmp_path, max_epochs=-1, callbacks=[Clock(), timer])
+    trainer.fit(module, small_digits())
+    assert trainer.global_step == 10  # Three epochs of three steps, and one step.
+    assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(0.0, abs=1e-12)
+    assert len(timer.train_epoch_s) == 3
+    assert len(timer.val_epoch_s) == 4
+    assert timer.images == 120
+    assert 0 <= trainer.callback_metrics["train/acc"] <= 1
+    assert trainer.callback_metrics["time/train_epoch_s"] != pytest.approx(timer.train_epoch_s[-1], rel=1e-6)
+
+
+def test_a_schedule_without_an_end_is_refused(tmp_path):
+    module = ClassifierModule("lenet", lr_scheduler=WarmupCosine)
+    with pytest.raises(InvalidValueError, match=r"--trainer.max_epochs must be a number, or --trainer.max_time set"):
+        quiet_trainer(tmp_path, max_epochs=-1).fit(module, small_digits())
+
+
+def test_test_and_validation_before_a_training_leave_it_possible(tmp_path):
+    module, data, trainer = ClassifierModule("lenet"), small_digits(), quiet_trainer(tmp_path)
+    trainer.test(module, data, verbose=False)
+    trainer.validate(module, data, verbose=False)
+    trainer.fit(module, data)
+    (after,) = trainer.test(module, data, verbose=False)
+    assert after["test/acc"] == pytest.approx(
+        float((module.test_outputs["predictions"] == module.test_outputs["labels"]).float().mean())
+    )
+
+
+def test_mirrored_test_images_count_half_in_testing_and_predicting(tmp_path):
+    plain, tta = ClassifierModule("lenet"), ClassifierModule("lenet", flip_tta=True)
+    tta.load_state_dict(plain.state_dict())
+    data = small_digits()
+    (validation,) = quiet_trainer(tmp_path).validate(tta, data, verbose=False)
+    assert validation == quiet_trainer(tmp_path).validate(plain, data, verbose=False)[0]
+    quiet_trainer(tmp_path).test(tta, data, verbose=False)
+    batches = quiet_trainer(tmp_path).predict(tta, data)
+    images = torch.cat([data.to_input(batch[0]) for batch in data.test_dataloader()])
+    with torch.no_grad():
+        expected = (plain(images).softmax(1) + plain(images.flip(3)).softmax(1)) / 2
+    torch.testing.assert_close(tta.test_outputs["probabilities"], expected)
+    torch.testing.assert_close(torch.cat([b["probability"] for b in batches]), expected.amax(1))
 
 
 def test_images_too_small_for_the_network_are_refused_before_training(tmp_path):

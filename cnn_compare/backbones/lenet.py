@@ -17,8 +17,8 @@ _lenet_entry = partial(
     min_image_size=16,
     image_size=32,
     # 62,000 weights have enough to do with shifted and mirrored images. On the validation images, after 20 epochs of
-    # lenet_relu: 67.7 % so and 67.5 % at a rate of 0.02; AdamW at 0.003 67.4 %. Mirrored images alone are learned faster
-    # (69.5 %), and too well already (79 % of the training images).
+    # lenet_relu: 67.7 % so and 67.5 % at a rate of 0.02; AdamW at 0.003 67.4 %. Mirrored images alone are learned
+    # faster (69.5 %), and too well already (79 % of the training images).
     own_recipe={
         "model": {
             "label_smoothing": 0.0,

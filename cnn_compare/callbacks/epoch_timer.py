@@ -8,6 +8,7 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
 from cnn_compare.machine import energy_j
@@ -81,7 +82,7 @@ class EpochTimer(Callback):
     def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start of a validation, also of that of an epoch which a time limit has ended early."""
         self._val_started = _now(pl_module.device)
-        if trainer.training and trainer.should_stop and not trainer.is_last_batch:
+        if trainer.state.fn == TrainerFn.FITTING and trainer.should_stop and not trainer.is_last_batch:
             seconds = self._val_started - self._train_started
             speed = self._epoch_images / seconds
             pl_module.log_dict({"time/train_epoch_s": seconds, "throughput/images_per_s": speed})

@@ -24,13 +24,14 @@ from cnn_compare.comparison.plan import Cell
 from cnn_compare.errors import own_error
 from cnn_compare.experiment import ExperimentCLI, checkpoints
 from cnn_compare.machine import describe_device, peak_memory_bytes
+from cnn_compare.module import ClassifierModule
 from cnn_compare.results import RunResult, write_bytes
 
 PACKAGES = ("cnn-compare", "torch", "torchvision", "lightning", "torchmetrics", "numpy", "jsonargparse")
 
 
 class Progress(Callback):
-    """Tell the parent how far the run is: epochs done, a fraction between them."""
+    """Tell the parent how far the run is: the epoch, counted from 0, and the share of the training that is done."""
 
     def __init__(self, parent: Connection) -> None:
         self.parent = parent
@@ -41,7 +42,8 @@ class Progress(Callback):
         """About a hundred messages an epoch."""
         batches = int(trainer.num_training_batches)
         if batch_idx % max(1, batches // 100) == 0:
-            self.parent.send(trainer.current_epoch + (batch_idx + 1) / batches)
+            assert isinstance(pl_module, ClassifierModule)
+            self.parent.send((trainer.current_epoch, trainer.global_step / pl_module.total_steps()))
 
 
 def run_cell(cell: Cell, parent: Connection) -> None:

@@ -109,7 +109,7 @@ def _follow(receiver: Connection, display: _Display) -> None:
     """Pass on what the run reports until it closes its end."""
     while True:
         try:
-            display.reach(receiver.recv())
+            display.reach(*receiver.recv())
         except (EOFError, OSError):
             return
 
@@ -140,15 +140,15 @@ class _Display:
         self.progress.stop()
 
     def start(self, cell: Cell) -> None:
-        self.name, self.epochs = cell.name, max(1, cell.config["trainer"]["max_epochs"] or 1)
-        self.reach(0.0)
+        self.name, epochs = cell.name, cell.config["trainer"]["max_epochs"] or 0
+        self.of_epochs = f" of {epochs}" if epochs > 0 else ""
+        self.reach(0, 0.0)
 
-    def reach(self, epoch: float) -> None:
-        share = min(epoch / self.epochs, 1.0)
+    def reach(self, epoch: int, share: float) -> None:
         self.progress.update(
             self.task,
-            completed=self.finished + share,
-            description=f"{self.name}, epoch {min(int(epoch) + 1, self.epochs)} of {self.epochs}",
+            completed=self.finished + min(share, 1.0),
+            description=f"{self.name}, epoch {epoch + 1}{self.of_epochs}",
         )
 
     def done(self, cell: Cell, result: RunResult) -> None:

@@ -131,7 +131,7 @@ def _results(folder: Path) -> tuple[dict[Path, RunResult], list[ResultError]]:
 
 
 def _network_names(folder: Path, results: dict[Path, RunResult]) -> dict[Path, str]:
-    """Backbone and variant; where two runs share them and the seed, as in two comparisons, the folder's name as well."""
+    """Backbone and variant; where two runs share them and the seed, as in two comparisons, the folder's name."""
     names = {run_folder: network_name(result.backbone, result.variant) for run_folder, result in results.items()}
     taken = Counter((name, results[run_folder].seed) for run_folder, name in names.items())
     ambiguous = {name for (name, _), count in taken.items() if count > 1}

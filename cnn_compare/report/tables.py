@@ -77,7 +77,8 @@ def short(value: float | None) -> str:
 def terminal_table(findings: Findings) -> Table:
     """For `rich` to print in 80 characters: accuracy and time with bars."""
     table = Table(title=Text(findings.name), title_justify="left", caption_justify="left")
-    for heading, right in (("backbone", False), ("n", True), ("test acc. %", True), ("", False)):
+    table.add_column("backbone", overflow="fold")
+    for heading, right in (("n", True), ("test acc. %", True), ("", False)):
         table.add_column(heading, justify="right" if right else "left", no_wrap=True)
     for heading, right in (("s / epoch", True), ("", False), ("params", True)):
         table.add_column(heading, justify="right" if right else "left", no_wrap=True)
