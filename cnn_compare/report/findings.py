@@ -52,6 +52,7 @@ class Network:
 
     name: str
     backbone: str
+    variant: str | None
     seeds: list[int]
     test_acc_pct: list[float]
     accuracy_pct: Estimate
@@ -102,8 +103,9 @@ class Findings:
     """A comparison's outcome; the networks stand in the order of their accuracy.
 
     ``warnings`` say why it is not controlled or its times are not to be compared; ``declared`` say what, by the
-    comparison's own configuration, was not the same for all networks; ``varied`` maps each setting that is
-    not the same everywhere to its values; ``hardest`` are the test images that most runs got wrong.
+    comparison's own configuration, was not the same for all networks, and ``variants`` are its names for that;
+    ``varied`` maps each setting that is not the same everywhere to its values; ``hardest`` are the test images that
+    most runs got wrong.
     """
 
     name: str
@@ -115,6 +117,7 @@ class Findings:
     declared: list[str]
     varied: dict[str, list[str]]
     timings_ranked: bool
+    variants: list[str]
     class_names: list[str]
     test_images: int | None
     networks: list[Network]
@@ -148,6 +151,7 @@ def find(stored: StoredRuns) -> Findings:
         declared=_declared(groups),
         varied=varied,
         timings_ranked=ranked,
+        variants=_variants(stored),
         class_names=names,
         test_images=max((result.test_images for result in results if result.test_images), default=None),
         networks=networks,
@@ -219,6 +223,14 @@ def _conditions(stored: StoredRuns) -> tuple[list[str], dict[str, list[str]], bo
     return warnings, varied, not warnings
 
 
+def _variants(stored: StoredRuns) -> list[str]:
+    """In the order of the manifest, where it has them."""
+    found = [run.result.variant for run in stored.finished if run.result.variant is not None]
+    manifest = stored.manifest.get("variants")
+    order = list(manifest) if isinstance(manifest, dict) else []
+    return [name for name in dict.fromkeys([*order, *found]) if name in found]
+
+
 def _declared(groups: dict[str, list[StoredRun]]) -> list[str]:
     """In what networks were trained otherwise on purpose, and which."""
     names: dict[str, list[str]] = {}
@@ -258,6 +270,7 @@ def _network(
     return Network(
         name=name,
         backbone=results[0].backbone,
+        variant=results[0].variant,
         seeds=[result.seed for result in results],
         test_acc_pct=accuracies,
         accuracy_pct=_percent(_accuracy(accuracies, results[0].test_images, correct)),

@@ -182,28 +182,31 @@ def _predictions(run_folder: Path) -> Predictions | None:
     try:
         # Opened here, and not by numpy, which leaves a damaged file open.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-            arrays = [stored[name] for name in ("labels", "predictions", "probabilities")]
+            # Reference comparisons keep the answer's probability alone, a fifth of the size.
+            last = "confidence" if "confidence" in stored.files else "probabilities"
+            labels, predictions, probabilities = (stored[name] for name in ("labels", "predictions", last))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, EOFError, BadZipFile, NotImplementedError, AttributeError) as error:
         raise ResultError(path, f"it cannot be read as predictions ({_first_line(error)})") from error
-    labels, predictions, probabilities = arrays
+    if probabilities.ndim == 2 and len(probabilities):
+        classes, confidence = probabilities.shape[1], probabilities.max(1, initial=0.0)
+    else:
+        classes, confidence = np.iinfo(np.int16).max, probabilities
     integers = all(np.issubdtype(array.dtype, np.integer) for array in (labels, predictions))
     if not (
         integers
         and labels.ndim == 1
         and len(labels) > 0
         and predictions.shape == labels.shape
-        and probabilities.ndim == 2
-        and len(probabilities) == len(labels)
-        and np.issubdtype(probabilities.dtype, np.floating)
+        and confidence.shape == labels.shape
+        and np.issubdtype(confidence.dtype, np.floating)
         and min(labels.min(), predictions.min()) >= 0
-        and max(labels.max(), predictions.max()) < probabilities.shape[1]
+        and max(labels.max(), predictions.max()) < classes
     ):
         raise ResultError(path, "its arrays are not those of predictions")
     # In a sixth of the memory: there may be thousands of runs.
-    confidence = probabilities.max(1).astype(np.float32)
-    return Predictions(labels.astype(np.int16), predictions.astype(np.int16), confidence)
+    return Predictions(labels.astype(np.int16), predictions.astype(np.int16), confidence.astype(np.float32))
 
 
 def _first_line(error: Exception) -> str:

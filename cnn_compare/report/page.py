@@ -12,7 +12,7 @@ from plotly.offline import get_plotlyjs
 
 from cnn_compare.report.findings import Findings, Network, signed
 from cnn_compare.report.plots import Chart, charts
-from cnn_compare.report.tables import number, short, summary_rows, three
+from cnn_compare.report.tables import number, short, summary_rows, three, variant_rows
 from cnn_compare.results import without_nan
 
 TABLE = (  # key of `summary_rows`, heading, figure to sort by
@@ -48,6 +48,7 @@ def page(findings: Findings) -> str:
         figures=without_nan([_figure(chart) for chart in drawn]),
         headings=[heading for _, heading, _ in TABLE],
         rows=_rows(findings.networks),
+        by_variant=variant_rows(findings),
         levels=list(findings.networks[0].seconds_to_pct) if findings.networks else [],
         plotly=_packed_plotly(),
     )

@@ -54,6 +54,19 @@ def _row(network: Network) -> dict[str, str]:
     }
 
 
+def variant_rows(findings: Findings) -> list[dict[str, str]]:
+    """Test accuracy of every backbone in every variant of a comparison: a row a backbone, named under ``""``.
+
+    A dash stands where there is no run: the variant is nothing else for that backbone, or has not been trained.
+    """
+    rows: dict[str, dict[str, str]] = {}
+    for network, row in zip(findings.networks, summary_rows(findings.networks), strict=True):
+        if network.variant is not None:
+            empty = {"": network.backbone, **dict.fromkeys(findings.variants, "–")}
+            rows.setdefault(network.backbone, empty)[network.variant] = row["test_acc"]
+    return list(rows.values())
+
+
 def number(value: float | None, form: str) -> str:
     """A figure in a format of Python's; a dash for what was not measured."""
     return "–" if value is None or math.isnan(value) else format(value, form)

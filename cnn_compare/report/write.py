@@ -10,10 +10,12 @@ from typing import Any
 from cnn_compare.report.findings import Findings, find, signed
 from cnn_compare.report.load import find_runs, results_table
 from cnn_compare.report.page import page
-from cnn_compare.report.tables import COLUMNS, escape, markdown_table, summary_rows, three
+from cnn_compare.report.tables import COLUMNS, escape, markdown_table, summary_rows, three, variant_rows
 from cnn_compare.results import without_nan, write_text
 
 SCHEMA = 1
+
+VARIANT_LEGEND = "A dash: the variant changes nothing for that backbone, or has not been trained."
 
 
 def write_report(folder: str | Path) -> Findings:
@@ -48,6 +50,9 @@ def _markdown(findings: Findings) -> str:
     parts.append("\n".join(f"- {escape(sentence)}" for sentence in findings.verdict))
     if findings.networks:
         parts += [markdown_table(summary_rows(findings.networks), COLUMNS), _legend(findings)]
+        if findings.variants:
+            headings = {"": "test acc. %", **{variant: variant for variant in findings.variants}}
+            parts += ["## By variant", markdown_table(variant_rows(findings), headings), VARIANT_LEGEND]
     if findings.pairs:
         parts += ["## Differences", _pairs(findings)]
     if any(network.seconds_to_pct for network in findings.networks):

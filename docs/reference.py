@@ -1,0 +1,95 @@
+"""Keep the reference comparisons of `lightning_logs/` small, and the tables that are drawn from them up to date.
+
+python docs/reference.py slim lightning_logs/NAME   # after a comparison: keep what reports read
+python docs/reference.py tables                     # between the marks of every page below; `make tables`
+python docs/reference.py tables --check             # say which page is stale instead, and end with status 1
+
+A mark is `<!-- table NAME COLUMN... -->`, with columns of `cnn_compare.report.tables.COLUMNS` (none: all of them), or
+`<!-- variants NAME -->`; the table under it goes to `<!-- end -->`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from cnn_compare.report.findings import find
+from cnn_compare.report.load import find_runs
+from cnn_compare.report.tables import COLUMNS, markdown_table, summary_rows, variant_rows
+from cnn_compare.results import write_bytes, write_text
+
+ROOT = Path(__file__).parents[1]
+LOGS = ROOT / "lightning_logs"
+PAGES = ("README.md", "docs/findings.md", "lightning_logs/README.md")
+MARK = re.compile(r"(<!-- (?P<kind>table|variants) (?P<words>[^>]*?) -->\n).*?(<!-- end -->)", re.DOTALL)
+# Event files with pictures: they can be drawn again from the predictions.
+LARGEST_EVENTS = 40_000
+
+
+def drawn(page: str) -> str:
+    """A page's text with all its tables drawn anew."""
+
+    def table(mark: re.Match[str]) -> str:
+        name, *columns = mark["words"].split()
+        findings = find(find_runs(LOGS / name))
+        if mark["kind"] == "variants":
+            rows, headings = variant_rows(findings), {"": "test acc. %", **{each: each for each in findings.variants}}
+        else:
+            rows, headings = summary_rows(findings.networks), {key: COLUMNS[key] for key in columns or COLUMNS}
+        return f"{mark[1]}\n{markdown_table(rows, headings)}\n\n{mark[4]}"
+
+    return MARK.sub(table, page)
+
+
+def tables(check: bool) -> list[str]:
+    """Names of the pages whose tables were stale; written anew unless they are only to be checked."""
+    stale = []
+    for name in PAGES:
+        before = (ROOT / name).read_text(encoding="utf-8")
+        after = drawn(before)
+        if after != before:
+            stale.append(name)
+            if not check:
+                write_text(ROOT / name, after)
+    return stale
+
+
+def slim(folder: Path) -> None:
+    """Keep each answer's probability instead of those of all classes, and no picture that can be drawn again."""
+    for path in folder.rglob("predictions.npz"):
+        with np.load(path, allow_pickle=False) as stored:
+            if "probabilities" not in stored.files:
+                continue
+            probabilities = stored["probabilities"]
+            kept = {name: stored[name].astype(np.uint8) for name in ("labels", "predictions")}
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, **kept, confidence=probabilities.max(1).astype(np.float16))
+        write_bytes(path, buffer.getvalue())
+    for path in folder.rglob("events.out.tfevents.*"):
+        if path.stat().st_size > LARGEST_EVENTS and b"test/confusion" in path.read_bytes():
+            path.unlink()
+
+
+def main() -> None:
+    """Run the command named on the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("slim").add_argument("folder", type=Path)
+    commands.add_parser("tables").add_argument("--check", action="store_true")
+    options = parser.parse_args()
+    if options.command == "slim":
+        slim(options.folder)
+        return
+    stale = tables(options.check)
+    for name in stale:
+        print(f"{name}: tables {'stale' if options.check else 'drawn anew'}")
+    sys.exit(1 if stale and options.check else 0)
+
+
+if __name__ == "__main__":
+    main()
