@@ -131,6 +131,16 @@ def test_compare_ends_with_a_table_and_the_reports_path_and_a_failed_run_with_st
     assert "report: lightning_logs/two/report.html" in output
 
 
+def test_a_variant_may_bring_another_optimizer_from_the_command_line(elsewhere, capfd):
+    sgd = "{model: {optimizer: {class_path: torch.optim.SGD, init_args: {lr: 0.01}}}}"
+    variants = f"--variants={{adam: {{}}, sgd: {sgd}}}"
+    status, output, errors = run(["compare", "--name=x", "--backbones=[lenet]", variants, *TINY], capfd)
+    assert status == 0, errors
+    assert "lenet (sgd)" in output
+    stored = yaml.safe_load((elsewhere / "lightning_logs/x/lenet+sgd/seed_0/config.yaml").read_text())
+    assert stored["model"]["optimizer"]["init_args"]["lr"] == 0.01
+
+
 def test_backbones_lists_what_matches_as_json_with_its_costs(capsys):
     code, output, _ = run(["backbones", "--filter=resnet*", "--format=json"], capsys)
     rows = {row["backbone"]: row for row in json.loads(output)}

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from torch import nn
 
 from cnn_compare.backbones.published import published
-from cnn_compare.backbones.registry import Stem, register_backbone
+from cnn_compare.backbones.registry import SLOW_SGD, Stem, register_backbone
 
 
 def _alexnet(num_classes: int, stem: Stem, widths: tuple[int, int, int, int, int], batch_norm: bool) -> nn.Module:
@@ -56,6 +56,7 @@ def _alexnet(num_classes: int, stem: Stem, widths: tuple[int, int, int, int, int
     paper="arXiv:1404.5997",
     min_image_size=63,
     imagenet_weights="AlexNet_Weights.IMAGENET1K_V1",
+    own_recipe=SLOW_SGD,
     depth=8,
 )
 def alexnet(num_classes: int, stem: Stem) -> nn.Module:

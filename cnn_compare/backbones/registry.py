@@ -17,6 +17,16 @@ from cnn_compare.backbones.weights import load_weights
 from cnn_compare.errors import BackboneTakenError, InvalidValueError, UnknownBackboneError
 
 Stem = Literal["imagenet", "cifar"]
+
+# For networks without normalisation layers, at 0.01 as Krizhevsky et al. 2012 and Simonyan and Zisserman 2014 have it.
+SLOW_SGD = {
+    "model": {
+        "optimizer": {
+            "class_path": "torch.optim.SGD",
+            "init_args": {"lr": 0.01, "momentum": 0.9, "nesterov": True, "weight_decay": 0.0005},
+        }
+    }
+}
 Builder = Callable[[int, Stem], nn.Module]
 
 

@@ -21,6 +21,8 @@ from cnn_compare.results import RunResult, write_text
 
 MANIFEST_SCHEMA = 1
 
+# A variant is a bare dict below: into a dict[str, Any], jsonargparse would write a class's every default.
+
 
 def compare(
     name: str,
@@ -34,7 +36,7 @@ def compare(
     data: Config | None = None,
     target_acc: float | None = None,
     own_recipe: bool = False,
-    variants: dict[str, Config] | None = None,
+    variants: dict[str, dict] | None = None,  # type: ignore[type-arg]
 ) -> Path:
     """Train every backbone with every seed under one recipe, and keep all that came of it.
 

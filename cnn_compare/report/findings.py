@@ -220,6 +220,8 @@ def _conditions(stored: StoredRuns) -> tuple[list[str], dict[str, list[str]], bo
         warnings.append("mixed data: networks with the same seed were shown different images, orders or augmentation")
     if contended := list(dict.fromkeys(run.network for run in runs if run.result.contended)):
         warnings.append(f"contended: others used the machine while {', '.join(contended)} trained")
+    if untimed := list(dict.fromkeys(run.network for run in runs if run.result.steady_epoch_s is None)):
+        warnings.append(f"no time per epoch: {', '.join(untimed)} did not reach the end of one")
     return warnings, varied, not warnings
 
 

@@ -1,15 +1,19 @@
 import random
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.fx
+import yaml
 from torch import nn
 
 from cnn_compare.backbones import build_backbone, find_backbone, list_backbones, register_backbone, registry
+from cnn_compare.configs import flatten, refine
 from cnn_compare.errors import BackboneTakenError, InvalidValueError, UnknownBackboneError
+from cnn_compare.experiment import experiment_parser, plain
 
 # The names that the project promises.
 NAMES = {
@@ -194,3 +198,17 @@ def test_the_stated_depth_is_that_of_the_longest_path_through_layers_with_weight
         depth[node] = before + isinstance(layer, nn.Conv2d | nn.Linear)
         longest = max(longest, depth[node])
     assert longest == next(entry.depth for entry in list_backbones(name))
+
+
+@pytest.mark.parametrize("entry", list_backbones(), ids=lambda entry: entry.name)
+def test_a_recipe_of_its_own_is_one_that_the_command_takes(entry):
+    modern = yaml.safe_load((Path(__file__).parents[2] / "configs" / "recipes" / "modern.yaml").read_text())
+    parser = experiment_parser(exit_on_error=False)
+    parsed = flatten(plain(parser, parser.parse_object(refine(modern, entry.own_recipe))))
+    for setting, value in flatten(entry.own_recipe).items():
+        assert parsed[setting] == value
+
+
+def test_networks_with_normalisation_layers_take_the_recipe_as_it_is():
+    own = {entry.name for entry in list_backbones() if entry.own_recipe}
+    assert own == {"lenet", "lenet_relu", "alexnet", "vgg11", "vgg13", "vgg16", "vgg19"}

@@ -81,6 +81,7 @@ def test_seeds_that_only_one_network_has_are_left_out_of_the_pair(store_run, fin
         ({"config": {"trainer": {"max_epochs": 9}}}, "mixed recipes: trainer.max_epochs is 3 or 9"),
         ({"data_fingerprint": "other"}, "mixed data"),
         ({"contended": True}, "contended: others used the machine while lenet trained"),
+        ({"train_epoch_s": []}, "no time per epoch: lenet did not reach the end of one"),
     ],
 )
 def test_a_comparison_that_is_not_controlled_says_so_and_ranks_no_times(store_run, findings, second, label):

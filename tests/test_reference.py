@@ -1,0 +1,75 @@
+"""The reference comparisons and the pages that show them."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cnn_compare.report.findings import find
+from cnn_compare.report.load import find_runs
+from cnn_compare.results import RunResult
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def reference(tmp_path, monkeypatch):
+    """The script, with its pages and comparisons in a folder of its own."""
+    spec = importlib.util.spec_from_file_location("reference", ROOT / "docs" / "reference.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(module, "ROOT", tmp_path)
+    monkeypatch.setattr(module, "LOGS", tmp_path)
+    monkeypatch.setattr(module, "PAGES", ("page.md",))
+    return module
+
+
+def store(folder, accuracy, **fields):
+    figures = {"test_acc_pct": accuracy, "test_images": 1000, "train_epoch_s": [2.0, 1.0]}
+    RunResult(seed=0, status="finished", **figures, **fields).save(folder / "result.json")
+
+
+def test_no_table_of_a_page_is_stale():
+    done = subprocess.run(
+        [sys.executable, ROOT / "docs" / "reference.py", "tables", "--check"], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_a_changed_result_makes_the_page_stale_until_it_is_drawn_anew(reference, tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(
+        "before\n<!-- table mine network test_acc -->\n<!-- end -->\nafter <!-- variants mine -->\n<!-- end -->\n"
+    )
+    store(tmp_path / "mine" / "lenet" / "seed_0", 61.0, backbone="lenet", variant="own")
+    assert reference.tables(check=True) == ["page.md"]
+    assert "lenet" not in page.read_text()
+    assert reference.tables(check=False) == ["page.md"]
+    assert reference.tables(check=True) == []
+    text = page.read_text()
+    assert text.startswith("before\n")
+    assert "\nafter " in text
+    assert "| lenet (own) | 61.00 ± 3.02 |" in text
+    assert "| lenet | 61.00 ± 3.02 |" in text
+    store(tmp_path / "mine" / "lenet" / "seed_0", 62.0, backbone="lenet", variant="own")
+    assert reference.tables(check=True) == ["page.md"]
+
+
+def test_a_slim_comparison_reports_the_same(reference, tmp_path):
+    rng = np.random.default_rng(0)
+    for name in ("a", "b"):
+        labels, probabilities = rng.integers(0, 10, 500), rng.dirichlet(np.ones(10), 500).astype(np.float16)
+        predictions = probabilities.argmax(1)
+        store(tmp_path / name / "seed_0", 100 * float((predictions == labels).mean()), backbone=name)
+        path = tmp_path / name / "seed_0" / "predictions.npz"
+        np.savez_compressed(path, labels=labels, predictions=predictions, probabilities=probabilities)
+    before, size = find(find_runs(tmp_path)), path.stat().st_size
+    reference.slim(tmp_path)
+    reference.slim(tmp_path)
+    assert find(find_runs(tmp_path)) == before
+    assert path.stat().st_size < size / 3
