@@ -103,7 +103,7 @@ def _compare(arguments: list[str]) -> None:
     folder = compare(**options, recipe=recipe and Path(recipe).stem)
     _print_report(folder)
     results = load_results(folder)
-    failed = results[results.status == "failed"]
+    failed = results[results.status != "finished"]
     if len(failed):
         raise RunsFailedError([f"{run.network} seed {run.seed}" for run in failed.itertuples()], folder)
 

@@ -6,9 +6,23 @@ The facts of each error are also its attributes, so that programs need not parse
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
+
+# Of a disk, not of a request.
+STORAGE = {
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EFBIG,
+    errno.EIO,
+    errno.ENOTDIR,
+    errno.EEXIST,
+}
 
 
 class CnnCompareError(Exception):
@@ -188,6 +202,50 @@ class ResultError(RunError):
         super().__init__(f"{path} holds no readable result: {reason}.")
 
 
+class DivergedError(RunError):
+    """A training's loss became infinite or no number."""
+
+    def __init__(self, epoch: int, loss: float) -> None:
+        self.epoch, self.loss = epoch, loss
+        super().__init__(
+            f"the training loss became {loss} in epoch {epoch} (counted from 0). A lower learning rate usually helps: "
+            "--model.optimizer.lr, or --own_recipe=true."
+        )
+
+
+class CheckpointError(RunError):
+    """A checkpoint is of another network than the one that is to go on from it."""
+
+    def __init__(self, differs: str, there: object, here: object) -> None:
+        self.differs, self.there, self.here = differs, there, here
+        super().__init__(
+            f"the checkpoint's {differs} is {there!r}, and {here!r} was asked for. Give --model.{differs}={there}, or "
+            "another --ckpt_path."
+        )
+
+
+class StorageError(RunError):
+    """The disk, or its permissions, said no."""
+
+    def __init__(self, error: OSError) -> None:
+        self.path, self.errno = error.filename, error.errno
+        where = f" ({error.filename})" if error.filename else ""
+        super().__init__(
+            f"a file could not be read or written: {error.strerror}{where}. Make room or change its permissions, and "
+            "give the same command again: a comparison goes on from its last checkpoints."
+        )
+
+
+class ComparisonLockedError(UsageError):
+    """Another process works on the comparison."""
+
+    def __init__(self, folder: Path, holder: str) -> None:
+        self.folder, self.holder = folder, holder
+        super().__init__(
+            f"{folder} is being worked on by {holder}. Wait for it to end, stop it, or choose another --name."
+        )
+
+
 class ComparisonExistsError(UsageError):
     """A comparison of that name is already there."""
 
@@ -205,13 +263,15 @@ class RunsFailedError(RunError):
     def __init__(self, failed: list[str], folder: Path) -> None:
         self.failed, self.folder = failed, folder
         super().__init__(
-            f"{len(failed)} run{'s' if len(failed) > 1 else ''} failed: {', '.join(failed)}. "
-            f"The reasons are in {folder}/report.md; the same command again retries them."
+            f"{len(failed)} run{'s' if len(failed) > 1 else ''} failed or diverged: {', '.join(failed)}. "
+            f"The reasons are in {folder}/report.md; the same command again retries those that failed."
         )
 
 
 def own_error(error: BaseException | None) -> CnnCompareError | None:
     """The error of ours behind one that a library made of it, as jsonargparse does while it instantiates classes."""
     while error is not None and not isinstance(error, CnnCompareError):
+        if isinstance(error, OSError) and error.errno in STORAGE:
+            return StorageError(error)
         error = error.__cause__
     return error

@@ -12,14 +12,19 @@ from jsonargparse import Namespace
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.plugins import TorchCheckpointIO
 
 from cnn_compare.backbones import find_backbone
-from cnn_compare.callbacks import CalmProgressBar, EpochSeed, EpochTimer, LastCheckpoint, TestFigures
+from cnn_compare.callbacks import CalmProgressBar, EpochSeed, EpochTimer, LastCheckpoint, StopWhenDiverged, TestFigures
+from cnn_compare.checkpointing import WholeCheckpoints
 from cnn_compare.configs import refine
 from cnn_compare.data import CIFAR10DataModule, ImageDataModule
-from cnn_compare.errors import InvalidValueError
+from cnn_compare.errors import CheckpointError, InvalidValueError
 from cnn_compare.machine import tune_process
 from cnn_compare.module import ClassifierModule
+
+# What makes a network another one, with the defaults.
+IDENTITY = {"backbone": "resnet18", "num_classes": 10, "stem": "imagenet"}
 
 TRAINER_DEFAULTS = {
     "max_epochs": 10,
@@ -94,7 +99,7 @@ class ExperimentCLI(LightningCLI):
             ClassifierModule,
             ImageDataModule,
             subclass_mode_data=True,
-            trainer_defaults={**TRAINER_DEFAULTS, "callbacks": [EpochSeed(), *callbacks]},
+            trainer_defaults={**TRAINER_DEFAULTS, "callbacks": [EpochSeed(), *callbacks, StopWhenDiverged()]},
             seed_everything_default=0,
             save_config_callback=SaveConfig,
             save_config_kwargs={"overwrite": True},
@@ -108,13 +113,24 @@ class ExperimentCLI(LightningCLI):
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "LightningCLI's args parameter")
             super().parse_arguments(parser, args)
+        # Kept, because Lightning lets the settings that a checkpoint brings replace them without a word.
+        section = self.config.get(self.config.get("subcommand", ""), self.config)
+        self.asked = {name: section[f"model.{name}"] for name in IDENTITY}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """CIFAR-10 is the data to begin with."""
         _add_common(parser)
 
     def before_instantiate_classes(self) -> None:
-        """Put in the backbone's own recipe, where it was asked for."""
+        """Refuse a checkpoint of another network than was asked for; put in the backbone's own recipe where that was.
+
+        Raises:
+            CheckpointError: If a checkpoint's network is not the one on the command line.
+        """
+        for name, asked in self.asked.items():
+            there = self._get(self.config, f"model.{name}")
+            if there != asked and asked != IDENTITY[name]:
+                raise CheckpointError(name, there, asked)
         if not self._get(self.config, "own_recipe"):
             return
         own = find_backbone(str(self._get(self.config, "model.backbone"))).own_recipe
@@ -130,6 +146,8 @@ class ExperimentCLI(LightningCLI):
         trainer = super().instantiate_trainer(**{**kwargs, **self.overrides})
         if (target_acc := self._get(self.config, "target_acc")) is not None:
             trainer.callbacks.append(stop_at(target_acc))  # type: ignore[attr-defined]
+        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+            trainer.strategy.checkpoint_io = WholeCheckpoints()
         return trainer
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import lightning as L
 import torch
@@ -16,7 +16,7 @@ from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix, MulticlassF1Score
 
 from cnn_compare.backbones import Stem, build_backbone, find_backbone
-from cnn_compare.errors import ImageTooSmallError, InvalidValueError
+from cnn_compare.errors import CheckpointError, ImageTooSmallError, InvalidValueError
 
 Images = tuple[Tensor, Tensor]
 
@@ -171,9 +171,22 @@ class ClassifierModule(L.LightningModule):
         checkpoint["transform_input"] = getattr(self.backbone, "transform_input", False)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Undo of `on_save_checkpoint`."""
+        """Undo of `on_save_checkpoint`.
+
+        Raises:
+            CheckpointError: If the checkpoint is of another network.
+        """
+        stored = checkpoint.get("hyper_parameters", {})
+        for name in ("backbone", "num_classes", "stem"):
+            if stored.get(name, self.hparams[name]) != self.hparams[name]:
+                raise CheckpointError(name, stored[name], self.hparams[name])
         if hasattr(self.backbone, "transform_input"):
             self.backbone.transform_input = checkpoint.get("transform_input", False)
+
+    @classmethod
+    def load_from_checkpoint(cls, checkpoint_path: Any, *arguments: Any, **options: Any) -> Self:
+        """Lightning's, but reading data alone: an object that would run code when it is made is refused."""
+        return super().load_from_checkpoint(checkpoint_path, *arguments, **{"weights_only": True, **options})
 
     def on_train_epoch_start(self) -> None:
         """Sums stay on the device and are read once an epoch: logging every step would make the processor wait."""

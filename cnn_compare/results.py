@@ -17,12 +17,15 @@ from cnn_compare.errors import ResultError
 
 SCHEMA = 1
 
-Status = Literal["finished", "failed"]
+Status = Literal["finished", "failed", "diverged"]
 
 
 @dataclass(kw_only=True)
 class RunResult:
     """One run: one backbone, one seed. ``None`` and empty lists stand for what a failed run did not get to.
+
+    ``status`` is ``diverged`` where the loss became infinite or no number; ``reason`` and ``log_tail``, the last lines
+    of its log, tell why a run has no accuracy; ``attempts`` counts how often it was begun within one command.
 
     Units stand in the names. Accuracies are percents of images, 0 .. 100; ``train_epoch_s`` has one value an epoch, the
     first with its warm-up included; ``macs`` are multiply-accumulates of one image's forward pass; the weights tested
@@ -38,6 +41,8 @@ class RunResult:
     seed: int
     status: Status
     reason: str | None = None
+    log_tail: list[str] = field(default_factory=list)
+    attempts: int = 1
     recipe: str | None = None
     variant: str | None = None
     declared: dict[str, Any] = field(default_factory=dict)
@@ -142,8 +147,8 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode())
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """`write_text` for bytes."""
+def write_bytes(path: Path, content: bytes | memoryview, keep: Path | None = None) -> None:
+    """`write_text` for bytes; ``keep`` gets the file that was there before."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -151,6 +156,8 @@ def write_bytes(path: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
+        if keep is not None and path.exists():
+            path.replace(keep)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

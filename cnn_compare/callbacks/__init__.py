@@ -6,6 +6,7 @@ from cnn_compare.callbacks.epoch_timer import EpochTimer
 from cnn_compare.callbacks.last_checkpoint import LastCheckpoint
 from cnn_compare.callbacks.machine_load import MachineLoad
 from cnn_compare.callbacks.metrics_csv import MetricsCsv
+from cnn_compare.callbacks.stop_when_diverged import StopWhenDiverged
 from cnn_compare.callbacks.test_figures import TestFigures
 from cnn_compare.callbacks.text_log import TextLog
 
@@ -16,6 +17,7 @@ __all__ = [
     "LastCheckpoint",
     "MachineLoad",
     "MetricsCsv",
+    "StopWhenDiverged",
     "TestFigures",
     "TextLog",
 ]

@@ -15,17 +15,19 @@ from typing import Any
 
 import lightning as L
 import numpy as np
+from filelock import FileLock
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from cnn_compare.backbones import count_macs, count_parameters, find_backbone
 from cnn_compare.callbacks import EpochTimer, MachineLoad, MetricsCsv, TestFigures, TextLog
+from cnn_compare.checkpointing import PREVIOUS, resumable
 from cnn_compare.comparison.plan import Cell
-from cnn_compare.errors import own_error
+from cnn_compare.errors import DivergedError, own_error
 from cnn_compare.experiment import ExperimentCLI, checkpoints
 from cnn_compare.machine import describe_device, peak_memory_bytes
 from cnn_compare.module import ClassifierModule
-from cnn_compare.results import RunResult, write_bytes
+from cnn_compare.results import RunResult, Status, write_bytes
 
 PACKAGES = ("cnn-compare", "torch", "torchvision", "lightning", "torchmetrics", "numpy", "jsonargparse")
 
@@ -52,7 +54,11 @@ def run_cell(cell: Cell, parent: Connection) -> None:
     Writes ``predictions.npz`` and, last of all, ``result.json``; what it prints goes to ``run.log``.
     """
     _die_with_parent()
-    with (cell.folder / "run.log").open("a", buffering=1, encoding="utf-8") as log:
+    # A run whose parent was killed an instant ago may still be ending.
+    with (
+        FileLock(cell.folder / ".lock", timeout=60),
+        (cell.folder / "run.log").open("a", buffering=1, encoding="utf-8") as log,
+    ):
         os.dup2(log.fileno(), sys.stdout.fileno())
         os.dup2(log.fileno(), sys.stderr.fileno())
         try:
@@ -60,8 +66,9 @@ def run_cell(cell: Cell, parent: Connection) -> None:
         except Exception as error:
             logging.getLogger(__name__).exception("the run failed")
             cause = own_error(error) or error
+            status: Status = "diverged" if isinstance(cause, DivergedError) else "failed"
             reason = f"{type(cause).__name__}: {cause}"
-            result = RunResult(backbone=cell.backbone, seed=cell.seed, status="failed", reason=reason)
+            result = RunResult(backbone=cell.backbone, seed=cell.seed, status=status, reason=reason)
         result.recipe, result.variant, result.declared = cell.recipe, cell.variant, cell.declared
         result.save(cell.folder / "result.json")
 
@@ -81,8 +88,7 @@ def _train_and_test(cell: Cell, parent: Connection) -> RunResult:
         enable_model_summary=False,
     )
     trainer, model, data = cli.trainer, cli.model, cli.datamodule
-    resumable = folder / "checkpoints" / "last.ckpt"
-    trainer.fit(model, data, ckpt_path=resumable if resumable.exists() else None, weights_only=True)
+    trainer.fit(model, data, ckpt_path=resumable(folder / "checkpoints"), weights_only=True)
     fit_s = timer.fit_s
     chosen = max((row for row in curves.rows if "val/acc" in row), key=lambda row: row["val/acc"])
     trainer.test(model, data, ckpt_path=best.best_model_path, weights_only=True, verbose=False)
@@ -131,6 +137,7 @@ def _train_and_test(cell: Cell, parent: Connection) -> RunResult:
         result.seconds_to_target = None if reached is None else sum(timer.train_epoch_s[: reached + 1])
     result.images_per_s = timer.images / result.steady_epoch_s if result.steady_epoch_s else None
     _log_hparams(logger, result, cell)
+    (folder / "checkpoints" / PREVIOUS).unlink(missing_ok=True)
     return result
 
 

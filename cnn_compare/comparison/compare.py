@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from cnn_compare.comparison.lock import sole_worker
 from cnn_compare.comparison.plan import NAME, NAME_RULE, Config, plan_cells
 from cnn_compare.comparison.runner import run_cells
 from cnn_compare.configs import differences
@@ -37,6 +38,8 @@ def compare(
     target_acc: float | None = None,
     own_recipe: bool = False,
     variants: dict[str, dict] | None = None,  # type: ignore[type-arg]
+    run_timeout_s: float | None = None,
+    retries: int = 0,
 ) -> Path:
     """Train every backbone with every seed under one recipe, and keep all that came of it.
 
@@ -57,6 +60,8 @@ def compare(
         own_recipe: Let a backbone's own recipe take the place of ``recipes/modern.yaml``'s settings.
         variants: Train every backbone in each of these ways: a name, and what it changes of the options above, such as
             ``{published: {}, cifar: {model: {stem: cifar}}, own: {own_recipe: true}}``. The report shows what differs.
+        run_timeout_s: A run that is not done after so many seconds is stopped and has failed.
+        retries: How often a run that fails is begun again, from its last checkpoint.
 
     Returns:
         The comparison's folder: a folder a run, and ``manifest.json``.
@@ -68,6 +73,10 @@ def compare(
         raise InvalidValueError("--name", name, NAME_RULE)
     from cnn_compare.experiment import experiment_parser, plain, stop_at
 
+    if retries < 0:
+        raise InvalidValueError("--retries", retries, "0 or more")
+    if run_timeout_s is not None and not run_timeout_s > 0:
+        raise InvalidValueError("--run_timeout_s", run_timeout_s, "more than 0")
     if target_acc is not None:
         stop_at(target_acc)  # Refuses what is no share before anything runs.
 
@@ -87,21 +96,22 @@ def compare(
     config = resolve(sections)
     folder = Path(log_dir) / name
     cells = plan_cells(folder, backbones, seeds, config, recipe, variants, resolve)
-    before = _make_room(folder, on_existing, config, variants or {}, resolve)
-    manifest: Config = {
-        "schema": MANIFEST_SCHEMA,
-        "name": name,
-        "recipe": recipe,
-        "backbones": list(dict.fromkeys([*before.get("backbones", []), *backbones])),
-        "seeds": list(dict.fromkeys([*before.get("seeds", []), *seeds])),
-        "variants": {**before.get("variants", {}), **(variants or {})},
-        "config": config,
-        "varied": differences([cell.config for cell in cells]),
-        "machine": _machine(),
-    }
-    _write_manifest(folder, manifest)
-    results = run_cells(cells)
-    _write_manifest(folder, {**manifest, "controlled": _controlled(results)})
+    with sole_worker(folder):
+        before = _make_room(folder, on_existing, config, variants or {}, resolve)
+        manifest: Config = {
+            "schema": MANIFEST_SCHEMA,
+            "name": name,
+            "recipe": recipe,
+            "backbones": list(dict.fromkeys([*before.get("backbones", []), *backbones])),
+            "seeds": list(dict.fromkeys([*before.get("seeds", []), *seeds])),
+            "variants": {**before.get("variants", {}), **(variants or {})},
+            "config": config,
+            "varied": differences([cell.config for cell in cells]),
+            "machine": _machine(),
+        }
+        _write_manifest(folder, manifest)
+        results = run_cells(cells, timeout_s=run_timeout_s, retries=retries)
+        _write_manifest(folder, {**manifest, "controlled": _controlled(results)})
     return folder
 
 

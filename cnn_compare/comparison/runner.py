@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import signal
+import time
 from collections.abc import Sequence
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
@@ -27,6 +29,7 @@ from cnn_compare.results import RunResult, write_text
 
 # The server imports torch and Lightning once; every run is a fork of it that has computed nothing yet.
 PRELOAD = ["cnn_compare.comparison.cell"]
+LOG_LINES = 20
 
 
 def start_server() -> multiprocessing.context.ForkServerContext:
@@ -37,12 +40,16 @@ def start_server() -> multiprocessing.context.ForkServerContext:
     return context
 
 
-def run_cells(cells: Sequence[Cell], console: Console | None = None) -> list[RunResult]:
+def run_cells(
+    cells: Sequence[Cell], console: Console | None = None, timeout_s: float | None = None, retries: int = 0
+) -> list[RunResult]:
     """Run what is not finished yet; a run that fails is recorded, and the others go on.
 
     Args:
         cells: In the order in which they run.
         console: Where the progress is shown; None: standard error.
+        timeout_s: A run that takes longer has failed; None: no limit.
+        retries: How often a failed run is begun again, from its last checkpoint; one that diverged would again.
 
     Returns:
         One result a cell, in the same order, also those of runs finished earlier.
@@ -52,24 +59,32 @@ def run_cells(cells: Sequence[Cell], console: Console | None = None) -> list[Run
     with _Display(cells, console or Console(stderr=True)) as display:
         for cell in cells:
             result = finished_result(cell.folder)
-            if result is None:
-                display.start(cell)
-                result = _run(context, cell, display)
+            for attempt in range(retries + 1):
+                if result is None or result.status == "failed":
+                    display.start(cell)
+                    result = _run(context, cell, display, timeout_s, attempt + 1)
+            assert result is not None
             display.done(cell, result)
             results.append(result)
     return results
 
 
 def finished_result(folder: Path) -> RunResult | None:
-    """The result of a run that reached its end; None where there is none, it failed, or it cannot be read."""
+    """The result of a run that reached its end, good or bad; None where there is none, it failed, or is unreadable."""
     try:
         result = RunResult.load(folder / "result.json")
     except ResultError:
         return None
-    return result if result.status == "finished" else None
+    return result if result.status in ("finished", "diverged") else None
 
 
-def _run(context: multiprocessing.context.ForkServerContext, cell: Cell, display: _Display) -> RunResult:
+def _run(
+    context: multiprocessing.context.ForkServerContext,
+    cell: Cell,
+    display: _Display,
+    timeout_s: float | None,
+    attempt: int,
+) -> RunResult:
     # Imported here, and not above, so that planning a comparison costs no import of Lightning.
     from cnn_compare.comparison.cell import run_cell
 
@@ -79,8 +94,11 @@ def _run(context: multiprocessing.context.ForkServerContext, cell: Cell, display
     process = context.Process(target=run_cell, args=(cell, sender), name=cell.name)
     process.start()
     sender.close()
+    ended = None
     try:
-        _follow(receiver, display)
+        if not _follow(receiver, display, timeout_s):
+            ended = f"it was not done after {timeout_s:g} s (--run_timeout_s)"
+            process.kill()
         process.join()
     finally:
         # Also when the user interrupts: what the run has reached is in its last checkpoint.
@@ -88,30 +106,56 @@ def _run(context: multiprocessing.context.ForkServerContext, cell: Cell, display
             process.kill()
             process.join()
     try:
-        return RunResult.load(cell.folder / "result.json")
+        result = RunResult.load(cell.folder / "result.json")
     except ResultError:
-        code = process.exitcode or 0
-        ended = f"killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit status {code}"
         result = RunResult(
             backbone=cell.backbone,
             seed=cell.seed,
             status="failed",
-            reason=f"its process was {ended}; see run.log",
+            reason=ended or _how_it_ended(process.exitcode or 0),
             recipe=cell.recipe,
             variant=cell.variant,
             declared=cell.declared,
         )
+    if result.status != "finished" or attempt > 1:
+        result.attempts = attempt
+        result.log_tail = _tail(cell.folder / "run.log") if result.status != "finished" else []
         result.save(cell.folder / "result.json")
-        return result
+    return result
 
 
-def _follow(receiver: Connection, display: _Display) -> None:
-    """Pass on what the run reports until it closes its end."""
+def _how_it_ended(code: int) -> str:
+    if code >= 0:
+        return f"its process ended with exit status {code}"
+    name = signal.Signals(-code).name
+    # Nobody else tells: the kernel kills without a word.
+    hint = " (as the system does when memory runs out: a smaller batch needs less)" if name == "SIGKILL" else ""
+    return f"its process was killed by {name}{hint}"
+
+
+def _tail(path: Path) -> list[str]:
+    """The last lines of a log, without the bytes of a damaged one."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - 20_000))
+            return file.read().decode(errors="replace").splitlines()[-LOG_LINES:]
+    except OSError:
+        return []
+
+
+def _follow(receiver: Connection, display: _Display, timeout_s: float | None) -> bool:
+    """Pass on what the run reports until it closes its end; False if that took too long."""
+    deadline = math.inf if timeout_s is None else time.monotonic() + timeout_s
     while True:
+        left = deadline - time.monotonic()
         try:
+            if not receiver.poll(None if math.isinf(left) else max(0.0, left)):
+                return False
             display.reach(*receiver.recv())
         except (EOFError, OSError):
-            return
+            return True
+        if left <= 0:
+            return False
 
 
 class _Display:
@@ -154,5 +198,6 @@ class _Display:
     def done(self, cell: Cell, result: RunResult) -> None:
         self.finished += 1
         self.progress.update(self.task, completed=self.finished)
-        outcome = f"{result.test_acc_pct:.2f} %" if result.test_acc_pct is not None else f"failed: {result.reason}"
+        done = result.test_acc_pct is not None
+        outcome = f"{result.test_acc_pct:.2f} %" if done else f"{result.status}: {result.reason}"
         self.progress.console.print(f"{cell.name}: {outcome}", highlight=False, markup=False, soft_wrap=True)

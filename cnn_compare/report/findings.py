@@ -552,12 +552,17 @@ def _hardest(runs: Sequence[StoredRun], class_names: Sequence[str]) -> list[dict
 def _without_result(stored: StoredRuns) -> list[dict[str, str]]:
     """Failed runs, and every file that could not be read, with the reason."""
     failed = [
-        {"run": run.folder.relative_to(stored.folder).as_posix(), "reason": run.result.reason or "unknown"}
+        {
+            "run": run.folder.relative_to(stored.folder).as_posix(),
+            "reason": ("diverged: " if run.result.status == "diverged" else "") + (run.result.reason or "unknown"),
+            "log": "\n".join(run.result.log_tail),
+        }
         for run in stored.runs
-        if run.result.status == "failed"
+        if run.result.status != "finished"
     ]
     unreadable = [
-        {"run": error.path.relative_to(stored.folder).as_posix(), "reason": error.reason} for error in stored.problems
+        {"run": error.path.relative_to(stored.folder).as_posix(), "reason": error.reason, "log": ""}
+        for error in stored.problems
     ]
     return failed + unreadable
 

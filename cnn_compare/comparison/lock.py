@@ -1,0 +1,42 @@
+"""One command at a time on a comparison."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from cnn_compare.errors import ComparisonLockedError
+from cnn_compare.results import write_text
+
+
+@contextmanager
+def sole_worker(folder: Path) -> Iterator[None]:
+    """Hold a comparison's lock; the system lets go of it when the process ends, however it ends.
+
+    Args:
+        folder: The comparison's; the lock lies beside it, because the folder may be deleted and made anew.
+
+    Raises:
+        ComparisonLockedError: If another process holds it; says which.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder.parent / f".{folder.name}.lock")
+    holder = folder.parent / f".{folder.name}.holder"
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        known = holder.read_text(encoding="utf-8") if holder.exists() else "another process"
+        raise ComparisonLockedError(folder, known) from error
+    try:
+        since = datetime.now().astimezone().isoformat(" ", "seconds")
+        write_text(holder, f"process {os.getpid()} on {socket.gethostname()} since {since}")
+        yield
+    finally:
+        holder.unlink(missing_ok=True)
+        lock.release()
