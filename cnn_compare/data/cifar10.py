@@ -5,22 +5,26 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
-from http.client import HTTPException
+import tarfile
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import pooch
 import torch
 from torch import Tensor
 from torchvision.datasets import CIFAR10
-from torchvision.datasets.utils import download_and_extract_archive
 
 from cnn_compare.data.image_datamodule import ImageDataModule, Split
 from cnn_compare.errors import DataDamagedError, DataUnavailableError
 
+# How often a download is begun again, and how long its host may say nothing.
+RETRIES, SILENCE_S = 2, 30.0
+
 
 class CIFAR10DataModule(ImageDataModule):
-    """CIFAR-10, downloaded by torchvision when missing, with every file's md5 checked before it is opened.
+    """CIFAR-10, downloaded when missing, with every file's md5 checked before it is opened.
 
     Args:
         data_dir: Folder that holds ``cifar-10-batches-py/``, or gets it; None takes ``$CNN_COMPARE_DATA_DIR``, else
@@ -57,10 +61,24 @@ class CIFAR10DataModule(ImageDataModule):
         self._prepared = True
 
     def _download(self) -> None:
+        name = CIFAR10.filename
+        host = pooch.create(
+            self.data_dir,
+            base_url="",
+            registry={name: f"md5:{CIFAR10.tgz_md5}"},
+            urls={name: CIFAR10.url},
+            retry_if_failed=RETRIES,
+        )
         try:
-            # Not CIFAR10(download=True), which leaves a missing batches.meta alone.
-            download_and_extract_archive(CIFAR10.url, self.data_dir, filename=CIFAR10.filename, md5=CIFAR10.tgz_md5)
-        except (OSError, HTTPException, RuntimeError, EOFError) as error:
+            # Not CIFAR10(download=True): it leaves a missing batches.meta alone, and waits for ever for a silent host.
+            archive = host.fetch(name, downloader=pooch.HTTPDownloader(timeout=SILENCE_S))
+            with tarfile.open(archive) as tar, TemporaryDirectory(dir=self.data_dir) as unpacked:
+                tar.extractall(unpacked, filter="data")
+                (self.data_dir / CIFAR10.base_folder).mkdir(exist_ok=True)
+                # Moved when whole: half a file, after a power cut, would be taken for a damaged one.
+                for path in (Path(unpacked) / CIFAR10.base_folder).iterdir():
+                    path.replace(self.data_dir / CIFAR10.base_folder / path.name)
+        except (OSError, ValueError, EOFError, tarfile.TarError) as error:
             raise DataUnavailableError(
                 self.data_dir.absolute(), CIFAR10.url, f"{CIFAR10.filename} or {CIFAR10.base_folder}/", error
             ) from error
