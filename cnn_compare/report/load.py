@@ -7,7 +7,6 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
@@ -187,7 +186,8 @@ def _predictions(run_folder: Path) -> Predictions | None:
             labels, predictions, probabilities = (stored[name] for name in ("labels", "predictions", last))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile, NotImplementedError, AttributeError) as error:
+    # A damaged archive raises whatever its bytes happen to mean.
+    except Exception as error:
         raise ResultError(path, f"it cannot be read as predictions ({_first_line(error)})") from error
     if probabilities.ndim == 2 and len(probabilities):
         classes, confidence = probabilities.shape[1], probabilities.max(1, initial=0.0)

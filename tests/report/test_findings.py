@@ -198,8 +198,10 @@ def test_results_json_holds_the_findings_and_no_number_that_json_lacks(store_run
 
 
 def test_nothing_finished_is_a_report_as_well(store_run, tmp_path):
-    store_run("a", status="failed", reason="RuntimeError: out of\nmemory", test_acc_pct=None)
+    log = ["Traceback", "RuntimeError"]
+    store_run("a", status="failed", reason="RuntimeError: out of\nmemory", test_acc_pct=None, log_tail=log)
     found = write_report(tmp_path)
     assert found.verdict == ["No run was finished: there is nothing to compare."]
-    assert found.without_result == [{"run": "a/seed_0", "reason": "RuntimeError: out of\nmemory"}]
+    failed = {"run": "a/seed_0", "reason": "RuntimeError: out of\nmemory", "log": "Traceback\nRuntimeError"}
+    assert found.without_result == [failed]
     assert load_results(tmp_path).status.tolist() == ["failed"]

@@ -1,0 +1,222 @@
+"""Whatever comes in: properties that hold for generated values, more than 2,000 of them."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import string
+from argparse import ArgumentError
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as one
+
+from cnn_compare import CIFAR10DataModule
+from cnn_compare.backbones import find_backbone
+from cnn_compare.comparison.plan import path_name
+from cnn_compare.configs import differences, flatten, refine
+from cnn_compare.data import augment
+from cnn_compare.errors import DataDamagedError, InvalidValueError, ResultError, UnknownBackboneError
+from cnn_compare.experiment import experiment_parser, plain
+from cnn_compare.report.load import find_runs
+from cnn_compare.results import RunResult
+
+# Derived from the test itself: a failure is one for everybody, and no run of the suite depends on another.
+settings.register_profile(
+    "suite", derandomize=True, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+settings.load_profile("suite")
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=12,
+)
+KEYS = st.sampled_from(["a", "b", "c", "model", "lr"])
+CONFIGS = st.recursive(
+    st.dictionaries(KEYS, st.integers() | st.text(max_size=3), max_size=3),
+    lambda inner: st.dictionaries(KEYS, inner | st.integers(), max_size=3),
+    max_leaves=8,
+)
+
+
+@st.composite
+def pictures(draw, smallest=1):
+    """A few images of any size, as they are stored."""
+    n, height, width = draw(st.integers(1, 4)), draw(st.integers(smallest, 13)), draw(st.integers(smallest, 13))
+    seed = draw(st.integers(0, 2**32 - 1))
+    pixels = np.random.default_rng(seed).integers(0, 256, (n, 3, height, width), dtype=np.uint8)
+    return torch.from_numpy(pixels).contiguous(memory_format=torch.channels_last)
+
+
+# Augmentation, against torchvision an image at a time
+
+
+@settings(max_examples=300)
+@given(pictures(), st.data())
+def test_translation_is_a_padded_crop_of_each_image(images, data):
+    height, width = images.shape[2:]
+    shift = data.draw(st.integers(0, min(height, width) - 1))
+    offsets = torch.tensor([data.draw(st.tuples(*2 * [st.integers(0, 2 * shift)])) for _ in images])
+    expected = [
+        one.crop(one.pad(image, [shift]), top, left, height, width)
+        for image, (top, left) in zip(images, offsets.tolist(), strict=True)
+    ]
+    assert torch.equal(augment.translate(images, offsets, shift), torch.stack(expected))
+
+
+@settings(max_examples=50)
+@given(pictures(), st.integers())
+def test_a_shift_beyond_the_image_is_refused(images, shift):
+    if not 0 <= shift < min(images.shape[2:]):
+        with pytest.raises(InvalidValueError):
+            augment.translate(images, torch.zeros(len(images), 2, dtype=torch.int64), shift)
+
+
+@settings(max_examples=200)
+@given(pictures(), st.data())
+def test_flipping_mirrors_the_chosen_images_and_no_other(images, data):
+    chosen = torch.tensor([data.draw(st.integers(0, 1)) for _ in images])
+    expected = [one.horizontal_flip(image) if flag else image for image, flag in zip(images, chosen, strict=True)]
+    assert torch.equal(augment.flip(images, chosen), torch.stack(expected))
+
+
+@settings(max_examples=200)
+@given(pictures(), st.data())
+def test_cutout_blanks_the_part_of_its_square_that_lies_inside(images, data):
+    height, width = images.shape[2:]
+    size = data.draw(st.integers(0, 16))
+    centers = [data.draw(st.tuples(st.integers(0, height - 1), st.integers(0, width - 1))) for _ in images]
+    expected = images.float() + 1
+    for image, (row, column) in zip(expected, centers, strict=True):
+        top, left = row - size // 2, column - size // 2
+        image[:, max(top, 0) : max(top + size, 0), max(left, 0) : max(left + size, 0)] = 0
+    assert torch.equal(augment.cutout(images.float() + 1, torch.tensor(centers), size), expected)
+
+
+@settings(max_examples=200)
+@given(pictures(), st.tuples(*3 * [st.floats(0, 1)]), st.tuples(*3 * [st.floats(0.01, 1)]))
+def test_normalisation_is_that_of_torchvision(images, mean, std):
+    prepare = v2.Compose([v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean, std)])
+    torch.testing.assert_close(augment.normalize(images, mean, std), prepare(images), rtol=1e-4, atol=1e-4)
+
+
+@settings(max_examples=100)
+@given(pictures(), st.integers(1, 20))
+def test_resizing_is_that_of_torchvision(images, size):
+    side = min(images.shape[2:])
+    square = images[..., :side, :side].float()
+    expected = one.resize(square, [size, size], antialias=True)
+    torch.testing.assert_close(augment.resize(square, size), expected, rtol=1e-4, atol=1e-3)
+
+
+# Files
+
+
+@settings(max_examples=400)
+@given(JSON)
+def test_any_json_is_a_result_or_refused_as_one(tmp_path, content):
+    path = tmp_path / "result.json"
+    path.write_text(json.dumps(content))
+    with pytest.raises(ResultError):
+        RunResult.load(path)
+
+
+@settings(max_examples=300)
+@given(st.sampled_from(sorted(RunResult.__dataclass_fields__)), JSON)
+def test_a_result_with_any_value_in_any_field_is_read_unchanged_or_refused(tmp_path, field, value):
+    path = tmp_path / "result.json"
+    RunResult(backbone="lenet", seed=0, status="finished", test_acc_pct=50.0).save(path)
+    stored = json.loads(path.read_text()) | {field: value}
+    path.write_text(json.dumps(stored))
+    try:
+        result = RunResult.load(path)
+    except ResultError:
+        return
+    assert json.loads(json.dumps(getattr(result, field))) == json.loads(json.dumps(value)) or value != value
+
+
+@settings(max_examples=200)
+@given(st.binary(max_size=200), st.integers(0, 5000), st.booleans())
+def test_damaged_predictions_are_listed_and_the_run_is_kept(tmp_path, noise, place, cut):
+    RunResult(backbone="lenet", seed=0, status="finished", test_acc_pct=50.0).save(tmp_path / "result.json")
+    buffer = io.BytesIO()
+    labels = np.arange(50) % 10
+    np.savez_compressed(buffer, labels=labels, predictions=labels, probabilities=np.eye(10, dtype=np.float16)[labels])
+    content = bytearray(buffer.getvalue())
+    place %= len(content)
+    content[place : place + len(noise)] = noise
+    (tmp_path / "predictions.npz").write_bytes(bytes(content[:place] if cut else content))
+    stored = find_runs(tmp_path)
+    assert len(stored.runs) == 1
+    (run,) = stored.runs
+    assert (run.predictions is None) == bool(stored.problems)
+
+
+@settings(max_examples=50)
+@given(st.binary(max_size=300))
+def test_no_bytes_but_the_published_ones_are_taken_for_a_batch(tiny_cifar10, content):
+    (tiny_cifar10 / "cifar-10-batches-py" / "data_batch_2").write_bytes(content)
+    with pytest.raises(DataDamagedError):
+        CIFAR10DataModule(str(tiny_cifar10)).load("train")
+
+
+# Names and settings
+
+
+@settings(max_examples=300)
+@given(st.text(max_size=20) | st.text(string.ascii_lowercase + string.digits + "_:./", max_size=12))
+def test_a_name_is_a_backbone_or_unknown_and_always_one_folder(name):
+    with contextlib.suppress(UnknownBackboneError):
+        find_backbone(name)
+    folder = path_name(name or "x")
+    assert len(PurePosixPath("a", folder).parts) <= 2
+    assert ".." not in PurePosixPath("a", folder).parts
+
+
+@settings(max_examples=200)
+@given(CONFIGS, CONFIGS)
+def test_a_refined_configuration_has_every_change_and_all_else(config, changes):
+    before = json.dumps(config)
+    refined = refine(config, changes)
+    assert json.dumps(config) == before
+    assert refine(refined, changes) == refined
+    for name, value in flatten(changes).items():
+        assert flatten(refined)[name] == value
+    assert set(differences([config, refined])) <= {
+        name for source in (flatten(config), flatten(changes)) for name in source
+    }
+
+
+SETTINGS = ["model.stem", "model.label_smoothing", "trainer.max_epochs", "data.init_args.batch_size", "target_acc"]
+PARSER = experiment_parser(exit_on_error=False)
+
+
+@settings(max_examples=150)
+@given(st.sampled_from(SETTINGS), JSON)
+def test_a_setting_of_any_value_is_taken_or_refused_with_its_name(setting, value):
+    section: object = value
+    for part in reversed(setting.split(".")):
+        section = {part: section}
+    try:
+        parsed = PARSER.parse_object(section)
+    except ArgumentError as error:
+        message = str(error)
+    else:
+        message = ""
+        assert flatten(plain(PARSER, parsed))["model.backbone"] == "resnet18"
+    assert not message or setting.split(".")[0] in message
+
+
+def test_more_than_two_thousand_cases_are_tried():
+    source = Path(__file__).read_text()
+    counts = [
+        int(line.split("max_examples=")[1].rstrip(")")) for line in source.splitlines() if line.startswith("@settings(")
+    ]
+    assert sum(counts) > 2_000
