@@ -1,0 +1,119 @@
+"""Kill one comparison again and again, at random moments, and see whether it ends as if nothing had happened.
+
+python benchmarks/soak.py --output benchmarks/results/soak.json
+
+Compared with an uninterrupted run: predictions and curves bit for bit, and the tested weights. A third of the kills
+waits for a file that is being written (checkpoints, curves, results: their temporary names), and strikes there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+BACKBONES, SEEDS = ["lenet", "lenet_relu", "resnet20"], [0, 1]
+OPTIONS = ["--data=DigitsDataModule", "--data.train_subset=400", "--data.val_size=100", "--data.augmentation=crop_flip"]
+SIGNALS = [signal.SIGKILL, signal.SIGTERM, signal.SIGINT]
+
+
+def command(folder: Path) -> list[str]:
+    """The comparison: six runs of 25 epochs."""
+    return [
+        *(sys.executable, "-m", "cnn_compare", "compare", "--name=soak", f"--log_dir={folder}"),
+        *(f"--backbones=[{','.join(BACKBONES)}]", f"--seeds={SEEDS}", "--trainer.max_epochs=25", *OPTIONS),
+    ]
+
+
+def outcome(folder: Path) -> dict[str, Any]:
+    """What must not depend on interruptions, by run."""
+    found = {}
+    for path in sorted((folder / "soak").rglob("result.json")):
+        run = path.parent
+        with np.load(run / "predictions.npz") as stored:
+            predictions = stored["probabilities"].tobytes()
+        with (run / "metrics.csv").open() as file:
+            curves = [{k: v for k, v in row.items() if "_s" not in k} for row in csv.DictReader(file)]
+        weights = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"]
+        status = json.loads(path.read_text())["status"]
+        tensors = {name: tensor.numpy().tobytes() for name, tensor in weights.items()}
+        found[str(run.relative_to(folder))] = (status, predictions, curves, tensors)
+    return found
+
+
+def writing(folder: Path) -> bool:
+    """Whether a file is half written at this moment."""
+    return any(path.suffix == ".tmp" for path in folder.rglob(".*.tmp"))
+
+
+def strike(folder: Path, draw: random.Random, longest_s: float) -> dict[str, Any] | None:
+    """Start the comparison and end it by a signal; None if it came to its end before."""
+    process = subprocess.Popen(command(folder), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    sent, at_write = draw.choice(SIGNALS), draw.random() < 1 / 3
+    after_s = draw.uniform(0.5, longest_s)
+    start = time.monotonic()
+    while process.poll() is None:
+        elapsed = time.monotonic() - start
+        if elapsed >= after_s and (not at_write or writing(folder) or elapsed > after_s + 10):
+            break
+        time.sleep(0.0005 if at_write and elapsed >= after_s else 0.02)
+    if process.poll() is not None:
+        return None
+    half = writing(folder)
+    process.send_signal(sent)
+    process.wait()
+    finished = len(list((folder / "soak").rglob("result.json")))
+    elapsed = round(time.monotonic() - start, 2)
+    return {"signal": sent.name, "after_s": elapsed, "while_writing": half, "runs_finished": finished}
+
+
+def main() -> None:
+    """Run once in peace, once under fire, and compare."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=30)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--output", type=Path, required=True)
+    options = parser.parse_args()
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    with tempfile.TemporaryDirectory() as temporary:
+        whole, soaked = Path(temporary) / "whole", Path(temporary) / "soaked"
+        start = time.monotonic()
+        subprocess.run(command(whole), check=True, capture_output=True)
+        whole_s = time.monotonic() - start
+        draw, kills = random.Random(options.seed), []
+        while len(kills) < options.kills:
+            # Short enough for all kills to fall within the comparison.
+            kill = strike(soaked, draw, longest_s=max(6.0, 3 * whole_s / options.kills))
+            if kill is None:
+                break
+            kills.append(kill)
+            print(len(kills), kill, flush=True)
+        last = subprocess.run(command(soaked), capture_output=True, text=True)
+        same = outcome(soaked) == outcome(whole)
+    result = {
+        "kills": len(kills),
+        "while_writing": sum(kill["while_writing"] for kill in kills),
+        "last_exit_status": last.returncode,
+        "same_predictions_curves_and_weights": same,
+        "runs": len(BACKBONES) * len(SEEDS),
+        "each": kills,
+    }
+    options.output.write_text(json.dumps(result, indent=1) + "\n")
+    print({name: value for name, value in result.items() if name != "each"})
+    sys.exit(0 if same and last.returncode == 0 else 1)
+
+
+if __name__ == "__main__":
+    main()
