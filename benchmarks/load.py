@@ -2,8 +2,8 @@
 
 python benchmarks/load.py --output benchmarks/results/load.json
 
-Watched from outside, after every run: resident memory and open files of the command and of the process that its runs are
-forked from. At the end every result is read back.
+Watched from outside: resident memory and open files of the command and of the processes that its runs are
+forked from, once for every fifty results. At the end every result is read back.
 """
 
 from __future__ import annotations

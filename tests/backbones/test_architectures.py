@@ -21,9 +21,17 @@ def of_torchvision(name, num_classes=10):
     return models.get_model(name, weights=None, num_classes=num_classes, **options)
 
 
+@pytest.fixture
+def deterministic():
+    """As `--trainer.deterministic=true`: what has no deterministic way raises."""
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
 @pytest.mark.parametrize("stem", STEMS)
 @pytest.mark.parametrize("name", NAMES)
-def test_every_backbone_trains_one_step_and_evaluates_at_its_smallest_size(name, stem):
+def test_every_backbone_trains_one_step_and_evaluates_at_its_smallest_size(name, stem, deterministic):
     torch.manual_seed(0)
     size = find_backbone(name).min_size(stem)
     # Four images: batch norm over the two values of two images' 1x1 maps makes gradients that overflow.
