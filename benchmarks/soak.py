@@ -2,13 +2,14 @@
 
 python benchmarks/soak.py --output benchmarks/results/soak.json
 
-Compared with an uninterrupted run: predictions and curves bit for bit, and the tested weights. A third of the kills
-waits for a file that is being written (checkpoints, curves, results: their temporary names), and strikes there.
+Compared with an uninterrupted run: predictions and curves bit for bit, and the tested weights. Half of the kills wait
+for a file that is being written (checkpoints, curves, results: their temporary names), and strike there.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
 import json
 import os
@@ -53,30 +54,48 @@ def outcome(folder: Path) -> dict[str, Any]:
     return found
 
 
-def writing(folder: Path) -> bool:
-    """Whether a file is half written at this moment."""
-    return any(path.suffix == ".tmp" for path in folder.rglob(".*.tmp"))
+def half_written(folder: Path) -> list[str]:
+    """Files that are being written at this moment, or were when their writer died."""
+    return [path.name for path in folder.rglob(".*.tmp")]
+
+
+def writes_now(folder: Path) -> bool:
+    """The same for the run that is under way, fast enough to meet a write."""
+    for run in (folder / "soak").glob("*/seed_*"):
+        if not (run / "result.json").exists():
+            for place in (run, run / "checkpoints"):
+                with contextlib.suppress(FileNotFoundError):
+                    if any(entry.name.endswith(".tmp") for entry in os.scandir(place)):
+                        return True
+    return False
 
 
 def strike(folder: Path, draw: random.Random, longest_s: float) -> dict[str, Any] | None:
-    """Start the comparison and end it by a signal; None if it came to its end before."""
-    process = subprocess.Popen(command(folder), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    sent, at_write = draw.choice(SIGNALS), draw.random() < 1 / 3
+    """Start the comparison and end it by a signal; None if it came to its end before.
+
+    A strike at a write goes to all processes at once, so that the file stays half written; others to the command alone.
+    """
+    process = subprocess.Popen(
+        command(folder), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    sent, at_write = draw.choice(SIGNALS), draw.random() < 1 / 2
     after_s = draw.uniform(0.5, longest_s)
     start = time.monotonic()
-    while process.poll() is None:
-        elapsed = time.monotonic() - start
-        if elapsed >= after_s and (not at_write or writing(folder) or elapsed > after_s + 10):
-            break
-        time.sleep(0.0005 if at_write and elapsed >= after_s else 0.02)
+    while process.poll() is None and time.monotonic() - start < after_s:
+        time.sleep(0.02)
+    while at_write and process.poll() is None and not writes_now(folder) and time.monotonic() - start < after_s + 10:
+        pass
     if process.poll() is not None:
         return None
-    half = writing(folder)
-    process.send_signal(sent)
+    if at_write:
+        sent = signal.SIGKILL
+        os.killpg(process.pid, sent)
+    else:
+        process.send_signal(sent)
     process.wait()
     finished = len(list((folder / "soak").rglob("result.json")))
     elapsed = round(time.monotonic() - start, 2)
-    return {"signal": sent.name, "after_s": elapsed, "while_writing": half, "runs_finished": finished}
+    return {"signal": sent.name, "after_s": elapsed, "half_written": half_written(folder), "runs_finished": finished}
 
 
 def main() -> None:
@@ -104,7 +123,7 @@ def main() -> None:
         same = outcome(soaked) == outcome(whole)
     result = {
         "kills": len(kills),
-        "while_writing": sum(kill["while_writing"] for kill in kills),
+        "left_a_file_half_written": sum(bool(kill["half_written"]) for kill in kills),
         "last_exit_status": last.returncode,
         "same_predictions_curves_and_weights": same,
         "runs": len(BACKBONES) * len(SEEDS),

@@ -98,9 +98,11 @@ def test_damaged_checkpoints_cost_time_and_no_result(whole, killed, tmp_path, da
     for name in damage.split():
         content = (killed / name).read_bytes()
         (killed / name).write_bytes(content[: len(content) // 2] if kind == "half" else os.urandom(len(content)))
+    (killed / ".last.ckpt.4711.tmp").write_bytes(b"half")
     done = run_command(tmp_path, NETWORK)
     assert done.returncode == 0, done.stderr
     assert same_as(whole, killed)
+    assert not list(killed.glob(".*.tmp"))
     assert {path.name for path in killed.iterdir()} >= {"best.ckpt", "last.ckpt", f"{damage.split()[0]}.damaged"}
     assert "cannot be read and is set aside" in (killed.parent / "run.log").read_text()
 

@@ -61,6 +61,8 @@ def run_cell(cell: Cell, parent: Connection) -> None:
     ):
         os.dup2(log.fileno(), sys.stdout.fileno())
         os.dup2(log.fileno(), sys.stderr.fileno())
+        for half in cell.folder.rglob(".*.tmp"):
+            half.unlink()  # Its writer was killed.
         try:
             result = _train_and_test(cell, parent)
         except Exception as error:
