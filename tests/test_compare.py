@@ -4,6 +4,7 @@ import contextlib
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -283,7 +284,12 @@ def test_variants_differ_in_what_they_declare_and_nothing_else(tmp_path):
     findings = write_report(folder)
     assert {network.name for network in findings.networks} > {"lenet (own)", "resnet20 (flat)"}
     assert not [warning for warning in findings.warnings if "mixed" in warning]
-    assert "declared, not controlled: model.label_smoothing = 0.2 for " in (folder / "report.md").read_text()
+    text = (folder / "report.md").read_text()
+    assert "declared, not controlled: model.label_smoothing = 0.2 for " in text
+    table = text.partition("## By variant\n\n")[2]
+    assert table.startswith("| test acc. % | published | flat | own |\n")
+    assert re.search(r"^\| resnet20 \| \d.* \| \d.* \| – \|$", table, re.MULTILINE)
+    assert "Test accuracy by variant" in (folder / "report.html").read_text()
 
 
 def test_a_variant_of_another_meaning_is_not_resumed(tmp_path):
