@@ -506,6 +506,10 @@ def _open_pair(pair: Pair) -> str:
     )
     if pair.seeds_needed is None:
         return f"{sentence}; how many seeds it would take, one seed cannot tell."
+    if pair.seeds_needed <= pair.seeds:
+        return (
+            f"{sentence}; alone it would be (p = {pair.p:.2g}), as one of so many pairs it is not ({pair.p_holm:.2g})."
+        )
     if math.isinf(pair.seeds_needed):
         return f"{sentence}; more seeds would not settle a difference of that size on these test images."
     return f"{sentence}; to settle a difference of that size takes about {pair.seeds_needed:.0f} seeds."
