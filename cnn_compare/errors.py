@@ -256,8 +256,8 @@ class RunsFailedError(RunError):
     def __init__(self, failed: list[str], folder: Path) -> None:
         self.failed, self.folder = failed, folder
         super().__init__(
-            f"{len(failed)} run{'s' if len(failed) > 1 else ''} failed or diverged: {', '.join(failed)}. "
-            f"The reasons are in {folder}/report.md; the same command again retries those that failed."
+            f"{len(failed)} run{'s' if len(failed) > 1 else ''} failed: {', '.join(failed)}. The reasons are in "
+            f"{folder}/report.md; the same command again retries them, except those that diverged."
         )
 
 

@@ -92,8 +92,9 @@ def same_as(whole: Path, checkpoints: Path) -> bool:
     ) == without_times(whole)
 
 
-@pytest.mark.parametrize("damage", ["last.ckpt", "last.ckpt previous.ckpt", "best.ckpt"])
-@pytest.mark.parametrize("kind", ["half", "noise"])
+@pytest.mark.parametrize(
+    ("damage", "kind"), [("last.ckpt", "half"), ("last.ckpt previous.ckpt", "noise"), ("best.ckpt", "half")]
+)
 def test_damaged_checkpoints_cost_time_and_no_result(whole, killed, tmp_path, damage, kind):
     for name in damage.split():
         content = (killed / name).read_bytes()
@@ -109,10 +110,10 @@ def test_damaged_checkpoints_cost_time_and_no_result(whole, killed, tmp_path, da
 
 def test_a_run_that_hangs_is_stopped_and_the_others_go_on(tmp_path):
     names = [f"{__name__}:hangs", "lenet"]
-    folder = small_comparison(tmp_path, backbones=names, trainer={"max_epochs": 1}, run_timeout_s=20)
+    folder = small_comparison(tmp_path, backbones=names, trainer={"max_epochs": 1}, run_timeout_s=15)
     table = load_results(folder).set_index("backbone")
     assert list(table.status[names]) == ["failed", "finished"]
-    assert table.reason[names[0]] == "it was not done after 20 s (--run_timeout_s)"
+    assert table.reason[names[0]] == "it was not done after 15 s (--run_timeout_s)"
 
 
 def test_a_failed_run_is_tried_again_as_often_as_asked(tmp_path, monkeypatch):
