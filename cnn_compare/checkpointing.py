@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import logging
+import pickle
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch.plugins import TorchCheckpointIO
 
+from cnn_compare.errors import CheckpointFileError
 from cnn_compare.results import write_bytes
 
 LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
@@ -33,6 +35,23 @@ class WholeCheckpoints(TorchCheckpointIO):
     def load_checkpoint(self, path: Any, map_location: Any = "cpu", weights_only: bool | None = None) -> dict[str, Any]:
         """Read a checkpoint as data: an object that would run code when it is made is refused, whoever asks."""
         return super().load_checkpoint(path, map_location, weights_only=True)
+
+
+def require_checkpoint(path: str | Path) -> None:
+    """Look into a checkpoint that a user names, without running what may be in it.
+
+    Raises:
+        CheckpointFileError: If there is none, or it cannot be read as data.
+    """
+    if not Path(path).is_file():
+        raise CheckpointFileError(path, "there is no such file")
+    try:
+        torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointFileError(path, "it holds code, or damaged data, and is not opened") from error
+    # A damaged archive raises whatever its bytes happen to mean.
+    except Exception as error:
+        raise CheckpointFileError(path, f"{type(error).__name__}: {str(error).splitlines()[0]}") from error
 
 
 def resumable(folder: Path) -> Path | None:

@@ -217,6 +217,17 @@ class CheckpointError(RunError):
         )
 
 
+class CheckpointFileError(RunError):
+    """What was given as a checkpoint is missing or unreadable."""
+
+    def __init__(self, path: str | Path, reason: str) -> None:
+        self.path, self.reason = path, reason
+        super().__init__(
+            f"no checkpoint in {path}: {reason}. Give --ckpt_path a file that `fit` or `compare` has written, "
+            "such as lightning_logs/version_0/checkpoints/last.ckpt."
+        )
+
+
 class StorageError(RunError):
     """The disk, or its permissions, said no."""
 

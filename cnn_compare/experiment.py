@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import warnings
 from pathlib import Path
@@ -16,7 +17,7 @@ from lightning.pytorch.plugins import TorchCheckpointIO
 
 from cnn_compare.backbones import find_backbone
 from cnn_compare.callbacks import CalmProgressBar, EpochSeed, EpochTimer, LastCheckpoint, StopWhenDiverged, TestFigures
-from cnn_compare.checkpointing import WholeCheckpoints
+from cnn_compare.checkpointing import WholeCheckpoints, require_checkpoint
 from cnn_compare.configs import refine
 from cnn_compare.data import CIFAR10DataModule, ImageDataModule
 from cnn_compare.errors import CheckpointError, InvalidValueError
@@ -116,6 +117,9 @@ class ExperimentCLI(LightningCLI):
         # Kept, because Lightning lets the settings that a checkpoint brings replace them without a word.
         section = self.config.get(self.config.get("subcommand", ""), self.config)
         self.asked = {name: section[f"model.{name}"] for name in IDENTITY}
+        checkpoint = section.get("ckpt_path")
+        if checkpoint and not re.match("best|last|hpc|registry", str(checkpoint)):  # Lightning's own words
+            require_checkpoint(checkpoint)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """CIFAR-10 is the data to begin with."""

@@ -6,31 +6,28 @@ import csv
 import os
 import pickle
 import resource
+import shutil
+import signal
 import subprocess
-import sys
 import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from test_cli import run
 from test_compare import DROPS, command, predictions, small_comparison, wait_until, without_times
 from torch import nn
 
 from cnn_compare import ClassifierModule, DigitsDataModule, load_results, write_report
 from cnn_compare.comparison.lock import sole_worker
-from cnn_compare.errors import CheckpointError, ComparisonLockedError, InvalidValueError
+from cnn_compare.errors import CheckpointError, InvalidValueError
 from cnn_compare.results import RunResult
 
 pytestmark = pytest.mark.faults
 
-NETWORK = "--backbones=[test_compare:drops]"
-
-
-@pytest.fixture(autouse=True)
-def networks_of_tests(monkeypatch):
-    """Processes that a test starts find the networks of the tests."""
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+"""Commands that a test starts find the networks of the tests."""
 
 
 def hangs(num_classes):
@@ -38,9 +35,9 @@ def hangs(num_classes):
 
 
 def fails_once(num_classes):
-    marker = Path(os.environ["CNN_COMPARE_TEST_MARKER"])
-    if not marker.exists():
-        marker.touch()
+    tried = Path("tried")  # A run works where its comparison was started.
+    if not tried.exists():
+        tried.touch()
         raise RuntimeError("the first time never works")
     return nn.Sequential(nn.Flatten(), nn.Linear(3072, num_classes))
 
@@ -55,41 +52,51 @@ class Payload:
         return (Path.touch, (self.target,))
 
 
-def run_command(folder: Path, *arguments: str, **options) -> subprocess.CompletedProcess:
-    return subprocess.run(command(folder, *arguments, epochs=20), capture_output=True, text=True, **options)
+def comparison(folder: Path) -> Path:
+    """Run what is left of it."""
+    return small_comparison(folder, backbones=["test_compare:drops"], trainer={"max_epochs": 20})
+
+
+def comparison_command(folder: Path, **options) -> subprocess.Popen:
+    """The same in a process of its own, which can be killed."""
+    arguments = command(folder, "--backbones=[test_compare:drops]", epochs=20)
+    return subprocess.Popen(
+        arguments, env=ENVIRONMENT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options
+    )
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """A comparison that nothing interrupted."""
-    folder = tmp_path_factory.mktemp("whole")
-    subprocess.run(
-        command(folder, NETWORK, epochs=20),
-        check=True,
-        capture_output=True,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
-    )
-    return folder / "small"
+    return comparison(tmp_path_factory.mktemp("whole"))
+
+
+@pytest.fixture(scope="module")
+def killed_once(tmp_path_factory):
+    """The logs of a comparison killed once it had two checkpoints."""
+    logs = tmp_path_factory.mktemp("killed")
+    process = comparison_command(logs)
+    wait_until((logs / "small" / DROPS / "seed_0" / "checkpoints" / "previous.ckpt").exists, process)
+    process.kill()
+    process.communicate()
+    last = logs / "small" / DROPS / "seed_0" / "checkpoints" / "last.ckpt"
+    if not last.exists():  # Killed in the instant between two of them.
+        shutil.copy(last.with_name("previous.ckpt"), last)
+    return logs
 
 
 @pytest.fixture
-def killed(tmp_path):
-    """A comparison killed once it had two checkpoints; its folder of checkpoints."""
-    process = subprocess.Popen(
-        command(tmp_path, NETWORK, epochs=20), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    folder = tmp_path / "small" / DROPS / "seed_0" / "checkpoints"
-    wait_until((folder / "previous.ckpt").exists, process)
-    process.kill()
-    process.wait()
-    return folder
+def killed(killed_once, tmp_path):
+    """Checkpoints of the killed comparison, now in ``tmp_path``."""
+    shutil.copytree(killed_once, tmp_path, dirs_exist_ok=True)
+    return tmp_path / "small" / DROPS / "seed_0" / "checkpoints"
 
 
 def same_as(whole: Path, checkpoints: Path) -> bool:
-    comparison = checkpoints.parents[2]
-    return predictions(comparison, DROPS, 0) == predictions(whole, DROPS, 0) and without_times(
-        comparison
-    ) == without_times(whole)
+    folder = checkpoints.parents[2]
+    return predictions(folder, DROPS, 0) == predictions(whole, DROPS, 0) and without_times(folder) == without_times(
+        whole
+    )
 
 
 @pytest.mark.parametrize(
@@ -100,8 +107,7 @@ def test_damaged_checkpoints_cost_time_and_no_result(whole, killed, tmp_path, da
         content = (killed / name).read_bytes()
         (killed / name).write_bytes(content[: len(content) // 2] if kind == "half" else os.urandom(len(content)))
     (killed / ".last.ckpt.4711.tmp").write_bytes(b"half")
-    done = run_command(tmp_path, NETWORK)
-    assert done.returncode == 0, done.stderr
+    comparison(tmp_path)
     assert same_as(whole, killed)
     assert not list(killed.glob(".*.tmp"))
     assert {path.name for path in killed.iterdir()} >= {"best.ckpt", "last.ckpt", f"{damage.split()[0]}.damaged"}
@@ -109,24 +115,19 @@ def test_damaged_checkpoints_cost_time_and_no_result(whole, killed, tmp_path, da
 
 
 def test_a_run_that_hangs_is_stopped_and_the_others_go_on(tmp_path):
-    names = [f"{__name__}:hangs", "lenet"]
-    folder = small_comparison(tmp_path, backbones=names, trainer={"max_epochs": 1}, run_timeout_s=15)
-    table = load_results(folder).set_index("backbone")
-    assert list(table.status[names]) == ["failed", "finished"]
-    assert table.reason[names[0]] == "it was not done after 15 s (--run_timeout_s)"
+    folder = small_comparison(tmp_path, backbones=[f"{__name__}:hangs"], seeds=[0, 1], run_timeout_s=1.5)
+    table = load_results(folder)
+    assert list(table.status) == ["failed", "failed"]
+    assert set(table.reason) == {"it was not done after 1.5 s (--run_timeout_s)"}
 
 
-def test_a_failed_run_is_tried_again_as_often_as_asked(tmp_path, monkeypatch):
-    monkeypatch.setenv("CNN_COMPARE_TEST_MARKER", str(tmp_path / "marker"))
-    arguments = [f"--backbones=[{__name__}:fails_once]"]
-    once = run_command(tmp_path / "a", *arguments)
-    assert once.returncode == 1
-    assert "RuntimeError: the first time never works" in once.stdout
-    (tmp_path / "marker").unlink()
-    twice = run_command(tmp_path / "b", *arguments, "--retries=1")
-    assert twice.returncode == 0, twice.stderr
-    (path,) = (tmp_path / "b").rglob("result.json")
-    assert RunResult.load(path).attempts == 2
+@pytest.mark.parametrize(("retries", "status", "attempts"), [(0, "failed", 1), (1, "finished", 2)])
+def test_a_failed_run_is_tried_again_as_often_as_asked(tmp_path, monkeypatch, retries, status, attempts):
+    monkeypatch.chdir(tmp_path)
+    folder = small_comparison(tmp_path, backbones=[f"{__name__}:fails_once"], retries=retries)
+    (path,) = folder.rglob("result.json")
+    result = RunResult.load(path)
+    assert (result.status, result.attempts) == (status, attempts)
 
 
 @pytest.mark.parametrize(("option", "value"), [("retries", -1), ("run_timeout_s", 0), ("run_timeout_s", float("nan"))])
@@ -150,21 +151,12 @@ def test_a_run_whose_loss_is_no_number_has_diverged_and_is_not_repeated(tmp_path
     assert (folder / "lenet_relu" / "seed_0" / "result.json").stat().st_mtime_ns == before
 
 
-def test_a_second_command_on_a_comparison_is_told_who_works_on_it(tmp_path):
+def test_a_second_command_on_a_comparison_is_told_who_works_on_it(tmp_path, capsys):
     with sole_worker(tmp_path / "small"):
-        done = run_command(tmp_path, NETWORK)
-        assert done.returncode == 2
-        assert f"is being worked on by process {os.getpid()} on " in done.stderr
-        with pytest.raises(ComparisonLockedError):
-            small_comparison(tmp_path)
+        status, _, errors = run(command(tmp_path, "--backbones=[lenet]")[3:], capsys)
+        assert status == 2
+        assert f"ComparisonLockedError: {tmp_path / 'small'} is being worked on by process {os.getpid()} on " in errors
     assert not (tmp_path / "small").exists()
-
-
-def test_a_lock_whose_holder_was_killed_is_free(killed, tmp_path, whole):
-    assert (tmp_path / ".small.holder").exists()
-    done = run_command(tmp_path, NETWORK)
-    assert done.returncode == 0, done.stderr
-    assert same_as(whole, killed)
 
 
 def test_a_full_disk_fails_the_run_and_loses_nothing(tmp_path, whole):
@@ -173,32 +165,31 @@ def test_a_full_disk_fails_the_run_and_loses_nothing(tmp_path, whole):
     def full():
         resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000))
 
-    done = run_command(tmp_path, NETWORK, preexec_fn=full)
-    assert done.returncode == 1
-    assert "StorageError: a file could not be read or written: File too large" in done.stdout + done.stderr
-    again = run_command(tmp_path, NETWORK)
-    assert again.returncode == 0, again.stderr
+    process = comparison_command(tmp_path, preexec_fn=full)
+    assert "StorageError: a file could not be read or written: File too large" in "".join(process.communicate())
+    assert process.returncode == 1
+    comparison(tmp_path)
     assert same_as(whole, tmp_path / "small" / DROPS / "seed_0" / "checkpoints")
 
 
-def test_a_log_folder_that_is_a_file_is_said_to_be_one(tmp_path):
+def test_a_log_folder_that_is_a_file_is_said_to_be_one(tmp_path, capsys):
     (tmp_path / "file").touch()
-    done = run_command(tmp_path / "file", NETWORK)
-    assert done.returncode == 1
-    assert "StorageError: a file could not be read or written" in done.stderr
-    assert "Traceback" not in done.stderr
+    status, _, errors = run(command(tmp_path / "file", "--backbones=[lenet]")[3:], capsys)
+    assert status == 1
+    assert "StorageError: a file could not be read or written" in errors
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_read_only_folder_is_named(tmp_path):
+def test_a_read_only_folder_is_named(tmp_path, capsys):
     tmp_path.chmod(0o500)
-    done = run_command(tmp_path / "logs", NETWORK)
-    assert done.returncode == 1
-    assert "Permission denied" in done.stderr
+    status, _, errors = run(command(tmp_path / "logs", "--backbones=[lenet]")[3:], capsys)
+    assert status == 1
+    assert "Permission denied" in errors
 
 
-def test_a_checkpoint_of_another_network_is_refused(tmp_path, make_trainer):
-    trainer = make_trainer(enable_checkpointing=True)
+def test_a_checkpoint_of_another_network_is_refused(tmp_path, make_trainer, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    trainer = make_trainer()
     trainer.strategy.connect(ClassifierModule("lenet"))
     trainer.save_checkpoint(tmp_path / "lenet.ckpt")
     arguments = ["--data=DigitsDataModule", f"--ckpt_path={tmp_path / 'lenet.ckpt'}"]
@@ -207,41 +198,37 @@ def test_a_checkpoint_of_another_network_is_refused(tmp_path, make_trainer):
         (["--model.num_classes=7"], 1, "the checkpoint's num_classes is 10, and 7 was asked for"),
         ([], 0, ""),
     ):
-        done = subprocess.run(
-            [sys.executable, "-m", "cnn_compare", "test", *arguments, *options],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == status
-        assert said in done.stderr
-        assert "Traceback" not in done.stderr
+        found, _, errors = run(["test", *arguments, *options], capsys)
+        assert found == status
+        assert said in errors
     with pytest.raises(CheckpointError, match="the checkpoint's backbone is 'lenet'"):
         make_trainer().test(
             ClassifierModule("resnet20"), DigitsDataModule(), ckpt_path=tmp_path / "lenet.ckpt", weights_only=True
         )
 
 
-def test_code_in_a_checkpoint_does_not_run(tmp_path, make_trainer):
+@pytest.mark.parametrize(
+    ("content", "reason"), [(None, "there is no such file"), (b"", ""), (b"PK\x03\x04half an archive", "")]
+)
+def test_what_is_no_checkpoint_is_said_to_be_none(tmp_path, capsys, content, reason):
+    path = tmp_path / "some.ckpt"
+    if content is not None:
+        path.write_bytes(content)
+    status, _, errors = run(["test", "--data=DigitsDataModule", f"--ckpt_path={path}"], capsys)
+    assert status == 1
+    assert f"CheckpointFileError: no checkpoint in {path}: {reason}" in errors
+
+
+def test_code_in_a_checkpoint_does_not_run(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     target = tmp_path / "ran"
     path = tmp_path / "evil.ckpt"
     torch.save({"state_dict": {}, "payload": Payload(target), "pytorch-lightning_version": "2.6.6"}, path)
     for command_name in ("fit", "test"):
-        done = subprocess.run(
-            [sys.executable, "-m", "cnn_compare", command_name, "--data=DigitsDataModule", f"--ckpt_path={path}"],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode != 0
-    done = subprocess.run(
-        [sys.executable, "-m", "cnn_compare", "fit", "--data=DigitsDataModule", f"--model.weights={path}"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 1
-    assert "Traceback" not in done.stderr
+        status, _, errors = run([command_name, "--data=DigitsDataModule", f"--ckpt_path={path}"], capsys)
+        assert status == 1
+        assert f"CheckpointFileError: no checkpoint in {path}: it holds code, or damaged data, and is not" in errors
+    assert run(["fit", "--data=DigitsDataModule", f"--model.weights={path}"], capsys)[0] == 1
     with pytest.raises(pickle.UnpicklingError):
         ClassifierModule.load_from_checkpoint(path)
     assert not target.exists()
@@ -253,8 +240,7 @@ def test_code_in_a_run_s_checkpoint_does_not_run_when_it_is_resumed(killed, whol
     target = tmp_path / "ran"
     for name in ("last.ckpt", "best.ckpt"):
         torch.save({"payload": Payload(target)}, killed / name)
-    done = run_command(tmp_path, NETWORK)
-    assert done.returncode == 0, done.stderr
+    comparison(tmp_path)
     assert same_as(whole, killed)
     assert not target.exists()
 
@@ -282,18 +268,17 @@ def test_an_interrupt_or_a_termination_leaves_what_can_be_resumed(tmp_path, whol
             return (run_folder / "train.log").exists() and "Epoch 3/" in (run_folder / "train.log").read_text()
         return (run_folder / "metrics.csv").exists() and len(rows(run_folder)) == 20
 
-    signals = {"start": "SIGTERM", "epoch 3": "SIGINT", "test": "SIGKILL"}
-    process = subprocess.Popen(
-        command(tmp_path, NETWORK, epochs=20), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    )
+    signals = {"start": signal.SIGTERM, "epoch 3": signal.SIGINT, "test": signal.SIGKILL}
+    process = comparison_command(tmp_path)
     wait_until(there, process)
-    process.send_signal(getattr(__import__("signal"), signals[moment]))
+    process.send_signal(signals[moment])
     _, errors = process.communicate()
     assert process.returncode != 0
     if moment == "epoch 3":
         assert (process.returncode, "goes on from here with the same command" in errors) == (130, True)
-    done = run_command(tmp_path, NETWORK)
-    assert done.returncode == 0, done.stderr
+    if moment == "test":
+        assert (tmp_path / ".small.holder").exists()  # The lock's holder died, and the lock is free none the less.
+    comparison(tmp_path)
     assert same_as(whole, run_folder / "checkpoints")
 
 

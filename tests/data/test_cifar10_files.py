@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import io
 import os
@@ -21,6 +22,12 @@ from torchvision.datasets import CIFAR10
 from cnn_compare import CIFAR10DataModule
 from cnn_compare.data import cifar10
 from cnn_compare.errors import DataDamagedError, DataUnavailableError
+
+# requests leaves the socket of a failed download, and that of the first answer of a redirected one, to the garbage
+# collector.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning", "ignore:unclosed:ResourceWarning"
+)
 
 FILES = [*(f"data_batch_{n}" for n in range(1, 6)), "test_batch", "batches.meta"]
 
@@ -138,6 +145,7 @@ def host(published_tiny_cifar10, tiny_archive, monkeypatch):
     host.server.shutdown()
     thread.join()
     host.server.server_close()
+    gc.collect()
 
 
 def assert_holds_the_tiny_images(data, files):
@@ -302,8 +310,6 @@ def test_a_download_that_is_cut_off_once_is_begun_again(empty_dir, tiny_cifar10_
     assert {path.name for path in empty_dir.iterdir()} == {CIFAR10.filename, CIFAR10.base_folder}
 
 
-# requests leaves the socket of the first answer to the garbage collector.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore:unclosed:ResourceWarning")
 def test_a_redirected_download_arrives(empty_dir, tiny_cifar10_files, host):
     def moved(host, handler):
         if handler.path == "/elsewhere":
