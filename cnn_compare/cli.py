@@ -85,7 +85,7 @@ def _fit(arguments: list[str]) -> None:
 
 
 def _compare(arguments: list[str]) -> None:
-    from cnn_compare.comparison.runner import start_server
+    from cnn_compare.comparison.local import start_server
 
     if not {"-h", "--help"} & set(arguments):
         start_server()  # Before the imports below, which take as long as its own.

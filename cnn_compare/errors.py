@@ -261,6 +261,25 @@ class ComparisonExistsError(UsageError):
         )
 
 
+class MissingExtraError(UsageError):
+    """An option needs packages that only an extra of this one installs."""
+
+    def __init__(self, option: str, extra: str) -> None:
+        self.option, self.extra = option, extra
+        super().__init__(f"{option} needs `pip install 'cnn-compare[{extra}]'`.")
+
+
+class ClusterError(RunError):
+    """There is no cluster to run on."""
+
+    def __init__(self, address: str | None, reason: object) -> None:
+        self.address, self.reason = address, reason
+        super().__init__(
+            f"no Ray cluster at {address or 'this machine'}: {reason}. Start one with `ray start --head`, or leave out "
+            "--ray_address to have one started for the comparison."
+        )
+
+
 class RunsFailedError(RunError):
     """Some runs of a comparison failed; the others are finished and reported."""
 

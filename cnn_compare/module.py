@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from typing import Any, Self, cast
 
 import lightning as L
@@ -19,6 +20,9 @@ from cnn_compare.backbones import Stem, build_backbone, find_backbone
 from cnn_compare.errors import CheckpointError, ImageTooSmallError, InvalidValueError
 
 Images = tuple[Tensor, Tensor]
+
+# What is logged has been brought together from all devices already.
+warnings.filterwarnings("ignore", "It is recommended to use `self.log.*sync_dist=True")
 
 
 class WarmupCosine(LambdaLR):
@@ -60,6 +64,11 @@ class ClassifierModule(L.LightningModule):
     Batches are ``(images (B, 3, H, W) float, labels (B,) int64)``. Logs, once an epoch: ``train/loss``, ``train/acc``,
     ``lr``; for ``val`` and ``test``: ``loss``, ``acc`` (top-1), ``top5``, ``f1`` (macro). Shares run from 0 to 1.
     After a test, ``test_outputs`` holds each image's label, prediction and probabilities, ``test_confusion`` counts.
+
+    On several devices (Lightning's ``strategy="ddp"``) every logged value and output is of all of them together, and
+    the gradient is the mean over the whole batch. Images whose label is -100, as `ImageDataModule` marks those that
+    only fill up a device's part of a batch, count nowhere. Batch norm uses a device's own images, unless the trainer
+    has ``sync_batchnorm=True``.
 
     Args:
         backbone: A registered name (`cnn-compare backbones`), ``package.module:callable`` or ``timm/<name>``.
@@ -122,18 +131,18 @@ class ClassifierModule(L.LightningModule):
         if compile:
             self.backbone.compile(dynamic=False)
 
+        # Not synchronised, because `_whole_batch` shows every device the outputs of all.
+        options: dict[str, Any] = {"validate_args": False, "sync_on_compute": False}
         metrics = MetricCollection(
             {
-                "acc": MulticlassAccuracy(num_classes, average="micro", validate_args=False),
-                "top5": MulticlassAccuracy(
-                    num_classes, top_k=min(5, num_classes), average="micro", validate_args=False
-                ),
-                "f1": MulticlassF1Score(num_classes, average="macro", validate_args=False),
+                "acc": MulticlassAccuracy(num_classes, average="micro", **options),
+                "top5": MulticlassAccuracy(num_classes, top_k=min(5, num_classes), average="micro", **options),
+                "f1": MulticlassF1Score(num_classes, average="macro", **options),
             }
         )
         self.val_metrics, self.test_metrics = metrics.clone("val/"), metrics.clone("test/")
-        self.confusion = MulticlassConfusionMatrix(num_classes, validate_args=False)
-        self.loss = MeanMetric()
+        self.confusion = MulticlassConfusionMatrix(num_classes, **options)
+        self.loss = MeanMetric(sync_on_compute=False)
         self._outputs: list[tuple[Tensor, Tensor]] = []
         self.test_outputs: dict[str, Tensor] = {}
         self.test_confusion: Tensor | None = None
@@ -191,19 +200,20 @@ class ClassifierModule(L.LightningModule):
     def on_train_epoch_start(self) -> None:
         """Sums stay on the device and are read once an epoch: logging every step would make the processor wait."""
         self._sums = torch.zeros(2, device=self.device)
-        self._images = 0
+        self._images: int | Tensor = 0
 
     def training_step(self, batch: Images, batch_idx: int) -> Tensor:
         """Cross-entropy, plus the weighted losses of auxiliary heads where the backbone has them."""
         images, labels = batch
         output = self(images)
         logits, *auxiliary = output if isinstance(output, tuple) else (output,)
-        loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
-        self._count(loss, logits, labels)
+        size = self._images_a_device(labels)
+        loss = self._cross_entropy(logits, labels, size)
+        self._count(loss, logits, labels, size)
         for extra in auxiliary:
             if extra is not None:
                 weight = cast(float, self.backbone.aux_loss_weight)
-                loss = loss + weight * F.cross_entropy(extra, labels, label_smoothing=self.label_smoothing)
+                loss = loss + weight * self._cross_entropy(extra, labels, size)
         if self.trainer.is_last_batch:
             # Logged from the last step, not after the epoch, so that callbacks find it beside the validation's metrics.
             self._log_training()
@@ -214,25 +224,56 @@ class ClassifierModule(L.LightningModule):
         if self.trainer.should_stop and not self.trainer.is_last_batch:
             self._log_training()
 
+    def _images_a_device(self, labels: Tensor) -> int | Tensor:
+        """Of a batch, on the average over the devices; those that fill up a part of it not counted."""
+        if self._devices == 1:
+            return len(labels)
+        return self._mean_of_devices((labels >= 0).sum().float())
+
+    def _cross_entropy(self, logits: Tensor, labels: Tensor, images: int | Tensor) -> Tensor:
+        """Its mean over the devices is the mean over all images of the batch, on however many of them they are."""
+        if isinstance(images, int):
+            return F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
+        summed = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing, reduction="sum")
+        return summed / images
+
     @torch.no_grad()
-    def _count(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
-        self._sums += torch.stack([loss * len(labels), (logits.argmax(1) == labels).sum()])
-        self._images += len(labels)
+    def _count(self, loss: Tensor, logits: Tensor, labels: Tensor, images: int | Tensor) -> None:
+        self._sums += torch.stack([loss * images, (logits.argmax(1) == labels).sum()])
+        self._images += images
+
+    @property
+    def _devices(self) -> int:
+        return self.trainer.world_size if self._trainer else 1
+
+    def _mean_of_devices(self, value: Tensor) -> Tensor:
+        # Not through the trainer's strategy, which has all devices wait for each other first.
+        torch.distributed.all_reduce(value)
+        return value / self._devices
+
+    def _whole_batch(self, part: Tensor) -> Tensor:
+        """What all devices have, in the order of the data, of one device's part."""
+        return part if self._devices == 1 else cast(Tensor, self.all_gather(part)).flatten(0, 1)
 
     def _log_training(self) -> None:
-        loss, accuracy = self._sums / self._images
+        sums = self._sums if self._devices == 1 else self._mean_of_devices(self._sums)
+        loss, accuracy = sums / self._images
         self.log_dict(
             {"train/loss": loss, "train/acc": accuracy}, on_step=False, on_epoch=True, batch_size=1, prog_bar=True
         )
         learning_rate = self.trainer.optimizers[0].param_groups[0]["lr"]
         self.log("lr", learning_rate, on_step=False, on_epoch=True, batch_size=1)
 
-    def _evaluate(self, batch: Images, metrics: MetricCollection, flip_tta: bool = False) -> Tensor:
+    def _evaluate(self, batch: Images, metrics: MetricCollection, flip_tta: bool = False) -> tuple[Tensor, Tensor]:
+        """Count a batch; logits and labels of all devices together."""
         images, labels = batch
         logits = self._log_mean_probabilities(images) if flip_tta else self(images)
+        if self._devices > 1:
+            logits, labels = self._whole_batch(logits), self._whole_batch(labels)
+            logits, labels = logits[labels >= 0], labels[labels >= 0]
         metrics.update(logits, labels)
         self.loss.update(F.cross_entropy(logits, labels), weight=len(labels))
-        return cast(Tensor, logits)
+        return logits, labels
 
     def _log_mean_probabilities(self, images: Tensor) -> Tensor:
         """Log-probabilities ``(B, num_classes)``, each the mean over an image and its mirror image."""
@@ -257,9 +298,9 @@ class ClassifierModule(L.LightningModule):
 
     def test_step(self, batch: Images, batch_idx: int) -> None:
         """Count one test batch and keep what was predicted for each image."""
-        logits = self._evaluate(batch, self.test_metrics, self.hparams["flip_tta"])
-        self.confusion.update(logits, batch[1])
-        self._outputs.append((batch[1].cpu(), logits.float().softmax(1).cpu()))
+        logits, labels = self._evaluate(batch, self.test_metrics, self.hparams["flip_tta"])
+        self.confusion.update(logits, labels)
+        self._outputs.append((labels.cpu(), logits.float().softmax(1).cpu()))
 
     def on_test_epoch_end(self) -> None:
         """Log ``test/…`` and gather ``test_outputs`` and ``test_confusion``."""
@@ -308,6 +349,8 @@ class ClassifierModule(L.LightningModule):
             limit_s = elapsed_s + (timer.time_remaining() or 0.0)
             # Before the first step any large number will do: it is corrected with each step.
             steps = min(steps, self.trainer.global_step * limit_s / elapsed_s if elapsed_s else 1e6)
+            if self._devices > 1:  # Their clocks differ, and their learning rates must not.
+                steps = float(self._mean_of_devices(torch.tensor(steps, device=self.device)))
         return steps
 
     def _time_limit(self) -> Timer | None:

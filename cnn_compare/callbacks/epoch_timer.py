@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, Literal
 
 import lightning as L
 import torch
@@ -19,7 +19,7 @@ class EpochTimer(Callback):
 
     ``time/train_epoch_s`` runs from asking for the first batch to the last optimiser step; validation, checkpoints and
     logging are outside it. Logged beside it: ``time/val_epoch_s`` and ``throughput/images_per_s`` (training images).
-    The times of a resumed training include those before it stopped.
+    The times of a resumed training include those before it stopped. Of several devices the slowest one's time counts.
 
     Attributes:
         train_epoch_s: Seconds, one value a whole epoch.
@@ -37,7 +37,7 @@ class EpochTimer(Callback):
         self._fit_s_before = 0.0
         self._fit_started: float | None = None
         self._train_started = self._val_started = 0.0
-        self._epoch_images = 0
+        self._epoch_images: int | Tensor = 0
 
     @property
     def fit_s(self) -> float:
@@ -68,14 +68,15 @@ class EpochTimer(Callback):
         batch_idx: int,
     ) -> None:
         """The last one of an epoch comes before its validation, unlike ``on_train_epoch_end``."""
-        self._epoch_images += len(batch[1])
+        # A label below 0 is that of an image which only fills up a device's part of a batch.
+        self._epoch_images += len(batch[1]) if trainer.world_size == 1 else (batch[1] >= 0).sum()
         if trainer.is_last_batch:
-            seconds = _now(pl_module.device) - self._train_started
-            self.images = self._epoch_images
+            seconds = _of_all(trainer, _now(pl_module.device) - self._train_started, "max")
+            self.images = int(_of_all(trainer, self._epoch_images, "sum"))
             self.train_epoch_s.append(seconds)
             logged = {"time/train_epoch_s": seconds, "throughput/images_per_s": self.images / seconds}
             if self._energy_before is not None and (energy := energy_j(pl_module.device)) is not None:
-                self.energy_j.append(energy - self._energy_before)
+                self.energy_j.append(_of_all(trainer, energy - self._energy_before, "sum"))
                 logged["energy/train_epoch_j"] = self.energy_j[-1]
             pl_module.log_dict(logged, on_step=False, on_epoch=True, batch_size=1)
 
@@ -83,14 +84,14 @@ class EpochTimer(Callback):
         """Start of a validation, also of that of an epoch which a time limit has ended early."""
         self._val_started = _now(pl_module.device)
         if trainer.state.fn == TrainerFn.FITTING and trainer.should_stop and not trainer.is_last_batch:
-            seconds = self._val_started - self._train_started
-            speed = self._epoch_images / seconds
+            seconds = _of_all(trainer, self._val_started - self._train_started, "max")
+            speed = _of_all(trainer, self._epoch_images, "sum") / seconds
             pl_module.log_dict({"time/train_epoch_s": seconds, "throughput/images_per_s": speed})
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """End of a validation, before its metrics are worked out and logged."""
         if (trainer.training and not trainer.sanity_checking) or trainer.validating:
-            self.val_epoch_s.append(_now(pl_module.device) - self._val_started)
+            self.val_epoch_s.append(_of_all(trainer, _now(pl_module.device) - self._val_started, "max"))
             pl_module.log("time/val_epoch_s", self.val_epoch_s[-1])
             # One amid an epoch (val_check_interval) stops the epoch's clock.
             self._train_started += self.val_epoch_s[-1]
@@ -103,6 +104,14 @@ class EpochTimer(Callback):
         """Undo of `state_dict`."""
         self.train_epoch_s, self.val_epoch_s = list(state_dict["train_epoch_s"]), list(state_dict["val_epoch_s"])
         self._fit_s_before = state_dict["fit_s"]
+
+
+def _of_all(trainer: L.Trainer, value: float | Tensor, how: Literal["max", "sum"]) -> float:
+    """One number of the numbers that the devices have."""
+    if trainer.world_size > 1:
+        own = torch.as_tensor(value, dtype=torch.float32, device=trainer.strategy.root_device)
+        value = trainer.strategy.reduce(own, reduce_op=how)
+    return float(value)
 
 
 def _now(device: torch.device) -> float:

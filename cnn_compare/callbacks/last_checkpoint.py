@@ -28,7 +28,8 @@ class LastCheckpoint(ModelCheckpoint):
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Save, if it is time."""
         start = time.monotonic()
-        if start >= self._due:
+        # Saving takes all devices, and their clocks may disagree.
+        if trainer.strategy.broadcast(start >= self._due):
             super().on_train_epoch_end(trainer, pl_module)
             end = time.monotonic()
             self._due = end + EPOCH_TIME_PER_SAVE * (end - start)

@@ -36,22 +36,25 @@ class MachineLoad(Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Begin to count."""
-        self._start = _clocks()
+        self._start = _clocks(trainer.num_devices)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Count so far."""
-        wall, busy, own = (now - then for now, then in zip(_clocks(), self._start, strict=True))
+        wall, busy, own = (now - then for now, then in zip(_clocks(trainer.num_devices), self._start, strict=True))
         cores = psutil.cpu_count() or 1
         self.other_cpu_pct = 100 * max(0.0, busy - own) / (wall * cores) if wall > 0 else 0.0
         others = other_gpu_processes(pl_module.device)
         self.other_gpu_processes = max(self.other_gpu_processes, others)
 
 
-def _clocks() -> tuple[float, float, float]:
-    """Seconds: of the wall clock; of all cores at work; of them for this process and for the one that waits for it."""
+def _clocks(processes: int) -> tuple[float, float, float]:
+    """Seconds: of the wall clock; of all cores at work; of them for this training and for what waits for it.
+
+    A training on several devices has as many ``processes``, of which each takes as much as this one.
+    """
     times = psutil.cpu_times()
     busy = sum(getattr(times, kind, 0.0) for kind in ("user", "nice", "system", "irq", "softirq", "steal"))
-    own = sum(os.times()[:2])
+    own = processes * sum(os.times()[:2])
     try:
         parent = psutil.Process(os.getppid()).cpu_times()
         own += parent.user + parent.system

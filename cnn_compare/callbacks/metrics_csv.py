@@ -41,7 +41,8 @@ class MetricsCsv(Callback):
             if self._validated or not name.startswith(("val/", "time/val_"))
         }
         self.rows.append({"epoch": trainer.current_epoch, "step": trainer.global_step, **values})
-        write_csv(self.path, self.rows)
+        if trainer.is_global_zero:
+            write_csv(self.path, self.rows)
 
     def state_dict(self) -> dict[str, Any]:
         """The rows so far."""

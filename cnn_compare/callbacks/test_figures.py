@@ -17,7 +17,7 @@ class TestFigures(Callback):
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Draw what `ClassifierModule` has counted."""
         confusion = getattr(pl_module, "test_confusion", None)
-        if confusion is None:
+        if confusion is None or not trainer.is_global_zero:
             return
         names = getattr(getattr(trainer, "datamodule", None), "class_names", None)
         names = list(names or map(str, range(len(confusion))))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import lightning as L
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.utilities import rank_zero_only
 
 BANNER = "=" * 20
 
@@ -31,7 +32,6 @@ class TextLog(Callback):
         self._started = time.monotonic()
         name = str(pl_module.hparams.get("backbone", type(pl_module).__name__))
         self.path = self.dir / (self.filename or f"{name.replace('/', '_').replace(':', '_')}.log")
-        self.dir.mkdir(parents=True, exist_ok=True)
         self._write(f"{BANNER} {name}: start of training {BANNER}")
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -70,6 +70,8 @@ class TextLog(Callback):
         """Undo of `state_dict`."""
         self._best = state_dict["best"]
 
+    @rank_zero_only
     def _write(self, *lines: str) -> None:
+        self.dir.mkdir(parents=True, exist_ok=True)
         with self.path.open("a", encoding="utf-8") as file:
             file.write("\n".join(lines) + "\n")

@@ -11,17 +11,21 @@ import threading
 from importlib import metadata
 from multiprocessing import connection, parent_process
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 import lightning as L
 import numpy as np
+import torch
 from filelock import FileLock
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from cnn_compare.backbones import count_macs, count_parameters, find_backbone
 from cnn_compare.callbacks import EpochTimer, MachineLoad, MetricsCsv, TestFigures, TextLog
 from cnn_compare.checkpointing import PREVIOUS, resumable
+from cnn_compare.comparison.local import Place
 from cnn_compare.comparison.plan import Cell
 from cnn_compare.errors import DivergedError, own_error
 from cnn_compare.experiment import ExperimentCLI, checkpoints
@@ -48,34 +52,45 @@ class Progress(Callback):
             self.parent.send((trainer.current_epoch, trainer.global_step / pl_module.total_steps()))
 
 
-def run_cell(cell: Cell, parent: Connection) -> None:
+def run_cell(cell: Cell, place: Place, parent: Connection | None) -> None:
     """Run a cell to its end, from its last checkpoint if there is one.
 
-    Writes ``predictions.npz`` and, last of all, ``result.json``; what it prints goes to ``run.log``.
+    Writes ``predictions.npz`` and, last of all, ``result.json``; what it prints goes to ``run.log``. Of a run on
+    several devices, the first process does that; it tells its parent what it goes on from, which starts the others.
     """
     _die_with_parent()
-    # A run whose parent was killed an instant ago may still be ending.
-    with (
-        FileLock(cell.folder / ".lock", timeout=60),
-        (cell.folder / "run.log").open("a", buffering=1, encoding="utf-8") as log,
-    ):
+    os.environ.update(place.environment())
+    torch.set_num_threads(max(1, (place.threads or torch.get_num_threads() // place.jobs) // place.world_size))
+    with (cell.folder / "run.log").open("a", buffering=1, encoding="utf-8") as log:
         os.dup2(log.fileno(), sys.stdout.fileno())
         os.dup2(log.fileno(), sys.stderr.fileno())
-        for half in cell.folder.rglob(".*.tmp"):
-            half.unlink()  # Its writer was killed.
-        try:
-            result = _train_and_test(cell, parent)
-        except Exception as error:
-            logging.getLogger(__name__).exception("the run failed")
-            cause = own_error(error) or error
-            status: Status = "diverged" if isinstance(cause, DivergedError) else "failed"
-            reason = f"{type(cause).__name__}: {cause}"
-            result = RunResult(backbone=cell.backbone, seed=cell.seed, status=status, reason=reason)
-        result.recipe, result.variant, result.declared = cell.recipe, cell.variant, cell.declared
-        result.save(cell.folder / "result.json")
+        if parent is None:
+            _train_and_test(cell, place, place.checkpoint, [])
+            return
+        # A run whose parent was killed an instant ago may still be ending.
+        with FileLock(cell.folder / ".lock", timeout=60):
+            _lead(cell, place, parent)
 
 
-def _train_and_test(cell: Cell, parent: Connection) -> RunResult:
+def _lead(cell: Cell, place: Place, parent: Connection) -> None:
+    for half in cell.folder.rglob(".*.tmp"):
+        half.unlink()  # Its writer was killed.
+    try:
+        checkpoint = resumable(cell.folder / "checkpoints")
+        if place.world_size > 1:
+            parent.send(checkpoint)
+        result = _train_and_test(cell, place, checkpoint, [Progress(parent)])
+    except Exception as error:
+        logging.getLogger(__name__).exception("the run failed")
+        cause = own_error(error) or error
+        status: Status = "diverged" if isinstance(cause, DivergedError) else "failed"
+        reason = f"{type(cause).__name__}: {cause}"
+        result = RunResult(backbone=cell.backbone, seed=cell.seed, status=status, reason=reason)
+    result.recipe, result.variant, result.declared = cell.recipe, cell.variant, cell.declared
+    result.save(cell.folder / "result.json")
+
+
+def _train_and_test(cell: Cell, place: Place, checkpoint: Path | None, callbacks: list[Callback]) -> RunResult:
     folder, config = cell.folder, cell.config
     curves = MetricsCsv(folder / "metrics.csv")
     best, last = checkpoints(folder / "checkpoints")
@@ -84,13 +99,15 @@ def _train_and_test(cell: Cell, parent: Connection) -> RunResult:
     cli = ExperimentCLI(
         args=config,
         run=False,
-        callbacks=[timer, load, curves, TextLog(folder, "train.log"), Progress(parent), TestFigures(), best, last],
+        callbacks=[timer, load, curves, TextLog(folder, "train.log"), *callbacks, TestFigures(), best, last],
         logger=logger,
+        devices=_devices(config, place),
+        plugins=[LightningEnvironment()] if place.world_size > 1 else None,
         enable_progress_bar=False,
         enable_model_summary=False,
     )
     trainer, model, data = cli.trainer, cli.model, cli.datamodule
-    trainer.fit(model, data, ckpt_path=resumable(folder / "checkpoints"), weights_only=True)
+    trainer.fit(model, data, ckpt_path=checkpoint, weights_only=True)
     fit_s = timer.fit_s
     chosen = max((row for row in curves.rows if "val/acc" in row), key=lambda row: row["val/acc"])
     trainer.test(model, data, ckpt_path=best.best_model_path, weights_only=True, verbose=False)
@@ -100,7 +117,8 @@ def _train_and_test(cell: Cell, parent: Connection) -> RunResult:
     arrays["probabilities"] = arrays["probabilities"].astype(np.float16)
     buffer = io.BytesIO()
     np.savez_compressed(buffer, allow_pickle=False, **arrays)
-    write_bytes(folder / "predictions.npz", buffer.getvalue())
+    if trainer.is_global_zero:
+        write_bytes(folder / "predictions.npz", buffer.getvalue())
 
     result = RunResult(
         backbone=cell.backbone,
@@ -125,7 +143,8 @@ def _train_and_test(cell: Cell, parent: Connection) -> RunResult:
         energy_j_per_epoch=timer.energy_j[-1] if timer.energy_j else None,
         other_cpu_pct=load.other_cpu_pct,
         contended=load.contended,
-        device=describe_device(trainer.strategy.root_device),
+        device=("" if trainer.world_size == 1 else f"{trainer.world_size} x ")
+        + describe_device(trainer.strategy.root_device),
         precision=str(trainer.precision),
         versions=versions(),
         data_fingerprint=data.fingerprint(),
@@ -138,9 +157,20 @@ def _train_and_test(cell: Cell, parent: Connection) -> RunResult:
         result.target_acc_pct = 100 * target_acc
         result.seconds_to_target = None if reached is None else sum(timer.train_epoch_s[: reached + 1])
     result.images_per_s = timer.images / result.steady_epoch_s if result.steady_epoch_s else None
-    _log_hparams(logger, result, cell)
-    (folder / "checkpoints" / PREVIOUS).unlink(missing_ok=True)
+    if trainer.is_global_zero:
+        _log_hparams(logger, result, cell)
+        (folder / "checkpoints" / PREVIOUS).unlink(missing_ok=True)
     return result
+
+
+def _devices(config: dict[str, Any], place: Place) -> Any:
+    """The trainer's ``devices``: as asked for, but of the GPUs those that no run beside this one has."""
+    asked = config["trainer"].get("devices", "auto")
+    on_gpus = config["trainer"].get("accelerator", "auto") in ("auto", "gpu", "cuda")
+    if place.jobs > 1 and on_gpus and (there := torch.cuda.device_count()):
+        first = place.slot * place.world_size
+        return sorted({gpu % there for gpu in range(first, first + place.world_size)})
+    return 1 if asked == "auto" else asked
 
 
 def _log_hparams(logger: TensorBoardLogger, result: RunResult, cell: Cell) -> None:

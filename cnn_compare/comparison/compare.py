@@ -13,6 +13,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from cnn_compare.comparison.executor import Executor
+from cnn_compare.comparison.local import LocalExecutor, world_size
 from cnn_compare.comparison.lock import sole_worker
 from cnn_compare.comparison.plan import NAME, NAME_RULE, Config, plan_cells
 from cnn_compare.comparison.runner import run_cells
@@ -40,11 +42,15 @@ def compare(
     variants: dict[str, dict] | None = None,  # type: ignore[type-arg]
     run_timeout_s: float | None = None,
     retries: int = 0,
+    executor: Literal["local", "ray"] = "local",
+    jobs: int = 1,
+    ray_address: str | None = None,
+    resources_per_run: dict[str, float] | None = None,
 ) -> Path:
     """Train every backbone with every seed under one recipe, and keep all that came of it.
 
-    Runs go one after the other. A run that fails is recorded with its reason and the others go on. The same call again
-    repeats nothing that is finished and continues a half-done run from its last epoch.
+    A run that fails is recorded with its reason and the others go on. The same call again repeats nothing that is
+    finished and continues a half-done run from its last epoch.
 
     Args:
         name: Of the comparison: its folder is ``<log_dir>/<name>``.
@@ -62,6 +68,12 @@ def compare(
             ``{published: {}, cifar: {model: {stem: cifar}}, own: {own_recipe: true}}``. The report shows what differs.
         run_timeout_s: A run that is not done after so many seconds is stopped and has failed.
         retries: How often a run that fails is begun again, from its last checkpoint.
+        executor: Where the runs take place: on this machine, or on a Ray cluster (``pip install 'cnn-compare[ray]'``).
+        jobs: How many runs at a time on this machine. Each gets GPUs of its own while there are enough; runs that
+            share a device or the processor are timed, and marked as contended.
+        ray_address: Of the cluster, ``auto`` for the one that this machine belongs to; None starts one here.
+        resources_per_run: What Ray is to set aside for each run, such as ``{GPU: 1, CPU: 4}``; None: a GPU if the
+            cluster has any, and a processor core.
 
     Returns:
         The comparison's folder: a folder a run, and ``manifest.json``.
@@ -73,6 +85,8 @@ def compare(
         raise InvalidValueError("--name", name, NAME_RULE)
     from cnn_compare.experiment import experiment_parser, plain, stop_at
 
+    if jobs < 1:
+        raise InvalidValueError("--jobs", jobs, "1 or more")
     if retries < 0:
         raise InvalidValueError("--retries", retries, "0 or more")
     if run_timeout_s is not None and not run_timeout_s > 0:
@@ -96,6 +110,8 @@ def compare(
     config = resolve(sections)
     folder = Path(log_dir) / name
     cells = plan_cells(folder, backbones, seeds, config, recipe, variants, resolve)
+    for cell in cells:
+        world_size(cell.config)  # Refuses devices that a run cannot have.
     with sole_worker(folder):
         before = _make_room(folder, on_existing, config, variants or {}, resolve)
         manifest: Config = {
@@ -110,7 +126,12 @@ def compare(
             "machine": _machine(),
         }
         _write_manifest(folder, manifest)
-        results = run_cells(cells, timeout_s=run_timeout_s, retries=retries)
+        where: Executor = LocalExecutor(jobs, run_timeout_s)
+        if executor == "ray":
+            from cnn_compare.comparison.cluster import RayExecutor
+
+            where = RayExecutor(ray_address, resources_per_run, run_timeout_s)
+        results = run_cells(cells, where, retries)
         _write_manifest(folder, {**manifest, "controlled": _controlled(results)})
     return folder
 

@@ -1,72 +1,69 @@
-"""Runs cells one after the other, each in a fresh process, and keeps what each leaves behind."""
+"""Has cells run by an executor, tries again what failed, and keeps what each leaves behind."""
 
 from __future__ import annotations
 
-import math
-import multiprocessing
-import signal
-import time
+import threading
 from collections.abc import Sequence
-from multiprocessing import forkserver
-from multiprocessing.connection import Connection
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import yaml
 from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
-    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
 
+from cnn_compare.comparison.executor import Executor
 from cnn_compare.comparison.plan import Cell
 from cnn_compare.errors import ResultError
-from cnn_compare.results import RunResult, write_text
+from cnn_compare.results import RunResult
 
-# The server imports torch and Lightning once; every run is a fork of it that has computed nothing yet.
-PRELOAD = ["cnn_compare.comparison.cell"]
 LOG_LINES = 20
 
 
-def start_server() -> multiprocessing.context.ForkServerContext:
-    """Let the process that runs are forked from begin its imports; called before one's own, both go on side by side."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOAD)
-    forkserver.ensure_running()
-    return context
-
-
 def run_cells(
-    cells: Sequence[Cell], console: Console | None = None, timeout_s: float | None = None, retries: int = 0
+    cells: Sequence[Cell], executor: Executor, retries: int = 0, console: Console | None = None
 ) -> list[RunResult]:
     """Run what is not finished yet; a run that fails is recorded, and the others go on.
 
     Args:
-        cells: In the order in which they run.
-        console: Where the progress is shown; None: standard error.
-        timeout_s: A run that takes longer has failed; None: no limit.
+        cells: In the order in which they begin.
+        executor: Where they run.
         retries: How often a failed run is begun again, from its last checkpoint; one that diverged would again.
+        console: Where the progress is shown; None: standard error.
 
     Returns:
         One result a cell, in the same order, also those of runs finished earlier.
     """
-    context = start_server()
-    results = []
-    with _Display(cells, console or Console(stderr=True)) as display:
-        for cell in cells:
-            result = finished_result(cell.folder)
-            for attempt in range(retries + 1):
-                if result is None or result.status == "failed":
-                    display.start(cell)
-                    result = _run(context, cell, display, timeout_s, attempt + 1)
-            assert result is not None
-            display.done(cell, result)
-            results.append(result)
-    return results
+    interrupted = threading.Event()
+
+    def work(cell: Cell) -> RunResult | None:
+        result = finished_result(cell.folder)
+        for attempt in range(1, retries + 2):
+            if result is None or result.status == "failed":
+                reason = executor.run(cell, lambda epoch, share: display.reach(cell, epoch, share))
+                if interrupted.is_set():
+                    return None
+                result = _kept(cell, reason, attempt)
+        assert result is not None
+        display.done(cell, result)
+        return result
+
+    with _Display(cells, console or Console(stderr=True)) as display, ThreadPoolExecutor(executor.jobs) as pool:
+        futures = [pool.submit(work, cell) for cell in cells]
+        try:
+            results = [future.result() for future in futures]
+        except BaseException:
+            interrupted.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+        finally:
+            executor.stop()
+    return [result for result in results if result is not None]
 
 
 def finished_result(folder: Path) -> RunResult | None:
@@ -78,33 +75,8 @@ def finished_result(folder: Path) -> RunResult | None:
     return result if result.status in ("finished", "diverged") else None
 
 
-def _run(
-    context: multiprocessing.context.ForkServerContext,
-    cell: Cell,
-    display: _Display,
-    timeout_s: float | None,
-    attempt: int,
-) -> RunResult:
-    # Imported here, and not above, so that planning a comparison costs no import of Lightning.
-    from cnn_compare.comparison.cell import run_cell
-
-    (cell.folder / "result.json").unlink(missing_ok=True)
-    write_text(cell.folder / "config.yaml", yaml.safe_dump(cell.config, sort_keys=False))
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=run_cell, args=(cell, sender), name=cell.name)
-    process.start()
-    sender.close()
-    ended = None
-    try:
-        if not _follow(receiver, display, timeout_s):
-            ended = f"it was not done after {timeout_s:g} s (--run_timeout_s)"
-            process.kill()
-        process.join()
-    finally:
-        # Also when the user interrupts: what the run has reached is in its last checkpoint.
-        if process.is_alive():
-            process.kill()
-            process.join()
+def _kept(cell: Cell, reason: str | None, attempt: int) -> RunResult:
+    """The result that a run has left, or else one that says why there is none."""
     try:
         result = RunResult.load(cell.folder / "result.json")
     except ResultError:
@@ -112,7 +84,7 @@ def _run(
             backbone=cell.backbone,
             seed=cell.seed,
             status="failed",
-            reason=ended or _how_it_ended(process.exitcode or 0),
+            reason=reason or "it left no result",
             recipe=cell.recipe,
             variant=cell.variant,
             declared=cell.declared,
@@ -122,15 +94,6 @@ def _run(
         result.log_tail = _tail(cell.folder / "run.log") if result.status != "finished" else []
         result.save(cell.folder / "result.json")
     return result
-
-
-def _how_it_ended(code: int) -> str:
-    if code >= 0:
-        return f"its process ended with exit status {code}"
-    name = signal.Signals(-code).name
-    # Nobody else tells: the kernel kills without a word.
-    hint = " (as the system does when memory runs out: a smaller batch needs less)" if name == "SIGKILL" else ""
-    return f"its process was killed by {name}{hint}"
 
 
 def _tail(path: Path) -> list[str]:
@@ -143,26 +106,13 @@ def _tail(path: Path) -> list[str]:
         return []
 
 
-def _follow(receiver: Connection, display: _Display, timeout_s: float | None) -> bool:
-    """Pass on what the run reports until it closes its end; False if that took too long."""
-    deadline = math.inf if timeout_s is None else time.monotonic() + timeout_s
-    while True:
-        left = deadline - time.monotonic()
-        try:
-            if not receiver.poll(None if math.isinf(left) else max(0.0, left)):
-                return False
-            display.reach(*receiver.recv())
-        except (EOFError, OSError):
-            return True
-        if left <= 0:
-            return False
-
-
 class _Display:
-    """Which run of how many, how far, and how long the rest may take."""
+    """Which runs of how many, how far, and how long the rest may take; told by several threads."""
 
     def __init__(self, cells: Sequence[Cell], console: Console) -> None:
-        self.cells = cells
+        self.lock = threading.Lock()
+        self.finished = 0
+        self.running: dict[str, tuple[str, float]] = {}
         self.progress = Progress(
             TextColumn("run"),
             MofNCompleteColumn(),
@@ -173,31 +123,32 @@ class _Display:
             TimeRemainingColumn(elapsed_when_finished=True),
             console=console,
         )
+        self.task = self.progress.add_task("", total=len(cells))
 
     def __enter__(self) -> _Display:
         self.progress.start()
-        self.finished = 0
-        self.task: TaskID = self.progress.add_task("", total=len(self.cells))
         return self
 
     def __exit__(self, *_: object) -> None:
         self.progress.stop()
 
-    def start(self, cell: Cell) -> None:
-        self.name, epochs = cell.name, cell.config["trainer"]["max_epochs"] or 0
-        self.of_epochs = f" of {epochs}" if epochs > 0 else ""
-        self.reach(0, 0.0)
-
-    def reach(self, epoch: int, share: float) -> None:
-        self.progress.update(
-            self.task,
-            completed=self.finished + min(share, 1.0),
-            description=f"{self.name}, epoch {epoch + 1}{self.of_epochs}",
-        )
+    def reach(self, cell: Cell, epoch: int, share: float) -> None:
+        epochs = cell.config["trainer"]["max_epochs"] or 0
+        place = f"{cell.name}, epoch {epoch + 1}" + (f" of {epochs}" if epochs > 0 else "")
+        with self.lock:
+            self.running[cell.name] = place, min(share, 1.0)
+            self._show()
 
     def done(self, cell: Cell, result: RunResult) -> None:
-        self.finished += 1
-        self.progress.update(self.task, completed=self.finished)
+        with self.lock:
+            self.running.pop(cell.name, None)
+            self.finished += 1
+            self._show()
         done = result.test_acc_pct is not None
         outcome = f"{result.test_acc_pct:.2f} %" if done else f"{result.status}: {result.reason}"
         self.progress.console.print(f"{cell.name}: {outcome}", highlight=False, markup=False, soft_wrap=True)
+
+    def _show(self) -> None:
+        places, shares = zip(*self.running.values(), strict=True) if self.running else ((), ())
+        text = f"{places[0]} and {len(places) - 1} more" if len(places) > 1 else "".join(places)
+        self.progress.update(self.task, completed=self.finished + sum(shares), description=text)

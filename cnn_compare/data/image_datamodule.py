@@ -12,11 +12,12 @@ from typing import Any, Literal, get_args
 import lightning as L
 import numpy as np
 import torch
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from cnn_compare.data import augment
-from cnn_compare.data.resident import MAX_SHIFT, Batch, EpochSampler, ResidentDataset
+from cnn_compare.data.resident import MAX_SHIFT, Batch, EpochSampler, ResidentDataset, shard_size
 from cnn_compare.errors import InvalidValueError
 
 Normalization = Literal["half", "cifar10", "imagenet"]
@@ -32,6 +33,8 @@ CUTOUT_SIZE = 16
 
 # Lightning's advice for data read from files an image at a time; ours lies in memory, and workers would only copy it.
 warnings.filterwarnings("ignore", "The '.*_dataloader' does not have many workers")
+# Lightning warns of torch's own sampler, which repeats images to share them out evenly; ours marks what it repeats.
+warnings.filterwarnings("ignore", "Using `DistributedSampler` with the dataloaders")
 
 
 class ImageDataModule(L.LightningDataModule):
@@ -41,7 +44,7 @@ class ImageDataModule(L.LightningDataModule):
     ``(images (B, 3, S, S) float32 channels-last, labels (B,) int64)``.
 
     Args:
-        batch_size: Images a step.
+        batch_size: Images a step, of all devices together: two devices get half of each batch.
         val_size: Images of the training set kept apart for validation, the same share of every class; None takes the
             class's ``usual_val_size``.
         split_seed: Decides which images those are, and which a ``train_subset`` holds; nothing else.
@@ -117,7 +120,6 @@ class ImageDataModule(L.LightningDataModule):
             train, val = self._split(labels)
             self._splits["train"] = ResidentDataset(images, labels, train)
             self._splits["val"] = ResidentDataset(images, labels, val)
-            self._sampler = EpochSampler(len(train), self.seed)
         if stage in ("test", "predict") and "test" not in self._splits:
             self._splits["test"] = ResidentDataset(*self.load("test"))
 
@@ -138,15 +140,23 @@ class ImageDataModule(L.LightningDataModule):
         val, train = order[: self.val_size], order[self.val_size : self.val_size + size]
         return torch.from_numpy(np.sort(train)), torch.from_numpy(np.sort(val))
 
-    def _loader(self, split: str, sampler: EpochSampler | None = None) -> DataLoader[Batch]:
+    def _loader(self, split: str) -> DataLoader[Batch]:
         dataset = self._splits[split]
+        rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        training = split == "train"
+        sampler = EpochSampler(len(dataset), self.seed, self.batch_size, rank, world_size, shuffle=training)
+        if training:
+            self._sampler = sampler
+            if world_size > 1:
+                size = shard_size(self.batch_size, world_size)
+                rank_zero_info(f"--data.batch_size={self.batch_size}: {size} images on each of {world_size} devices")
         device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
         if device.type != "cpu" and self._fits(dataset, device):
             dataset.move(device)
         return DataLoader(
             dataset,
-            batch_size=self.batch_size,
-            sampler=sampler,
+            batch_size=shard_size(self.batch_size, world_size),
+            sampler=sampler if training or world_size > 1 else None,
             collate_fn=_as_fetched,
             pin_memory=device.type == "cuda" and dataset.images.device.type == "cpu",
         )
@@ -158,7 +168,7 @@ class ImageDataModule(L.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Training batches, in a fresh order each epoch."""
-        return self._loader("train", self._sampler)
+        return self._loader("train")
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Validation batches, in the order of the data."""
@@ -181,7 +191,7 @@ class ImageDataModule(L.LightningDataModule):
         return self.to_input(images, draws), labels
 
     def _epoch_draws(self, images: Tensor) -> Tensor:
-        assert self._sampler is not None, "setup('fit') makes the sampler"
+        assert self._sampler is not None, "train_dataloader() makes the sampler"
         if self._draws is None or self._draws[0] != self._sampler.epoch:
             self._draws = self._sampler.epoch, self._sampler.draws(images.shape[-1])
         # Kept where the images are; a second trainer may have them elsewhere.

@@ -1,0 +1,251 @@
+"""Runs side by side, on several devices, and on a cluster: the same numbers as one after the other on one device."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from test_compare import DROPS, command, small_comparison, wait_until, without_times
+from torch import nn
+
+from cnn_compare import compare, load_results
+from cnn_compare.comparison.local import world_size
+from cnn_compare.data.resident import EpochSampler, shard
+from cnn_compare.errors import ClusterError, InvalidValueError
+from cnn_compare.results import RunResult
+
+TWO_DEVICES = {"max_epochs": 3, "accelerator": "cpu", "devices": 2}
+
+
+@given(
+    size=st.integers(1, 70),
+    batch_size=st.integers(1, 40),
+    world_size=st.sampled_from([1, 2, 3, 4, 8]),
+    seed=st.integers(0, 9),
+)
+def test_all_devices_together_see_the_batches_of_one(size, batch_size, world_size, seed):
+    single = EpochSampler(size, seed, batch_size)
+    order = list(single)
+    assert sorted(order) == list(range(size))
+    shards = [list(EpochSampler(size, seed, batch_size, rank, world_size)) for rank in range(world_size)]
+    assert {len(part) for part in shards} == {len(EpochSampler(size, seed, batch_size, 0, world_size))}
+    place = 0
+    for start in range(0, size, batch_size):
+        batch = order[start : start + batch_size]
+        each = len(batch) if world_size == 1 else max(2, -(-len(batch) // world_size))
+        parts = [part[place : place + each] for part in shards]
+        place += each
+        together = [index for part in parts for index in part]
+        assert together[: len(batch)] == batch
+        assert all(index < 0 and ~index in batch for index in together[len(batch) :])
+    assert place == len(shards[0])
+
+
+def test_a_device_s_part_is_what_the_hand_counts():
+    order = np.arange(10, 17)
+    assert shard(order, 4, 0, 2).tolist() == [10, 11, 14, 15]
+    assert shard(order, 4, 1, 2).tolist() == [12, 13, 16, ~14]
+
+
+@pytest.mark.parametrize(
+    ("devices", "size"), [("auto", 1), (None, 1), (1, 1), ("3", 3), ([0, 2], 2), ("0,1,", 2), (4, 4)]
+)
+def test_the_devices_of_a_run_are_counted(devices, size):
+    assert world_size({"trainer": {"devices": devices}}) == size
+
+
+@pytest.mark.parametrize(
+    ("trainer", "option"), [({"devices": -1}, "--trainer.devices"), ({"num_nodes": 2}, "--trainer.num_nodes")]
+)
+def test_devices_that_a_run_cannot_have_are_refused(tmp_path, trainer, option):
+    with pytest.raises(InvalidValueError, match=option):
+        small_comparison(tmp_path, trainer=trainer)
+    assert not list(tmp_path.iterdir())
+
+
+def stored(folder: Path, backbone: str, seed: int = 0) -> dict[str, np.ndarray]:
+    with np.load(folder / backbone / f"seed_{seed}" / "predictions.npz", allow_pickle=False) as arrays:
+        return dict(arrays)
+
+
+def test_runs_side_by_side_give_what_they_give_one_after_the_other(tmp_path):
+    options = {"backbones": ["lenet", "resnet20"], "seeds": [0, 1]}
+    one, two = (small_comparison(tmp_path / str(jobs), jobs=jobs, **options) for jobs in (1, 2))
+    for backbone in options["backbones"]:
+        for seed in options["seeds"]:
+            first, second = stored(one, backbone, seed), stored(two, backbone, seed)
+            assert all((first[name] == second[name]).all() for name in first)
+    assert list(load_results(two).status) == ["finished"] * 4
+
+
+def test_no_job_is_refused(tmp_path):
+    with pytest.raises(InvalidValueError, match="--jobs"):
+        small_comparison(tmp_path, jobs=0)
+
+
+def test_two_devices_train_what_one_trains(tmp_path):
+    """120 images in batches of 50: the last one, of 20, and the parts of the evaluations are filled up."""
+    data = {
+        "class_path": "DigitsDataModule",
+        "init_args": {"train_subset": 119, "val_size": 53, "batch_size": 50, "augmentation": "crop_flip_cutout"},
+    }
+    one, two = (
+        small_comparison(tmp_path / str(devices), trainer={**TWO_DEVICES, "devices": devices}, data=data)
+        for devices in (1, 2)
+    )
+    results = [RunResult.load(folder / "lenet" / "seed_0" / "result.json") for folder in (one, two)]
+    assert results[0].data_fingerprint == results[1].data_fingerprint
+    assert results[1].device.startswith("2 x cpu")
+    assert results[1].images_per_s == pytest.approx(119 / results[1].steady_epoch_s)
+    first, second = stored(one, "lenet"), stored(two, "lenet")
+    assert (first["labels"] == second["labels"]).all()
+    np.testing.assert_allclose(first["probabilities"], second["probabilities"], atol=2e-3)  # stored with 11 bits
+    weights = [
+        torch.load(folder / "lenet" / "seed_0" / "checkpoints" / "best.ckpt")["state_dict"] for folder in (one, two)
+    ]
+    for name, values in weights[0].items():
+        torch.testing.assert_close(values, weights[1][name], atol=1e-5, rtol=1e-4)
+    rows = [curves(folder, "lenet") for folder in (one, two)]
+    assert len(rows[0]) == len(rows[1]) == 3
+    for alone, shared in zip(*rows, strict=True):
+        assert alone.keys() == shared.keys()
+        for name in alone:
+            assert shared[name] == pytest.approx(alone[name], rel=1e-3), name
+
+
+def curves(folder: Path, backbone: str) -> list[dict[str, float]]:
+    lines = (folder / backbone / "seed_0" / "metrics.csv").read_text().splitlines()
+    names = lines[0].split(",")
+    rows = [dict(zip(names, map(float, line.split(",")), strict=True)) for line in lines[1:]]
+    return [{name: row[name] for name in names if "_s" not in name} for row in rows]
+
+
+class Dies(nn.Module):
+    """On the second of two devices, in its third step, the first time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers, self.steps = nn.Sequential(nn.Flatten(), nn.Linear(3072, 10)), 0
+
+    def forward(self, images):
+        self.steps += self.training
+        if self.steps == 5 and os.environ.get("LOCAL_RANK") == "1" and not Path("died").exists():
+            Path("died").touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return self.layers(images)
+
+
+def dies(num_classes):
+    return Dies()
+
+
+@pytest.mark.faults
+def test_a_killed_device_fails_the_run_and_the_same_command_goes_on(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    options = {"backbones": [f"{__name__}:dies"], "trainer": TWO_DEVICES}
+    folder = small_comparison(tmp_path / "a", **options)
+    (path,) = folder.rglob("result.json")
+    reason = RunResult.load(path).reason
+    assert RunResult.load(path).status == "failed"
+    assert "its process for device 1 was killed by SIGKILL" in reason or "closed by peer" in reason
+    small_comparison(tmp_path / "a", **options)
+    assert RunResult.load(path).status == "finished"
+    assert "Restored all states" in path.with_name("run.log").read_text()
+    whole = small_comparison(tmp_path / "b", **options)
+    name = path.parents[1].name
+    assert (stored(folder, name)["probabilities"] == stored(whole, name)["probabilities"]).all()
+
+
+# On a cluster
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    """A head without a core and two nodes with one each, all of this machine; started by a process of its own."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", CLUSTER],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env={
+            **os.environ,
+            "RAY_AUTH_MODE": "disabled",
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "PYTHONPATH": str(Path(__file__).parent),
+        },
+    )
+    address = process.stdout.readline().strip()
+    yield process, address
+    process.communicate("end\n")
+
+
+CLUSTER = """
+import sys
+from ray.cluster_utils import Cluster
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
+print(cluster.address, flush=True)
+for line in sys.stdin:
+    if line == "kill\\n":
+        cluster.remove_node(nodes.pop(), allow_graceful=False)
+        print("killed", flush=True)
+    else:
+        break
+cluster.shutdown()
+"""
+
+
+@pytest.mark.faults
+def test_a_cluster_gives_the_same_bits_though_the_driver_and_then_a_node_are_killed(tmp_path, cluster, monkeypatch):
+    process, address = cluster
+    for name, value in (("PYTHONPATH", str(Path(__file__).parent)), ("RAY_AUTH_MODE", "disabled")):
+        monkeypatch.setenv(name, value)
+    backbones, epochs = "--backbones=[test_compare:drops]", 60
+    arguments = command(
+        tmp_path, backbones, "--seeds=[0,1]", "--executor=ray", f"--ray_address={address}", epochs=epochs
+    )
+    checkpoints = [tmp_path / "small" / DROPS / f"seed_{seed}" / "checkpoints" / "last.ckpt" for seed in (0, 1)]
+
+    driver = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_until(lambda: all(path.exists() for path in checkpoints), driver)
+    driver.kill()
+    driver.wait()
+    arrived = [path.stat().st_mtime_ns for path in checkpoints]
+
+    driver = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    wait_until(
+        lambda: all(path.stat().st_mtime_ns > before for path, before in zip(checkpoints, arrived, strict=True)), driver
+    )
+    process.stdin.write("kill\n")
+    process.stdin.flush()
+    assert process.stdout.readline() == "killed\n"
+    printed, _ = driver.communicate()
+    assert driver.returncode == 0, printed
+
+    whole = compare("small", ["test_compare:drops"], [0, 1], log_dir=str(tmp_path / "whole"), **settings(tmp_path))
+    for seed in (0, 1):
+        first, second = stored(tmp_path / "small", DROPS, seed), stored(whole, DROPS, seed)
+        assert all((first[name] == second[name]).all() for name in first)
+    assert without_times(tmp_path / "small") == without_times(whole)
+    assert load_results(tmp_path / "small").data_fingerprint.tolist() == load_results(whole).data_fingerprint.tolist()
+
+
+def settings(tmp_path: Path) -> dict[str, dict]:
+    """What the cluster was asked for."""
+    config = json.loads((tmp_path / "small" / "manifest.json").read_text())["config"]
+    return {name: config[name] for name in ("trainer", "data")}
+
+
+def test_no_cluster_at_an_address_is_said(tmp_path):
+    with pytest.raises(ClusterError, match=r"no Ray cluster at 127.0.0.1:9: .*ray start --head"):
+        small_comparison(tmp_path, executor="ray", ray_address="127.0.0.1:9")
