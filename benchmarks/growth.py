@@ -35,38 +35,43 @@ def epoch_s(size: int) -> float:
     return timer.train_epoch_s[1]
 
 
-def report_s(runs: int) -> float:
-    """Seconds of a report on so many stored runs of ten backbones, each with its curves and 10,000 predictions."""
+def store_runs(folder: Path, runs: int, networks: int) -> None:
+    """So many finished runs, each with the curves of 50 epochs and 10,000 predictions."""
     draw = np.random.default_rng(0)
     labels = np.arange(10_000) % 10
+    noise = draw.dirichlet(np.full(10, 0.2), 10_000).astype(np.float16)
+    for number in range(runs):
+        backbone, seed = f"net{number % networks}", number // networks
+        run = folder / backbone / f"seed_{seed}"
+        right = draw.random(10_000) < 0.8 + 0.1 * (number % networks) / networks
+        predictions = np.where(right, labels, (labels + 1) % 10)
+        run.mkdir(parents=True)
+        np.savez(run / "predictions.npz", labels=labels, predictions=predictions, probabilities=draw.permutation(noise))
+        curve = [{"epoch": e, "val/acc": 0.8 * e / 50, "time/train_epoch_s": 10.0} for e in range(50)]
+        write_csv(run / "metrics.csv", curve)
+        (run / "config.yaml").write_text(f"seed_everything: {seed}\nmodel:\n  backbone: {backbone}\n")
+        result = RunResult(
+            backbone=backbone,
+            seed=seed,
+            status="finished",
+            test_acc_pct=100 * float(right.mean()),
+            best_val_acc_pct=85.0,
+            test_images=10_000,
+            train_epoch_s=[float(s) for s in draw.uniform(9, 11, 50)],
+            first_epoch_s=12.0,
+            images_per_s=5_000.0,
+            params=1_000_000,
+            macs=10_000_000,
+            peak_memory_bytes=2**30,
+            data_fingerprint=f"{seed}",
+        )
+        result.save(run / "result.json")
+
+
+def report_s(runs: int) -> float:
+    """Seconds of a report on so many stored runs of ten backbones."""
     with tempfile.TemporaryDirectory() as folder:
-        for number in range(runs):
-            backbone, seed = f"net{number % 10}", number // 10
-            run = Path(folder, backbone, f"seed_{seed}")
-            right = draw.random(10_000) < 0.8 + 0.01 * (number % 10)
-            predictions = np.where(right, labels, (labels + 1) % 10)
-            probabilities = draw.dirichlet(np.full(10, 0.2), 10_000).astype(np.float16)
-            run.mkdir(parents=True)
-            np.savez(run / "predictions.npz", labels=labels, predictions=predictions, probabilities=probabilities)
-            curve = [{"epoch": e, "val/acc": 0.8 * e / 50, "time/train_epoch_s": 10.0} for e in range(50)]
-            write_csv(run / "metrics.csv", curve)
-            (run / "config.yaml").write_text(f"seed_everything: {seed}\nmodel:\n  backbone: {backbone}\n")
-            result = RunResult(
-                backbone=backbone,
-                seed=seed,
-                status="finished",
-                test_acc_pct=100 * float(right.mean()),
-                best_val_acc_pct=85.0,
-                test_images=10_000,
-                train_epoch_s=[float(s) for s in draw.uniform(9, 11, 50)],
-                first_epoch_s=12.0,
-                images_per_s=5_000.0,
-                params=1_000_000,
-                macs=10_000_000,
-                peak_memory_bytes=2**30,
-                data_fingerprint=f"{seed}",
-            )
-            result.save(run / "result.json")
+        store_runs(Path(folder), runs, networks=10)
         start = time.perf_counter()
         write_report(folder)
         return time.perf_counter() - start

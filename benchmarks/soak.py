@@ -31,10 +31,10 @@ SIGNALS = [signal.SIGKILL, signal.SIGTERM, signal.SIGINT]
 
 
 def command(folder: Path) -> list[str]:
-    """The comparison: six runs of 25 epochs."""
+    """The comparison: six runs of 80 epochs."""
     return [
         *(sys.executable, "-m", "cnn_compare", "compare", "--name=soak", f"--log_dir={folder}"),
-        *(f"--backbones=[{','.join(BACKBONES)}]", f"--seeds={SEEDS}", "--trainer.max_epochs=25", *OPTIONS),
+        *(f"--backbones=[{','.join(BACKBONES)}]", f"--seeds={SEEDS}", "--trainer.max_epochs=80", *OPTIONS),
     ]
 
 

@@ -54,9 +54,8 @@ def run_cells(
         return result
 
     with _Display(cells, console or Console(stderr=True)) as display, ThreadPoolExecutor(executor.jobs) as pool:
-        futures = [pool.submit(work, cell) for cell in cells]
         try:
-            results = [future.result() for future in futures]
+            results = list(pool.map(work, cells))
         except BaseException:
             interrupted.set()
             pool.shutdown(wait=False, cancel_futures=True)

@@ -297,7 +297,7 @@ def _network(
         contended=any(result.contended for result in results),
         architecture=next((result.architecture for result in results if result.architecture), {}),
         calibration=statistics.calibration(
-            np.concatenate([each.confidence for each in predictions]),
+            np.concatenate([each.confidence for each in predictions]).astype(np.float32),
             np.concatenate([each.predictions == each.labels for each in predictions]),
         )
         if predictions
@@ -318,10 +318,11 @@ def _accuracy(accuracies_pct: Sequence[float], images: int | None, correct: stat
 def _confusion(runs: Sequence[StoredRun]) -> np.ndarray:
     """Counts over all seeds: rows are labels, columns answers."""
     answers = [run.predictions for run in runs if run.predictions]
-    labels = np.concatenate([each.labels for each in answers]).astype(int)
-    predictions = np.concatenate([each.predictions for each in answers]).astype(int)
-    classes = int(max(labels.max(), predictions.max())) + 1
-    return np.bincount(labels * classes + predictions, minlength=classes * classes).reshape(classes, classes)
+    classes = 1 + max(int(max(each.labels.max(), each.predictions.max())) for each in answers)
+    counts = np.zeros(classes * classes, int)
+    for each in answers:
+        counts += np.bincount(each.labels.astype(int) * classes + each.predictions, minlength=classes * classes)
+    return counts.reshape(classes, classes)
 
 
 def _column(run: StoredRun, name: str, rows: int) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,9 @@ _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 class Predictions:
     """The answers of one run to the test images, each ``(N,)``; ``confidence`` is the probability of the answer."""
 
-    labels: NDArray[np.int16]
-    predictions: NDArray[np.int16]
-    confidence: NDArray[np.float32]
+    labels: NDArray[np.integer[Any]]
+    predictions: NDArray[np.integer[Any]]
+    confidence: NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,8 @@ def find_runs(folder: str | Path) -> StoredRuns:
     folder = Path(folder)
     results, problems = _results(folder)
     names = _network_names(folder, results)
-    runs = []
+    runs: list[StoredRun] = []
+    labels: NDArray[np.integer[Any]] | None = None
     for run_folder, result in results.items():
         parts: dict[str, Any] = {}
         if result.status == "finished":
@@ -84,6 +85,11 @@ def find_runs(folder: str | Path) -> StoredRuns:
                     parts[part] = read(run_folder)
                 except ResultError as error:
                     problems.append(error)
+        if (answers := parts.get("predictions")) is not None:
+            # Kept once: they are the same in all runs of a comparison.
+            labels = answers.labels if labels is None else labels
+            if np.array_equal(labels, answers.labels):
+                parts["predictions"] = replace(answers, labels=labels)
         runs.append(StoredRun(run_folder, names[run_folder], result, **parts))
     return StoredRuns(folder, _manifest(folder), runs, problems)
 
@@ -205,8 +211,11 @@ def _predictions(run_folder: Path) -> Predictions | None:
         and max(labels.max(), predictions.max()) < classes
     ):
         raise ResultError(path, "its arrays are not those of predictions")
-    # In a sixth of the memory: there may be thousands of runs.
-    return Predictions(labels.astype(np.int16), predictions.astype(np.int16), confidence.astype(np.float32))
+    # In as little memory as holds them: there may be thousands of runs.
+    small = np.min_scalar_type(int(max(labels.max(), predictions.max())))
+    if confidence.dtype != np.float16:
+        confidence = confidence.astype(np.float32)
+    return Predictions(labels.astype(small), predictions.astype(small), confidence)
 
 
 def _first_line(error: Exception) -> str:

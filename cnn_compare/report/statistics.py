@@ -115,6 +115,11 @@ def _share_variance(shares: Sequence[float], images: int) -> float:
     return spread + mean * (1 - mean) / images
 
 
+# A normal distribution in steps, of which each is worth its density.
+Z = np.linspace(-8.5, 8.5, 2001)
+NORMAL = stats.norm.pdf(Z) * (Z[1] - Z[0])
+
+
 @dataclass(frozen=True)
 class CrossedMean:
     """Mean of a table whose rows (seeds) and columns (images) are both samples, with an error for each.
@@ -146,10 +151,9 @@ class CrossedMean:
         """How often chance alone takes a mean at least this far, to either side."""
         if self.seed_error <= 1e-3 * self.image_error:  # Narrower than the steps of the integral below.
             return 2 * float(stats.norm.sf(distance / self.image_error)) if self.image_error else float(distance == 0)
-        z = np.linspace(-8.5, 8.5, 2001)
-        moved = distance - z * self.image_error
+        moved = distance - Z * self.image_error
         tails = stdtr(self.freedom, -moved / self.seed_error)
-        return min(1.0, 2 * float(np.trapezoid(stats.norm.pdf(z) * tails, z)))
+        return min(1.0, 2 * float(NORMAL @ tails))
 
     @property
     def estimate(self) -> Estimate:
@@ -157,7 +161,7 @@ class CrossedMean:
         if self.seed_error == self.image_error == 0:
             return Estimate(self.mean, self.mean, self.mean)
         most = float(stats.t.ppf(1 - LEVEL / 4, self.freedom)) * self.seed_error + 4 * self.image_error
-        half = brentq(lambda distance: self.p(distance) - LEVEL, 0, most)
+        half = brentq(lambda distance: self.p(distance) - LEVEL, 0, most, xtol=1e-9)
         return Estimate(self.mean, self.mean - half, self.mean + half)
 
 
