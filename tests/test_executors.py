@@ -9,9 +9,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jsonschema
 import numpy as np
 import pytest
 import torch
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from test_compare import DROPS, command, small_comparison, wait_until, without_times
@@ -249,3 +251,32 @@ def settings(tmp_path: Path) -> dict[str, dict]:
 def test_no_cluster_at_an_address_is_said(tmp_path):
     with pytest.raises(ClusterError, match=r"no Ray cluster at 127.0.0.1:9: .*ray start --head"):
         small_comparison(tmp_path, executor="ray", ray_address="127.0.0.1:9")
+
+
+CLUSTER_FILES = Path(__file__).parents[1] / "configs" / "cluster"
+
+
+def test_the_cluster_s_configuration_is_one_for_ray():
+    ray = pytest.importorskip("ray")
+    schema = json.loads((Path(ray.__file__).parent / "autoscaler" / "ray-schema.json").read_text())
+    jsonschema.validate(yaml.safe_load((CLUSTER_FILES / "ray.yaml").read_text()), schema)
+
+
+def test_the_slurm_script_runs_its_comparison_on_all_nodes(tmp_path):
+    """Stand-ins for SLURM's and Ray's commands write down what they are asked for."""
+    for name, says in (("srun", 'echo "srun $*" >>asked; [[ $* != *hostname* ]] || echo 10.0.0.1'), ("ray", ":")):
+        (tmp_path / name).write_text(f"#!/bin/bash\n{says}\n")
+    (tmp_path / "scontrol").write_text("#!/bin/bash\nprintf 'node1\\nnode2\\n'\n")
+    for path in tmp_path.iterdir():
+        path.chmod(0o700)
+    slurm = {"JOB_NODELIST": "node[1-2]", "JOB_NUM_NODES": "2", "CPUS_PER_TASK": "32", "GPUS_ON_NODE": "8"}
+    environment = {f"SLURM_{name}": value for name, value in slurm.items()}
+    environment |= {"PATH": f"{tmp_path}:{os.environ['PATH']}", "HOME": str(tmp_path)}
+    script = CLUSTER_FILES / "slurm_compare.sh"
+    subprocess.run(["bash", script, "my.yaml"], cwd=tmp_path, env=environment, check=True)
+    first, second = (tmp_path / "asked").read_text().splitlines()
+    assert "--nodelist=node1" in first
+    assert second.endswith(
+        "ray symmetric-run --address 10.0.0.1:6379 --min-nodes 2 --num-cpus=32 --num-gpus=8 -- cnn-compare compare "
+        "--config my.yaml --executor=ray --ray_address=10.0.0.1:6379 --resources_per_run={GPU: 1, CPU: 4}"
+    )

@@ -1,0 +1,27 @@
+#!/bin/bash
+# A comparison on several nodes of a SLURM cluster, a run on each GPU:
+#   sbatch configs/cluster/slurm_compare.sh configs/comparisons/report.yaml
+# Given again, it goes on where it stopped: at the job's time limit, say.
+#SBATCH --job-name=cnn-compare
+#SBATCH --nodes=4
+#SBATCH --ntasks-per-node=1
+#SBATCH --gpus-per-node=8
+#SBATCH --cpus-per-task=32
+#SBATCH --time=24:00:00
+set -euo pipefail
+
+# One folder on every node, filled once; a node without the data downloads it there.
+export CNN_COMPARE_DATA_DIR=${CNN_COMPARE_DATA_DIR:-$HOME/data}
+
+# Nobody else on the cluster's network gets in: all nodes read the token from the home folder that they share.
+export RAY_AUTH_MODE=token
+ray get-auth-token --generate >/dev/null
+
+head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+address=$(srun --nodes=1 --ntasks=1 --nodelist="$head" hostname --ip-address | cut -d ' ' -f 1):6379
+
+# Starts Ray on all nodes, the command on the first one, and ends Ray with it.
+srun --ntasks="$SLURM_JOB_NUM_NODES" \
+  ray symmetric-run --address "$address" --min-nodes "$SLURM_JOB_NUM_NODES" \
+  --num-cpus="$SLURM_CPUS_PER_TASK" --num-gpus="$SLURM_GPUS_ON_NODE" -- \
+  cnn-compare compare --config "$1" --executor=ray --ray_address="$address" --resources_per_run='{GPU: 1, CPU: 4}'
