@@ -106,6 +106,8 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True)
     options = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    # A shell that starts this in the background has it ignore interrupts, and its children would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with tempfile.TemporaryDirectory() as temporary:
         whole, soaked = Path(temporary) / "whole", Path(temporary) / "soaked"
         start = time.monotonic()

@@ -311,8 +311,11 @@ def _network(
 
 def _accuracy(accuracies_pct: Sequence[float], images: int | None, correct: statistics.Correct | None) -> Estimate:
     if correct is not None:
-        return statistics.accuracy_estimate(correct)
-    return statistics.accuracy_from_shares([each / 100 for each in accuracies_pct], images)
+        estimate = statistics.accuracy_estimate(correct)
+    else:
+        estimate = statistics.accuracy_from_shares([each / 100 for each in accuracies_pct], images)
+    # Two seeds' wide interval may reach beyond what an accuracy can be. NaN stays NaN.
+    return Estimate(estimate.value, *np.clip([estimate.low, estimate.high], 0, 1).tolist())
 
 
 def _confusion(runs: Sequence[StoredRun]) -> np.ndarray:

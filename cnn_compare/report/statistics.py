@@ -26,7 +26,7 @@ POWER = 0.8
 CALIBRATION_BINS = 15
 
 Correct = NDArray[np.bool_]
-Floats = NDArray[np.float64]
+Scores = NDArray[np.int8] | NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def accuracy_estimate(correct: Correct) -> Estimate:
         right = int(correct.sum())
         low, high = proportion_confint(right, images, LEVEL, method="wilson")
         return Estimate(right / images, float(low), float(high))
-    return CrossedMean.of(correct.astype(float)).estimate
+    return CrossedMean.of(correct.astype(np.int8)).estimate
 
 
 def accuracy_from_shares(shares: Sequence[float], images: int | None) -> Estimate:
@@ -139,7 +139,7 @@ class CrossedMean:
     freedom: int
 
     @classmethod
-    def of(cls, values: Floats) -> CrossedMean:
+    def of(cls, values: Scores) -> CrossedMean:
         """Of a table ``(seeds, images)``, at least two of each."""
         seeds, images = values.shape
         by_seed, by_image, rest = _mean_squares(values)
@@ -165,14 +165,16 @@ class CrossedMean:
         return Estimate(self.mean, self.mean - half, self.mean + half)
 
 
-def _mean_squares(values: Floats) -> tuple[float, float, float]:
-    """Mean squares between seeds, between images, and of what is left."""
+def _mean_squares(values: Scores) -> tuple[float, float, float]:
+    """Mean squares between seeds, between images, and of what is left: the whole less the other two."""
     seeds, images = values.shape
     mean, seed_means, image_means = values.mean(), values.mean(1), values.mean(0)
-    by_seed = images * float(((seed_means - mean) ** 2).sum()) / (seeds - 1)
-    by_image = seeds * float(((image_means - mean) ** 2).sum()) / (images - 1)
-    rest = float(((values - seed_means[:, None] - image_means + mean) ** 2).sum()) / ((seeds - 1) * (images - 1))
-    return by_seed, by_image, rest
+    by_seed = images * float(((seed_means - mean) ** 2).sum())
+    by_image = seeds * float(((image_means - mean) ** 2).sum())
+    # Without a table of floats, which a thousand seeds would make large.
+    squares = np.einsum("si,si->", values, values, dtype=np.float64)
+    rest = squares - seeds * images * mean**2 - by_seed - by_image
+    return by_seed / (seeds - 1), by_image / (images - 1), max(float(rest), 0.0) / ((seeds - 1) * (images - 1))
 
 
 def _interval(mean: float, error: float, freedom: float) -> Estimate:
@@ -213,7 +215,7 @@ def paired_difference(first: Correct, second: Correct) -> Difference:
         half = float(stats.norm.ppf(1 - LEVEL / 2)) * math.sqrt((more + fewer) / total - middle**2) / math.sqrt(total)
         share = Estimate((only_first - only_second) / images, middle - half, middle + half)
         return Difference(share, float(test.pvalue), 1, "exact McNemar")
-    values = first.astype(float) - second
+    values = first.astype(np.int8) - second
     crossed = CrossedMean.of(values)
     method = "paired t over seeds, widened for other test images"
     return Difference(crossed.estimate, crossed.p(abs(crossed.mean)), seeds, method, seeds_needed(values))
@@ -246,7 +248,7 @@ def paired_t_p(first: Sequence[float], second: Sequence[float]) -> float:
     return float(stats.ttest_rel(first, second).pvalue)
 
 
-def seeds_needed(values: Floats, most: int = 1000) -> float:
+def seeds_needed(values: Scores, most: int = 1000) -> float:
     """How many seeds find a difference as large as the one seen, in four comparisons of five.
 
     Args:
@@ -322,7 +324,7 @@ def calibration(confidence: NDArray[np.float32], right: Correct, bins: int = CAL
     return Calibration(ece, mean_confidence.tolist(), accuracy.tolist(), images[filled].tolist())
 
 
-def rank_probabilities(correct: Sequence[Correct], draws: int = 1000) -> Floats:
+def rank_probabilities(correct: Sequence[Correct], draws: int = 1000) -> NDArray[np.float64]:
     """How often each network takes each rank by accuracy when seeds and test images are drawn anew (bootstrap).
 
     Args:
