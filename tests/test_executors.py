@@ -66,7 +66,13 @@ def test_the_devices_of_a_run_are_counted(devices, size):
 
 
 @pytest.mark.parametrize(
-    ("trainer", "option"), [({"devices": -1}, "--trainer.devices"), ({"num_nodes": 2}, "--trainer.num_nodes")]
+    ("trainer", "option"),
+    [
+        ({"devices": -1}, "--trainer.devices"),
+        ({"devices": "-1"}, "--trainer.devices"),
+        ({"devices": "two"}, "--trainer.devices"),
+        ({"num_nodes": 2}, "--trainer.num_nodes"),
+    ],
 )
 def test_devices_that_a_run_cannot_have_are_refused(tmp_path, trainer, option):
     with pytest.raises(InvalidValueError, match=option):
@@ -187,6 +193,7 @@ def cluster(tmp_path_factory):
         },
     )
     address = process.stdout.readline().strip()
+    assert address, "Ray did not start"
     yield process, address
     process.communicate("end\n")
 
@@ -212,7 +219,7 @@ def test_a_cluster_gives_the_same_bits_though_the_driver_and_then_a_node_are_kil
     process, address = cluster
     for name, value in (("PYTHONPATH", str(Path(__file__).parent)), ("RAY_AUTH_MODE", "disabled")):
         monkeypatch.setenv(name, value)
-    backbones, epochs = "--backbones=[test_compare:drops]", 60
+    backbones, epochs = "--backbones=[test_compare:drops]", 150
     arguments = command(
         tmp_path, backbones, "--seeds=[0,1]", "--executor=ray", f"--ray_address={address}", epochs=epochs
     )

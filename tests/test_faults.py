@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from test_cli import run
 from test_compare import DROPS, command, predictions, small_comparison, wait_until, without_times
 from torch import nn
 
-from cnn_compare import ClassifierModule, DigitsDataModule, load_results, write_report
+from cnn_compare import ClassifierModule, DigitsDataModule, EpochTimer, load_results, write_report
 from cnn_compare.comparison.lock import sole_worker
 from cnn_compare.errors import CheckpointError, InvalidValueError
 from cnn_compare.results import RunResult
@@ -285,3 +286,15 @@ def test_an_interrupt_or_a_termination_leaves_what_can_be_resumed(tmp_path, whol
 def rows(run_folder: Path) -> list[dict[str, str]]:
     with (run_folder / "metrics.csv").open() as file:
         return list(csv.DictReader(file))
+
+
+def test_a_clock_that_is_set_back_again_and_again_changes_no_time(make_trainer, monkeypatch):
+    clock = iter(range(2_000_000_000, 0, -3600))
+    monkeypatch.setattr(time, "time", lambda: float(next(clock)))
+    timer = EpochTimer()
+    start = time.monotonic()
+    make_trainer(callbacks=[timer], max_epochs=3).fit(ClassifierModule("lenet"), DigitsDataModule(train_subset=120))
+    most = time.monotonic() - start
+    assert len(timer.train_epoch_s) == 3
+    assert min(timer.train_epoch_s + timer.val_epoch_s) > 0
+    assert sum(timer.train_epoch_s) + sum(timer.val_epoch_s) < timer.fit_s < most

@@ -181,9 +181,11 @@ def world_size(config: dict[str, Any]) -> int:
         raise InvalidValueError("--trainer.num_nodes", nodes, "1: --executor=ray has runs on several machines")
     devices = trainer.get("devices", "auto")
     if isinstance(devices, str) and devices != "auto":
-        devices = [part for part in devices.split(",") if part] if "," in devices else int(devices)
+        listed = [part for part in devices.split(",") if part]
+        devices = listed if "," in devices or not devices.isdecimal() else int(devices)
     size = 1 if devices in ("auto", None) else len(devices) if isinstance(devices, list) else devices
-    if size < 1:
+    numbers = devices if isinstance(devices, list) else []
+    if size < 1 or not all(str(number).isdecimal() for number in numbers):
         raise InvalidValueError("--trainer.devices", devices, "how many a run takes, or a list of them")
     return int(size)
 

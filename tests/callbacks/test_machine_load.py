@@ -12,14 +12,15 @@ from cnn_compare.callbacks import MachineLoad, machine_load
 def load(monkeypatch):
     """A function: what `MachineLoad` says of ten seconds of four cores, with so many seconds used in all and by us."""
 
-    def measure(busy: float, own: float, others_on_gpu: int = 0) -> MachineLoad:
+    def measure(busy: float, own: float, others_on_gpu: int = 0, device: str = "cpu") -> MachineLoad:
         clocks = iter([(100.0, 1000.0, 50.0), (110.0, 1000.0 + busy, 50.0 + own)])
-        monkeypatch.setattr(machine_load, "_clocks", lambda: next(clocks))
+        monkeypatch.setattr(machine_load, "_clocks", lambda processes: next(clocks))
         monkeypatch.setattr(machine_load.psutil, "cpu_count", lambda: 4)
         monkeypatch.setattr(machine_load, "other_gpu_processes", lambda device: others_on_gpu)
-        callback, module = MachineLoad(), SimpleNamespace(device=torch.device("cpu"))
-        callback.on_train_start(None, module)
-        callback.on_train_epoch_end(None, module)
+        callback, module = MachineLoad(), SimpleNamespace(device=torch.device(device))
+        trainer = SimpleNamespace(num_devices=1)
+        callback.on_train_start(trainer, module)
+        callback.on_train_epoch_end(trainer, module)
         return callback
 
     return measure
@@ -34,6 +35,11 @@ def test_a_tenth_of_the_machine_in_other_hands_is_contention(load, busy, own, ex
     assert load(busy, own).contended is expected
 
 
+@pytest.mark.parametrize(("busy", "expected"), [(39.0, False), (41.0, True)])
+def test_where_a_gpu_trains_others_may_use_half_of_the_processor(load, busy, expected):
+    assert load(busy=busy, own=20.0, device="cuda").contended is expected
+
+
 def test_clocks_that_disagree_a_little_never_give_a_negative_share(load):
     assert load(busy=19.9, own=20.0).other_cpu_pct == 0.0
 
@@ -43,9 +49,9 @@ def test_another_process_on_the_gpu_is_contention(load):
 
 
 def test_real_clocks_count_this_processs_own_work_as_its_own():
-    wall, busy, own = machine_load._clocks()
+    wall, busy, own = machine_load._clocks(1)
     sum(range(3_000_000))
-    later = machine_load._clocks()
+    later = machine_load._clocks(1)
     assert later[0] > wall
     assert later[1] >= busy
     assert later[2] > own
@@ -55,4 +61,10 @@ def test_work_at_low_priority_counts_and_waiting_does_not(monkeypatch):
     # `user` holds the guests' time already.
     times = SimpleNamespace(user=5.0, nice=3.0, system=2.0, idle=90.0, iowait=4.0, guest=1.0)
     monkeypatch.setattr(machine_load.psutil, "cpu_times", lambda: times)
-    assert machine_load._clocks()[1] == 10.0
+    assert machine_load._clocks(1)[1] == 10.0
+
+
+def test_the_other_devices_processes_of_a_training_are_its_own(monkeypatch):
+    monkeypatch.setattr(machine_load.os, "times", lambda: (4.0, 1.0, 0.0, 0.0, 0.0))
+    alone, together = machine_load._clocks(1)[2], machine_load._clocks(3)[2]
+    assert together - alone == pytest.approx(10.0, abs=1.0)  # the parent's own time goes on
