@@ -332,7 +332,7 @@ class ClassifierModule(L.LightningModule):
         scheduler = self.make_lr_scheduler(optimizer)
         settings: dict[str, Any] = {"scheduler": scheduler, "interval": "epoch"}
         if isinstance(scheduler, WarmupCosine):
-            if math.isinf(steps := self.total_steps()):
+            if math.isinf(steps := self._agreed_steps()):
                 wanted = "a number, or --trainer.max_time set, for WarmupCosine"
                 raise InvalidValueError("--trainer.max_epochs", self.trainer.max_epochs, wanted)
             scheduler.span(math.ceil(steps))
@@ -349,8 +349,13 @@ class ClassifierModule(L.LightningModule):
             limit_s = elapsed_s + (timer.time_remaining() or 0.0)
             # Before the first step any large number will do: it is corrected with each step.
             steps = min(steps, self.trainer.global_step * limit_s / elapsed_s if elapsed_s else 1e6)
-            if self._devices > 1:  # Their clocks differ, and their learning rates must not.
-                steps = float(self._mean_of_devices(torch.tensor(steps, device=self.device)))
+        return steps
+
+    def _agreed_steps(self) -> float:
+        """`total_steps`, the same on all devices: their clocks differ, and their learning rates must not."""
+        steps = self.total_steps()
+        if self._devices > 1 and self._time_limit() is not None:
+            steps = float(self._mean_of_devices(torch.tensor(steps, device=self.device)))
         return steps
 
     def _time_limit(self) -> Timer | None:
@@ -361,5 +366,5 @@ class ClassifierModule(L.LightningModule):
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
         """As Lightning does it; how far a training with a time limit has come shows as it goes."""
         if isinstance(scheduler, WarmupCosine) and self._time_limit() is not None:
-            scheduler.span(math.ceil(self.total_steps()))
+            scheduler.span(math.ceil(self._agreed_steps()))
         super().lr_scheduler_step(scheduler, metric)

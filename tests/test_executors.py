@@ -130,6 +130,21 @@ def test_two_devices_train_what_one_trains(tmp_path):
             assert shared[name] == pytest.approx(alone[name], rel=1e-3), name
 
 
+def test_devices_agree_on_a_learning_rate_that_follows_the_clock(tmp_path):
+    trainer = {**TWO_DEVICES, "max_epochs": -1, "max_time": "00:00:00:01"}
+    model = {"lr_scheduler": {"class_path": "cnn_compare.module.WarmupCosine"}}
+    folder = small_comparison(tmp_path, trainer=trainer, model=model, run_timeout_s=300)
+    result = RunResult.load(folder / "lenet" / "seed_0" / "result.json")
+    assert result.status == "finished", result.reason
+
+
+def test_a_comparison_within_a_slurm_job_runs_as_anywhere(tmp_path):
+    slurm = {"SLURM_NTASKS": "4", "SLURM_JOB_NAME": "cnn-compare", "SLURM_JOB_ID": "7", "SLURM_PROCID": "2"}
+    arguments = command(tmp_path, "--backbones=[lenet]", epochs=1)
+    done = subprocess.run(arguments, env={**os.environ, **slurm}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def curves(folder: Path, backbone: str) -> list[dict[str, float]]:
     lines = (folder / backbone / "seed_0" / "metrics.csv").read_text().splitlines()
     names = lines[0].split(",")

@@ -102,7 +102,8 @@ def _train_and_test(cell: Cell, place: Place, checkpoint: Path | None, callbacks
         callbacks=[timer, load, curves, TextLog(folder, "train.log"), *callbacks, TestFigures(), best, last],
         logger=logger,
         devices=_devices(config, place),
-        plugins=[LightningEnvironment()] if place.world_size > 1 else None,
+        # Also within a job of SLURM's, whose processes are not those of this run.
+        plugins=config["trainer"].get("plugins") or [LightningEnvironment()],
         enable_progress_bar=False,
         enable_model_summary=False,
     )

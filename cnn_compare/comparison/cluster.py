@@ -133,11 +133,12 @@ def _run_there(cell: Cell, files: Files, timeout_s: float | None, threads: int) 
         messages: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
 
         def work() -> None:
-            reason = LocalExecutor(timeout_s=timeout_s, threads=threads).run(
-                there, lambda epoch, share: messages.put((epoch, share))
-            )
-            left = (there.folder / "result.json").exists()
-            messages.put(None if left or reason is None else reason)
+            try:
+                executor = LocalExecutor(timeout_s=timeout_s, threads=threads)
+                reason = executor.run(there, lambda epoch, share: messages.put((epoch, share)))
+            except Exception as error:  # A full disk, say: nobody else would hear of it.
+                reason = f"{type(error).__name__}: {error}"
+            messages.put(None if (there.folder / "result.json").exists() else reason)
 
         worker = threading.Thread(target=work, daemon=True)
         worker.start()
