@@ -22,7 +22,7 @@ from torch import nn
 from cnn_compare import compare, load_results
 from cnn_compare.comparison.local import world_size
 from cnn_compare.data.resident import EpochSampler, shard
-from cnn_compare.errors import ClusterError, InvalidValueError
+from cnn_compare.errors import ClusterError, InvalidValueError, MissingExtraError
 from cnn_compare.results import RunResult
 
 TWO_DEVICES = {"max_epochs": 3, "accelerator": "cpu", "devices": 2}
@@ -268,6 +268,12 @@ def settings(tmp_path: Path) -> dict[str, dict]:
     """What the cluster was asked for."""
     config = json.loads((tmp_path / "small" / "manifest.json").read_text())["config"]
     return {name: config[name] for name in ("trainer", "data")}
+
+
+def test_without_ray_it_is_said_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(MissingExtraError, match=r"--executor=ray needs `pip install 'cnn-compare\[ray\]'`"):
+        small_comparison(tmp_path, executor="ray")
 
 
 def test_no_cluster_at_an_address_is_said(tmp_path):

@@ -79,7 +79,7 @@ def test_training_metrics_are_averages_over_images_not_over_batches(tmp_path):
 
 def test_auxiliary_losses_are_added_with_their_weight():
     module = ClassifierModule(f"{__name__}:two_heads", label_smoothing=0.1)
-    module.trainer = type("Trainer", (), {"is_last_batch": False})()
+    module.trainer = type("Trainer", (), {"is_last_batch": False, "world_size": 1})()
     module.on_train_epoch_start()
     images, labels = torch.randn(4, 3, 8, 8), torch.tensor([0, 1, 2, 3])
     main, aux = module.backbone(images)

@@ -85,7 +85,7 @@ def test_the_clock_is_read_when_the_device_is_done_and_only_at_both_ends_of_an_e
     timer, batch = EpochTimer(), (None, torch.zeros(4))
     timer.on_train_epoch_start(None, module)
     assert events == ["device done", "clock"]
-    timer.on_train_batch_end(SimpleNamespace(is_last_batch=False), module, None, batch, 0)
+    timer.on_train_batch_end(SimpleNamespace(is_last_batch=False, world_size=1), module, None, batch, 0)
     assert events == ["device done", "clock"]
-    timer.on_train_batch_end(SimpleNamespace(is_last_batch=True), module, None, batch, 1)
+    timer.on_train_batch_end(SimpleNamespace(is_last_batch=True, world_size=1), module, None, batch, 1)
     assert events == ["device done", "clock"] * 2
