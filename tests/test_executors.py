@@ -101,7 +101,7 @@ def test_no_job_is_refused(tmp_path):
 
 
 def test_two_devices_train_what_one_trains(tmp_path):
-    """120 images in batches of 50: the last one, of 20, and the parts of the evaluations are filled up."""
+    """119 images in batches of 50: the last batch, of 19, and the last one of the 53 for validation are filled up."""
     data = {
         "class_path": "DigitsDataModule",
         "init_args": {"train_subset": 119, "val_size": 53, "batch_size": 50, "augmentation": "crop_flip_cutout"},
@@ -153,7 +153,7 @@ def curves(folder: Path, backbone: str) -> list[dict[str, float]]:
 
 
 class Dies(nn.Module):
-    """On the second of two devices, in its third step, the first time."""
+    """On the second of two devices, in its fifth step, the first time."""
 
     def __init__(self) -> None:
         super().__init__()
