@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cnn_compare.report.findings import find
+from cnn_compare.report.analysis import find
 from cnn_compare.report.load import find_runs
 from cnn_compare.report.tables import COLUMNS, markdown_table, summary_rows, variant_rows
 from cnn_compare.results import write_bytes, write_text

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cnn_compare.report.findings import find
+from cnn_compare.report.analysis import find
 from cnn_compare.report.load import find_runs
 from cnn_compare.results import RunResult
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -119,6 +120,11 @@ def results_table(results: list[RunResult]) -> pd.DataFrame:
     leading = ["network", "backbone", "seed", "status", "test_acc_pct", "train_epoch_s", "params", "macs"]
     table = pd.DataFrame(rows, columns=None if rows else leading)
     return table[leading + [column for column in table.columns if column not in leading]]
+
+
+def distinct(values: Iterable[Any]) -> list[str]:
+    """The values that occur, None left out, as texts in their order."""
+    return sorted({str(value) for value in values if value is not None})
 
 
 def _results(folder: Path) -> tuple[dict[Path, RunResult], list[ResultError]]:

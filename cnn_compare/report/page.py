@@ -10,9 +10,9 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from plotly.offline import get_plotlyjs
 
-from cnn_compare.report.findings import Findings, Network, signed
+from cnn_compare.report.findings import Findings, Network
 from cnn_compare.report.plots import Chart, charts
-from cnn_compare.report.tables import number, short, summary_rows, three, variant_rows
+from cnn_compare.report.tables import number, short, signed, summary_rows, three, variant_rows
 from cnn_compare.results import without_nan
 
 TABLE = (  # key of `summary_rows`, heading, figure to sort by

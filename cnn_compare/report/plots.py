@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cnn_compare.report.findings import Curves, Findings, Network, signed
-from cnn_compare.report.tables import three
+from cnn_compare.report.findings import Curves, Findings, Network
+from cnn_compare.report.tables import signed, three
 
 # Okabe and Ito's colours, which most colour-blind people tell apart, without the yellow; each with a shape of its own.
 COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8C8C8C")

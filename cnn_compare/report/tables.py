@@ -67,6 +67,11 @@ def variant_rows(findings: Findings) -> list[dict[str, str]]:
     return list(rows.values())
 
 
+def signed(number: float, digits: int = 1) -> str:
+    """``+0.3`` or ``−0.3``."""
+    return f"{number:+.{digits}f}".replace("-", "−")
+
+
 def number(value: float | None, form: str) -> str:
     """A figure in a format of Python's; a dash for what was not measured."""
     return "–" if value is None or math.isnan(value) else format(value, form)

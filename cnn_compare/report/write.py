@@ -7,10 +7,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from cnn_compare.report.findings import Findings, find, signed
+from cnn_compare.report.analysis import find
+from cnn_compare.report.findings import Findings
 from cnn_compare.report.load import find_runs, results_table
 from cnn_compare.report.page import page
-from cnn_compare.report.tables import COLUMNS, escape, markdown_table, summary_rows, three, variant_rows
+from cnn_compare.report.tables import COLUMNS, escape, markdown_table, signed, summary_rows, three, variant_rows
 from cnn_compare.results import without_nan, write_text
 
 SCHEMA = 1

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cnn_compare import load_results, write_report
-from cnn_compare.report.findings import find
+from cnn_compare.report.analysis import find
 from cnn_compare.report.load import find_runs
 
 

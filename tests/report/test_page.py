@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 import pytest
 
 from cnn_compare import write_report
-from cnn_compare.report.findings import find
+from cnn_compare.report.analysis import find
 from cnn_compare.report.load import find_runs
 from cnn_compare.report.plots import charts
 

@@ -8,7 +8,7 @@ import pytest
 
 from cnn_compare import load_results, write_report
 from cnn_compare.errors import InvalidValueError
-from cnn_compare.report.findings import follows_report
+from cnn_compare.report.report_2023 import follows_report
 from cnn_compare.report.tables import short
 from cnn_compare.results import RunResult
 

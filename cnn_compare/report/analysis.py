@@ -1,0 +1,377 @@
+"""What stored runs show: figures, tests, warnings."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from cnn_compare.configs import differences
+from cnn_compare.report import statistics
+from cnn_compare.report.findings import Curves, Findings, Network, Pair
+from cnn_compare.report.load import StoredRun, StoredRuns, distinct
+from cnn_compare.report.report_2023 import beside_2023
+from cnn_compare.report.statistics import Difference, Estimate
+from cnn_compare.report.verdict import listed, verdict
+
+# What differs between the runs of a comparison by its very idea, and what cannot change a result.
+EXPECTED_DIFFERENCES = {"seed_everything", "model.backbone", "own_recipe"}
+IRRELEVANT = {"data.init_args.data_dir", "trainer.default_root_dir", "trainer.logger"}
+HARDEST = 10
+
+
+def find(stored: StoredRuns) -> Findings:
+    """Work out everything a report says."""
+    runs = stored.finished
+    results = [run.result for run in runs]
+    groups = _groups(runs)
+    levels = _levels(runs)
+    warnings, varied, ranked = _conditions(stored)
+    correct = _correct(groups)
+    networks = [_network(name, members, correct[name], levels) for name, members in groups.items()]
+    networks.sort(key=lambda network: -network.accuracy_pct.value)
+    networks = _ranked(networks, correct, ranked)
+    pairs = _pairs(networks, groups, correct)
+    names = next((result.class_names for result in results if result.class_names), [])
+    return Findings(
+        name=str(stored.manifest.get("name", stored.folder.resolve().name)),
+        recipe=stored.manifest.get("recipe"),
+        devices=distinct(result.device for result in results),
+        precisions=distinct(result.precision for result in results),
+        fingerprints=distinct(result.data_fingerprint for result in results),
+        warnings=warnings,
+        declared=_declared(groups),
+        varied=varied,
+        timings_ranked=ranked,
+        variants=_variants(stored),
+        class_names=names,
+        test_images=max((result.test_images for result in results if result.test_images), default=None),
+        networks=networks,
+        pairs=pairs,
+        verdict=verdict(networks, pairs, ranked),
+        hardest=_hardest(runs, names),
+        without_result=_without_result(stored),
+        beside_2023=beside_2023(stored, networks),
+    )
+
+
+def _groups(runs: Sequence[StoredRun]) -> dict[str, list[StoredRun]]:
+    groups: dict[str, list[StoredRun]] = {}
+    for run in sorted(runs, key=lambda run: run.result.seed):
+        groups.setdefault(run.network, []).append(run)
+    return groups
+
+
+def _correct(groups: dict[str, list[StoredRun]]) -> dict[str, statistics.Correct | None]:
+    """``(seeds, images)`` of each network; None unless all its runs answered the images that the others did."""
+    all_runs = [run for members in groups.values() for run in members]
+    labels = next((run.predictions.labels for run in all_runs if run.predictions), np.empty(0))
+
+    def comparable(run: StoredRun) -> bool:
+        return run.predictions is not None and np.array_equal(run.predictions.labels, labels)
+
+    return {
+        name: np.stack([run.predictions.predictions == labels for run in members if run.predictions])
+        if all(comparable(run) for run in members)
+        else None
+        for name, members in groups.items()
+    }
+
+
+def _conditions(stored: StoredRuns) -> tuple[list[str], dict[str, list[str]], bool]:
+    """Warnings, the settings that varied, and whether times can be compared; all read from what the runs recorded."""
+    runs = stored.finished
+    results = [run.result for run in runs]
+    configured = [run.config for run in runs if run.config]
+    found = differences(configured) if configured else {}
+    varied = {
+        name: sorted(set(map(str, values)))
+        for name, values in found.items()
+        if name not in IRRELEVANT and not name.startswith("trainer.callbacks")
+    }
+    mixed = {
+        "devices": distinct(result.device for result in results),
+        "precisions": distinct(result.precision for result in results),
+        "recipes": distinct(result.recipe for result in results),
+        "versions": distinct(_versions(result.versions) for result in results if result.versions),
+    }
+    warnings = [f"mixed {what}: {'; '.join(values)}" for what, values in mixed.items() if len(values) > 1]
+    declared = {name for result in results for name in result.declared}
+    if recipes := {name: values for name, values in varied.items() if name not in EXPECTED_DIFFERENCES | declared}:
+        settings = "; ".join(f"{name} is {' or '.join(values)}" for name, values in recipes.items())
+        warnings.append(f"mixed recipes: {settings}")
+    shown: dict[tuple[int, str], set[str | None]] = {}
+    for result in results:
+        data = {name: value for name, value in sorted(result.declared.items()) if name.startswith("data.")}
+        shown.setdefault((result.seed, str(data)), set()).add(result.data_fingerprint)
+    if any(len(fingerprints) > 1 for fingerprints in shown.values()):
+        warnings.append("mixed data: networks with the same seed were shown different images, orders or augmentation")
+    if contended := list(dict.fromkeys(run.network for run in runs if run.result.contended)):
+        warnings.append(f"contended: others used the machine while {', '.join(contended)} trained")
+    if untimed := list(dict.fromkeys(run.network for run in runs if run.result.steady_epoch_s is None)):
+        warnings.append(f"no time per epoch: {', '.join(untimed)} did not reach the end of one")
+    return warnings, varied, not warnings
+
+
+def _variants(stored: StoredRuns) -> list[str]:
+    """In the order of the manifest, where it has them."""
+    found = [run.result.variant for run in stored.finished if run.result.variant is not None]
+    manifest = stored.manifest.get("variants")
+    order = list(manifest) if isinstance(manifest, dict) else []
+    return [name for name in dict.fromkeys([*order, *found]) if name in found]
+
+
+def _declared(groups: dict[str, list[StoredRun]]) -> list[str]:
+    """In what networks were trained otherwise on purpose, and which."""
+    names: dict[str, list[str]] = {}
+    for name, members in groups.items():
+        changed = members[0].result.declared.items()
+        settings = ", ".join(f"{setting} = {value}" for setting, value in changed if value is not None)
+        names.setdefault(settings, []).append(name)
+    return [f"declared, not controlled: {settings} for {listed(names[settings])}" for settings in names if settings]
+
+
+def _versions(versions: dict[str, str]) -> str:
+    return ", ".join(f"{package} {version}" for package, version in sorted(versions.items()))
+
+
+def _mean(values: Any) -> float | None:
+    present = [value for value in values if value is not None]
+    return float(np.mean(present)) if present else None
+
+
+def _median(values: Any) -> float | None:
+    present = [value for value in values if value is not None]
+    return float(np.median(present)) if present else None
+
+
+def _percent(estimate: Estimate) -> Estimate:
+    return Estimate(100 * estimate.value, 100 * estimate.low, 100 * estimate.high)
+
+
+def _network(
+    name: str, runs: Sequence[StoredRun], correct: statistics.Correct | None, levels: Sequence[int]
+) -> Network:
+    results = [run.result for run in runs]
+    accuracies = [float(result.test_acc_pct or 0.0) for result in results]
+    several = len(accuracies) > 1
+    predictions = [run.predictions for run in runs if run.predictions]
+    confusion = _confusion(runs) if correct is not None else np.empty((0, 0), int)
+    return Network(
+        name=name,
+        backbone=results[0].backbone,
+        variant=results[0].variant,
+        seeds=[result.seed for result in results],
+        test_acc_pct=accuracies,
+        accuracy_pct=_percent(_accuracy(accuracies, results[0].test_images, correct)),
+        sd_points=float(np.std(accuracies, ddof=1)) if several else None,
+        seeds_pct=statistics.seed_interval(accuracies) if several else None,
+        best_val_acc_pct=_mean(result.best_val_acc_pct for result in results),
+        top5_pct=_mean(result.test_top5_pct for result in results),
+        macro_f1_pct=_mean(result.test_macro_f1_pct for result in results),
+        generalisation_gap_points=_mean(
+            result.train_acc_pct - result.test_acc_pct
+            for result in results
+            if result.train_acc_pct is not None and result.test_acc_pct is not None
+        ),
+        epoch_s=_median(result.steady_epoch_s for result in results),
+        first_epoch_s=_median(result.first_epoch_s for result in results),
+        images_per_s=_median(result.images_per_s for result in results),
+        fit_s=_median(result.fit_s for result in results),
+        energy_j_per_epoch=_median(result.energy_j_per_epoch for result in results),
+        params=results[0].params,
+        macs=results[0].macs,
+        peak_memory_bytes=max((result.peak_memory_bytes or 0 for result in results), default=0) or None,
+        contended=any(result.contended for result in results),
+        architecture=next((result.architecture for result in results if result.architecture), {}),
+        calibration=statistics.calibration(
+            np.concatenate([each.confidence for each in predictions]).astype(np.float32),
+            np.concatenate([each.predictions == each.labels for each in predictions]),
+        )
+        if predictions
+        else None,
+        class_acc_pct=[100 * float(share) for share in confusion.diagonal() / np.maximum(confusion.sum(1), 1)],
+        confusion=confusion.tolist(),
+        curves=_curves(runs),
+        seconds_to_pct={level: _seconds_to(runs, level) for level in levels},
+    )
+
+
+def _accuracy(accuracies_pct: Sequence[float], images: int | None, correct: statistics.Correct | None) -> Estimate:
+    if correct is not None:
+        estimate = statistics.accuracy_estimate(correct)
+    else:
+        estimate = statistics.accuracy_from_shares([each / 100 for each in accuracies_pct], images)
+    # Two seeds' wide interval may reach beyond what an accuracy can be. NaN stays NaN.
+    return Estimate(estimate.value, *np.clip([estimate.low, estimate.high], 0, 1).tolist())
+
+
+def _confusion(runs: Sequence[StoredRun]) -> np.ndarray:
+    """Counts over all seeds: rows are labels, columns answers."""
+    answers = [run.predictions for run in runs if run.predictions]
+    classes = 1 + max(int(max(each.labels.max(), each.predictions.max())) for each in answers)
+    counts = np.zeros(classes * classes, int)
+    for each in answers:
+        counts += np.bincount(each.labels.astype(int) * classes + each.predictions, minlength=classes * classes)
+    return counts.reshape(classes, classes)
+
+
+def _column(run: StoredRun, name: str, rows: int) -> np.ndarray:
+    """A curve's first rows; NaN where it has none."""
+    if name not in run.curves:
+        return np.full(rows, np.nan)
+    return run.curves[name].to_numpy(float)[:rows]
+
+
+def _curves(runs: Sequence[StoredRun]) -> Curves | None:
+    lengths = [len(run.curves) for run in runs if "val/acc" in run.curves]
+    if not lengths:
+        return None
+    rows = min(lengths)  # Early stopping ends seeds at different epochs; the curve goes as far as all of them.
+    with_curves = [run for run in runs if "val/acc" in run.curves]
+
+    def over_seeds(name: str) -> np.ndarray:
+        return np.stack([_column(run, name, rows) for run in with_curves])
+
+    validation = 100 * over_seeds("val/acc")
+    return Curves(
+        epochs=[int(epoch) for epoch in with_curves[0].curves["epoch"][:rows]],
+        seconds=np.cumsum(over_seeds("time/train_epoch_s").mean(0)).tolist(),
+        val_acc_pct=validation.mean(0).tolist(),
+        lowest_pct=validation.min(0).tolist(),
+        highest_pct=validation.max(0).tolist(),
+        train_acc_pct=(100 * over_seeds("train/acc").mean(0)).tolist(),
+        train_loss=over_seeds("train/loss").mean(0).tolist(),
+        val_loss=over_seeds("val/loss").mean(0).tolist(),
+    )
+
+
+def _levels(runs: Sequence[StoredRun]) -> list[int]:
+    """Up to four round validation accuracies, in percent, that at least one run reached."""
+    best = max((100 * run.curves["val/acc"].max() for run in runs if "val/acc" in run.curves), default=0.0)
+    rounded = [*range(10, 90, 10), 90, 92, 94, 95, 96, 97, 98, 99]
+    return [level for level in rounded if level <= best][-4:]
+
+
+def _seconds_to(runs: Sequence[StoredRun], level_pct: int) -> float | None:
+    """Median over seeds of the training seconds until a validation accuracy is first reached; None unless all do."""
+    seconds = [
+        statistics.first_reached(
+            (100 * run.curves["val/acc"]).tolist(), run.curves["time/train_epoch_s"].tolist(), level_pct
+        )
+        for run in runs
+        if {"val/acc", "time/train_epoch_s"} <= set(run.curves)
+    ]
+    return None if not seconds or None in seconds else _median(seconds)
+
+
+def _ranked(networks: list[Network], correct: dict[str, Any], timings_ranked: bool) -> list[Network]:
+    """With Pareto front and rank stability."""
+    added: list[dict[str, Any]] = [{} for _ in networks]
+    timed = [network for network in networks if network.epoch_s is not None]
+    if timings_ranked and len(timed) == len(networks):
+        accuracies = [network.accuracy_pct.value for network in networks]
+        dominating = statistics.dominated_by(accuracies, [network.epoch_s or 0.0 for network in networks])
+        for more, index in zip(added, dominating, strict=True):
+            more |= {"on_front": index is None, "dominated_by": None if index is None else networks[index].name}
+    answers = [correct[network.name] for network in networks]
+    if len(networks) > 1 and all(each is not None for each in answers):
+        for more, shares in zip(added, statistics.rank_probabilities(answers), strict=True):
+            more["rank_shares"] = shares.tolist()
+    return [Network(**{**vars(network), **more}) for network, more in zip(networks, added, strict=True)]
+
+
+def _pairs(
+    networks: Sequence[Network],
+    groups: dict[str, list[StoredRun]],
+    correct: dict[str, statistics.Correct | None],
+) -> list[Pair]:
+    compared = []
+    for first, second in itertools.combinations(networks, 2):
+        seeds = [seed for seed in first.seeds if seed in second.seeds]
+        difference = _difference(first, second, seeds, correct, groups[first.name][0].result.test_images)
+        p_paired_t = None
+        if len(seeds) > 1:
+            p_paired_t = statistics.paired_t_p(
+                *(_at(network.seeds, network.test_acc_pct, seeds) for network in (first, second))
+            )
+        compared.append((first.name, second.name, difference, p_paired_t))
+    corrected = statistics.holm([difference.p for _, _, difference, _ in compared])
+    return [
+        Pair(
+            first=first,
+            second=second,
+            points=_percent(difference.share),
+            p=difference.p,
+            p_holm=p_holm,
+            differs=p_holm <= statistics.LEVEL,
+            seeds=difference.seeds,
+            method=difference.method,
+            seeds_needed=difference.seeds_needed,
+            p_paired_t=p_paired_t,
+        )
+        for (first, second, difference, p_paired_t), p_holm in zip(compared, corrected, strict=True)
+    ]
+
+
+def _at(seeds: Sequence[int], values: Any, chosen: Sequence[int]) -> list[Any]:
+    return [values[seeds.index(seed)] for seed in chosen]
+
+
+def _difference(
+    first: Network, second: Network, seeds: Sequence[int], correct: dict[str, Any], images: int | None
+) -> Difference:
+    answers = [correct[network.name] for network in (first, second)]
+    if seeds and all(each is not None for each in answers):
+        paired = [
+            each[_at(network.seeds, range(len(each)), seeds)]
+            for each, network in zip(answers, (first, second), strict=True)
+        ]
+        return statistics.paired_difference(*paired)
+    first_shares, second_shares = ([each / 100 for each in network.test_acc_pct] for network in (first, second))
+    return statistics.unpaired_difference(first_shares, second_shares, images or 1)
+
+
+def _hardest(runs: Sequence[StoredRun], class_names: Sequence[str]) -> list[dict[str, Any]]:
+    """The test images that most runs got wrong, with the answer most often given."""
+    answered = [run.predictions for run in runs if run.predictions]
+    answered = [each for each in answered if np.array_equal(each.labels, answered[0].labels)]
+    if len(answered) < 2:
+        return []
+    labels = answered[0].labels
+    answers = np.stack([each.predictions for each in answered])
+    wrong = (answers != labels).mean(0)
+
+    def called(label: int) -> str:
+        return class_names[label] if label < len(class_names) else str(label)
+
+    return [
+        {
+            "image": int(image),
+            "label": called(int(labels[image])),
+            "answer": called(int(np.bincount(answers[:, image][answers[:, image] != labels[image]]).argmax())),
+            "wrong_pct": 100 * float(wrong[image]),
+        }
+        for image in np.argsort(-wrong, kind="stable")[:HARDEST]
+        if wrong[image] > 0
+    ]
+
+
+def _without_result(stored: StoredRuns) -> list[dict[str, str]]:
+    """Failed runs, and every file that could not be read, with the reason."""
+    failed = [
+        {
+            "run": run.folder.relative_to(stored.folder).as_posix(),
+            "reason": ("diverged: " if run.result.status == "diverged" else "") + (run.result.reason or "unknown"),
+            "log": "\n".join(run.result.log_tail),
+        }
+        for run in stored.runs
+        if run.result.status != "finished"
+    ]
+    unreadable = [
+        {"run": error.path.relative_to(stored.folder).as_posix(), "reason": error.reason, "log": ""}
+        for error in stored.problems
+    ]
+    return failed + unreadable
