@@ -75,7 +75,13 @@ def _accuracy_against_time(findings: Findings) -> Chart | None:
                 "hoverinfo": "skip",
             }
         )
-    for network in timed:
+    seconds = [network.epoch_s or math.nan for network in timed]
+    spread = max(seconds) / min(seconds) if min(seconds) > 0 else 1.0
+    places = [math.log10(each) if spread > 8 else each for each in seconds]
+    growth = LARGEST - SMALLEST if len({network.params for network in timed}) > 1 else 0
+    sizes = [SMALLEST + growth * math.sqrt((network.params or 0) / most) for network in timed]
+    corners = _label_corners(timed, places, sizes)
+    for network, size, corner in zip(timed, sizes, corners, strict=True):
         color, symbol = style[network.name]
         accuracy = network.accuracy_pct
         known = not math.isnan(accuracy.low)
@@ -86,7 +92,8 @@ def _accuracy_against_time(findings: Findings) -> Chart | None:
                 "x": [network.epoch_s],
                 "y": [accuracy.value],
                 "text": [_label(network.name)],
-                "textposition": "top center",
+                "textposition": corner,
+                "cliponaxis": False,
                 "name": _label(network.name),
                 "error_y": {
                     "type": "data",
@@ -99,13 +106,11 @@ def _accuracy_against_time(findings: Findings) -> Chart | None:
                     "color": color,
                     "symbol": symbol,
                     "opacity": 0.85,
-                    "size": SMALLEST + (LARGEST - SMALLEST) * math.sqrt((network.params or 0) / most),
+                    "size": size,
                 },
                 "hovertemplate": f"{_label(network.name)}<br>%{{y:.2f}} % at %{{x:.3g}} s an epoch<extra></extra>",
             }
         )
-    seconds = [network.epoch_s or math.nan for network in timed]
-    spread = max(seconds) / min(seconds) if min(seconds) > 0 else 1.0
     axis: dict[str, Any] = {"title": {"text": "training seconds per epoch"}, "type": "log" if spread > 8 else "linear"}
     if spread > 8:
         margin = 0.12 * math.log10(spread)
@@ -131,6 +136,43 @@ def _accuracy_against_time(findings: Findings) -> Chart | None:
             },
         },
     )
+
+
+def _label_corners(networks: Sequence[Network], places: Sequence[float], sizes: Sequence[float]) -> list[str]:
+    """Where each mark's name stands: at the corner of the mark where it runs into the fewest marks and names.
+
+    Args:
+        networks: Of the chart.
+        places: Their marks' places along the horizontal axis.
+        sizes: Their marks' diameters, in pixels.
+    """
+    ends = [end for each in networks for end in (each.accuracy_pct.low, each.accuracy_pct.high) if not math.isnan(end)]
+    ends += [each.accuracy_pct.value for each in networks]
+
+    def pixels(value: float, values: Sequence[float], room: int) -> float:
+        """On a wide screen; where the chart is narrower, names may still touch."""
+        least, most = min(values), max(values)
+        return room * (value - least) / (most - least) if most > least else room / 2
+
+    marks = [
+        (pixels(place, places, 850), pixels(network.accuracy_pct.value, ends, 360), size / 2)
+        for place, network, size in zip(places, networks, sizes, strict=True)
+    ]
+    taken = [(x - radius, y - radius, x + radius, y + radius) for x, y, radius in marks]
+    corners = []
+    for network, (x, y, radius) in zip(networks, marks, strict=True):
+        width, height = 8 * len(network.name), 16
+        found = []
+        for corner in ("top right", "top left", "bottom right", "bottom left"):
+            left = x + radius if corner.endswith("right") else x - radius - width
+            bottom = y + radius if corner.startswith("top") else y - radius - height
+            right, top = left + width, bottom + height
+            hidden = sum(left < d and c < right and bottom < f and e < top for c, e, d, f in taken)
+            found.append((hidden + 10 * (left < -90 or right > 940), corner, (left, bottom, right, top)))
+        _, corner, box = min(found, key=lambda each: each[0])
+        corners.append(corner)
+        taken.append(box)
+    return corners
 
 
 def _learning_curves(findings: Findings) -> list[Chart]:

@@ -8,8 +8,8 @@ from typing import Any
 from cnn_compare.report.findings import Network
 from cnn_compare.report.load import StoredRuns, distinct
 
-# ImageNet-pretrained torchvision networks, ten epochs of
-# Adam, normalised with 0.5/0.5, PyTorch 2.0.1 on an RTX 3060. (seconds an epoch, accuracy %)
+# ImageNet-pretrained torchvision networks, ten epochs of Adam, normalised with 0.5/0.5, PyTorch 2.0.1 on an RTX 3060.
+# (seconds an epoch, accuracy %)
 REPORT_2023 = {"alexnet": (17, 70.40), "vgg16": (129, 70.66), "googlenet": (26, 82.46), "resnet18": (17, 79.14)}
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import re
 import shutil
 import subprocess
@@ -89,6 +90,26 @@ def test_a_training_that_diverged_is_drawn_as_far_as_it_has_numbers(browser, sto
     page.wait_for_selector("html[data-drawn=true]")
     assert page.locator("#plot-by-epoch .scatterlayer .points path").count() == 1
     page.close()
+
+
+@needs_browser
+def test_the_names_of_marks_that_lie_close_together_do_not_touch(browser, store_run, tmp_path):
+    for index, name in enumerate(("googlenet", "mobilenet_v2", "densenet121")):
+        store_run(name, right=range(800 + index), train_epoch_s=[20.0, 20.0 + index])
+    store_run("lenet", right=range(500), train_epoch_s=[1.0, 1.0])
+    write_report(tmp_path)
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.goto((tmp_path / "report.html").as_uri())
+    page.wait_for_selector("html[data-drawn=true]")
+    boxes = [name.bounding_box() for name in page.locator("#plot-accuracy-time .textpoint text").all()]
+    page.close()
+    assert len(boxes) == 4
+    for first, second in itertools.combinations(boxes, 2):
+        beside = any(
+            first[start] + first[size] <= second[start] or second[start] + second[size] <= first[start]
+            for start, size in (("x", "width"), ("y", "height"))
+        )
+        assert beside, (first, second)
 
 
 @needs_browser
