@@ -119,7 +119,7 @@ class _Display:
             BarColumn(),
             TimeElapsedColumn(),
             TextColumn("left"),
-            TimeRemainingColumn(elapsed_when_finished=True),
+            TimeRemainingColumn(),
             console=console,
         )
         self.task = self.progress.add_task("", total=len(cells))
