@@ -24,15 +24,12 @@ def verdict(networks: Sequence[Network], pairs: Sequence[Pair], ranked: bool) ->
     best = networks[0]
     estimate = best.accuracy_pct
     interval = "" if math.isnan(estimate.low) else f" (95 % {estimate.low:.2f} … {estimate.high:.2f})"
-    sentences = [f"{best.name} is the most accurate: {estimate.value:.2f} %{interval} on {_seeds(len(best.seeds))}."]
+    figures = f"{estimate.value:.2f} %{interval} on {_seeds(len(best.seeds))}"
     if len(networks) == 1:
-        return sentences
+        return [f"{best.name}: {figures}. There is no other network to compare it with."]
     close = [pair.second for pair in pairs if pair.first == best.name and not pair.differs]
-    sentences[0] = sentences[0].removesuffix(".") + (
-        f"; {listed(close)} cannot be told apart from it."
-        if close
-        else "; its lead over every other one is established."
-    )
+    lead = f"{listed(close)} cannot be told apart from it" if close else "its lead over every other one is established"
+    sentences = [f"{best.name} is the most accurate: {figures}; {lead}."]
     if ranked:
         sentences += _pareto_sentences(networks, {(pair.first, pair.second) for pair in pairs if pair.differs})
     else:
