@@ -12,7 +12,7 @@ from plotly.offline import get_plotlyjs
 
 from cnn_compare.report.findings import Findings, Network
 from cnn_compare.report.plots import Chart, charts
-from cnn_compare.report.tables import number, short, signed, summary_rows, three, variant_rows
+from cnn_compare.report.tables import number, probability, short, signed, summary_rows, three, variant_rows
 from cnn_compare.results import without_nan
 
 TABLE = (  # key of `summary_rows`, heading, figure to sort by
@@ -39,7 +39,13 @@ def page(findings: Findings) -> str:
     environment = Environment(
         loader=PackageLoader("cnn_compare.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    environment.filters |= {"number": number, "signed": signed, "short": short, "three": three}
+    environment.filters |= {
+        "number": number,
+        "probability": probability,
+        "signed": signed,
+        "short": short,
+        "three": three,
+    }
     drawn = charts(findings)
     return environment.get_template("page.html.j2").render(
         findings=findings,

@@ -77,6 +77,11 @@ def number(value: float | None, form: str) -> str:
     return "–" if value is None or math.isnan(value) else format(value, form)
 
 
+def probability(value: float | None) -> str:
+    """A p-value: two digits that count, or that it is too small for any: ``0.022``, ``< 0.0001``."""
+    return "< 0.0001" if value is not None and value < 1e-4 else number(value, ".2g")
+
+
 def three(value: float | None) -> str:
     """Three digits that count, and never an exponent: ``1,284``, ``29.8``, ``0.062``."""
     return number(value, ".3g" if value is None or abs(value) < 999.5 else ",.0f")

@@ -11,7 +11,16 @@ from cnn_compare.report.analysis import find
 from cnn_compare.report.findings import Findings
 from cnn_compare.report.load import find_runs, results_table
 from cnn_compare.report.page import page
-from cnn_compare.report.tables import COLUMNS, escape, markdown_table, signed, summary_rows, three, variant_rows
+from cnn_compare.report.tables import (
+    COLUMNS,
+    escape,
+    markdown_table,
+    probability,
+    signed,
+    summary_rows,
+    three,
+    variant_rows,
+)
 from cnn_compare.results import without_nan, write_text
 
 SCHEMA = 1
@@ -83,8 +92,8 @@ def _pairs(findings: Findings) -> str:
             "pair": f"{pair.first} − {pair.second}",
             "points": signed(pair.points.value, 2),
             "interval": f"{signed(pair.points.low, 2)} … {signed(pair.points.high, 2)}",
-            "p": f"{pair.p:.2g}",
-            "p_holm": f"{pair.p_holm:.2g}",
+            "p": probability(pair.p),
+            "p_holm": probability(pair.p_holm),
             "seeds": str(pair.seeds),
             "verdict": "differs" if pair.differs else "not established",
         }

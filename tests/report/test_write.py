@@ -9,7 +9,7 @@ import pytest
 from cnn_compare import load_results, write_report
 from cnn_compare.errors import InvalidValueError
 from cnn_compare.report.report_2023 import follows_report
-from cnn_compare.report.tables import short
+from cnn_compare.report.tables import probability, short
 from cnn_compare.results import RunResult
 
 REPORT = {
@@ -127,3 +127,10 @@ def test_a_folder_without_runs_is_refused_by_name(tmp_path, where):
 )
 def test_large_numbers_are_shortened(number, text):
     assert short(number) == text
+
+
+@pytest.mark.parametrize(
+    ("p", "text"), [(0.0221, "0.022"), (1.0, "1"), (4e-143, "< 0.0001"), (0.0, "< 0.0001"), (None, "–")]
+)
+def test_a_p_value_too_small_to_have_digits_is_not_shown_as_nought(p, text):
+    assert probability(p) == text
