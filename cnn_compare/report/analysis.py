@@ -204,8 +204,12 @@ def _accuracy(accuracies_pct: Sequence[float], images: int | None, correct: stat
         estimate = statistics.accuracy_estimate(correct)
     else:
         estimate = statistics.accuracy_from_shares([each / 100 for each in accuracies_pct], images)
-    # Two seeds' wide interval may reach beyond what an accuracy can be. NaN stays NaN.
-    return Estimate(estimate.value, *np.clip([estimate.low, estimate.high], 0, 1).tolist())
+    return _possible(estimate, least=0)
+
+
+def _possible(estimate: Estimate, least: float) -> Estimate:
+    """Without what an accuracy or a difference cannot be: two seeds' wide interval may reach there. NaN stays NaN."""
+    return Estimate(estimate.value, *np.clip([estimate.low, estimate.high], least, 1).tolist())
 
 
 def _confusion(runs: Sequence[StoredRun]) -> np.ndarray:
@@ -303,7 +307,7 @@ def _pairs(
         Pair(
             first=first,
             second=second,
-            points=_percent(difference.share),
+            points=_percent(_possible(difference.share, least=-1)),
             p=difference.p,
             p_holm=p_holm,
             differs=p_holm <= statistics.LEVEL,

@@ -211,3 +211,13 @@ def test_a_lone_network_is_not_called_the_most_accurate(store_run, findings):
     store_run("resnet18", right=range(800))
     (said,) = findings().verdict
     assert said == "resnet18: 80.00 % (95 % 77.41 … 82.36) on one seed. There is no other network to compare it with."
+
+
+def test_the_wide_intervals_of_two_seeds_stay_within_what_can_be(store_run, findings):
+    for seed, (first, second) in enumerate([(950, 100), (500, 450)]):
+        store_run("resnet18", seed, right=range(first))
+        store_run("lenet", seed, right=range(second))
+    found = findings()
+    (pair,) = found.pairs
+    assert (pair.points.low, pair.points.value, pair.points.high) == (-100, pytest.approx(45), 100)
+    assert all(0 <= each.accuracy_pct.low < each.accuracy_pct.high <= 100 for each in found.networks)
