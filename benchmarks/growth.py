@@ -15,8 +15,9 @@ from harness import report
 from input_pipeline import Noise
 
 from cnn_compare import ClassifierModule, EpochTimer, write_report
+from cnn_compare.files import write_csv
 from cnn_compare.machine import tune_process
-from cnn_compare.results import RunResult, write_csv
+from cnn_compare.results import RunResult
 
 SIZES = (5_000, 15_000, 50_000)
 RUNS = (10, 100, 1_000)

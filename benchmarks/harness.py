@@ -21,8 +21,8 @@ from rich.console import Console
 from rich.table import Table
 
 from cnn_compare import EpochTimer
-from cnn_compare.callbacks import CalmProgressBar
-from cnn_compare.comparison.cell import versions
+from cnn_compare.callbacks import ThrottledProgressBar
+from cnn_compare.comparison.worker import versions
 from cnn_compare.experiment import ExperimentCLI, checkpoints
 from cnn_compare.machine import describe_device
 
@@ -94,7 +94,7 @@ def fit(arguments: list[str], turn: Connection) -> None:
     with tempfile.TemporaryDirectory() as folder:
         ExperimentCLI(
             ["fit", *arguments],
-            callbacks=[Turns(turn, timer), timer, CalmProgressBar(), *checkpoints()],
+            callbacks=[Turns(turn, timer), timer, ThrottledProgressBar(), *checkpoints()],
             default_root_dir=folder,
             max_epochs=1_000,
         )

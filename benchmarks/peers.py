@@ -26,7 +26,7 @@ from torchvision import transforms
 
 from cnn_compare import ClassifierModule, EpochTimer, build_backbone
 from cnn_compare.backbones import Stem
-from cnn_compare.callbacks import CalmProgressBar
+from cnn_compare.callbacks import ThrottledProgressBar
 from cnn_compare.data.image_datamodule import MEAN_STD
 from cnn_compare.machine import tune_process
 
@@ -84,7 +84,7 @@ def fit_with_torchvision(backbone: str, stem: Stem, count: int, turn: Connection
     with tempfile.TemporaryDirectory() as folder:
         trainer = L.Trainer(
             max_epochs=1_000,
-            callbacks=[Turns(turn, timer), timer, CalmProgressBar()],
+            callbacks=[Turns(turn, timer), timer, ThrottledProgressBar()],
             default_root_dir=folder,
             enable_checkpointing=False,
             num_sanity_val_steps=0,

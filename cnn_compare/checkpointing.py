@@ -12,13 +12,13 @@ import torch
 from lightning.pytorch.plugins import TorchCheckpointIO
 
 from cnn_compare.errors import CheckpointFileError
-from cnn_compare.results import write_bytes
+from cnn_compare.files import write_bytes
 
 LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
 log = logging.getLogger(__name__)
 
 
-class WholeCheckpoints(TorchCheckpointIO):
+class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes beside the file, waits for the disk, renames; ``last.ckpt`` leaves the one before as ``previous.ckpt``.
 
     Lightning's own way goes through the system's temporary folder: from another disk, renaming becomes copying, and a

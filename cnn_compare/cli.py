@@ -90,14 +90,14 @@ def _compare(arguments: list[str]) -> None:
     if not {"-h", "--help"} & set(arguments):
         start_server()  # Before the imports below, which take as long as its own.
     from cnn_compare.comparison import compare
-    from cnn_compare.experiment import experiment_parser, plain
+    from cnn_compare.experiment import experiment_parser, plain_config
     from cnn_compare.report import load_results
 
     parser = experiment_parser(prog="cnn-compare compare", description=OWN_COMMANDS["compare"])
     parser.add_argument("--config", action="config", help="A YAML file of these options; later ones take precedence.")
     parser.add_argument("--recipe", type=str, help="A recipe, read before the file or the options that refine it.")
     parser.add_function_arguments(compare, skip={"recipe", "trainer", "model", "data", "target_acc", "own_recipe"})
-    options = plain(parser, parser.parse_args(_with_recipes(arguments[1:])))
+    options = plain_config(parser, parser.parse_args(_with_recipes(arguments[1:])))
     options.pop("config", None)
     recipe = options.pop("recipe")
     folder = compare(**options, recipe=recipe and Path(recipe).stem)
@@ -148,13 +148,13 @@ def _print_report(folder: Path) -> None:
     from cnn_compare.report import write_report
     from cnn_compare.report.tables import terminal_table
 
-    findings = write_report(folder)
+    summary = write_report(folder)
     console = Console(highlight=False, markup=False)
-    if findings.networks:
-        console.print(terminal_table(findings))
-    for sentence in [*findings.warnings, *findings.declared, *findings.verdict]:
+    if summary.networks:
+        console.print(terminal_table(summary))
+    for sentence in [*summary.warnings, *summary.declared, *summary.verdict]:
         console.print(f"- {sentence}")
-    for each in findings.without_result:
+    for each in summary.without_result:
         console.print(f"- {each['run']}: {each['reason']}")
     console.print(f"report: {folder / 'report.html'}", soft_wrap=True)
 
@@ -176,7 +176,7 @@ def _print_backbones(rows: list[dict[str, Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from cnn_compare.report.tables import short
+    from cnn_compare.formatting import format_count
 
     table = Table(caption="parameters at 10 classes, MACs of one image at the paper's size", caption_justify="left")
     for heading in ("backbone", "year", "key idea"):
@@ -184,7 +184,7 @@ def _print_backbones(rows: list[dict[str, Any]]) -> None:
     for heading in ("from px", "parameters", "MACs", "at px"):
         table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
-        counts = short(row["params"]), short(row["macs"])
+        counts = format_count(row["params"]), format_count(row["macs"])
         texts = str(row["year"]), row["key_idea"], str(row["min_image_size"])
         table.add_row(row["backbone"], *texts, *counts, str(row["image_size"]))
     Console().print(table)
@@ -195,8 +195,8 @@ def _profile(arguments: list[str]) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from cnn_compare.formatting import format_count
     from cnn_compare.profiling import profile
-    from cnn_compare.report.tables import short
 
     parser = ArgumentParser("cnn-compare profile", description=OWN_COMMANDS["profile"])
     parser.add_function_arguments(profile)
@@ -211,6 +211,6 @@ def _profile(arguments: list[str]) -> None:
         latency = f"{each.latency_p50_ms:.3g} / {each.latency_p90_ms:.3g}"
         speeds = f"{each.train_images_per_s:,.0f}", latency, f"{each.inference_images_per_s:,.0f}"
         sizes = [f"{size / 2**20:,.1f} MiB" for size in (each.weight_bytes, each.peak_memory_bytes)]
-        table.add_row(each.backbone, short(each.params), short(each.macs), sizes[0], *speeds, sizes[1])
+        table.add_row(each.backbone, format_count(each.params), format_count(each.macs), sizes[0], *speeds, sizes[1])
     Console().print(table)
     print(f"stored: {options.output}")

@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 
-def refine(config: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+def merge_config(config: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """A configuration with changes, each as deep in it as its keys say; another class brings all its arguments."""
     result = dict(config)
     for key, change in changes.items():
         before = result.get(key)
         if isinstance(before, Mapping) and isinstance(change, Mapping) and _same_class(before, change):
-            result[key] = refine(before, change)
+            result[key] = merge_config(before, change)
         else:
             result[key] = copy.deepcopy(change)
     return result

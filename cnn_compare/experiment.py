@@ -16,9 +16,16 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from lightning.pytorch.plugins import TorchCheckpointIO
 
 from cnn_compare.backbones import find_backbone
-from cnn_compare.callbacks import CalmProgressBar, EpochSeed, EpochTimer, LastCheckpoint, StopWhenDiverged, TestFigures
-from cnn_compare.checkpointing import WholeCheckpoints, require_checkpoint
-from cnn_compare.configs import refine
+from cnn_compare.callbacks import (
+    ConfusionFigures,
+    EpochSeed,
+    EpochTimer,
+    LastCheckpoint,
+    StopWhenDiverged,
+    ThrottledProgressBar,
+)
+from cnn_compare.checkpointing import AtomicCheckpointIO, require_checkpoint
+from cnn_compare.configs import merge_config
 from cnn_compare.data import CIFAR10DataModule, ImageDataModule
 from cnn_compare.errors import CheckpointError, InvalidValueError
 from cnn_compare.machine import tune_process
@@ -95,7 +102,7 @@ class ExperimentCLI(LightningCLI):
         tune_process()
         self.overrides = overrides
         if callbacks is None:
-            callbacks = [EpochTimer(), CalmProgressBar(), TestFigures(), *checkpoints()]
+            callbacks = [EpochTimer(), ThrottledProgressBar(), ConfusionFigures(), *checkpoints()]
         super().__init__(
             ClassifierModule,
             ImageDataModule,
@@ -139,7 +146,7 @@ class ExperimentCLI(LightningCLI):
             return
         own = find_backbone(str(self._get(self.config, "model.backbone"))).own_recipe
         own = {self.subcommand: own} if self.subcommand else own
-        self.config = self.parser.parse_object(refine(plain(self.parser, self.config), own))
+        self.config = self.parser.parse_object(merge_config(plain_config(self.parser, self.config), own))
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The configured trainer, with the overrides."""
@@ -151,7 +158,7 @@ class ExperimentCLI(LightningCLI):
         if (target_acc := self._get(self.config, "target_acc")) is not None:
             trainer.callbacks.append(stop_at(target_acc))  # type: ignore[attr-defined]
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
-            trainer.strategy.checkpoint_io = WholeCheckpoints()
+            trainer.strategy.checkpoint_io = AtomicCheckpointIO()
         return trainer
 
 
@@ -182,7 +189,7 @@ def experiment_parser(**options: Any) -> LightningArgumentParser:
     return parser
 
 
-def plain(parser: LightningArgumentParser, config: Namespace) -> dict[str, Any]:
+def plain_config(parser: LightningArgumentParser, config: Namespace) -> dict[str, Any]:
     """A parsed configuration as plain lists, dictionaries and values, defaults written out."""
     resolved: dict[str, Any] = yaml.safe_load(parser.dump(config, skip_none=False))
     return resolved

@@ -17,8 +17,8 @@ from torch.nn import functional as F
 
 from cnn_compare.backbones import Stem, build_backbone, count_macs, count_parameters, find_backbone
 from cnn_compare.errors import ImageTooSmallError, InvalidValueError
+from cnn_compare.files import write_text
 from cnn_compare.machine import describe_device, peak_memory_bytes, tune_process
-from cnn_compare.results import write_text
 
 TRAIN_BATCH, INFERENCE_BATCH = 128, 256
 # Enough repetitions for a median, and no more than these seconds of them.

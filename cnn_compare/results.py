@@ -1,40 +1,87 @@
-"""What a run leaves behind: `RunResult`, its JSON, and files that are whole or not there at all."""
+"""What a run leaves behind: the record `RunResult`, and `RunFolder`, the names of all its files."""
 
 from __future__ import annotations
 
-import csv
 import io
-import json
-import math
-import os
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
 from cnn_compare.errors import ResultError
+from cnn_compare.files import read_json, write_bytes, write_json, write_text
 
-SCHEMA = 1
+SCHEMA = 2
+MANIFEST = "manifest.json"
+"""What a comparison records of itself, in its folder."""
 
 Status = Literal["finished", "failed", "diverged"]
 
 
+@dataclass(frozen=True)
+class Metric:
+    """A figure of a run. The unit also ends its name; ``larger_is_better`` is None where neither is."""
+
+    value: float
+    unit: str
+    larger_is_better: bool | None
+
+
+# Unit, and whether larger is better. What a test evaluates may add to these: see `RunResult.metrics`.
+METRICS: dict[str, tuple[str, bool | None]] = {
+    "test_acc_pct": ("%", True),
+    "test_top5_pct": ("%", True),
+    "test_macro_f1_pct": ("%", True),
+    "test_loss": ("nats", False),
+    "best_val_acc_pct": ("%", True),
+    "train_acc_pct": ("%", True),
+    "train_epoch_s": ("s", False),
+    "first_epoch_s": ("s", False),
+    "fit_s": ("s", False),
+    "seconds_to_target": ("s", False),
+    "images_per_s": ("1/s", True),
+    "params": ("", False),
+    "macs": ("", False),
+    "peak_memory_bytes": ("B", False),
+    "energy_j_per_epoch": ("J", False),
+    "other_cpu_pct": ("%", None),
+}
+
+
 @dataclass(kw_only=True)
 class RunResult:
-    """One run: one backbone, one seed. ``None`` and empty lists stand for what a failed run did not get to.
+    """One run: one backbone in one variant, one seed. None and empty values stand for what a failed run did not reach.
 
-    ``status`` is ``diverged`` where the loss became infinite or no number; ``reason`` and ``log_tail``, the last lines
-    of its log, tell why a run has no accuracy; ``attempts`` counts how often it was begun within one command.
-
-    Units stand in the names. Accuracies are percents of images, 0 .. 100; ``train_epoch_s`` has one value an epoch, the
-    first with its warm-up included; ``macs`` are multiply-accumulates of one image's forward pass; the weights tested
-    are those of ``best_epoch``, the first one with the highest validation accuracy, counted from 0; ``contended`` says
-    that others used the machine too (``other_cpu_pct`` of all its cores): the times are not the network's alone then;
-    ``seconds_to_target`` of training until the validation accuracy first was at ``target_acc_pct``, None where it never
-    was; ``declared`` are the settings, by their dotted names, that the comparison's ``variant`` or the backbone's own
-    recipe changes; ``architecture`` is what the registry knows of the backbone (``year``, ``venue``, ``paper``,
-    ``key_idea``, ``depth``).
+    Args:
+        backbone: Its name.
+        seed: The run's seed.
+        status: ``diverged``: the loss became infinite or NaN.
+        reason: Why a run has no accuracy.
+        log_tail: The last lines of the log of a run without an accuracy.
+        attempts: How often the run was begun within one command.
+        recipe: Name of the recipe.
+        variant: Name of the variant; None where the comparison has none.
+        declared_changes: Settings, by dotted name, that the variant or the backbone's own recipe changes.
+        metrics: By name. Accuracies are percents of images, 0 to 100. ``test_*`` come from the weights of
+            ``best_epoch``. ``train_epoch_s`` is the usual epoch: the median without the first one; with one epoch,
+            that one. ``macs`` are multiply-accumulates of one image's forward pass. ``seconds_to_target`` counts the
+            training until the validation accuracy first was at ``target_acc_pct``; it is missing where it never was.
+        best_epoch: The first epoch with the highest validation accuracy, counted from 0.
+        train_images: How many images the run was trained on.
+        test_images: How many images it was tested on.
+        train_epochs_s: Seconds of training, one value an epoch, the first with its warm-up included.
+        val_epochs_s: Seconds of validation, one value a validation.
+        target_acc_pct: The validation accuracy at which training was to end.
+        contended: Whether other processes used the machine too (``other_cpu_pct`` of all its cores).
+        device: Name of the device.
+        precision: Lightning's name of the precision.
+        versions: Of Python and of every package that can change a result.
+        data_fingerprint: Equal where the network was shown the same images in the same order and preparation.
+        class_names: In the order of the labels.
+        architecture: What the registry knows of the backbone: ``year``, ``venue``, ``paper``, ``key_idea``, ``depth``.
+        schema: Version of this record.
     """
 
     backbone: str
@@ -45,28 +92,14 @@ class RunResult:
     attempts: int = 1
     recipe: str | None = None
     variant: str | None = None
-    declared: dict[str, Any] = field(default_factory=dict)
-    test_acc_pct: float | None = None
-    test_top5_pct: float | None = None
-    test_macro_f1_pct: float | None = None
-    test_loss: float | None = None
-    best_val_acc_pct: float | None = None
+    declared_changes: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, Metric] = field(default_factory=dict)
     best_epoch: int | None = None
-    train_acc_pct: float | None = None
     train_images: int | None = None
     test_images: int | None = None
-    train_epoch_s: list[float] = field(default_factory=list)
-    first_epoch_s: float | None = None
-    val_epoch_s: list[float] = field(default_factory=list)
-    fit_s: float | None = None
+    train_epochs_s: list[float] = field(default_factory=list)
+    val_epochs_s: list[float] = field(default_factory=list)
     target_acc_pct: float | None = None
-    seconds_to_target: float | None = None
-    images_per_s: float | None = None
-    params: int | None = None
-    macs: int | None = None
-    peak_memory_bytes: int | None = None
-    energy_j_per_epoch: float | None = None
-    other_cpu_pct: float | None = None
     contended: bool | None = None
     device: str | None = None
     precision: str | None = None
@@ -77,97 +110,185 @@ class RunResult:
     schema: int = SCHEMA
 
     @property
-    def steady_epoch_s(self) -> float | None:
-        """Seconds of a usual epoch: the median without the first; with one epoch, that one."""
-        steady = self.train_epoch_s[1:] or self.train_epoch_s
-        return statistics.median(steady) if steady else None
+    def network(self) -> str:
+        """See `network_name`."""
+        return network_name(self.backbone, self.variant)
+
+    def value(self, metric: str) -> float | None:
+        """A metric's value; None where the run has none."""
+        return self.metrics[metric].value if metric in self.metrics else None
 
     def save(self, path: Path) -> None:
-        """Write as JSON; the file is whole or not there."""
-        write_text(path, json.dumps(asdict(self), indent=2) + "\n")
+        """Write as JSON, atomically."""
+        write_json(path, asdict(self))
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Read what `save` wrote.
+        """Read what `save` wrote, also that of schema 1.
 
         Raises:
             ResultError: If the file is missing, not whole, or of another schema.
         """
         try:
-            stored = json.loads(path.read_text(encoding="utf-8"))
+            stored = read_json(path)
         except FileNotFoundError as error:
             raise ResultError(path, "the file is missing") from error
-        except (OSError, ValueError, RecursionError) as error:
+        except (OSError, ValueError) as error:
             raise ResultError(path, f"it cannot be read as JSON ({error})") from error
-        if not isinstance(stored, dict) or stored.get("schema") != SCHEMA:
-            schema = stored.get("schema") if isinstance(stored, dict) else None
-            raise ResultError(path, f"its schema is {schema!r}, and this version reads {SCHEMA}")
-        kinds = {each.name: str(each.type) for each in fields(cls)}
-        wrong = [name for name in ("backbone", "seed", "status") if name not in stored]
-        wrong += [name for name, value in stored.items() if name not in kinds or not _is(value, kinds[name])]
-        if stored.get("status") == "finished" and "test_acc_pct" not in wrong:
-            accuracy = stored.get("test_acc_pct")
-            wrong += ["test_acc_pct"] if accuracy is None or not 0 <= accuracy <= 100 else []
-        if wrong:
-            raise ResultError(path, f"its fields are not those of a result ({', '.join(sorted(set(wrong)))})")
-        return cls(**stored)
+        schema = stored.get("schema") if isinstance(stored, dict) else None
+        if schema not in (1, SCHEMA):
+            raise ResultError(path, f"its schema is {schema!r}, and this version reads 1 and {SCHEMA}")
+        if schema == 1:
+            stored = _from_schema_1(stored)
+        types = {each.name: str(each.type) for each in fields(cls)}
+        wrong = {name for name in ("backbone", "seed", "status") if name not in stored}
+        wrong |= {name for name, value in stored.items() if name not in types or not _is_of_type(value, types[name])}
+        if not wrong:
+            result = cls(
+                **{**stored, "metrics": {name: Metric(**it) for name, it in stored.get("metrics", {}).items()}}
+            )
+            accuracy = result.value("test_acc_pct")
+            if result.status != "finished" or (accuracy is not None and 0 <= accuracy <= 100):
+                return result
+            wrong = {"test_acc_pct"}
+        raise ResultError(path, f"its fields are not those of a result ({', '.join(sorted(wrong))})")
 
 
-def _is(value: Any, kind: str) -> bool:
+def _from_schema_1(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Schema 1 kept each metric as a field of its own, and the seconds of all epochs under ``train_epoch_s``."""
+    renamed = {
+        "train_epoch_s": "train_epochs_s",
+        "val_epoch_s": "val_epochs_s",
+        "declared": "declared_changes",
+    }
+    result = {
+        renamed.get(name, name): value for name, value in stored.items() if name not in METRICS or name in renamed
+    }
+    values = {name: stored.get(name) for name in METRICS if name not in renamed}
+    seconds = result.get("train_epochs_s")
+    values["train_epoch_s"] = usual_epoch_s(seconds) if _is_of_type(seconds, "list[float]") else None
+    return result | {"schema": SCHEMA, "metrics": {name: asdict(it) for name, it in measured(values).items()}}
+
+
+def measured(values: Mapping[str, float | None]) -> dict[str, Metric]:
+    """`METRICS` with their values, without those that are None."""
+    return {name: Metric(value, *METRICS[name]) for name, value in values.items() if value is not None}
+
+
+def usual_epoch_s(seconds: Sequence[float]) -> float | None:
+    """Seconds of a usual epoch: the median without the first, which warms up; with one epoch, that one."""
+    return statistics.median(seconds[1:] or seconds) if seconds else None
+
+
+def first_reached(accuracies: Sequence[float], seconds: Sequence[float], level: float) -> float | None:
+    """Seconds of training until a curve first is at ``level`` or above; None if it never is.
+
+    Args:
+        accuracies: After each epoch.
+        seconds: Each epoch took.
+        level: In the unit of the accuracies.
+    """
+    reached = zip(accuracies, accumulate(seconds), strict=True)
+    return next((float(elapsed) for accuracy, elapsed in reached if accuracy >= level), None)
+
+
+def _is_of_type(value: Any, annotation: str) -> bool:
     """Whether a value from JSON is of a field's annotated type."""
-    if kind.endswith(" | None"):
-        return value is None or _is(value, kind.removesuffix(" | None"))
-    if kind.startswith("list["):
-        return isinstance(value, list) and all(_is(each, kind[5:-1]) for each in value)
-    if kind.startswith("dict["):
+    if annotation.endswith(" | None"):
+        return value is None or _is_of_type(value, annotation.removesuffix(" | None"))
+    if annotation.startswith("list["):
+        return isinstance(value, list) and all(_is_of_type(item, annotation[5:-1]) for item in value)
+    if annotation == "dict[str, Metric]":
+        return isinstance(value, dict) and all(_is_of_type(item, "Metric") for item in value.values())
+    if annotation.startswith("dict["):
         return isinstance(value, dict)
-    if kind == "Status":
+    if annotation == "Metric":
+        types = {each.name: str(each.type) for each in fields(Metric)}
+        return (
+            isinstance(value, dict)
+            and value.keys() == types.keys()
+            and all(_is_of_type(value[name], annotated) for name, annotated in types.items())
+        )
+    if annotation == "Status":
         return value in get_args(Status)
-    if kind == "float":
+    if annotation == "float":
         return isinstance(value, int | float) and not isinstance(value, bool)
-    return type(value).__name__ == kind
+    return type(value).__name__ == annotation
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A run's folder: the name of each file in it. All of them are written atomically, but for the logs.
+
+    Args:
+        path: The folder.
+    """
+
+    path: Path
+
+    RESULT = "result.json"
+    CONFIG = "config.yaml"
+    LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
+
+    @property
+    def result(self) -> Path:
+        """The run's `RunResult`, written last of all."""
+        return self.path / self.RESULT
+
+    @property
+    def config(self) -> Path:
+        """The whole configuration, defaults written out."""
+        return self.path / self.CONFIG
+
+    @property
+    def curves(self) -> Path:
+        """Every logged value, one row an epoch."""
+        return self.path / "metrics.csv"
+
+    @property
+    def predictions(self) -> Path:
+        """Label, answer and probabilities of each test image."""
+        return self.path / "predictions.npz"
+
+    @property
+    def log(self) -> Path:
+        """What the run printed."""
+        return self.path / "run.log"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the process that works on the run."""
+        return self.path / ".lock"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of ``best.ckpt``, ``last.ckpt`` and, while training, ``previous.ckpt``."""
+        return self.path / "checkpoints"
+
+    def load_result(self) -> RunResult:
+        """See `RunResult.load`."""
+        return RunResult.load(self.result)
+
+    def save_result(self, result: RunResult) -> None:
+        """Write the result: from then on the run counts as ended."""
+        result.save(self.result)
+
+    def save_config(self, config: Mapping[str, Any]) -> None:
+        """Write the configuration."""
+        import yaml
+
+        write_text(self.config, yaml.safe_dump(config, sort_keys=False))
+
+    def save_predictions(self, **arrays: Any) -> None:
+        """Write the arrays of `ClassifierModule.test_outputs`; probabilities with half precision."""
+        import numpy as np
+
+        arrays["probabilities"] = np.asarray(arrays["probabilities"]).astype(np.float16)
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, allow_pickle=False, **arrays)
+        write_bytes(self.predictions, buffer.getvalue())
 
 
 def network_name(backbone: str, variant: str | None) -> str:
     """How reports call a backbone, and one variant of it: ``resnet18 (cifar stem)``."""
     return backbone if variant is None else f"{backbone} ({variant})"
-
-
-def without_nan(value: Any) -> Any:
-    """The same with null for what JSON has no word for: NaN and infinity."""
-    if isinstance(value, dict):
-        return {str(key): without_nan(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [without_nan(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file so that a reader, or a restart after power loss, finds the old one or the new one, never a half."""
-    write_bytes(path, text.encode())
-
-
-def write_bytes(path: Path, content: bytes | memoryview, keep: Path | None = None) -> None:
-    """`write_text` for bytes; ``keep`` gets the file that was there before."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        if keep is not None and path.exists():
-            path.replace(keep)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write rows as CSV; columns in the order in which the rows first name them."""
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(path, buffer.getvalue())

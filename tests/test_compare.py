@@ -18,7 +18,7 @@ from torch import nn
 
 from cnn_compare import compare, load_results, write_report
 from cnn_compare.cli import main
-from cnn_compare.comparison.plan import path_name, plan_cells
+from cnn_compare.comparison.plan import path_name, plan_runs
 from cnn_compare.configs import differences
 from cnn_compare.errors import (
     ComparisonExistsError,
@@ -253,10 +253,10 @@ def test_requests_that_cannot_work_are_refused_before_anything_runs(tmp_path, op
 
 def test_a_plan_has_one_cell_for_each_backbone_and_seed(tmp_path):
     config = {"model": {"stem": "imagenet"}, "data": {"init_args": {}}, "trainer": {}}
-    cells = plan_cells(tmp_path, ["lenet", "timm/resnet10t"][:1], [3, 5], config)
-    assert [(cell.backbone, cell.seed) for cell in cells] == [("lenet", 3), ("lenet", 5)]
-    assert [str(cell.folder.relative_to(tmp_path)) for cell in cells] == ["lenet/seed_3", "lenet/seed_5"]
-    assert cells[0].config["seed_everything"] == 3
+    specs = plan_runs(tmp_path, ["lenet", "timm/resnet10t"][:1], [3, 5], config)
+    assert [(spec.backbone, spec.seed) for spec in specs] == [("lenet", 3), ("lenet", 5)]
+    assert [str(spec.folder.relative_to(tmp_path)) for spec in specs] == ["lenet/seed_3", "lenet/seed_5"]
+    assert specs[0].config["seed_everything"] == 3
     assert "backbone" not in config["model"]
 
 

@@ -21,7 +21,7 @@ from test_compare import DROPS, command, predictions, small_comparison, wait_unt
 from torch import nn
 
 from cnn_compare import ClassifierModule, DigitsDataModule, EpochTimer, load_results, write_report
-from cnn_compare.comparison.lock import sole_worker
+from cnn_compare.comparison.lock import comparison_lock
 from cnn_compare.errors import CheckpointError, InvalidValueError
 from cnn_compare.results import RunResult
 
@@ -153,7 +153,7 @@ def test_a_run_whose_loss_is_no_number_has_diverged_and_is_not_repeated(tmp_path
 
 
 def test_a_second_command_on_a_comparison_is_told_who_works_on_it(tmp_path, capsys):
-    with sole_worker(tmp_path / "small"):
+    with comparison_lock(tmp_path / "small"):
         status, _, errors = run(command(tmp_path, "--backbones=[lenet]")[3:], capsys)
         assert status == 2
         assert f"ComparisonLockedError: {tmp_path / 'small'} is being worked on by process {os.getpid()} on " in errors

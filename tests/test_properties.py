@@ -20,10 +20,10 @@ from torchvision.transforms.v2 import functional as one
 from cnn_compare import CIFAR10DataModule
 from cnn_compare.backbones import find_backbone
 from cnn_compare.comparison.plan import path_name
-from cnn_compare.configs import differences, flatten, refine
+from cnn_compare.configs import differences, flatten, merge_config
 from cnn_compare.data import augment
 from cnn_compare.errors import DataDamagedError, InvalidValueError, ResultError, UnknownBackboneError
-from cnn_compare.experiment import experiment_parser, plain
+from cnn_compare.experiment import experiment_parser, plain_config
 from cnn_compare.report.load import find_runs
 from cnn_compare.results import RunResult
 
@@ -184,9 +184,9 @@ def test_a_name_is_a_backbone_or_unknown_and_always_one_folder(name):
 @given(CONFIGS, CONFIGS)
 def test_a_refined_configuration_has_every_change_and_all_else(config, changes):
     before = json.dumps(config)
-    refined = refine(config, changes)
+    refined = merge_config(config, changes)
     assert json.dumps(config) == before
-    assert refine(refined, changes) == refined
+    assert merge_config(refined, changes) == refined
     for name, value in flatten(changes).items():
         assert flatten(refined)[name] == value
     assert set(differences([config, refined])) <= {
@@ -210,7 +210,7 @@ def test_a_setting_of_any_value_is_taken_or_refused_with_its_name(setting, value
         message = str(error)
     else:
         message = ""
-        assert flatten(plain(PARSER, parsed))["model.backbone"] == "resnet18"
+        assert flatten(plain_config(PARSER, parsed))["model.backbone"] == "resnet18"
     assert not message or setting.split(".")[0] in message
 
 

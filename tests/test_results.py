@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from cnn_compare.errors import ResultError
-from cnn_compare.results import RunResult, write_bytes, write_csv, write_text
+from cnn_compare.files import write_bytes, write_csv, write_text
+from cnn_compare.results import RunResult
 
 FINISHED = RunResult(
     backbone="lenet",

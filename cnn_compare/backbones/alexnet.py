@@ -6,8 +6,8 @@ from collections import OrderedDict
 
 from torch import nn
 
-from cnn_compare.backbones.published import published
 from cnn_compare.backbones.registry import SLOW_SGD, Stem, register_backbone
+from cnn_compare.backbones.torchvision_models import torchvision_model
 
 
 def _alexnet(num_classes: int, stem: Stem, widths: tuple[int, int, int, int, int], batch_norm: bool) -> nn.Module:
@@ -67,7 +67,7 @@ def alexnet(num_classes: int, stem: Stem) -> nn.Module:
     4,096 on a 6x6 grid).
     """
     if stem == "imagenet":
-        network: nn.Module = published("alexnet", num_classes)
+        network: nn.Module = torchvision_model("alexnet", num_classes)
         return network
     return _alexnet(num_classes, stem, widths=(64, 192, 384, 256, 256), batch_norm=False)
 

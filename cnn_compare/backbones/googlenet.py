@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import nn
 
-from cnn_compare.backbones.published import published
 from cnn_compare.backbones.registry import Stem, register_backbone
+from cnn_compare.backbones.torchvision_models import torchvision_model
 
 
 @register_backbone(
@@ -23,7 +23,7 @@ def googlenet(num_classes: int, stem: Stem) -> nn.Module:
     that work in training, their losses weighted 0.3. The cifar stem starts with a 3x3 convolution of stride 1 (for 7x7
     of stride 2), and drops the first two max poolings and the auxiliary heads.
     """
-    network = published("googlenet", num_classes, aux_logits=stem == "imagenet", init_weights=True)
+    network = torchvision_model("googlenet", num_classes, aux_logits=stem == "imagenet", init_weights=True)
     if stem == "cifar":
         network.conv1.conv = nn.Conv2d(3, 64, kernel_size=3, padding=1, bias=False)
         nn.init.trunc_normal_(network.conv1.conv.weight, std=0.01)

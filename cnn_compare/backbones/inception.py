@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cnn_compare.backbones.published import published
 from cnn_compare.backbones.registry import Stem, register_backbone
+from cnn_compare.backbones.torchvision_models import torchvision_model
 
 
 def _enlarge_small_maps(_head: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
@@ -38,7 +38,7 @@ def inception_v3(num_classes: int, stem: Stem) -> nn.Module:
     enlarged to fit. The cifar stem's first convolution has stride 1, its unpadded convolutions are padded,
     and both max poolings and the auxiliary head are dropped; all parameters keep their shapes.
     """
-    network = published("inception_v3", num_classes, aux_logits=stem == "imagenet", init_weights=True)
+    network = torchvision_model("inception_v3", num_classes, aux_logits=stem == "imagenet", init_weights=True)
     if stem == "cifar":
         network.Conv2d_1a_3x3.conv.stride = (1, 1)
         for block in (network.Conv2d_1a_3x3, network.Conv2d_2a_3x3, network.Conv2d_4a_3x3):

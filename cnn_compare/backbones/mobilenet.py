@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import nn
 
-from cnn_compare.backbones.published import published
 from cnn_compare.backbones.registry import Stem, register_backbone
+from cnn_compare.backbones.torchvision_models import torchvision_model
 
 
 @register_backbone(
@@ -22,7 +22,7 @@ def mobilenet_v2(num_classes: int, stem: Stem) -> nn.Module:
     The cifar stem has stride 1 (for 2) in the first convolution and in the stage of 24 channels, as the CIFAR zoos do;
     all parameters keep their shapes.
     """
-    network = published("mobilenet_v2", num_classes)
+    network = torchvision_model("mobilenet_v2", num_classes)
     if stem == "cifar":
         network.features[0][0].stride = (1, 1)
         # features[2] opens the stage of 24 channels: expansion, depthwise filter, projection.

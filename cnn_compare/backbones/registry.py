@@ -61,7 +61,7 @@ class BackboneEntry:
     own_recipe: Mapping[str, Any] = field(default_factory=dict)
 
     @property
-    def card(self) -> dict[str, Any]:
+    def architecture(self) -> dict[str, Any]:
         """What a report tells of the architecture; empty where nothing is known."""
         known = ("year", "venue", "paper", "key_idea", "depth")
         return {name: getattr(self, name) for name in known if getattr(self, name)}

@@ -6,15 +6,15 @@ from functools import partial
 
 from torch import nn
 
-from cnn_compare.backbones.published import published
 from cnn_compare.backbones.registry import Stem, register_backbone
+from cnn_compare.backbones.torchvision_models import torchvision_model
 
 _resnet_entry = partial(register_backbone, year=2015, venue="CVPR 2016", paper="arXiv:1512.03385", min_image_size=1)
 
 
 def _resnet(name: str, num_classes: int, stem: Stem) -> nn.Module:
     """Torchvision's ResNet; with the cifar stem a 3x3 first convolution of stride 1, and no pooling after it."""
-    network = published(name, num_classes)
+    network = torchvision_model(name, num_classes)
     if stem == "cifar":
         network.conv1 = nn.Conv2d(3, 64, kernel_size=3, padding=1, bias=False)
         nn.init.kaiming_normal_(network.conv1.weight, mode="fan_out", nonlinearity="relu")

@@ -8,8 +8,8 @@ from typing import Any
 
 from torch import nn
 
-from cnn_compare.backbones.published import published
 from cnn_compare.backbones.registry import SLOW_SGD, Stem, register_backbone
+from cnn_compare.backbones.torchvision_models import torchvision_model
 
 # Five poolings halve 32 px down to 1.
 _vgg_entry = partial(register_backbone, year=2014, venue="ICLR 2015", paper="arXiv:1409.1556", min_image_size=32)
@@ -21,7 +21,7 @@ _DEPTHS = {"vgg11": (1, 1, 2, 2, 2), "vgg13": (2, 2, 2, 2, 2), "vgg16": (2, 2, 3
 def _vgg(name: str, num_classes: int, stem: Stem) -> nn.Module:
     """Torchvision's VGG; with the cifar stem the same convolutions, then global pooling and one linear layer."""
     if stem == "imagenet":
-        network: nn.Module = published(name, num_classes)
+        network: nn.Module = torchvision_model(name, num_classes)
         return network
     # Not torchvision's with its head replaced: filling that head's 120 M parameters takes seconds.
     depth, _, batch_norm = name.partition("_")

@@ -8,7 +8,7 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import Callback
 
-from cnn_compare.results import write_csv
+from cnn_compare.files import write_csv
 
 
 class MetricsCsv(Callback):

@@ -24,9 +24,10 @@ from typing import Any
 
 from cnn_compare.comparison.executor import Report
 from cnn_compare.comparison.local import LocalExecutor
-from cnn_compare.comparison.plan import Cell
+from cnn_compare.comparison.spec import RunSpec
 from cnn_compare.errors import ClusterError, MissingExtraError
-from cnn_compare.results import write_bytes
+from cnn_compare.files import write_bytes
+from cnn_compare.results import RunFolder
 
 Files = dict[str, bytes]
 Message = tuple[int, float] | Files | str
@@ -40,11 +41,11 @@ QUEUED = 1000
 REPORT_EVERY_S = 1.0
 LAST = "last.ckpt"
 # What a run does not need again, or another process's.
-LEFT_THERE = {".lock", "result.json"}
+NOT_SENT = {".lock", "result.json"}
 
 
 class RayExecutor:
-    """Runs cells on a Ray cluster.
+    """Runs specs on a Ray cluster.
 
     Args:
         address: As ``ray.init`` takes it; None starts a cluster on this machine.
@@ -79,7 +80,7 @@ class RayExecutor:
         self._threads = max(1, int(resources.get("CPU", 1)))
         options = {"num_cpus": resources.pop("CPU", 0), "num_gpus": resources.pop("GPU", 0), "resources": resources}
         # Ray would repeat a lost run from its beginning; here it goes on from what has arrived.
-        self._task = self._ray.remote(_run_there).options(**options, max_retries=0)
+        self._task = self._ray.remote(_run_on_node).options(**options, max_retries=0)
 
     def _connect(self, address: str | None) -> None:
         variables = {name: os.environ[name] for name in ("CNN_COMPARE_DATA_DIR",) if name in os.environ}
@@ -92,14 +93,14 @@ class RayExecutor:
         except (OSError, ValueError, RuntimeError) as error:
             raise ClusterError(address, error) from error
 
-    def run(self, cell: Cell, report: Report) -> str | None:
+    def run(self, spec: RunSpec, report: Report) -> str | None:
         """See `Executor`."""
         lost: list[str] = []
         while len(lost) <= LOST_NODES:
-            (cell.folder / "result.json").unlink(missing_ok=True)
+            (spec.folder.path / "result.json").unlink(missing_ok=True)
             try:
-                files = _changed(cell.folder, {})
-                running = self._running[cell.name] = self._task.remote(cell, files, self._timeout_s, self._threads)
+                files = _changed(spec.folder.path, {})
+                running = self._running[spec.name] = self._task.remote(spec, files, self._timeout_s, self._threads)
                 for reference in running:
                     message = self._ray.get(reference)
                     if isinstance(message, str):
@@ -107,12 +108,12 @@ class RayExecutor:
                     if isinstance(message, tuple):
                         report(*message)
                     else:
-                        _write(cell.folder, message)
+                        _write(spec.folder.path, message)
                 return None
             except self._ray.exceptions.RayError as error:
                 lost.append(f"{type(error).__name__}: {str(error).splitlines()[0]}")
             finally:
-                self._running.pop(cell.name, None)
+                self._running.pop(spec.name, None)
         return f"its node or worker was lost {len(lost)} times, lastly by {lost[-1]}"
 
     def stop(self) -> None:
@@ -123,13 +124,13 @@ class RayExecutor:
             self._ray.shutdown()
 
 
-def _run_there(cell: Cell, files: Files, timeout_s: float | None, threads: int) -> Iterator[Message]:
-    """Run a cell on this node, in the way of every machine, and send its files whenever a checkpoint was written."""
+def _run_on_node(spec: RunSpec, files: Files, timeout_s: float | None, threads: int) -> Iterator[Message]:
+    """Run a spec on this node, in the way of every machine, and send its files whenever a checkpoint was written."""
     with TemporaryDirectory(prefix="cnn_compare_") as folder:
-        there = replace(cell, folder=Path(folder))
-        _write(there.folder, files)
+        there = replace(spec, folder=RunFolder(Path(folder)))
+        _write(there.folder.path, files)
         sent: dict[str, int] = {}
-        _changed(there.folder, sent)
+        _changed(there.folder.path, sent)
         messages: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
 
         def work() -> None:
@@ -138,20 +139,20 @@ def _run_there(cell: Cell, files: Files, timeout_s: float | None, threads: int) 
                 reason = executor.run(there, lambda epoch, share: messages.put((epoch, share)))
             except Exception as error:  # A full disk, say: nobody else would hear of it.
                 reason = f"{type(error).__name__}: {error}"
-            messages.put(None if (there.folder / "result.json").exists() else reason)
+            messages.put(None if (there.folder.path / "result.json").exists() else reason)
 
         worker = threading.Thread(target=work, daemon=True)
         worker.start()
-        due, last = 0.0, there.folder / "checkpoints" / LAST
+        due, last = 0.0, there.folder.path / "checkpoints" / LAST
         while isinstance(message := messages.get(), tuple):
             if time.monotonic() < due:
                 continue
             yield message
             if last.exists() and last.stat().st_mtime_ns != sent.get(f"checkpoints/{LAST}"):
-                yield _changed(there.folder, sent)
+                yield _changed(there.folder.path, sent)
             due = time.monotonic() + REPORT_EVERY_S
         worker.join()
-        yield _changed(there.folder, sent, whole=True)
+        yield _changed(there.folder.path, sent, whole=True)
         if message is not None:
             yield message
 
@@ -162,7 +163,7 @@ def _changed(folder: Path, sent: dict[str, int], whole: bool = False) -> Files:
     # The last checkpoint first: read after it, the best one is of an epoch that it knows or that training will repeat.
     for path in sorted(folder.rglob("*"), key=lambda path: path.name != LAST):
         name = path.relative_to(folder).as_posix()
-        if path.name in LEFT_THERE - ({"result.json"} if whole else set()) or path.name.endswith(".tmp"):
+        if path.name in NOT_SENT - ({"result.json"} if whole else set()) or path.name.endswith(".tmp"):
             continue
         try:
             changed = path.stat().st_mtime_ns

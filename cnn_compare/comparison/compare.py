@@ -15,12 +15,14 @@ from typing import Any, Literal
 
 from cnn_compare.comparison.executor import Executor
 from cnn_compare.comparison.local import LocalExecutor, world_size
-from cnn_compare.comparison.lock import sole_worker
-from cnn_compare.comparison.plan import NAME, NAME_RULE, Config, plan_cells
-from cnn_compare.comparison.runner import run_cells
+from cnn_compare.comparison.lock import comparison_lock
+from cnn_compare.comparison.plan import NAME, NAME_RULE, plan_runs
+from cnn_compare.comparison.runner import run_all
+from cnn_compare.comparison.spec import Config
 from cnn_compare.configs import differences
 from cnn_compare.errors import ComparisonExistsError, ConfigurationError, InvalidValueError
-from cnn_compare.results import RunResult, write_text
+from cnn_compare.files import write_text
+from cnn_compare.results import RunResult
 
 MANIFEST_SCHEMA = 1
 
@@ -83,7 +85,7 @@ def compare(
     """
     if not re.fullmatch(NAME, name):
         raise InvalidValueError("--name", name, NAME_RULE)
-    from cnn_compare.experiment import experiment_parser, plain, stop_at
+    from cnn_compare.experiment import experiment_parser, plain_config, stop_at
 
     if jobs < 1:
         raise InvalidValueError("--jobs", jobs, "1 or more")
@@ -100,7 +102,7 @@ def compare(
         # A copy, because parsing puts its own objects into what it is given.
         given = {key: copy.deepcopy(value) for key, value in config.items() if value}
         try:
-            resolved = plain(parser, parser.parse_object(given))
+            resolved = plain_config(parser, parser.parse_object(given))
         except ArgumentError as error:
             raise ConfigurationError(str(error)) from error
         del resolved["model"]["backbone"]
@@ -109,11 +111,11 @@ def compare(
     sections = {"trainer": trainer, "model": model, "data": data, "target_acc": target_acc, "own_recipe": own_recipe}
     config = resolve(sections)
     folder = Path(log_dir) / name
-    cells = plan_cells(folder, backbones, seeds, config, recipe, variants, resolve)
-    for cell in cells:
-        world_size(cell.config)  # Refuses devices that a run cannot have.
-    with sole_worker(folder):
-        before = _make_room(folder, on_existing, config, variants or {}, resolve)
+    specs = plan_runs(folder, backbones, seeds, config, recipe, variants, resolve)
+    for spec in specs:
+        world_size(spec.config)  # Refuses devices that a run cannot have.
+    with comparison_lock(folder):
+        before = _prepare_folder(folder, on_existing, config, variants or {}, resolve)
         manifest: Config = {
             "schema": MANIFEST_SCHEMA,
             "name": name,
@@ -122,7 +124,7 @@ def compare(
             "seeds": list(dict.fromkeys([*before.get("seeds", []), *seeds])),
             "variants": {**before.get("variants", {}), **(variants or {})},
             "config": config,
-            "varied": differences([cell.config for cell in cells]),
+            "varied": differences([spec.config for spec in specs]),
             "machine": _machine(),
         }
         _write_manifest(folder, manifest)
@@ -131,12 +133,12 @@ def compare(
             from cnn_compare.comparison.cluster import RayExecutor
 
             where = RayExecutor(ray_address, resources_per_run, run_timeout_s)
-        results = run_cells(cells, where, retries)
+        results = run_all(specs, where, retries)
         _write_manifest(folder, {**manifest, "controlled": _controlled(results)})
     return folder
 
 
-def _make_room(
+def _prepare_folder(
     folder: Path, on_existing: str, config: Config, variants: Config, resolve: Callable[[Config], Config]
 ) -> Config:
     """The manifest of the comparison that is to be resumed; empty where a new one begins."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from cnn_compare.comparison.plan import Cell
+from cnn_compare.comparison.spec import RunSpec
 
 Report = Callable[[int, float], None]
 """Told how far a run is: its epoch, counted from 0, and the share of the training that is done."""
 
 
 class Executor(Protocol):
-    """Runs cells, several at a time.
+    """Runs specs, several at a time.
 
     Attributes:
         jobs: How many calls of `run` it can use at once.
@@ -20,8 +20,8 @@ class Executor(Protocol):
 
     jobs: int
 
-    def run(self, cell: Cell, report: Report) -> str | None:
-        """Run a cell to its end, from its last checkpoint, and leave what came of it in its folder; called by threads.
+    def run(self, spec: RunSpec, report: Report) -> str | None:
+        """Run a spec to its end, from its last checkpoint, and leave what came of it in its folder; called by threads.
 
         Returns:
             Where there is no ``result.json`` then, the reason.

@@ -15,15 +15,12 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from cnn_compare.comparison.executor import Report
-from cnn_compare.comparison.plan import Cell
+from cnn_compare.comparison.spec import RunSpec, WorkerSpec
 from cnn_compare.errors import InvalidValueError
-from cnn_compare.results import write_text
 
 # The server imports torch and Lightning once; every run is a fork of it that has computed nothing yet.
-PRELOAD = ["cnn_compare.comparison.cell"]
+PRELOAD = ["cnn_compare.comparison.worker"]
 
 
 def start_server() -> multiprocessing.context.ForkServerContext:
@@ -34,44 +31,9 @@ def start_server() -> multiprocessing.context.ForkServerContext:
     return context
 
 
-@dataclass(frozen=True)
-class Place:
-    """What one process of a run gets of the machine.
-
-    Args:
-        slot: Number of the run among those that run side by side.
-        jobs: How many those are.
-        threads: For torch on the processor, in the whole run; None: a share of what torch takes by itself.
-        visible_gpus: ``CUDA_VISIBLE_DEVICES``; None: not set.
-        rank: Number of the process among those of the run.
-        world_size: How many those are, one a device.
-        port: Where the first of them waits for the others.
-        checkpoint: What the run goes on from; the first of them says.
-    """
-
-    slot: int = 0
-    jobs: int = 1
-    threads: int | None = None
-    visible_gpus: str | None = None
-    rank: int = 0
-    world_size: int = 1
-    port: int = 0
-    checkpoint: Path | None = None
-
-    def environment(self) -> dict[str, str]:
-        """What Lightning's ``LightningEnvironment`` and CUDA read."""
-        variables = {}
-        if self.visible_gpus is not None:
-            variables["CUDA_VISIBLE_DEVICES"] = self.visible_gpus
-        if self.world_size > 1:
-            variables |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(self.port), "NODE_RANK": "0"}
-            variables |= {"WORLD_SIZE": str(self.world_size), "LOCAL_RANK": str(self.rank)}
-        return variables
-
-
 @dataclass
 class LocalExecutor:
-    """Runs cells on this machine.
+    """Runs specs on this machine.
 
     Args:
         jobs: How many at a time; each gets devices of its own, while there are enough.
@@ -90,11 +52,11 @@ class LocalExecutor:
         for slot in range(self.jobs):
             self._slots.put(slot)
 
-    def run(self, cell: Cell, report: Report) -> str | None:
+    def run(self, spec: RunSpec, report: Report) -> str | None:
         """See `Executor`."""
         slot = self._slots.get()
         try:
-            return self._run(cell, report, slot)
+            return self._run(spec, report, slot)
         finally:
             self._slots.put(slot)
 
@@ -105,18 +67,20 @@ class LocalExecutor:
             for process in processes:
                 process.kill()
 
-    def _run(self, cell: Cell, report: Report, slot: int) -> str | None:
+    def _run(self, spec: RunSpec, report: Report, slot: int) -> str | None:
         # Imported here, and not above, so that planning a comparison costs no import of Lightning.
-        from cnn_compare.comparison.cell import run_cell
+        from cnn_compare.comparison.worker import run_worker
 
-        (cell.folder / "result.json").unlink(missing_ok=True)
-        write_text(cell.folder / "config.yaml", yaml.safe_dump(cell.config, sort_keys=False))
-        context, size = start_server(), world_size(cell.config)
-        place = Place(slot, self.jobs, self.threads, os.environ.get("CUDA_VISIBLE_DEVICES"), world_size=size)
+        spec.folder.result.unlink(missing_ok=True)
+        spec.folder.save_config(spec.config)
+        context, size = start_server(), world_size(spec.config)
+        place = WorkerSpec(slot, self.jobs, self.threads, os.environ.get("CUDA_VISIBLE_DEVICES"), world_size=size)
         if size > 1:
             place = replace(place, port=_free_port())
         receiver, sender = context.Pipe(duplex=False)
-        processes = self._running[slot] = [context.Process(target=run_cell, args=(cell, place, sender), name=cell.name)]
+        processes = self._running[slot] = [
+            context.Process(target=run_worker, args=(spec, place, sender), name=spec.name)
+        ]
         processes[0].start()
         sender.close()
         if self._stopped:
@@ -126,7 +90,7 @@ class LocalExecutor:
         def start_others(checkpoint: Path | None) -> None:
             for rank in range(1, size):
                 other = replace(place, rank=rank, checkpoint=checkpoint)
-                processes.append(context.Process(target=run_cell, args=(cell, other, None), name=cell.name))
+                processes.append(context.Process(target=run_worker, args=(spec, other, None), name=spec.name))
                 processes[-1].start()
 
         try:

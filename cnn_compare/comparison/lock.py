@@ -12,11 +12,11 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from cnn_compare.errors import ComparisonLockedError
-from cnn_compare.results import write_text
+from cnn_compare.files import write_text
 
 
 @contextmanager
-def sole_worker(folder: Path) -> Iterator[None]:
+def comparison_lock(folder: Path) -> Iterator[None]:
     """Hold a comparison's lock; the system lets go of it when the process ends, however it ends.
 
     Args:

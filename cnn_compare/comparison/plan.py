@@ -1,54 +1,23 @@
-"""Backbones x variants x seeds -> cells: what a comparison is going to run, checked before anything does."""
+"""Backbones x variants x seeds -> specs: what a comparison is going to run, checked before anything does."""
 
 from __future__ import annotations
 
 import copy
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from cnn_compare.configs import differences, flatten, refine
+from cnn_compare.comparison.spec import Config, RunSpec
+from cnn_compare.configs import differences, flatten, merge_config
 from cnn_compare.errors import ImageTooSmallError, InvalidValueError
-from cnn_compare.results import network_name
-
-Config = dict[str, Any]
+from cnn_compare.results import RunFolder
 
 NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
 NAME_RULE = "letters, digits, '_', '-' and '.', not beginning with '-' or '.'"
 UNDECLARED = {"model.backbone", "own_recipe"}
 
 
-@dataclass(frozen=True)
-class Cell:
-    """One run.
-
-    Args:
-        backbone: Its network.
-        seed: Its seed.
-        config: The whole configuration.
-        folder: For its artefacts.
-        recipe: Name of the recipe, for the report.
-        variant: Name of the variant; None where the comparison has none.
-        declared: Dotted names and values of what the variant and the backbone's own recipe change.
-    """
-
-    backbone: str
-    seed: int
-    config: Config
-    folder: Path
-    recipe: str | None = None
-    variant: str | None = None
-    declared: Config = field(default_factory=dict)
-
-    @property
-    def name(self) -> str:
-        """How messages call it."""
-        return f"{network_name(self.backbone, self.variant)} seed {self.seed}"
-
-
-def plan_cells(
+def plan_runs(
     folder: Path,
     backbones: Sequence[str],
     seeds: Sequence[int],
@@ -56,13 +25,13 @@ def plan_cells(
     recipe: str | None = None,
     variants: Mapping[str, Config] | None = None,
     resolve: Callable[[Config], Config] = copy.deepcopy,
-) -> list[Cell]:
-    """One cell for each backbone, variant and seed, differing in nothing but what is declared.
+) -> list[RunSpec]:
+    """One spec for each backbone, variant and seed, differing in nothing but what is declared.
 
     A backbone whose configuration is the same in two variants, as where it has no recipe of its own, runs once.
 
     Args:
-        folder: The comparison's folder; a cell's is ``<backbone>/seed_<n>`` or ``<backbone>+<variant>/seed_<n>`` in it.
+        folder: The comparison's folder; a spec's is ``<backbone>/seed_<n>`` or ``<backbone>+<variant>/seed_<n>`` in it.
         backbones: Names, as `build_backbone` takes them.
         seeds: Values for ``seed_everything``.
         config: Resolved ``trainer``, ``model`` and ``data`` sections.
@@ -88,14 +57,14 @@ def plan_cells(
             raise InvalidValueError("a name in --variants", name, NAME_RULE)
         if taken := {"seed_everything", "model.backbone"} & set(flatten(changes)):
             raise InvalidValueError(f"--variants.{name}", sorted(taken)[0], "without what --backbones and --seeds vary")
-    cells = []
+    specs = []
     for backbone in backbones:
         entry = find_backbone(backbone)
         planned: list[Config] = []
         for variant, changes in variants.items() if variants else [(None, {})]:
-            refined = refine(config, changes)
+            refined = merge_config(config, changes)
             own = entry.own_recipe if refined.get("own_recipe") else {}
-            resolved = resolve(refine(refined, own)) if changes or own else copy.deepcopy(config)
+            resolved = resolve(merge_config(refined, own)) if changes or own else copy.deepcopy(config)
             resolved["model"]["backbone"] = backbone
             stem, image_size = resolved["model"]["stem"], resolved["data"]["init_args"].get("image_size")
             if image_size is not None and image_size < entry.min_size(stem):
@@ -108,19 +77,19 @@ def plan_cells(
                 name: new for name, (_, new) in differences([config, resolved]).items() if name not in UNDECLARED
             }
             run_folder = folder / (path_name(backbone) + (f"+{variant}" if variant else ""))
-            cells += [
-                Cell(
+            specs += [
+                RunSpec(
                     backbone,
                     seed,
                     {"seed_everything": seed, **resolved},
-                    run_folder / f"seed_{seed}",
+                    RunFolder(run_folder / f"seed_{seed}"),
                     recipe,
                     variant,
                     declared,
                 )
                 for seed in seeds
             ]
-    return cells
+    return specs
 
 
 def path_name(backbone: str) -> str:

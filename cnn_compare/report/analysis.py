@@ -10,11 +10,12 @@ import numpy as np
 
 from cnn_compare.configs import differences
 from cnn_compare.report import statistics
-from cnn_compare.report.findings import Curves, Findings, Network, Pair
 from cnn_compare.report.load import StoredRun, StoredRuns, distinct
-from cnn_compare.report.report_2023 import beside_2023
+from cnn_compare.report.published import beside_2023
 from cnn_compare.report.statistics import Difference, Estimate
+from cnn_compare.report.summary import Curves, Network, Pair, Summary
 from cnn_compare.report.verdict import listed, verdict
+from cnn_compare.results import first_reached
 
 # What differs between the runs of a comparison by its very idea, and what cannot change a result.
 EXPECTED_DIFFERENCES = {"seed_everything", "model.backbone", "own_recipe"}
@@ -22,7 +23,7 @@ IRRELEVANT = {"data.init_args.data_dir", "trainer.default_root_dir", "trainer.lo
 HARDEST = 10
 
 
-def find(stored: StoredRuns) -> Findings:
+def analyze(stored: StoredRuns) -> Summary:
     """Work out everything a report says."""
     runs = stored.finished
     results = [run.result for run in runs]
@@ -35,7 +36,7 @@ def find(stored: StoredRuns) -> Findings:
     networks = _ranked(networks, correct, ranked)
     pairs = _pairs(networks, groups, correct)
     names = next((result.class_names for result in results if result.class_names), [])
-    return Findings(
+    return Summary(
         name=str(stored.manifest.get("name", stored.folder.resolve().name)),
         recipe=stored.manifest.get("recipe"),
         devices=distinct(result.device for result in results),
@@ -98,19 +99,19 @@ def _conditions(stored: StoredRuns) -> tuple[list[str], dict[str, list[str]], bo
         "versions": distinct(_versions(result.versions) for result in results if result.versions),
     }
     warnings = [f"mixed {what}: {'; '.join(values)}" for what, values in mixed.items() if len(values) > 1]
-    declared = {name for result in results for name in result.declared}
+    declared = {name for result in results for name in result.declared_changes}
     if recipes := {name: values for name, values in varied.items() if name not in EXPECTED_DIFFERENCES | declared}:
         settings = "; ".join(f"{name} is {' or '.join(values)}" for name, values in recipes.items())
         warnings.append(f"mixed recipes: {settings}")
     shown: dict[tuple[int, str], set[str | None]] = {}
     for result in results:
-        data = {name: value for name, value in sorted(result.declared.items()) if name.startswith("data.")}
+        data = {name: value for name, value in sorted(result.declared_changes.items()) if name.startswith("data.")}
         shown.setdefault((result.seed, str(data)), set()).add(result.data_fingerprint)
     if any(len(fingerprints) > 1 for fingerprints in shown.values()):
         warnings.append("mixed data: networks with the same seed were shown different images, orders or augmentation")
     if contended := list(dict.fromkeys(run.network for run in runs if run.result.contended)):
         warnings.append(f"contended: others used the machine while {', '.join(contended)} trained")
-    if untimed := list(dict.fromkeys(run.network for run in runs if run.result.steady_epoch_s is None)):
+    if untimed := list(dict.fromkeys(run.network for run in runs if run.result.value("train_epoch_s") is None)):
         warnings.append(f"no time per epoch: {', '.join(untimed)} did not reach the end of one")
     return warnings, varied, not warnings
 
@@ -127,7 +128,7 @@ def _declared(groups: dict[str, list[StoredRun]]) -> list[str]:
     """In what networks were trained otherwise on purpose, and which."""
     names: dict[str, list[str]] = {}
     for name, members in groups.items():
-        changed = members[0].result.declared.items()
+        changed = members[0].result.declared_changes.items()
         settings = ", ".join(f"{setting} = {value}" for setting, value in changed if value is not None)
         names.setdefault(settings, []).append(name)
     return [f"declared, not controlled: {settings} for {listed(names[settings])}" for settings in names if settings]
@@ -155,7 +156,7 @@ def _network(
     name: str, runs: Sequence[StoredRun], correct: statistics.Correct | None, levels: Sequence[int]
 ) -> Network:
     results = [run.result for run in runs]
-    accuracies = [float(result.test_acc_pct or 0.0) for result in results]
+    accuracies = [float(result.value("test_acc_pct") or 0.0) for result in results]
     several = len(accuracies) > 1
     predictions = [run.predictions for run in runs if run.predictions]
     confusion = _confusion(runs) if correct is not None else np.empty((0, 0), int)
@@ -168,22 +169,22 @@ def _network(
         accuracy_pct=_percent(_accuracy(accuracies, results[0].test_images, correct)),
         sd_points=float(np.std(accuracies, ddof=1)) if several else None,
         seeds_pct=statistics.seed_interval(accuracies) if several else None,
-        best_val_acc_pct=_mean(result.best_val_acc_pct for result in results),
-        top5_pct=_mean(result.test_top5_pct for result in results),
-        macro_f1_pct=_mean(result.test_macro_f1_pct for result in results),
+        best_val_acc_pct=_mean(result.value("best_val_acc_pct") for result in results),
+        top5_pct=_mean(result.value("test_top5_pct") for result in results),
+        macro_f1_pct=_mean(result.value("test_macro_f1_pct") for result in results),
         generalisation_gap_points=_mean(
-            result.train_acc_pct - result.test_acc_pct
+            result.metrics["train_acc_pct"].value - result.metrics["test_acc_pct"].value
             for result in results
-            if result.train_acc_pct is not None and result.test_acc_pct is not None
+            if {"train_acc_pct", "test_acc_pct"} <= result.metrics.keys()
         ),
-        epoch_s=_median(result.steady_epoch_s for result in results),
-        first_epoch_s=_median(result.first_epoch_s for result in results),
-        images_per_s=_median(result.images_per_s for result in results),
-        fit_s=_median(result.fit_s for result in results),
-        energy_j_per_epoch=_median(result.energy_j_per_epoch for result in results),
-        params=results[0].params,
-        macs=results[0].macs,
-        peak_memory_bytes=max((result.peak_memory_bytes or 0 for result in results), default=0) or None,
+        epoch_s=_median(result.value("train_epoch_s") for result in results),
+        first_epoch_s=_median(result.value("first_epoch_s") for result in results),
+        images_per_s=_median(result.value("images_per_s") for result in results),
+        fit_s=_median(result.value("fit_s") for result in results),
+        energy_j_per_epoch=_median(result.value("energy_j_per_epoch") for result in results),
+        params=results[0].value("params"),
+        macs=results[0].value("macs"),
+        peak_memory_bytes=max((result.value("peak_memory_bytes") or 0 for result in results), default=0) or None,
         contended=any(result.contended for result in results),
         architecture=next((result.architecture for result in results if result.architecture), {}),
         calibration=statistics.calibration(
@@ -262,9 +263,7 @@ def _levels(runs: Sequence[StoredRun]) -> list[int]:
 def _seconds_to(runs: Sequence[StoredRun], level_pct: int) -> float | None:
     """Median over seeds of the training seconds until a validation accuracy is first reached; None unless all do."""
     seconds = [
-        statistics.first_reached(
-            (100 * run.curves["val/acc"]).tolist(), run.curves["time/train_epoch_s"].tolist(), level_pct
-        )
+        first_reached((100 * run.curves["val/acc"]).tolist(), run.curves["time/train_epoch_s"].tolist(), level_pct)
         for run in runs
         if {"val/acc", "time/train_epoch_s"} <= set(run.curves)
     ]

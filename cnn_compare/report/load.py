@@ -15,7 +15,7 @@ import yaml
 from numpy.typing import NDArray
 
 from cnn_compare.errors import InvalidValueError, ResultError
-from cnn_compare.results import RunResult, network_name
+from cnn_compare.results import MANIFEST, METRICS, RunFolder, RunResult, network_name
 
 # Written in C where PyYAML was built with it, which is ten times faster.
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -111,10 +111,19 @@ def load_results(folder: str | Path) -> pd.DataFrame:
 
 def results_table(results: list[RunResult]) -> pd.DataFrame:
     """`load_results` of results at hand."""
-    lists = ("val_epoch_s", "versions", "architecture", "class_names", "declared", "schema")
+    nested = {
+        "train_epochs_s",
+        "val_epochs_s",
+        "versions",
+        "architecture",
+        "class_names",
+        "declared_changes",
+        "metrics",
+    }
     rows = [
-        {name: value for name, value in asdict(result).items() if name not in lists}
-        | {"train_epoch_s": result.steady_epoch_s, "network": network_name(result.backbone, result.variant)}
+        {name: value for name, value in asdict(result).items() if name not in nested and name != "schema"}
+        | {name: result.value(name) for name in dict.fromkeys([*METRICS, *result.metrics])}
+        | {"network": result.network}
         for result in results
     ]
     leading = ["network", "backbone", "seed", "status", "test_acc_pct", "train_epoch_s", "params", "macs"]
@@ -129,13 +138,13 @@ def distinct(values: Iterable[Any]) -> list[str]:
 
 def _results(folder: Path) -> tuple[dict[Path, RunResult], list[ResultError]]:
     # A run that never reached its end has a configuration and no result: it is listed, not dropped.
-    run_folders = sorted({path.parent for name in ("result.json", "config.yaml") for path in folder.rglob(name)})
+    run_folders = sorted({path.parent for name in (RunFolder.RESULT, RunFolder.CONFIG) for path in folder.rglob(name)})
     if not run_folders:
         raise InvalidValueError("the folder of runs", str(folder), "a folder that holds at least one run")
     results, problems = {}, []
     for run_folder in run_folders:
         try:
-            results[run_folder] = RunResult.load(run_folder / "result.json")
+            results[run_folder] = RunFolder(run_folder).load_result()
         except ResultError as error:
             problems.append(error)
     return results, problems
@@ -156,14 +165,14 @@ def _network_names(folder: Path, results: dict[Path, RunResult]) -> dict[Path, s
 
 def _manifest(folder: Path) -> dict[str, Any]:
     try:
-        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return {}
     return manifest if isinstance(manifest, dict) else {}
 
 
 def _config(run_folder: Path) -> dict[str, Any]:
-    path = run_folder / "config.yaml"
+    path = RunFolder(run_folder).config
     try:
         config = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506, a safe loader
     except FileNotFoundError:
@@ -176,7 +185,7 @@ def _config(run_folder: Path) -> dict[str, Any]:
 
 
 def _curves(run_folder: Path) -> pd.DataFrame:
-    path = run_folder / "metrics.csv"
+    path = RunFolder(run_folder).curves
     try:
         curves = pd.read_csv(path)
     except FileNotFoundError:
@@ -189,7 +198,7 @@ def _curves(run_folder: Path) -> pd.DataFrame:
 
 
 def _predictions(run_folder: Path) -> Predictions | None:
-    path = run_folder / "predictions.npz"
+    path = RunFolder(run_folder).predictions
     try:
         # Opened here, and not by numpy, which leaves a damaged file open.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:

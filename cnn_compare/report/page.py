@@ -10,10 +10,11 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from plotly.offline import get_plotlyjs
 
-from cnn_compare.report.findings import Findings, Network
+from cnn_compare.files import without_nan
+from cnn_compare.formatting import format_count, format_number, format_p, format_signed, format_significant
 from cnn_compare.report.plots import Chart, charts
-from cnn_compare.report.tables import number, probability, short, signed, summary_rows, three, variant_rows
-from cnn_compare.results import without_nan
+from cnn_compare.report.summary import Network, Summary
+from cnn_compare.report.tables import summary_rows, variant_rows
 
 TABLE = (  # key of `summary_rows`, heading, figure to sort by
     ("network", "backbone", None),
@@ -30,32 +31,32 @@ TABLE = (  # key of `summary_rows`, heading, figure to sort by
 )
 
 
-def page(findings: Findings) -> str:
+def page(summary: Summary) -> str:
     """The whole page.
 
     Args:
-        findings: What it says. Every text in it, whatever it holds, is shown as text.
+        summary: What it says. Every text in it, whatever it holds, is shown as text.
     """
     environment = Environment(
         loader=PackageLoader("cnn_compare.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     environment.filters |= {
-        "number": number,
-        "probability": probability,
-        "signed": signed,
-        "short": short,
-        "three": three,
+        "format_number": format_number,
+        "format_p": format_p,
+        "format_signed": format_signed,
+        "format_count": format_count,
+        "format_significant": format_significant,
     }
-    drawn = charts(findings)
+    drawn = charts(summary)
     return environment.get_template("page.html.j2").render(
-        findings=findings,
+        summary=summary,
         charts={chart.key: chart for chart in drawn},
         costs=[chart for chart in drawn if chart.key.startswith("cost-")],
         figures=without_nan([_figure(chart) for chart in drawn]),
         headings=[heading for _, heading, _ in TABLE],
-        rows=_rows(findings.networks),
-        by_variant=variant_rows(findings),
-        levels=list(findings.networks[0].seconds_to_pct) if findings.networks else [],
+        rows=_rows(summary.networks),
+        by_variant=variant_rows(summary),
+        levels=list(summary.networks[0].seconds_to_pct) if summary.networks else [],
         plotly=_packed_plotly(),
     )
 

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cnn_compare.report.findings import Curves, Findings, Network
-from cnn_compare.report.tables import signed, three
+from cnn_compare.formatting import format_signed, format_significant
+from cnn_compare.report.summary import Curves, Network, Summary
 
 # Okabe and Ito's colours, which most colour-blind people tell apart, without the yellow; each with a shape of its own.
 COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8C8C8C")
@@ -35,12 +35,12 @@ class Chart:
     options: dict[str, Figure] | None = None
 
 
-def charts(findings: Findings) -> list[Chart]:
+def charts(summary: Summary) -> list[Chart]:
     """Every chart there is data for, in the order of the page."""
-    if not findings.networks:
+    if not summary.networks:
         return []
-    made = [_accuracy_against_time(findings), *_learning_curves(findings), _differences(findings), _ranks(findings)]
-    made += [_classes(findings), _confusion(findings), _reliability(findings), *_costs(findings)]
+    made = [_accuracy_against_time(summary), *_learning_curves(summary), _differences(summary), _ranks(summary)]
+    made += [_classes(summary), _confusion(summary), _reliability(summary), *_costs(summary)]
     return [chart for chart in made if chart is not None]
 
 
@@ -55,11 +55,11 @@ def _style(networks: Sequence[Network]) -> dict[str, tuple[str, str]]:
     return dict(zip(sorted(network.name for network in networks), endless, strict=False))
 
 
-def _accuracy_against_time(findings: Findings) -> Chart | None:
-    timed = [network for network in findings.networks if network.epoch_s is not None]
+def _accuracy_against_time(summary: Summary) -> Chart | None:
+    timed = [network for network in summary.networks if network.epoch_s is not None]
     if not timed:
         return None
-    style = _style(findings.networks)
+    style = _style(summary.networks)
     most = max((network.params or 0 for network in timed), default=0) or 1
     data: list[Figure] = []
     front = sorted((network.epoch_s or 0.0, network.accuracy_pct.value) for network in timed if network.on_front)
@@ -118,7 +118,7 @@ def _accuracy_against_time(findings: Findings) -> Chart | None:
         axis |= {
             "range": [math.log10(min(seconds)) - margin, math.log10(max(seconds)) + margin],
             "tickvals": ticks,
-            "ticktext": [three(tick) for tick in ticks],
+            "ticktext": [format_significant(tick) for tick in ticks],
         }
     return Chart(
         "accuracy-time",
@@ -175,12 +175,12 @@ def _label_corners(networks: Sequence[Network], places: Sequence[float], sizes: 
     return corners
 
 
-def _learning_curves(findings: Findings) -> list[Chart]:
-    drawn = [(network.name, network.curves) for network in findings.networks if network.curves]
+def _learning_curves(summary: Summary) -> list[Chart]:
+    drawn = [(network.name, network.curves) for network in summary.networks if network.curves]
     if not drawn:
         return []
-    style = _style(findings.networks)
-    several = any(len(network.seeds) > 1 for network in findings.networks)
+    style = _style(summary.networks)
+    several = any(len(network.seeds) > 1 for network in summary.networks)
     band = "; the band spans the seeds" if several else ""
 
     def figure(seconds: bool) -> Figure:
@@ -237,19 +237,19 @@ def _percent_axis(title: str) -> dict[str, Any]:
     return {"title": {"text": title}, "rangemode": "normal"}
 
 
-def _differences(findings: Findings) -> Chart | None:
-    if not findings.pairs:
+def _differences(summary: Summary) -> Chart | None:
+    if not summary.pairs:
         return None
-    names = [network.name for network in findings.networks]
+    names = [network.name for network in summary.networks]
     place = {name: index for index, name in enumerate(names)}
     values: list[list[float | None]] = [[None] * len(names) for _ in names]
     texts = [[""] * len(names) for _ in names]
-    for pair in findings.pairs:
+    for pair in summary.pairs:
         for row, column, sign in ((pair.first, pair.second, 1), (pair.second, pair.first, -1)):
             points = sign * pair.points.value
             values[place[row]][place[column]] = points
-            texts[place[row]][place[column]] = signed(points) if pair.differs else f"({signed(points)})"
-    largest = max(abs(pair.points.value) for pair in findings.pairs) or 1.0
+            texts[place[row]][place[column]] = format_signed(points) if pair.differs else f"({format_signed(points)})"
+    largest = max(abs(pair.points.value) for pair in summary.pairs) or 1.0
     figure = _heatmap(names, names, values, texts, colorscale="RdBu", reversescale=True, zmin=-largest, zmax=largest)
     return Chart(
         "differences",
@@ -286,8 +286,8 @@ def _heatmap(rows: Sequence[str], columns: Sequence[str], values: Any, texts: An
     }
 
 
-def _ranks(findings: Findings) -> Chart | None:
-    networks = [network for network in findings.networks if network.rank_shares]
+def _ranks(summary: Summary) -> Chart | None:
+    networks = [network for network in summary.networks if network.rank_shares]
     if not networks:
         return None
     values = [[100 * share for share in network.rank_shares] for network in networks]
@@ -302,27 +302,27 @@ def _ranks(findings: Findings) -> Chart | None:
     )
 
 
-def _class_names(findings: Findings, count: int) -> list[str]:
-    names = findings.class_names
+def _class_names(summary: Summary, count: int) -> list[str]:
+    names = summary.class_names
     return list(names) if len(names) == count else [f"class {index}" for index in range(count)]
 
 
-def _classes(findings: Findings) -> Chart | None:
-    networks = [network for network in findings.networks if network.class_acc_pct]
+def _classes(summary: Summary) -> Chart | None:
+    networks = [network for network in summary.networks if network.class_acc_pct]
     if not networks:
         return None
     values = [network.class_acc_pct for network in networks]
     texts = [[f"{value:.0f}" for value in row] for row in values]
-    names = _class_names(findings, max(len(row) for row in values))
+    names = _class_names(summary, max(len(row) for row in values))
     figure = _heatmap([network.name for network in networks], names, values, texts, colorscale="Viridis")
     return Chart("classes", "Accuracy by class", "Percent of each class's test images answered right.", figure)
 
 
-def _confusion(findings: Findings) -> Chart | None:
+def _confusion(summary: Summary) -> Chart | None:
     options = {}
-    for network in findings.networks:
+    for network in summary.networks:
         if network.confusion:
-            names = _class_names(findings, len(network.confusion))
+            names = _class_names(summary, len(network.confusion))
             shares = [[100 * count / max(sum(row), 1) for count in row] for row in network.confusion]
             texts = [[f"{share:.0f}" if share >= 0.5 else "" for share in row] for row in shares]
             options[network.name] = _heatmap(
@@ -334,10 +334,10 @@ def _confusion(findings: Findings) -> Chart | None:
     return Chart("confusion", "Confusion", caption, options=options)
 
 
-def _reliability(findings: Findings) -> Chart | None:
+def _reliability(summary: Summary) -> Chart | None:
     data: list[Figure] = []
-    style = _style(findings.networks)
-    for network in findings.networks:
+    style = _style(summary.networks)
+    for network in summary.networks:
         if network.calibration:
             color, symbol = style[network.name]
             data.append(
@@ -367,7 +367,7 @@ def _reliability(findings: Findings) -> Chart | None:
     return Chart("reliability", "Can the confidence be believed", caption, {"data": data, "layout": layout})
 
 
-def _costs(findings: Findings) -> list[Chart]:
+def _costs(summary: Summary) -> list[Chart]:
     measures = (
         ("epoch", "Seconds per epoch", "epoch_s", 1.0),
         ("params", "Parameters, millions", "params", 1e6),
@@ -375,10 +375,10 @@ def _costs(findings: Findings) -> list[Chart]:
         ("memory", "Peak memory, MiB", "peak_memory_bytes", 2.0**20),
         ("energy", "Joules per epoch", "energy_j_per_epoch", 1.0),
     )
-    style = _style(findings.networks)
+    style = _style(summary.networks)
     made = []
     for key, heading, attribute, unit in measures:
-        measured = [(network.name, getattr(network, attribute)) for network in findings.networks]
+        measured = [(network.name, getattr(network, attribute)) for network in summary.networks]
         if not any(value for _, value in measured):
             continue
         data = {
@@ -386,7 +386,7 @@ def _costs(findings: Findings) -> list[Chart]:
             "orientation": "h",
             "y": [_label(name) for name, _ in measured],
             "x": [None if value is None else value / unit for _, value in measured],
-            "text": [three(None if value is None else value / unit) for _, value in measured],
+            "text": [format_significant(None if value is None else value / unit) for _, value in measured],
             "textposition": "auto",
             "marker": {"color": [style[name][0] for name, _ in measured]},
             "hovertemplate": "%{y}: %{text}<extra></extra>",

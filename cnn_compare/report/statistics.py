@@ -352,17 +352,3 @@ def rank_probabilities(correct: Sequence[Correct], draws: int = 1000) -> NDArray
     order = np.lexsort((generator.random(accuracies.shape), -accuracies), axis=1)
     counts = np.stack([np.bincount(order[:, rank], minlength=len(correct)) for rank in range(len(correct))], axis=1)
     return counts / draws
-
-
-def first_reached(accuracies: Sequence[float], seconds: Sequence[float], level: float) -> float | None:
-    """Seconds of training until a curve first is at ``level`` or above; None if it never is.
-
-    Args:
-        accuracies: After each epoch.
-        seconds: Each epoch took.
-        level: In the unit of the accuracies.
-    """
-    for accuracy, elapsed in zip(accuracies, np.cumsum(seconds), strict=True):
-        if accuracy >= level:
-            return float(elapsed)
-    return None

@@ -9,7 +9,8 @@ from rich.bar import Bar
 from rich.table import Table
 from rich.text import Text
 
-from cnn_compare.report.findings import Findings, Network
+from cnn_compare.formatting import format_bytes, format_count, format_number, format_significant
+from cnn_compare.report.summary import Network, Summary
 
 COLUMNS = {  # key of a row -> heading
     "network": "backbone",
@@ -44,69 +45,39 @@ def _row(network: Network) -> dict[str, str]:
         "n": str(len(network.seeds)),
         "test_acc": f"{accuracy.value:.2f}" + ("" if math.isnan(spread) else f" ± {spread:.2f}"),
         "interval": "–" if math.isnan(accuracy.low) else f"{accuracy.low:.2f} … {accuracy.high:.2f}",
-        "val_acc": number(network.best_val_acc_pct, ".2f"),
-        "epoch": three(network.epoch_s),
-        "first": three(network.first_epoch_s),
-        "speed": number(network.images_per_s, ",.0f"),
-        "params": short(network.params),
-        "macs": short(network.macs),
-        "memory": "–" if network.peak_memory_bytes is None else f"{network.peak_memory_bytes / 2**20:,.0f} MiB",
+        "val_acc": format_number(network.best_val_acc_pct, ".2f"),
+        "epoch": format_significant(network.epoch_s),
+        "first": format_significant(network.first_epoch_s),
+        "speed": format_number(network.images_per_s, ",.0f"),
+        "params": format_count(network.params),
+        "macs": format_count(network.macs),
+        "memory": format_bytes(network.peak_memory_bytes),
     }
 
 
-def variant_rows(findings: Findings) -> list[dict[str, str]]:
+def variant_rows(summary: Summary) -> list[dict[str, str]]:
     """Test accuracy of every backbone in every variant of a comparison: a row a backbone, named under ``""``.
 
     A dash stands where there is no run: the variant is nothing else for that backbone, or has not been trained.
     """
     rows: dict[str, dict[str, str]] = {}
-    for network, row in zip(findings.networks, summary_rows(findings.networks), strict=True):
+    for network, row in zip(summary.networks, summary_rows(summary.networks), strict=True):
         if network.variant is not None:
-            empty = {"": network.backbone, **dict.fromkeys(findings.variants, "–")}
+            empty = {"": network.backbone, **dict.fromkeys(summary.variants, "–")}
             rows.setdefault(network.backbone, empty)[network.variant] = row["test_acc"]
     return list(rows.values())
 
 
-def signed(number: float, digits: int = 1) -> str:
-    """``+0.3`` or ``−0.3``."""
-    return f"{number:+.{digits}f}".replace("-", "−")
-
-
-def number(value: float | None, form: str) -> str:
-    """A figure in a format of Python's; a dash for what was not measured."""
-    return "–" if value is None or math.isnan(value) else format(value, form)
-
-
-def probability(value: float | None) -> str:
-    """A p-value: two digits that count, or that it is too small for any: ``0.022``, ``< 0.0001``."""
-    return "< 0.0001" if value is not None and value < 1e-4 else number(value, ".2g")
-
-
-def three(value: float | None) -> str:
-    """Three digits that count, and never an exponent: ``1,284``, ``29.8``, ``0.062``."""
-    return number(value, ".3g" if value is None or abs(value) < 999.5 else ",.0f")
-
-
-def short(value: float | None) -> str:
-    """``11_173_962`` -> ``11.2 M``; a dash for what was not measured."""
-    if value is None or math.isnan(value):
-        return "–"
-    for unit, name in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if value >= unit:
-            return f"{value / unit:.3g} {name}"
-    return f"{value:.0f}"
-
-
-def terminal_table(findings: Findings) -> Table:
+def terminal_table(summary: Summary) -> Table:
     """For `rich` to print in 80 characters: accuracy and time with bars."""
-    table = Table(title=Text(findings.name), title_justify="left", caption_justify="left")
+    table = Table(title=Text(summary.name), title_justify="left", caption_justify="left")
     table.add_column("backbone", overflow="fold")
     for heading, right in (("n", True), ("test acc. %", True), ("", False)):
         table.add_column(heading, justify="right" if right else "left", no_wrap=True)
     for heading, right in (("s / epoch", True), ("", False), ("params", True)):
         table.add_column(heading, justify="right" if right else "left", no_wrap=True)
-    slowest = max((network.epoch_s or 0.0 for network in findings.networks), default=0.0)
-    for network, row in zip(findings.networks, summary_rows(findings.networks), strict=True):
+    slowest = max((network.epoch_s or 0.0 for network in summary.networks), default=0.0)
+    for network, row in zip(summary.networks, summary_rows(summary.networks), strict=True):
         accuracy = Bar(100, 0, network.accuracy_pct.value, width=BAR_WIDTH, color="green")
         time = Bar(slowest or 1, 0, network.epoch_s or 0, width=BAR_WIDTH, color="yellow")
         texts = [Text(row[key]) for key in ("network", "n", "test_acc", "epoch", "params")]

@@ -1,12 +1,12 @@
-"""Findings in words: each sentence worked out from the figures."""
+"""Summary in words: each sentence worked out from the figures."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 
-from cnn_compare.report.findings import Network, Pair
-from cnn_compare.report.tables import signed
+from cnn_compare.formatting import format_signed
+from cnn_compare.report.summary import Network, Pair
 
 PAIRS_IN_WORDS = 6
 
@@ -76,7 +76,7 @@ def _open_pair(pair: Pair) -> str:
     points = pair.points
     sentence = (
         f"{pair.first} and {pair.second} cannot be told apart on {_seeds(pair.seeds)}: "
-        f"{signed(points.value, 2)} points, 95 % {signed(points.low)} … {signed(points.high)}"
+        f"{format_signed(points.value, 2)} points, 95 % {format_signed(points.low)} … {format_signed(points.high)}"
     )
     if pair.seeds_needed is None:
         return f"{sentence}; how many seeds it would take, one seed cannot tell."

@@ -11,9 +11,9 @@ import yaml
 from torch import nn
 
 from cnn_compare.backbones import build_backbone, find_backbone, list_backbones, register_backbone, registry
-from cnn_compare.configs import flatten, refine
+from cnn_compare.configs import flatten, merge_config
 from cnn_compare.errors import BackboneTakenError, InvalidValueError, UnknownBackboneError
-from cnn_compare.experiment import experiment_parser, plain
+from cnn_compare.experiment import experiment_parser, plain_config
 
 # The names that the project promises.
 NAMES = {
@@ -204,7 +204,7 @@ def test_the_stated_depth_is_that_of_the_longest_path_through_layers_with_weight
 def test_a_recipe_of_its_own_is_one_that_the_command_takes(entry):
     modern = yaml.safe_load((Path(__file__).parents[2] / "configs" / "recipes" / "modern.yaml").read_text())
     parser = experiment_parser(exit_on_error=False)
-    parsed = flatten(plain(parser, parser.parse_object(refine(modern, entry.own_recipe))))
+    parsed = flatten(plain_config(parser, parser.parse_object(merge_config(modern, entry.own_recipe))))
     for setting, value in flatten(entry.own_recipe).items():
         assert parsed[setting] == value
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import yaml
 
-from cnn_compare.results import RunResult, write_bytes, write_csv, write_text
+from cnn_compare.files import write_bytes, write_csv, write_text
+from cnn_compare.results import RunResult
 
 IMAGES, CLASSES = 1_000, 10
 LABELS = np.arange(IMAGES) % CLASSES

@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 import pytest
 
 from cnn_compare import write_report
-from cnn_compare.report.analysis import find
+from cnn_compare.report.analysis import analyze
 from cnn_compare.report.load import find_runs
 from cnn_compare.report.plots import charts
 
@@ -205,7 +205,7 @@ def test_every_chart_is_valid_to_plotly(store_run, tmp_path):
     for seed in (0, 1):
         store_run("a", seed, right=range(800 + seed), energy_j_per_epoch=5.0)
         store_run("b", seed, right=range(700 - seed), train_epoch_s=[400.0])
-    made = charts(find(find_runs(tmp_path)))
+    made = charts(analyze(find_runs(tmp_path)))
     assert {chart.key for chart in made} == {
         *("accuracy-time", "by-epoch", "by-seconds", "differences", "ranks", "classes", "confusion", "reliability"),
         *("cost-epoch", "cost-params", "cost-macs", "cost-memory", "cost-energy"),

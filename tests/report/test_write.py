@@ -8,8 +8,8 @@ import pytest
 
 from cnn_compare import load_results, write_report
 from cnn_compare.errors import InvalidValueError
-from cnn_compare.report.report_2023 import follows_report
-from cnn_compare.report.tables import probability, short
+from cnn_compare.report.published import follows_report
+from cnn_compare.report.tables import format_count, format_p
 from cnn_compare.results import RunResult
 
 REPORT = {
@@ -126,11 +126,11 @@ def test_a_folder_without_runs_is_refused_by_name(tmp_path, where):
     ("number", "text"), [(11_173_962, "11.2 M"), (1.82e9, "1.82 G"), (61_706, "61.7 k"), (12, "12"), (None, "–")]
 )
 def test_large_numbers_are_shortened(number, text):
-    assert short(number) == text
+    assert format_count(number) == text
 
 
 @pytest.mark.parametrize(
     ("p", "text"), [(0.0221, "0.022"), (1.0, "1"), (4e-143, "< 0.0001"), (0.0, "< 0.0001"), (None, "–")]
 )
 def test_a_p_value_too_small_to_have_digits_is_not_shown_as_nought(p, text):
-    assert probability(p) == text
+    assert format_p(p) == text

@@ -1,4 +1,4 @@
-"""What a comparison shows, as plain values: `Findings` and its parts."""
+"""What a comparison shows, as plain values: `Summary` and its parts."""
 
 from __future__ import annotations
 
@@ -49,9 +49,9 @@ class Network:
     images_per_s: float | None
     fit_s: float | None
     energy_j_per_epoch: float | None
-    params: int | None
-    macs: int | None
-    peak_memory_bytes: int | None
+    params: float | None
+    macs: float | None
+    peak_memory_bytes: float | None
     contended: bool
     architecture: dict[str, Any]
     calibration: Calibration | None
@@ -81,7 +81,7 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Findings:
+class Summary:
     """A comparison's outcome; the networks stand in the order of their accuracy.
 
     ``warnings`` say why it is not controlled or its times are not to be compared; ``declared`` say what, by the

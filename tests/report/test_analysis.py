@@ -7,24 +7,24 @@ import numpy as np
 import pytest
 
 from cnn_compare import load_results, write_report
-from cnn_compare.report.analysis import find
+from cnn_compare.report.analysis import analyze
 from cnn_compare.report.load import find_runs
 
 
 @pytest.fixture
-def findings(tmp_path):
-    return lambda: find(find_runs(tmp_path))
+def summary(tmp_path):
+    return lambda: analyze(find_runs(tmp_path))
 
 
-def text(findings):
-    return "\n".join(findings.verdict)
+def text(summary):
+    return "\n".join(summary.verdict)
 
 
-def test_networks_stand_in_the_order_of_their_accuracy_with_every_pair_compared(store_run, findings):
+def test_networks_stand_in_the_order_of_their_accuracy_with_every_pair_compared(store_run, summary):
     store_run("lenet", right=range(600))
     store_run("resnet18", right=range(800))
     store_run("googlenet", right=range(790))
-    found = findings()
+    found = summary()
     assert [network.name for network in found.networks] == ["resnet18", "googlenet", "lenet"]
     assert [(pair.first, pair.second) for pair in found.pairs] == [
         *(("resnet18", "googlenet"), ("resnet18", "lenet"), ("googlenet", "lenet"))
@@ -32,11 +32,11 @@ def test_networks_stand_in_the_order_of_their_accuracy_with_every_pair_compared(
     assert [round(pair.points.value, 6) for pair in found.pairs] == [1, 20, 19]
 
 
-def test_the_verdict_says_what_is_established_and_what_is_not(store_run, findings):
+def test_the_verdict_says_what_is_established_and_what_is_not(store_run, summary):
     store_run("resnet18", right=range(800), train_epoch_s=[9.0, 5.0])
     store_run("googlenet", right=[*range(1, 799), 999], train_epoch_s=[9.0, 6.0])
     store_run("lenet", right=range(600), train_epoch_s=[1.0, 1.0])
-    said = text(findings())
+    said = text(summary())
     assert "resnet18 is the most accurate: 80.00 % (95 % 77.41 … 82.36) on one seed; googlenet cannot be told" in said
     assert "resnet18 and googlenet cannot be told apart on one seed: +0.10 points" in said
     assert "faster than resnet18 and lenet: the Pareto front" in said
@@ -44,13 +44,13 @@ def test_the_verdict_says_what_is_established_and_what_is_not(store_run, finding
     assert "With one seed" in said
 
 
-def test_several_seeds_tell_how_many_it_would_take(store_run, findings):
+def test_several_seeds_tell_how_many_it_would_take(store_run, summary):
     draw = np.random.default_rng(0)
     for seed in range(3):
         for name, share in (("a", 0.800), ("b", 0.790)):
             shift = draw.normal(0, 0.01)
             store_run(name, seed, right=np.flatnonzero(draw.random(1000) < share + shift))
-    found = findings()
+    found = summary()
     (pair,) = found.pairs
     assert pair.seeds == 3
     assert not pair.differs
@@ -62,13 +62,13 @@ def test_several_seeds_tell_how_many_it_would_take(store_run, findings):
     assert network.seeds_pct.low < network.accuracy_pct.value < network.seeds_pct.high
 
 
-def test_seeds_that_only_one_network_has_are_left_out_of_the_pair(store_run, findings):
+def test_seeds_that_only_one_network_has_are_left_out_of_the_pair(store_run, summary):
     for seed in (0, 1, 2):
         store_run("a", seed, right=range(800 + seed))
     for seed in (1, 2, 5):
         store_run("b", seed, right=range(700 + seed))
-    assert findings().pairs[0].seeds == 2
-    assert findings().pairs[0].points.value == pytest.approx(10)
+    assert summary().pairs[0].seeds == 2
+    assert summary().pairs[0].points.value == pytest.approx(10)
 
 
 @pytest.mark.parametrize(
@@ -84,10 +84,10 @@ def test_seeds_that_only_one_network_has_are_left_out_of_the_pair(store_run, fin
         ({"train_epoch_s": []}, "no time per epoch: lenet did not reach the end of one"),
     ],
 )
-def test_a_comparison_that_is_not_controlled_says_so_and_ranks_no_times(store_run, findings, second, label):
+def test_a_comparison_that_is_not_controlled_says_so_and_ranks_no_times(store_run, summary, second, label):
     store_run("resnet18", recipe="report")
     store_run("lenet", right=range(500), **second)
-    found = findings()
+    found = summary()
     assert any(warning.startswith(label) for warning in found.warnings)
     assert not found.timings_ranked
     assert all(network.on_front is None for network in found.networks)
@@ -95,34 +95,34 @@ def test_a_comparison_that_is_not_controlled_says_so_and_ranks_no_times(store_ru
     assert "not ranked" in text(found)
 
 
-def test_other_folders_for_the_same_data_are_no_other_recipe(store_run, findings):
+def test_other_folders_for_the_same_data_are_no_other_recipe(store_run, summary):
     for name, folder in (("a", "/one"), ("b", "/two")):
         store_run(name, config={"data": {"init_args": {"data_dir": folder}}})
-    assert findings().warnings == []
-    assert findings().varied.keys() == {"model.backbone"}
+    assert summary().warnings == []
+    assert summary().varied.keys() == {"model.backbone"}
 
 
-def test_without_predictions_the_accuracies_alone_are_compared(store_run, findings, tmp_path):
+def test_without_predictions_the_accuracies_alone_are_compared(store_run, summary, tmp_path):
     store_run("a", right=range(800))
     folder = store_run("b", right=range(700))
     (folder / "predictions.npz").unlink()
-    (pair,) = findings().pairs
+    (pair,) = summary().pairs
     assert pair.method.startswith("unpaired")
     assert pair.differs
-    assert findings().networks[1].calibration is None
+    assert summary().networks[1].calibration is None
 
 
-def test_answers_to_other_test_images_are_not_paired(store_run, findings):
+def test_answers_to_other_test_images_are_not_paired(store_run, summary):
     store_run("a")
     store_run("b", labels=(np.arange(1000) + 3) % 10)
-    assert findings().pairs[0].method.startswith("unpaired")
+    assert summary().pairs[0].method.startswith("unpaired")
 
 
-def test_confusion_classes_and_hardest_images_are_counted(store_run, findings):
+def test_confusion_classes_and_hardest_images_are_counted(store_run, summary):
     for seed in (0, 1):
         store_run("a", seed, right=[index for index in range(1000) if index not in (13, 14)])
     store_run("b", right=[index for index in range(1000) if index != 13])
-    found = findings()
+    found = summary()
     network = next(network for network in found.networks if network.name == "a")
     assert network.confusion[3][4] == 2
     assert network.class_acc_pct[3] == pytest.approx(99)
@@ -131,15 +131,15 @@ def test_confusion_classes_and_hardest_images_are_counted(store_run, findings):
     assert found.hardest[1]["wrong_pct"] == pytest.approx(200 / 3)
 
 
-def test_time_to_an_accuracy_is_counted_in_seconds_of_training(store_run, findings):
+def test_time_to_an_accuracy_is_counted_in_seconds_of_training(store_run, summary):
     store_run("a", right=range(900))  # 30 %, 60 %, 90 %, five seconds each
-    assert findings().networks[0].seconds_to_pct == {60: 10.0, 70: 15.0, 80: 15.0, 90: 15.0}
+    assert summary().networks[0].seconds_to_pct == {60: 10.0, 70: 15.0, 80: 15.0, 90: 15.0}
 
 
-def test_two_comparisons_in_one_folder_keep_their_networks_apart(store_run, findings, tmp_path):
+def test_two_comparisons_in_one_folder_keep_their_networks_apart(store_run, summary, tmp_path):
     store_run("resnet18", folder=tmp_path / "first")
     store_run("resnet18", folder=tmp_path / "second", right=range(700))
-    assert [network.name for network in findings().networks] == ["first/resnet18", "second/resnet18"]
+    assert [network.name for network in summary().networks] == ["first/resnet18", "second/resnet18"]
 
 
 @pytest.mark.parametrize(
@@ -207,17 +207,17 @@ def test_nothing_finished_is_a_report_as_well(store_run, tmp_path):
     assert load_results(tmp_path).status.tolist() == ["failed"]
 
 
-def test_a_lone_network_is_not_called_the_most_accurate(store_run, findings):
+def test_a_lone_network_is_not_called_the_most_accurate(store_run, summary):
     store_run("resnet18", right=range(800))
-    (said,) = findings().verdict
+    (said,) = summary().verdict
     assert said == "resnet18: 80.00 % (95 % 77.41 … 82.36) on one seed. There is no other network to compare it with."
 
 
-def test_the_wide_intervals_of_two_seeds_stay_within_what_can_be(store_run, findings):
+def test_the_wide_intervals_of_two_seeds_stay_within_what_can_be(store_run, summary):
     for seed, (first, second) in enumerate([(950, 100), (500, 450)]):
         store_run("resnet18", seed, right=range(first))
         store_run("lenet", seed, right=range(second))
-    found = findings()
+    found = summary()
     (pair,) = found.pairs
     assert (pair.points.low, pair.points.value, pair.points.high) == (-100, pytest.approx(45), 100)
     assert all(0 <= each.accuracy_pct.low < each.accuracy_pct.high <= 100 for each in found.networks)

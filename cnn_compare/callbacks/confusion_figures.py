@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from numpy import ndarray, ndenumerate
 
 
-class TestFigures(Callback):
+class ConfusionFigures(Callback):
     """Draw confusion and accuracy by class into TensorBoard after a test."""
 
     __test__ = False  # Not one of pytest's, whatever its name says.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 
-def published(name: str, num_classes: int, **options: Any) -> Any:
+def torchvision_model(name: str, num_classes: int, **options: Any) -> Any:
     """Torchvision's own network of that name, with fresh weights.
 
     Args:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from cnn_compare.report.findings import Network
 from cnn_compare.report.load import StoredRuns, distinct
+from cnn_compare.report.summary import Network
 
 # ImageNet-pretrained torchvision networks, ten epochs of Adam, normalised with 0.5/0.5, PyTorch 2.0.1 on an RTX 3060.
 # (seconds an epoch, accuracy %)

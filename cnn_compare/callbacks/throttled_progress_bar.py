@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import RichProgressBar
 SECONDS_BETWEEN = 0.25
 
 
-class CalmProgressBar(RichProgressBar):
+class ThrottledProgressBar(RichProgressBar):
     """`RichProgressBar` that collects its numbers and draws itself four times a second at most.
 
     Lightning's own does so after every step, whatever its ``refresh_rate``; a tenth of LeNet's time goes into that, and

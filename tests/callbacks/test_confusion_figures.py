@@ -9,12 +9,12 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from cnn_compare import ClassifierModule, DigitsDataModule
-from cnn_compare.callbacks import TestFigures
+from cnn_compare.callbacks import ConfusionFigures
 
 
 def test_a_test_leaves_confusion_and_classes_as_pictures(make_trainer, tmp_path):
     logger = TensorBoardLogger(tmp_path, name="", version="")
-    trainer = make_trainer(logger=logger, callbacks=[TestFigures()])
+    trainer = make_trainer(logger=logger, callbacks=[ConfusionFigures()])
     trainer.test(ClassifierModule("lenet"), DigitsDataModule(), verbose=False)
     logger.experiment.close()
     events = EventAccumulator(str(tmp_path)).Reload()
@@ -28,6 +28,6 @@ def test_a_test_leaves_confusion_and_classes_as_pictures(make_trainer, tmp_path)
 def test_a_training_without_a_test_or_without_tensorboard_leaves_none(make_trainer, tmp_path):
     torch.manual_seed(0)
     module, data = ClassifierModule("lenet"), DigitsDataModule(train_subset=100)
-    make_trainer(callbacks=[TestFigures()]).fit(module, data)
-    make_trainer(callbacks=[TestFigures()]).test(module, data, verbose=False)
+    make_trainer(callbacks=[ConfusionFigures()]).fit(module, data)
+    make_trainer(callbacks=[ConfusionFigures()]).test(module, data, verbose=False)
     assert not list(tmp_path.rglob("events*"))

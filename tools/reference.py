@@ -1,8 +1,8 @@
 """Keep the reference comparisons of `lightning_logs/` small, and the tables that are drawn from them up to date.
 
-python docs/reference.py slim lightning_logs/NAME   # after a comparison: keep what reports read
-python docs/reference.py tables                     # between the marks of every page below; `make tables`
-python docs/reference.py tables --check             # say which page is stale instead, and end with status 1
+python tools/reference.py slim lightning_logs/NAME   # after a comparison: keep what reports read
+python tools/reference.py tables                     # between the marks of every page below; `make tables`
+python tools/reference.py tables --check             # say which page is stale instead, and end with status 1
 
 A mark is `<!-- table NAME COLUMN... -->`, with columns of `cnn_compare.report.tables.COLUMNS` (none: all of them), or
 `<!-- variants NAME -->`; the table under it goes to `<!-- end -->`.
@@ -18,10 +18,10 @@ from pathlib import Path
 
 import numpy as np
 
-from cnn_compare.report.analysis import find
+from cnn_compare.files import write_bytes, write_text
+from cnn_compare.report.analysis import analyze
 from cnn_compare.report.load import find_runs
 from cnn_compare.report.tables import COLUMNS, markdown_table, summary_rows, variant_rows
-from cnn_compare.results import write_bytes, write_text
 
 ROOT = Path(__file__).parents[1]
 LOGS = ROOT / "lightning_logs"
@@ -36,11 +36,11 @@ def drawn(page: str) -> str:
 
     def table(mark: re.Match[str]) -> str:
         name, *columns = mark["words"].split()
-        findings = find(find_runs(LOGS / name))
+        summary = analyze(find_runs(LOGS / name))
         if mark["kind"] == "variants":
-            rows, headings = variant_rows(findings), {"": "test acc. %", **{each: each for each in findings.variants}}
+            rows, headings = variant_rows(summary), {"": "test acc. %", **{each: each for each in summary.variants}}
         else:
-            rows, headings = summary_rows(findings.networks), {key: COLUMNS[key] for key in columns or COLUMNS}
+            rows, headings = summary_rows(summary.networks), {key: COLUMNS[key] for key in columns or COLUMNS}
         return f"{mark[1]}\n{markdown_table(rows, headings)}\n\n{mark[4]}"
 
     return MARK.sub(table, page)

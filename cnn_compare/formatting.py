@@ -1,0 +1,47 @@
+"""Figures as text, the same in the terminal, in Markdown and on the page."""
+
+from __future__ import annotations
+
+import math
+
+MISSING = "–"
+
+
+def format_number(value: float | None, spec: str) -> str:
+    """A figure in one of Python's formats; a dash for None and NaN."""
+    return MISSING if value is None or math.isnan(value) else format(value, spec)
+
+
+def format_signed(value: float | None, digits: int = 1) -> str:
+    """``+0.3`` or ``−0.3``."""
+    return format_number(value, f"+.{digits}f").replace("-", "−")
+
+
+def format_significant(value: float | None) -> str:
+    """Three significant digits without an exponent: ``1,284``, ``29.8``, ``0.062``."""
+    return format_number(value, ".3g" if value is None or abs(value) < 999.5 else ",.0f")
+
+
+def format_count(value: float | None) -> str:
+    """``11_173_962`` -> ``11.2 M``."""
+    if value is None or math.isnan(value):
+        return MISSING
+    for unit, name in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= unit:
+            return f"{value / unit:.3g} {name}"
+    return f"{value:.0f}"
+
+
+def format_bytes(value: float | None) -> str:
+    """``1_279_262_720`` -> ``1,220 MiB``."""
+    return MISSING if value is None else f"{format_number(value / 2**20, ',.0f')} MiB"
+
+
+def format_p(value: float | None) -> str:
+    """A p-value with two significant digits, or ``< 0.0001``."""
+    return "< 0.0001" if value is not None and value < 1e-4 else format_number(value, ".2g")
+
+
+def format_list(names: list[str]) -> str:
+    """``a, b and c``."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
