@@ -1,60 +1,10 @@
 """Compare CNN backbones under controlled conditions.
 
-The public names are imported when first used: ``import cnn_compare`` alone loads neither torch nor Lightning.
+The public names stand in ``__init__.pyi`` and are imported at first use: ``import cnn_compare`` loads no torch.
 """
 
-from __future__ import annotations
-
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from cnn_compare.backbones import build_backbone, list_backbones, register_backbone
-    from cnn_compare.callbacks import EpochTimer, TextLog
-    from cnn_compare.comparison import compare
-    from cnn_compare.data import CIFAR10DataModule, DigitsDataModule, ImageDataModule
-    from cnn_compare.module import ClassifierModule, WarmupCosine
-    from cnn_compare.report import load_results, write_report
+from lazy_loader import attach_stub
 
 __version__ = "0.1.0"
 
-_HOMES = {
-    "CIFAR10DataModule": "data",
-    "ClassifierModule": "module",
-    "DigitsDataModule": "data",
-    "EpochTimer": "callbacks",
-    "ImageDataModule": "data",
-    "TextLog": "callbacks",
-    "WarmupCosine": "module",
-    "build_backbone": "backbones",
-    "compare": "comparison",
-    "list_backbones": "backbones",
-    "load_results": "report",
-    "register_backbone": "backbones",
-    "write_report": "report",
-}
-__all__ = [
-    "CIFAR10DataModule",
-    "ClassifierModule",
-    "DigitsDataModule",
-    "EpochTimer",
-    "ImageDataModule",
-    "TextLog",
-    "WarmupCosine",
-    "build_backbone",
-    "compare",
-    "list_backbones",
-    "load_results",
-    "register_backbone",
-    "write_report",
-]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+__getattr__, __dir__, __all__ = attach_stub(__name__, __file__)

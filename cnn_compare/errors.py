@@ -1,7 +1,8 @@
-"""What can go wrong, and the way out: every error says what happened, with which value, and what to do.
+"""Every error says what happened, with which value, and what to do about it.
 
 `UsageError` is a mistake in the request (exit status 2), `RunError` a failure while carrying it out (exit status 1).
-The facts of each error are also its attributes, so that programs need not parse messages.
+The facts of each error are also its attributes, so that programs need not parse messages. Messages name settings as
+configurations do, such as ``data.image_size``; ``fields`` lists them, so that the command can show them as options.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
 
-# Of a disk, not of a request.
+# Faults of a disk or its permissions, not of a request.
 STORAGE = {
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO),
     *(errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST),
@@ -22,6 +23,7 @@ class CnnCompareError(Exception):
     """Base of every error that this package raises on purpose."""
 
     exit_status = 1
+    fields: tuple[str, ...] = ()
 
 
 class UsageError(CnnCompareError):
@@ -35,11 +37,12 @@ class RunError(CnnCompareError):
 
 
 class InvalidValueError(UsageError, ValueError):
-    """An option has a value outside what it accepts."""
+    """A setting has a value that it does not accept."""
 
-    def __init__(self, option: str, value: object, expected: str) -> None:
-        self.option, self.value, self.expected = option, value, expected
-        super().__init__(f"{option} must be {expected}, and is {value!r}.")
+    def __init__(self, field: str, value: object, expected: str) -> None:
+        self.field, self.value, self.expected = field, value, expected
+        self.fields = (field,)
+        super().__init__(f"{field} must be {expected}, and is {value!r}.")
 
 
 class ConfigurationError(UsageError, ValueError):
@@ -51,7 +54,7 @@ class ConfigurationError(UsageError, ValueError):
 
 
 class UnknownBackboneError(UsageError):
-    """A name is neither registered, nor importable, nor known to timm."""
+    """No backbone has this name: it is not registered, not importable, and unknown to timm."""
 
     def __init__(self, name: str, known: Iterable[str], reason: str | None = None) -> None:
         self.name, self.known = name, sorted(known)
@@ -62,7 +65,7 @@ class UnknownBackboneError(UsageError):
 
 
 class BackboneTakenError(UsageError):
-    """A second backbone asks for a name that one already has."""
+    """A backbone is registered under a name that another one has."""
 
     def __init__(self, name: str, owner: str) -> None:
         self.name, self.owner = name, owner
@@ -78,14 +81,15 @@ class ImageTooSmallError(UsageError):
         stem: str,
         min_size: int,
         size: int,
-        size_option: str = "--data.image_size",
-        stem_option: str = "--model.stem",
+        size_field: str = "data.image_size",
+        stem_field: str = "model.stem",
     ) -> None:
         self.backbone, self.stem, self.min_size, self.size = backbone, stem, min_size, size
+        self.fields = (size_field, stem_field)
         larger = 1 << (min_size - 1).bit_length()
-        way_out = f"Use {size_option}={larger}"
+        way_out = f"Use {size_field}={larger}"
         if stem == "imagenet" and size >= 32:
-            way_out += f" or {stem_option}=cifar"
+            way_out += f" or {stem_field}=cifar"
         super().__init__(
             f"{backbone} with its {stem} stem needs images of at least {min_size}x{min_size}, "
             f"and gets {size}x{size}. {way_out}."
@@ -95,6 +99,8 @@ class ImageTooSmallError(UsageError):
 class WeightsError(RunError):
     """Weights cannot be found, read, or fitted to the network."""
 
+    fields = ("model.weights",)
+
 
 class WeightsFileError(WeightsError):
     """A source of weights is missing or unreadable."""
@@ -103,7 +109,7 @@ class WeightsFileError(WeightsError):
         self.source, self.reason = source, reason
         super().__init__(
             f"no weights from {source}: {reason}. Give a state dict saved by torch.save or as .safetensors "
-            "with --model.weights=/path/to/file."
+            "with model.weights=/path/to/file."
         )
 
 
@@ -114,12 +120,14 @@ class WeightsUnavailableError(WeightsError):
         self.path, self.url, self.reason = path, url, reason
         super().__init__(
             f"{path.name} is not in {path.parent}, and downloading it failed ({reason}). Fetch {url} on another "
-            f"machine and put it there, or anywhere and name it with --model.weights=/path/to/{path.name}."
+            f"machine and put it there, or anywhere and name it with model.weights=/path/to/{path.name}."
         )
 
 
 class WeightsMismatchError(WeightsError):
     """Stored weights belong to another network."""
+
+    fields = ("model.stem",)
 
     def __init__(
         self,
@@ -141,7 +149,7 @@ class WeightsMismatchError(WeightsError):
             )
             if keys
         ]
-        hint = " ImageNet weights fit --model.stem=imagenet." if stem == "cifar" else ""
+        hint = " ImageNet weights fit model.stem=imagenet." if stem == "cifar" else ""
         super().__init__(
             f"the weights in {source} are not those of {backbone} with its {stem} stem: {', '.join(differences)}. "
             f"Use the backbone and stem that they were trained with.{hint}"
@@ -149,14 +157,16 @@ class WeightsMismatchError(WeightsError):
 
 
 class NoImageNetWeightsError(UsageError):
-    """ImageNet weights are asked for where none are published."""
+    """ImageNet weights are requested where none are published."""
+
+    fields = ("model.stem", "model.pretrained", "model.weights")
 
     def __init__(self, backbone: str, stem: str, exist: bool) -> None:
         self.backbone, self.stem = backbone, stem
-        way_out = "Use --model.stem=imagenet, or train" if exist else "Train"
+        way_out = "Use model.stem=imagenet, or train" if exist else "Train"
         super().__init__(
             f"{backbone} with its {stem} stem has no ImageNet weights. {way_out} from scratch "
-            "(--model.pretrained=false), or name a file with --model.weights=/path/to/file."
+            "(model.pretrained=false), or name a file with model.weights=/path/to/file."
         )
 
 
@@ -165,14 +175,16 @@ class DataError(RunError):
 
 
 class DataUnavailableError(DataError):
-    """The data is not there and could not be downloaded."""
+    """The data is missing and could not be downloaded."""
 
-    def __init__(self, folder: Path, url: str, files: str, reason: object) -> None:
-        self.folder, self.url, self.reason = folder, url, reason
+    fields = ("data.data_dir", "data")
+
+    def __init__(self, name: str, folder: Path, url: str, files: str, reason: object) -> None:
+        self.name, self.folder, self.url, self.reason = name, folder, url, reason
         super().__init__(
-            f"no CIFAR-10 in {folder}, and downloading it from {url} failed ({reason}). "
+            f"no {name} in {folder}, and downloading it from {url} failed ({reason}). "
             f"Try again, or put {files} there by hand, or name the folder that holds it with "
-            "--data.data_dir or CNN_COMPARE_DATA_DIR. --data=DigitsDataModule needs no network."
+            "data.data_dir or CNN_COMPARE_DATA_DIR. data=DigitsDataModule needs no network."
         )
 
 
@@ -196,40 +208,45 @@ class ResultError(RunError):
 
 
 class DivergedError(RunError):
-    """A training's loss became infinite or no number."""
+    """The training loss became infinite or NaN."""
+
+    fields = ("model.optimizer.lr", "own_recipe")
 
     def __init__(self, epoch: int, loss: float) -> None:
         self.epoch, self.loss = epoch, loss
         super().__init__(
             f"the training loss became {loss} in epoch {epoch} (counted from 0). A lower learning rate usually helps: "
-            "--model.optimizer.lr, or --own_recipe=true."
+            "model.optimizer.lr, or own_recipe=true."
         )
 
 
 class CheckpointError(RunError):
-    """A checkpoint is of another network than the one that is to go on from it."""
+    """A checkpoint holds another network than the requested one."""
 
-    def __init__(self, differs: str, there: object, here: object) -> None:
-        self.differs, self.there, self.here = differs, there, here
+    def __init__(self, hyperparameter: str, stored: object, requested: object) -> None:
+        self.hyperparameter, self.stored, self.requested = hyperparameter, stored, requested
+        self.fields = (f"model.{hyperparameter}", "ckpt_path")
         super().__init__(
-            f"the checkpoint's {differs} is {there!r}, and {here!r} was asked for. Give --model.{differs}={there}, or "
-            "another --ckpt_path."
+            f"the checkpoint's {hyperparameter} is {stored!r}, and {requested!r} was requested. "
+            f"Give model.{hyperparameter}={stored}, or another ckpt_path."
         )
 
 
 class CheckpointFileError(RunError):
-    """What was given as a checkpoint is missing or unreadable."""
+    """A checkpoint is missing or unreadable."""
+
+    fields = ("ckpt_path",)
 
     def __init__(self, path: str | Path, reason: str) -> None:
         self.path, self.reason = path, reason
         super().__init__(
-            f"no checkpoint in {path}: {reason}. Give --ckpt_path a file that `fit` or `compare` has written, "
+            f"no checkpoint in {path}: {reason}. Give ckpt_path a file that `fit` or `compare` has written, "
             "such as lightning_logs/version_0/checkpoints/last.ckpt."
         )
 
 
 class StorageError(RunError):
-    """The disk, or its permissions, said no."""
+    """Reading or writing a file failed."""
 
     def __init__(self, error: OSError) -> None:
         self.path, self.errno = error.filename, error.errno
@@ -243,40 +260,47 @@ class StorageError(RunError):
 class ComparisonLockedError(UsageError):
     """Another process works on the comparison."""
 
+    fields = ("name",)
+
     def __init__(self, folder: Path, holder: str) -> None:
         self.folder, self.holder = folder, holder
         super().__init__(
-            f"{folder} is being worked on by {holder}. Wait for it to end, stop it, or choose another --name."
+            f"{folder} is being worked on by {holder}. Wait for it to end, stop it, or choose another name."
         )
 
 
 class ComparisonExistsError(UsageError):
-    """A comparison of that name is already there."""
+    """A comparison of that name exists already."""
+
+    fields = ("name", "on_existing")
 
     def __init__(self, folder: Path, reason: str) -> None:
         self.folder, self.reason = folder, reason
         super().__init__(
-            f"{folder} already exists{reason}. Choose another --name, or use --on_existing=overwrite "
-            "(deletes it) or --on_existing=resume (continues it; needs the same configuration)."
+            f"{folder} already exists{reason}. Choose another name, or use on_existing=overwrite "
+            "(deletes it) or on_existing=resume (continues it; needs the same configuration)."
         )
 
 
 class MissingExtraError(UsageError):
-    """An option needs packages that only an extra of this one installs."""
+    """A setting needs packages that only an extra of this package installs."""
 
-    def __init__(self, option: str, extra: str) -> None:
-        self.option, self.extra = option, extra
-        super().__init__(f"{option} needs `pip install 'cnn-compare[{extra}]'`.")
+    def __init__(self, field: str, extra: str) -> None:
+        self.field, self.extra = field, extra
+        self.fields = (field.partition("=")[0],)
+        super().__init__(f"{field} needs `pip install 'cnn-compare[{extra}]'`.")
 
 
 class ClusterError(RunError):
-    """There is no cluster to run on."""
+    """There is no cluster at the given address."""
+
+    fields = ("ray_address",)
 
     def __init__(self, address: str | None, reason: object) -> None:
         self.address, self.reason = address, reason
         super().__init__(
             f"no Ray cluster at {address or 'this machine'}: {reason}. Start one with `ray start --head`, or leave out "
-            "--ray_address to have one started for the comparison."
+            "ray_address to have one started for the comparison."
         )
 
 
@@ -292,7 +316,7 @@ class RunsFailedError(RunError):
 
 
 def own_error(error: BaseException | None) -> CnnCompareError | None:
-    """The error of ours behind one that a library made of it, as jsonargparse does while it instantiates classes."""
+    """The package's error that caused another library's error, as jsonargparse raises while it instantiates classes."""
     while error is not None and not isinstance(error, CnnCompareError):
         if isinstance(error, OSError) and error.errno in STORAGE:
             return StorageError(error)

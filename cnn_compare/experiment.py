@@ -144,7 +144,7 @@ class ExperimentCLI(LightningCLI):
                 raise CheckpointError(name, there, asked)
         if not self._get(self.config, "own_recipe"):
             return
-        own = find_backbone(str(self._get(self.config, "model.backbone"))).own_recipe
+        own = find_backbone(str(self._get(self.config, "model.backbone"))).recipe_changes
         own = {self.subcommand: own} if self.subcommand else own
         self.config = self.parser.parse_object(merge_config(plain_config(self.parser, self.config), own))
 

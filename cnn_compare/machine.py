@@ -1,4 +1,4 @@
-"""The machine under a run: what it is called, how much memory was used, what its GPU's own counters say."""
+"""The machine: settings of the process, name of the device, memory, and the GPU's counters."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
 def tune_process() -> None:
-    """Set this process up for training: faster, with the same numbers. Called before its first step.
+    """Configure this process for faster training with the same results; call it before the first step.
 
-    The C library keeps freed memory for the next tensors; its default hands large blocks back and has the system clear
-    fresh ones at every step, a quarter of LeNet's time on a CPU. Where it is not glibc, nothing happens. And torch asks
-    the CUDA runtime whether there is a GPU: Lightning has it ask NVML, which without a GPU searches the disk each step.
+    Makes glibc keep freed memory for the next tensors: by default it returns large blocks to the system, which clears
+    new ones at every step, a quarter of LeNet's time on a CPU. Other C libraries are not changed. Makes torch ask the
+    CUDA runtime for GPUs: Lightning makes it ask NVML, which without a GPU searches the disk at each step.
     """
     os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
     if platform.libc_ver()[0] == "glibc":
@@ -32,7 +32,7 @@ def tune_process() -> None:
 
 
 def describe_device(device: torch.device) -> str:
-    """``cuda: NVIDIA A100``, or the processor with the threads that torch uses of it."""
+    """``cuda: NVIDIA A100``, or the processor's name and the number of threads that torch uses."""
     if device.type == "cuda":
         return f"cuda: {torch.cuda.get_device_name(device)}"
     return f"{device.type}: {_processor()}, {torch.get_num_threads()} threads"
@@ -45,7 +45,7 @@ def _processor() -> str:
 
 
 def peak_memory_bytes(device: torch.device) -> int:
-    """The largest so far: of torch's memory on a GPU, elsewhere of this process."""
+    """Peak so far of torch's memory on a GPU; elsewhere of this process's memory."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -53,23 +53,23 @@ def peak_memory_bytes(device: torch.device) -> int:
 
 
 def energy_j(device: torch.device) -> float | None:
-    """Joules that a GPU has used since its driver was loaded; None where nothing counts them."""
-    found = _nvml(device)
-    if found is None:
+    """Joules that a GPU has used since its driver was loaded; None without a counter."""
+    library = _nvml(device)
+    if library is None:
         return None
-    nvml, handle = found
+    nvml, handle = library
     try:
         return float(nvml.nvmlDeviceGetTotalEnergyConsumption(handle)) / 1000
     except nvml.NVMLError:
-        return None  # GPUs older than Volta do not count.
+        return None  # GPUs older than Volta have no counter.
 
 
 def other_gpu_processes(device: torch.device) -> int:
-    """How many processes besides this one compute on a GPU; 0 where that is not known."""
-    found = _nvml(device)
-    if found is None:
+    """Number of processes besides this one that compute on a GPU; 0 if unknown."""
+    library = _nvml(device)
+    if library is None:
         return 0
-    nvml, handle = found
+    nvml, handle = library
     try:
         return sum(process.pid != os.getpid() for process in nvml.nvmlDeviceGetComputeRunningProcesses(handle))
     except nvml.NVMLError:
@@ -77,7 +77,7 @@ def other_gpu_processes(device: torch.device) -> int:
 
 
 def _nvml(device: torch.device) -> tuple[Any, Any] | None:
-    """NVIDIA's management library and its handle of a GPU; None without either: ``pip install cnn-compare[energy]``."""
+    """NVIDIA's management library (``pip install cnn-compare[energy]``) and its handle of a GPU, if there are both."""
     if device.type != "cuda":
         return None
     try:
@@ -86,7 +86,7 @@ def _nvml(device: torch.device) -> tuple[Any, Any] | None:
         return None
     try:
         nvml.nvmlInit()
-        # By its UUID: NVML does not know of CUDA_VISIBLE_DEVICES, and may number the GPUs otherwise.
+        # By UUID: NVML ignores CUDA_VISIBLE_DEVICES, and may number the GPUs differently.
         return nvml, nvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(device).uuid}")
     except nvml.NVMLError:
         return None

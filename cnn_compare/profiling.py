@@ -1,4 +1,4 @@
-"""What backbones cost on this machine, without training them."""
+"""Speed, latency and memory of backbones on this machine, without training them."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from torch import nn
 from torch.nn import functional as F
 
 from cnn_compare.backbones import Stem, build_backbone, count_macs, count_parameters, find_backbone
-from cnn_compare.errors import ImageTooSmallError, InvalidValueError
+from cnn_compare.errors import InvalidValueError
 from cnn_compare.files import write_text
 from cnn_compare.machine import describe_device, peak_memory_bytes, tune_process
 
 TRAIN_BATCH, INFERENCE_BATCH = 128, 256
-# Enough repetitions for a median, and no more than these seconds of them.
+# Repetitions for a median, and the limit of their total time.
 REPEATS, SECONDS = 20, 5.0
 
 
 @dataclass(frozen=True)
 class Profile:
-    """The measured cost of one backbone; units stand in the names, latencies are for one image."""
+    """The measured costs of one backbone; names end in units, latencies are for one image."""
 
     backbone: str
     stem: str
@@ -46,7 +46,7 @@ class Profile:
 def profile(
     backbones: Sequence[str], image_size: int = 32, stem: Stem = "imagenet", output: str = "profile.json"
 ) -> list[Profile]:
-    """Measure each backbone in a process of its own: training steps at batch 128, inference at 1 and at 256.
+    """Measure each backbone in its own process: training at batch size 128, inference at 1 and 256.
 
     Args:
         backbones: Names, as `build_backbone` takes them.
@@ -59,23 +59,22 @@ def profile(
         ImageTooSmallError: If the images are too small for one.
     """
     if not backbones:
-        raise InvalidValueError("--backbones", list(backbones), "a list of at least one name")
+        raise InvalidValueError("backbones", list(backbones), "a list of at least one name")
     if image_size < 1:
-        raise InvalidValueError("--image_size", image_size, "at least 1")
+        raise InvalidValueError("image_size", image_size, "at least 1")
     for name in backbones:
-        if image_size < (least := find_backbone(name).min_size(stem)):
-            raise ImageTooSmallError(name, stem, least, image_size, "--image_size", "--stem")
-    # A fresh process each: the peak of one network would hide that of the next.
+        find_backbone(name).require_image_size(stem, image_size, "image_size", "stem")
+    # A fresh process each: the memory peak of one network would hide that of the next.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
     with ProcessPoolExecutor(1, mp_context=context, max_tasks_per_child=1) as pool:
         profiles = [pool.submit(measure, name, image_size, stem).result() for name in backbones]
-    write_text(Path(output), json.dumps([asdict(each) for each in profiles], indent=2) + "\n")
+    write_text(Path(output), json.dumps([asdict(profile) for profile in profiles], indent=2) + "\n")
     return profiles
 
 
 def measure(backbone: str, image_size: int, stem: Stem) -> Profile:
-    """The `Profile` of one backbone, on the GPU where there is one; meant for a fresh process."""
+    """Measure one backbone, on the GPU if there is one; meant for a fresh process."""
     tune_process()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     before = peak_memory_bytes(device)
@@ -120,14 +119,14 @@ def _train_step(
 
 
 def _seconds(step: Callable[[], object], device: torch.device) -> list[float]:
-    """Times of single steps, after two that warm up."""
+    """Durations of single steps, without two warm-up steps."""
     return list(_timed(step, device))[2:]
 
 
 def _timed(step: Callable[[], object], device: torch.device) -> Iterator[float]:
     end = time.perf_counter() + SECONDS
     done = 0
-    # Three that count, however slow; then as many as there is time for.
+    # At least three after the warm-up, then as many as there is time for.
     while done < 5 or (done < REPEATS + 2 and time.perf_counter() < end):
         start = time.perf_counter()
         step()

@@ -90,7 +90,7 @@ def test_fit_leaves_curves_configuration_and_both_checkpoints(elsewhere, capsys)
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     events = EventAccumulator(str(folder)).Reload()
-    expected = {"train/loss", "train/acc", "val/loss", "val/acc", "val/top5", "val/f1", "lr"}
+    expected = {"train/loss", "train/acc", "val/loss", "val/acc", "val/top5", "val/macro_f1", "val/balanced_acc", "lr"}
     assert set(events.Tags()["scalars"]) >= expected | {"time/train_epoch_s", "throughput/images_per_s"}
     assert yaml.safe_load((folder / "config.yaml").read_text())["model"]["backbone"] == "lenet"
 

@@ -7,12 +7,20 @@ import torch
 import torch._dynamo.testing
 from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.loggers import TensorBoardLogger
-from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, log_loss, top_k_accuracy_score
+from sklearn.metrics import (
+    accuracy_score,
+    balanced_accuracy_score,
+    confusion_matrix,
+    f1_score,
+    log_loss,
+    top_k_accuracy_score,
+)
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
 from cnn_compare import ClassifierModule, DigitsDataModule, EpochTimer, WarmupCosine
 from cnn_compare.errors import ImageTooSmallError, InvalidValueError
+from cnn_compare.metrics import evaluation_metrics
 
 
 def quiet_trainer(folder, **options):
@@ -52,11 +60,20 @@ def test_test_metrics_are_those_of_scikit_learn(tmp_path):
     assert len(labels) == 360
     assert logged["test/acc"] == pytest.approx(accuracy_score(labels, predictions))
     assert logged["test/top5"] == pytest.approx(top_k_accuracy_score(labels, probabilities, k=5))
-    assert logged["test/f1"] == pytest.approx(f1_score(labels, predictions, average="macro"))
+    assert logged["test/macro_f1"] == pytest.approx(f1_score(labels, predictions, average="macro"))
+    assert logged["test/balanced_acc"] == pytest.approx(balanced_accuracy_score(labels, predictions))
     assert logged["test/loss"] == pytest.approx(log_loss(labels, probabilities / probabilities.sum(1, keepdims=True)))
     np.testing.assert_array_equal(
         module.test_confusion.numpy(), confusion_matrix(labels, predictions, labels=range(10))
     )
+
+
+@pytest.mark.filterwarnings("ignore:y_pred contains classes not in y_true")
+def test_balanced_accuracy_ignores_a_class_that_is_predicted_and_never_occurs():
+    labels, answers = torch.tensor([0, 0, 0, 1]), torch.tensor([0, 2, 0, 1])
+    metric = evaluation_metrics(3)["balanced_acc"]
+    metric.update(torch.nn.functional.one_hot(answers, 3).float(), labels)
+    assert float(metric.compute()) == pytest.approx(balanced_accuracy_score(labels, answers))
 
 
 def test_training_metrics_are_averages_over_images_not_over_batches(tmp_path):
@@ -198,7 +215,7 @@ def test_a_time_limit_ends_the_training_and_its_schedule_amid_an_epoch(tmp_path)
 
 def test_a_schedule_without_an_end_is_refused(tmp_path):
     module = ClassifierModule("lenet", lr_scheduler=WarmupCosine)
-    with pytest.raises(InvalidValueError, match=r"--trainer.max_epochs must be a number, or --trainer.max_time set"):
+    with pytest.raises(InvalidValueError, match=r"trainer.max_epochs must be a number, or trainer.max_time set"):
         quiet_trainer(tmp_path, max_epochs=-1).fit(module, small_digits())
 
 

@@ -36,9 +36,9 @@ def test_profile_writes_every_figure_of_every_backbone(tmp_path, capsys):
     ("backbones", "image_size", "error", "message"),
     [
         (["resnet-18"], 32, UnknownBackboneError, "Did you mean 'resnet18'"),
-        (["alexnet"], 32, ImageTooSmallError, "Use --image_size=64 or --stem=cifar"),
-        (["lenet"], -1, InvalidValueError, "--image_size"),
-        ([], 32, InvalidValueError, "--backbones"),
+        (["alexnet"], 32, ImageTooSmallError, "Use image_size=64 or stem=cifar"),
+        (["lenet"], -1, InvalidValueError, "image_size"),
+        ([], 32, InvalidValueError, "backbones"),
     ],
 )
 def test_profiles_that_cannot_be_made_are_refused_before_any_is(tmp_path, backbones, image_size, error, message):

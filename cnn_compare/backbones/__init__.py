@@ -1,4 +1,4 @@
-"""The networks that can be compared, by name. Importing this registers every family."""
+"""The backbones, by name. Importing this package registers all of them."""
 
 from cnn_compare.backbones import alexnet, cifar_resnet, densenet, googlenet, inception, lenet, mobilenet, resnet, vgg
 from cnn_compare.backbones.costs import Costs, costs_of, count_macs, count_parameters, describe_backbones
@@ -10,10 +10,12 @@ from cnn_compare.backbones.registry import (
     list_backbones,
     register_backbone,
 )
+from cnn_compare.backbones.torchvision_models import InputConversion
 
 __all__ = [
     "BackboneEntry",
     "Costs",
+    "InputConversion",
     "Stem",
     "alexnet",
     "build_backbone",

@@ -11,7 +11,7 @@ from cnn_compare.backbones.torchvision_models import torchvision_model
 
 
 def _alexnet(num_classes: int, stem: Stem, widths: tuple[int, int, int, int, int], batch_norm: bool) -> nn.Module:
-    """AlexNet in torchvision's layout (features, avgpool, classifier), with the first layer and head of the stem."""
+    """AlexNet in torchvision's layout (features, avgpool, classifier), with the stem's first layer and head."""
     if stem == "imagenet":
         first = nn.Conv2d(3, widths[0], kernel_size=11, stride=4)
         grid, hidden = 6, 4096
@@ -56,7 +56,7 @@ def _alexnet(num_classes: int, stem: Stem, widths: tuple[int, int, int, int, int
     paper="arXiv:1404.5997",
     min_image_size=63,
     imagenet_weights="AlexNet_Weights.IMAGENET1K_V1",
-    own_recipe=SLOW_SGD,
+    recipe_changes=SLOW_SGD,
     depth=8,
 )
 def alexnet(num_classes: int, stem: Stem) -> nn.Module:

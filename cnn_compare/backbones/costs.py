@@ -1,7 +1,7 @@
-"""What a network costs: its parameters, and the multiply-accumulates of one image.
+"""A network's number of parameters, and its multiply-accumulates for one image.
 
-Counting all backbones takes seconds, so that `costs_of` reads what `store_costs` counted into costs.json. After a
-change to a graph call that again; a test compares.
+Counting all backbones takes seconds, so `costs_of` reads costs.json, which `store_costs` writes. Call that after a
+change to a graph; a test compares the file with the graphs.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _STORED = Path(__file__).with_name("costs.json")
 
 @dataclass(frozen=True)
 class Costs:
-    """What a backbone costs at 10 classes.
+    """A backbone's costs at 10 classes.
 
     Args:
         image_size: The paper's with the imagenet stem, 32 with the cifar stem.
@@ -44,13 +44,13 @@ def count_macs(backbone: str | nn.Module, image_size: int, num_classes: int = 10
     """The multiply-accumulates of one image in evaluation, in convolutions and matrix products, as papers count them.
 
     Args:
-        backbone: A name, then built without memory; or a network, uncompiled, left as it was found.
+        backbone: A name, which is built without allocating memory; or an uncompiled network, which is not changed.
         image_size: Height and width, in pixels.
         num_classes: Width of the last layer of a named backbone.
         stem: Stem of a named backbone.
 
     Raises:
-        UnknownBackboneError: If nothing answers to the name.
+        UnknownBackboneError: If there is no such backbone.
     """
     if isinstance(backbone, str):
         with torch.device("meta"):
@@ -70,16 +70,16 @@ def count_macs(backbone: str | nn.Module, image_size: int, num_classes: int = 10
 
 
 def costs_of(backbone: str | BackboneEntry, stem: Stem = "imagenet") -> Costs:
-    """A backbone's costs: as stored for the registered ones of this package, counted for any other."""
+    """A backbone's costs: stored for this package's backbones, counted for others."""
     entry = find_backbone(backbone) if isinstance(backbone, str) else backbone
-    # A backbone of somebody else's may bear one of these names in a process that never registered ours.
+    # In a process that has not registered ours, another package's backbone may have one of these names.
     if entry.build.__module__.startswith("cnn_compare.backbones.") and entry.name in _stored_costs():
         return Costs(**_stored_costs()[entry.name][stem])
     return _counted(entry, stem)
 
 
 def describe_backbones(pattern: str = "*") -> list[dict[str, str | int | None]]:
-    """What is known of the registered backbones whose name matches, one JSON-ready row each.
+    """Facts and costs of the registered backbones whose name matches, one JSON-ready row each.
 
     ``params`` and ``macs`` are those of the imagenet stem at 10 classes and ``image_size``.
     """

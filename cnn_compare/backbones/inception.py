@@ -10,10 +10,10 @@ from cnn_compare.backbones.torchvision_models import torchvision_model
 
 
 def _enlarge_small_maps(_head: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
-    """Repeat the pixels of maps below 17x17, which the auxiliary head's fixed 5x5 windows cannot take; keep all others.
+    """Enlarge maps below 17x17, which are too small for the auxiliary head's 5x5 windows, by repeating pixels.
 
-    299 px gives 17x17, so that training at the published size is untouched. Without this the network would evaluate
-    from 75 px on, and train only from 299 px on.
+    Images of 299 px give 17x17, so that training at the published size does not change. Without this the network could
+    be evaluated from 75 px on, but trained from 299 px on only.
     """
     (maps,) = inputs
     height, width = maps.shape[-2:]

@@ -14,11 +14,13 @@ from typing import Any, Literal, get_args
 from torch import nn
 
 from cnn_compare.backbones.weights import load_weights
-from cnn_compare.errors import BackboneTakenError, InvalidValueError, UnknownBackboneError
+from cnn_compare.errors import BackboneTakenError, ImageTooSmallError, InvalidValueError, UnknownBackboneError
 
 Stem = Literal["imagenet", "cifar"]
+"""An adaptation of a whole backbone to an image size: ``imagenet`` is the published graph; ``cifar`` adapts the first
+layers, and where needed the head, to 32x32 images."""
 
-# For networks without normalisation layers, at 0.01 as Krizhevsky et al. 2012 and Simonyan and Zisserman 2014 have it.
+# For networks without normalisation layers; learning rate as in Krizhevsky et al. 2012, Simonyan and Zisserman 2014.
 SLOW_SGD = {
     "model": {
         "optimizer": {
@@ -32,20 +34,21 @@ Builder = Callable[[int, Stem], nn.Module]
 
 @dataclass(frozen=True)
 class BackboneEntry:
-    """What is known of a backbone before it is built.
+    """Facts about a backbone that are known before it is built.
 
     Args:
-        name: What `build_backbone` calls it.
+        name: Its name for `build_backbone`.
         build: Takes ``num_classes`` and ``stem``; returns the network with fresh weights.
         year: Of the paper; None for a network from outside the registry.
         venue: Where the paper appeared.
-        paper: Where to read it.
-        key_idea: One line: what the network brought.
+        paper: Its identifier, such as ``arXiv:1512.03385``.
+        key_idea: The network's contribution, in one line.
         min_image_size: Smallest image, in pixels, that passes through the imagenet stem; 1 where nothing sets a limit.
         image_size: The image size of the paper, with the imagenet stem.
         depth: Layers with weights on the longest path; None where that is not known.
         imagenet_weights: Their name for ``torchvision.models.get_weight``, or ``timm/<name>``; None: there are none.
-        own_recipe: What it needs otherwise than ``recipes/modern.yaml`` has it, in the form of a recipe.
+        recipe_changes: The settings of the backbone's own recipe that differ from ``recipes/modern.yaml``; in the form
+            of a recipe.
     """
 
     name: str
@@ -58,17 +61,34 @@ class BackboneEntry:
     image_size: int = 224
     depth: int | None = None
     imagenet_weights: str | None = None
-    own_recipe: Mapping[str, Any] = field(default_factory=dict)
+    recipe_changes: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def architecture(self) -> dict[str, Any]:
-        """What a report tells of the architecture; empty where nothing is known."""
+        """The facts that a report shows of it; empty where nothing is known."""
         known = ("year", "venue", "paper", "key_idea", "depth")
         return {name: getattr(self, name) for name in known if getattr(self, name)}
 
     def min_size(self, stem: Stem) -> int:
         """Smallest image, in pixels, that ``stem`` takes: at most 32 for every cifar stem."""
         return min(self.min_image_size, 32) if stem == "cifar" else self.min_image_size
+
+    def require_image_size(
+        self, stem: Stem, image_size: int, size_field: str = "data.image_size", stem_field: str = "model.stem"
+    ) -> None:
+        """Refuse images that are too small.
+
+        Args:
+            stem: The stem.
+            image_size: Height and width, in pixels.
+            size_field: The setting of the image size, for the message.
+            stem_field: The setting of the stem, for the message.
+
+        Raises:
+            ImageTooSmallError: If ``image_size`` is below `min_size`.
+        """
+        if image_size < (min_size := self.min_size(stem)):
+            raise ImageTooSmallError(self.name, stem, min_size, image_size, size_field, stem_field)
 
 
 _entries: dict[str, BackboneEntry] = {}
@@ -83,14 +103,14 @@ def register_backbone(
     image_size: int = 224,
     depth: int | None = None,
     imagenet_weights: str | None = None,
-    own_recipe: Mapping[str, Any] | None = None,
+    recipe_changes: Mapping[str, Any] | None = None,
 ) -> Callable[[Builder], Builder]:
-    """Make a function a backbone: its name is the backbone's, its docstring begins with ``Name: key idea``.
+    """Register a function as a backbone under the function's name; its docstring begins with ``Name: key idea``.
 
     The arguments are those of `BackboneEntry`.
 
     Raises:
-        BackboneTakenError: If the name is registered already; the first one stays.
+        BackboneTakenError: If the name is registered already; the first backbone keeps it.
     """
 
     def register(build: Builder) -> Builder:
@@ -111,7 +131,7 @@ def register_backbone(
             image_size,
             depth,
             imagenet_weights,
-            own_recipe or {},
+            recipe_changes or {},
         )
         return build
 
@@ -127,10 +147,10 @@ def list_backbones(pattern: str = "*") -> list[BackboneEntry]:
 
 
 def find_backbone(name: str) -> BackboneEntry:
-    """The entry behind a name: registered, an importable callable (``my_pkg.nets:tiny_net``), or ``timm/<name>``.
+    """The entry of a name: registered, an importable callable (``my_pkg.nets:tiny_net``), or ``timm/<name>``.
 
     Raises:
-        UnknownBackboneError: If nothing answers to the name; it says what was tried.
+        UnknownBackboneError: If there is no such backbone; the message says what was tried.
     """
     if name in _entries:
         return _entries[name]
@@ -152,11 +172,11 @@ def build_backbone(
     Args:
         name: As `find_backbone` takes it.
         num_classes: Width of the last layer.
-        stem: ``imagenet``, the graph as published, or ``cifar``, adapted to 32x32 images.
+        stem: ``imagenet``: the published graph; ``cifar``: the graph adapted to 32x32 images.
         weights: ``imagenet`` for the published ones, a file, or None for fresh ones.
 
     Raises:
-        UnknownBackboneError: If nothing answers to the name.
+        UnknownBackboneError: If there is no such backbone.
         InvalidValueError: If ``num_classes`` or ``stem`` is outside what it accepts.
         NoImageNetWeightsError: If ``weights`` is ``imagenet`` and there are none for this backbone and stem.
         WeightsError: If the weights cannot be found, read, or fitted to the network.
@@ -188,7 +208,7 @@ def _importable_entry(name: str) -> BackboneEntry:
     def build(num_classes: int, stem: Stem) -> nn.Module:
         signature = inspect.signature(function)
         arguments: dict[str, Any] = {"num_classes": num_classes}
-        # Not to **kwargs: torchvision's builders would take `stem` there and fail deep inside.
+        # Only to a parameter of that name: torchvision's builders would accept `stem` in **kwargs and fail later.
         if "stem" in signature.parameters:
             arguments["stem"] = stem
         try:

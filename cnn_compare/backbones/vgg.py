@@ -47,7 +47,7 @@ def _vgg(name: str, num_classes: int, stem: Stem) -> nn.Module:
     return nn.Sequential(OrderedDict(parts))
 
 
-@_vgg_entry(imagenet_weights="VGG11_Weights.IMAGENET1K_V1", depth=11, own_recipe=SLOW_SGD)
+@_vgg_entry(imagenet_weights="VGG11_Weights.IMAGENET1K_V1", depth=11, recipe_changes=SLOW_SGD)
 def vgg11(num_classes: int, stem: Stem) -> nn.Module:
     """VGG-11: small 3x3 filters, stacked, see as much as large ones with fewer weights.
 
@@ -56,7 +56,7 @@ def vgg11(num_classes: int, stem: Stem) -> nn.Module:
     return _vgg("vgg11", num_classes, stem)
 
 
-@_vgg_entry(imagenet_weights="VGG13_Weights.IMAGENET1K_V1", depth=13, own_recipe=SLOW_SGD)
+@_vgg_entry(imagenet_weights="VGG13_Weights.IMAGENET1K_V1", depth=13, recipe_changes=SLOW_SGD)
 def vgg13(num_classes: int, stem: Stem) -> nn.Module:
     """VGG-13: two 3x3 filters in every stage.
 
@@ -65,7 +65,7 @@ def vgg13(num_classes: int, stem: Stem) -> nn.Module:
     return _vgg("vgg13", num_classes, stem)
 
 
-@_vgg_entry(imagenet_weights="VGG16_Weights.IMAGENET1K_V1", depth=16, own_recipe=SLOW_SGD)
+@_vgg_entry(imagenet_weights="VGG16_Weights.IMAGENET1K_V1", depth=16, recipe_changes=SLOW_SGD)
 def vgg16(num_classes: int, stem: Stem) -> nn.Module:
     """VGG-16: depth from 3x3 filters alone.
 
@@ -74,7 +74,7 @@ def vgg16(num_classes: int, stem: Stem) -> nn.Module:
     return _vgg("vgg16", num_classes, stem)
 
 
-@_vgg_entry(imagenet_weights="VGG19_Weights.IMAGENET1K_V1", depth=19, own_recipe=SLOW_SGD)
+@_vgg_entry(imagenet_weights="VGG19_Weights.IMAGENET1K_V1", depth=19, recipe_changes=SLOW_SGD)
 def vgg19(num_classes: int, stem: Stem) -> nn.Module:
     """VGG-19: the deepest of its paper, where depth alone stops helping.
 

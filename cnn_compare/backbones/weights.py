@@ -1,4 +1,4 @@
-"""Weights that somebody trained before: finding their file, reading it safely, fitting it to a network."""
+"""Pretrained weights: finding the file, reading it safely, loading it into a network."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from cnn_compare.errors import NoImageNetWeightsError, WeightsFileError, Weights
 
 log = logging.getLogger(__name__)
 
-# What wraps a network when its weights are saved: DataParallel, ClassifierModule, torch.compile.
+# Prefixes of the names in saved weights: DataParallel's, ClassifierModule's, torch.compile's.
 _WRAPPERS = ("module.", "backbone.", "_orig_mod.")
 _AUXILIARY_HEADS = ("aux1.", "aux2.", "AuxLogits.")
-# Torchvision's DenseNet files still have the names of 2017 (`denselayer1.norm.1`), which no module may have any more.
+# Torchvision's DenseNet files have names with dots (`denselayer1.norm.1`), which modules may no longer have.
 _OLD_DENSENET_NAME = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)")
 
 
@@ -28,8 +28,8 @@ def load_weights(
 ) -> None:
     """Replace a network's parameters by stored ones, in place.
 
-    The head keeps its fresh parameters where the stored one has another number of classes. Auxiliary heads that only
-    one side has are left alone. Everything else must be there, in the right shape.
+    The head keeps its fresh parameters if the stored head has another number of classes. Auxiliary heads may be missing
+    on either side. All other parameters must be present in the right shape.
 
     Args:
         network: Freshly built.
@@ -38,7 +38,7 @@ def load_weights(
         backbone: Its name, for messages.
         stem: Its stem.
         num_classes: The width of its head.
-        imagenet_weights: Where the word ``imagenet`` leads, as in `BackboneEntry`.
+        imagenet_weights: Name of the weights that ``imagenet`` stands for, as in `BackboneEntry`.
 
     Raises:
         NoImageNetWeightsError: If ``weights`` is ``imagenet`` and there are none for this backbone and stem.
@@ -56,7 +56,7 @@ def load_weights(
 
 
 def _torchvision_file(imagenet_weights: str) -> Path:
-    """Torchvision's file in torch's cache, downloaded first where it is not there yet."""
+    """Torchvision's file in torch's cache, downloaded if missing."""
     from torchvision.models import get_weight
 
     url: str = get_weight(imagenet_weights).url
@@ -66,7 +66,7 @@ def _torchvision_file(imagenet_weights: str) -> Path:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             torch.hub.download_url_to_file(url, str(path), digest and digest[1])
-        # OSError covers "no network"; RuntimeError is torch's word for a wrong checksum.
+        # OSError covers a missing network; torch raises RuntimeError for a wrong checksum.
         except (OSError, HTTPException, RuntimeError) as error:
             raise WeightsUnavailableError(path, url, error) from error
     return path
@@ -76,14 +76,14 @@ def _from_timm(name: str) -> dict[str, Tensor]:
     timm: Any = importlib.import_module("timm")
     try:
         state: dict[str, Tensor] = timm.create_model(name.removeprefix("timm/"), pretrained=True).state_dict()
-    # timm downloads through whichever hub the model names, each with its own errors.
+    # timm downloads from several hubs, each with its own errors.
     except Exception as error:
         raise WeightsFileError(name, f"timm could not load them ({type(error).__name__}: {error})") from error
     return state
 
 
 def _read(path: Path) -> dict[str, Tensor]:
-    """The state dict in a file. Nothing that the file says is executed."""
+    """The state dict in a file, read as data: no code in it is executed."""
     if not path.is_file():
         raise WeightsFileError(path, "there is no such file")
     try:
@@ -93,7 +93,7 @@ def _read(path: Path) -> dict[str, Tensor]:
             stored = torch.load(path, map_location="cpu", weights_only=True)
     except ModuleNotFoundError as error:
         raise WeightsFileError(path, "reading it needs safetensors: `pip install safetensors`") from error
-    # What a damaged or hostile file makes the parser raise is nearly anything.
+    # A damaged or hostile file can make the parser raise nearly anything.
     except Exception as error:
         reason = f"it is damaged, or holds more than tensors and was not opened ({type(error).__name__})"
         raise WeightsFileError(path, reason) from error
@@ -122,7 +122,7 @@ def _fit(
     unexpected = [key for key in stored.keys() - own.keys() if not key.startswith(_AUXILIARY_HEADS)]
     shared = own.keys() & stored.keys()
     mismatched = {key for key in shared if own[key].shape != stored[key].shape}
-    # A layer inside the network that differed like this would make the next one differ in its second dimension.
+    # Only the head: if an inner layer differed like this, the next layer's second dimension would differ as well.
     head = {
         key
         for key in mismatched

@@ -1,4 +1,4 @@
-"""Callbacks: one idea a file."""
+"""Callbacks, one a file."""
 
 from cnn_compare.callbacks.confusion_figures import ConfusionFigures
 from cnn_compare.callbacks.epoch_seed import EpochSeed

@@ -1,4 +1,4 @@
-"""What a test found, as pictures beside the curves."""
+"""Confusion matrix and accuracy by class as figures in TensorBoard."""
 
 from __future__ import annotations
 
@@ -10,12 +10,10 @@ from numpy import ndarray, ndenumerate
 
 
 class ConfusionFigures(Callback):
-    """Draw confusion and accuracy by class into TensorBoard after a test."""
-
-    __test__ = False  # Not one of pytest's, whatever its name says.
+    """Draws the confusion matrix and the accuracy by class into TensorBoard after a test."""
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Draw what `ClassifierModule` has counted."""
+        """Draw the counts of `ClassifierModule`."""
         confusion = getattr(pl_module, "test_confusion", None)
         if confusion is None or not trainer.is_global_zero:
             return
@@ -29,7 +27,7 @@ class ConfusionFigures(Callback):
 
 
 def _confusion(shares: ndarray, names: list[str]) -> Figure:
-    """Percent of each row's class that got each answer."""
+    """Percent of each class (row) with each answer (column)."""
     figure = Figure(figsize=(3 + 0.45 * len(names), 2.4 + 0.45 * len(names)), layout="constrained")
     axes = figure.add_subplot(xlabel="answer", ylabel="class", title="percent of each class")
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)

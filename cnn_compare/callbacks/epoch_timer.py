@@ -1,4 +1,4 @@
-"""Honest epoch times: the device finished at both ends, nothing but training in between."""
+"""Epoch times of training alone, with the device synchronised at both ends."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from cnn_compare.machine import energy_j
 
 
 class EpochTimer(Callback):
-    """Times every training epoch and every validation, and logs both with the throughput.
+    """Measures every training epoch and every validation, and logs both with the throughput.
 
-    ``time/train_epoch_s`` runs from asking for the first batch to the last optimiser step; validation, checkpoints and
-    logging are outside it. Logged beside it: ``time/val_epoch_s`` and ``throughput/images_per_s`` (training images).
-    The times of a resumed training include those before it stopped. Of several devices the slowest one's time counts.
+    ``time/train_epoch_s`` runs from the request for the first batch to the last optimiser step; it excludes validation,
+    checkpoints and logging. ``time/val_epoch_s`` and ``throughput/images_per_s`` (training images) are logged as well.
+    A resumed run keeps the times before the interruption. With several devices the slowest one's time counts.
 
     Attributes:
         train_epoch_s: Seconds, one value a whole epoch.
         val_epoch_s: Seconds, one value a validation.
-        images: Training images of a whole epoch; 0 before there was one.
-        energy_j: Joules that the GPU used, one value an epoch; empty where NVML does not tell.
+        images: Training images of a whole epoch; 0 before the first one has ended.
+        energy_j: Joules that the GPU used, one value an epoch; empty where NVML has no counter.
     """
 
     def __init__(self) -> None:
@@ -46,15 +46,15 @@ class EpochTimer(Callback):
         return self._fit_s_before + running
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Start of the wall clock."""
+        """Start the wall clock."""
         self._fit_started = time.perf_counter()
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Its end."""
+        """Stop the wall clock."""
         self._fit_s_before, self._fit_started = self.fit_s, None
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """The next thing that Lightning does is to ask for the first batch."""
+        """Start the epoch's clock: next, Lightning requests the first batch."""
         self._epoch_images = 0
         self._energy_before = energy_j(pl_module.device)
         self._train_started = _now(pl_module.device)
@@ -67,55 +67,55 @@ class EpochTimer(Callback):
         batch: tuple[Tensor, Tensor],
         batch_idx: int,
     ) -> None:
-        """The last one of an epoch comes before its validation, unlike ``on_train_epoch_end``."""
-        # A label below 0 is that of an image which only fills up a device's part of a batch.
+        """Stop the clock after an epoch's last batch; ``on_train_epoch_end`` would come after validation."""
+        # Labels below 0 mark images that pad a device's part of a batch.
         self._epoch_images += len(batch[1]) if trainer.world_size == 1 else (batch[1] >= 0).sum()
         if trainer.is_last_batch:
-            seconds = _of_all(trainer, _now(pl_module.device) - self._train_started, "max")
-            self.images = int(_of_all(trainer, self._epoch_images, "sum"))
+            seconds = _reduce(trainer, _now(pl_module.device) - self._train_started, "max")
+            self.images = int(_reduce(trainer, self._epoch_images, "sum"))
             self.train_epoch_s.append(seconds)
             logged = {"time/train_epoch_s": seconds, "throughput/images_per_s": self.images / seconds}
             if self._energy_before is not None and (energy := energy_j(pl_module.device)) is not None:
-                self.energy_j.append(_of_all(trainer, energy - self._energy_before, "sum"))
+                self.energy_j.append(_reduce(trainer, energy - self._energy_before, "sum"))
                 logged["energy/train_epoch_j"] = self.energy_j[-1]
             pl_module.log_dict(logged, on_step=False, on_epoch=True, batch_size=1)
 
     def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Start of a validation, also of that of an epoch which a time limit has ended early."""
+        """Start the validation's clock; log the training of an epoch that a time limit has ended early."""
         self._val_started = _now(pl_module.device)
         if trainer.state.fn == TrainerFn.FITTING and trainer.should_stop and not trainer.is_last_batch:
-            seconds = _of_all(trainer, self._val_started - self._train_started, "max")
-            speed = _of_all(trainer, self._epoch_images, "sum") / seconds
+            seconds = _reduce(trainer, self._val_started - self._train_started, "max")
+            speed = _reduce(trainer, self._epoch_images, "sum") / seconds
             pl_module.log_dict({"time/train_epoch_s": seconds, "throughput/images_per_s": speed})
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """End of a validation, before its metrics are worked out and logged."""
+        """Stop the validation's clock, before metrics are computed and logged."""
         if (trainer.training and not trainer.sanity_checking) or trainer.validating:
-            self.val_epoch_s.append(_of_all(trainer, _now(pl_module.device) - self._val_started, "max"))
+            self.val_epoch_s.append(_reduce(trainer, _now(pl_module.device) - self._val_started, "max"))
             pl_module.log("time/val_epoch_s", self.val_epoch_s[-1])
-            # One amid an epoch (val_check_interval) stops the epoch's clock.
+            # A validation within an epoch (val_check_interval) does not count as training.
             self._train_started += self.val_epoch_s[-1]
 
     def state_dict(self) -> dict[str, Any]:
-        """Part of every checkpoint, so that a resumed training keeps its times."""
+        """The times so far, for the checkpoint."""
         return {"train_epoch_s": self.train_epoch_s, "val_epoch_s": self.val_epoch_s, "fit_s": self.fit_s}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Undo of `state_dict`."""
+        """Inverse of `state_dict`."""
         self.train_epoch_s, self.val_epoch_s = list(state_dict["train_epoch_s"]), list(state_dict["val_epoch_s"])
         self._fit_s_before = state_dict["fit_s"]
 
 
-def _of_all(trainer: L.Trainer, value: float | Tensor, how: Literal["max", "sum"]) -> float:
-    """One number of the numbers that the devices have."""
+def _reduce(trainer: L.Trainer, value: float | Tensor, how: Literal["max", "sum"]) -> float:
+    """Maximum or sum of a value over the devices."""
     if trainer.world_size > 1:
-        own = torch.as_tensor(value, dtype=torch.float32, device=trainer.strategy.root_device)
-        value = trainer.strategy.reduce(own, reduce_op=how)
+        local = torch.as_tensor(value, dtype=torch.float32, device=trainer.strategy.root_device)
+        value = trainer.strategy.reduce(local, reduce_op=how)
     return float(value)
 
 
 def _now(device: torch.device) -> float:
-    # Kernels run behind the Python clock: without this wait an epoch looks as short as the queueing of its last batch.
+    # Kernels run asynchronously: without this wait an epoch would end when its last batch is queued.
     if device.type != "cpu":
         torch.accelerator.synchronize(device)
     return time.perf_counter()

@@ -1,4 +1,4 @@
-"""`last.ckpt`: all that is needed to go on after an interruption."""
+"""`last.ckpt`: the whole state of a run, for resuming it."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from pathlib import Path
 import lightning as L
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-# A VGG's weights with Adam's moments are 1.5 GB: saved after every short epoch, they would cost more than the training.
+# Training time per saving time. A VGG's weights with Adam's moments are 1.5 GB: saving them after every short epoch
+# would take longer than training.
 EPOCH_TIME_PER_SAVE = 10
 
 
 class LastCheckpoint(ModelCheckpoint):
-    """Save after the first epoch, and then after each for which saving stays within a tenth of the time.
+    """Save after the first epoch, and after later ones as long as saving takes at most a tenth of the time.
 
-    An interruption costs at most ten times what one checkpoint takes to write, or one epoch where that is longer.
+    An interruption costs at most ten times the duration of saving, or one epoch if that is longer.
 
     Args:
-        folder: Where ``last.ckpt`` goes; None: beside the logs.
+        folder: Folder of ``last.ckpt``; None: beside the logs.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
@@ -26,9 +27,9 @@ class LastCheckpoint(ModelCheckpoint):
         self._due = 0.0
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Save, if it is time."""
+        """Save, if it is due."""
         start = time.monotonic()
-        # Saving takes all devices, and their clocks may disagree.
+        # All devices have to take part in saving, and their clocks may differ.
         if trainer.strategy.broadcast(start >= self._due):
             super().on_train_epoch_end(trainer, pl_module)
             end = time.monotonic()

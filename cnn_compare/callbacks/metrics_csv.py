@@ -1,4 +1,4 @@
-"""The curves as a table: `metrics.csv`, one row an epoch."""
+"""All logged values as a table, one row an epoch."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from cnn_compare.files import write_csv
 
 
 class MetricsCsv(Callback):
-    """Write every logged value of every epoch to ``metrics.csv``, whole after each epoch.
+    """Write every logged value of every epoch to a CSV file after each epoch.
 
-    Lightning's CSVLogger deletes the rows of earlier epochs when a training resumes; these travel in the checkpoint.
+    The rows are part of the checkpoint: Lightning's CSVLogger would delete those of earlier epochs at a resume.
 
     Args:
         path: The file.
@@ -26,15 +26,15 @@ class MetricsCsv(Callback):
         self._validated = False
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Lightning keeps the metrics of an earlier validation where an epoch has none."""
+        """Reset the mark: Lightning keeps the metrics of the last validation in epochs without one."""
         self._validated = False
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """This epoch has one."""
+        """Note that this epoch was validated."""
         self._validated = True
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Validation is over by now, and checkpoints are still to come."""
+        """Add the epoch's row: validation has ended, and checkpoints are written later."""
         values = {
             name: float(value)
             for name, value in trainer.callback_metrics.items()
@@ -45,9 +45,9 @@ class MetricsCsv(Callback):
             write_csv(self.path, self.rows)
 
     def state_dict(self) -> dict[str, Any]:
-        """The rows so far."""
+        """The rows so far, for the checkpoint."""
         return {"rows": self.rows}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Undo of `state_dict`."""
+        """Inverse of `state_dict`."""
         self.rows = list(state_dict["rows"])

@@ -1,4 +1,4 @@
-"""The end of a training that has lost itself."""
+"""Stop when the loss is not finite."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from cnn_compare.errors import DivergedError
 
 
 class StopWhenDiverged(Callback):
-    """Stop after an epoch whose training loss is no finite number: no later one would be.
+    """Stop after an epoch whose mean training loss is infinite or NaN: it would not recover.
 
     Raises:
         DivergedError: From ``Trainer.fit``, with the epoch and the loss.
     """
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Look at the mean loss of the epoch, which is on its way to the logs anyway."""
+        """Check the epoch's mean loss, which is logged anyway."""
         loss = trainer.callback_metrics.get("train/loss")
         if loss is not None and not math.isfinite(float(loss)):
             raise DivergedError(trainer.current_epoch, float(loss))

@@ -1,4 +1,4 @@
-"""The plain text log of the program that this project grew out of."""
+"""A text log in the format of the `train.py` that this project grew out of."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ BANNER = "=" * 20
 
 
 class TextLog(Callback):
-    """Append a training's story to a text file: banners, and each epoch's losses and accuracies.
+    """Append banners, and each epoch's losses and accuracies, to a text file.
 
     Args:
-        dir: Folder of the file, made when missing.
-        filename: Its name; None takes the backbone's: ``<backbone>.log``.
+        dir: Folder of the file, made if missing.
+        filename: Name of the file; None: ``<backbone>.log``.
     """
 
     def __init__(self, dir: str | Path = "results/log", filename: str | None = None) -> None:
@@ -28,22 +28,22 @@ class TextLog(Callback):
         self._validated = False
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """The start banner."""
+        """Write the start banner."""
         self._started = time.monotonic()
         name = str(pl_module.hparams.get("backbone", type(pl_module).__name__))
         self.path = self.dir / (self.filename or f"{name.replace('/', '_').replace(':', '_')}.log")
         self._write(f"{BANNER} {name}: start of training {BANNER}")
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Lightning keeps the metrics of an earlier validation where an epoch has none."""
+        """Reset the mark: Lightning keeps the metrics of the last validation in epochs without one."""
         self._validated = False
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """This epoch has one."""
+        """Note that this epoch was validated."""
         self._validated = True
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """One epoch, in one piece: a training killed in mid-epoch leaves no half of it."""
+        """Write the epoch at once: a run killed within an epoch leaves no partial lines."""
         metrics = trainer.callback_metrics
         last = f"/{trainer.max_epochs - 1}" if trainer.max_epochs and trainer.max_epochs > 0 else ""
         lines = [f"Epoch {trainer.current_epoch}{last}", "-" * 10]
@@ -55,7 +55,7 @@ class TextLog(Callback):
         self._write(*lines, "")
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """The end banner."""
+        """Write the end banner."""
         minutes, seconds = divmod(round(time.monotonic() - self._started), 60)
         lines = [f"Training complete in {minutes}m {seconds}s"]
         if math.isfinite(self._best):
@@ -63,11 +63,11 @@ class TextLog(Callback):
         self._write(*lines, f"{BANNER} end of training {BANNER}", "")
 
     def state_dict(self) -> dict[str, float]:
-        """The best accuracy so far."""
+        """The best accuracy so far, for the checkpoint."""
         return {"best": self._best}
 
     def load_state_dict(self, state_dict: dict[str, float]) -> None:
-        """Undo of `state_dict`."""
+        """Inverse of `state_dict`."""
         self._best = state_dict["best"]
 
     @rank_zero_only

@@ -1,4 +1,4 @@
-"""Lightning's rich progress bar, drawn as often as eyes can follow."""
+"""Lightning's rich progress bar, drawn a few times a second."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ SECONDS_BETWEEN = 0.25
 
 
 class ThrottledProgressBar(RichProgressBar):
-    """`RichProgressBar` that collects its numbers and draws itself four times a second at most.
+    """A `RichProgressBar` that reads its numbers and draws at most four times a second.
 
-    Lightning's own does so after every step, whatever its ``refresh_rate``; a tenth of LeNet's time goes into that, and
-    on a GPU the processor waits for each number.
+    Lightning's reads and draws after every step, at any ``refresh_rate``: this takes a tenth of LeNet's time, and on a
+    GPU the processor waits for each number.
     """
 
     def __init__(self) -> None:
@@ -25,12 +25,12 @@ class ThrottledProgressBar(RichProgressBar):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Take notice, if it is time."""
+        """Read the numbers, if it is due."""
         if trainer.is_last_batch or time.monotonic() - self._drawn >= SECONDS_BETWEEN:
             super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
     def refresh(self, hard: bool = False) -> None:
-        """Draw, if it is time."""
+        """Draw, if it is due."""
         now = time.monotonic()
         if hard or now - self._drawn >= SECONDS_BETWEEN:
             self._drawn = now

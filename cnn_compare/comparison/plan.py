@@ -63,7 +63,7 @@ def plan_runs(
         planned: list[Config] = []
         for variant, changes in variants.items() if variants else [(None, {})]:
             refined = merge_config(config, changes)
-            own = entry.own_recipe if refined.get("own_recipe") else {}
+            own = entry.recipe_changes if refined.get("own_recipe") else {}
             resolved = resolve(merge_config(refined, own)) if changes or own else copy.deepcopy(config)
             resolved["model"]["backbone"] = backbone
             stem, image_size = resolved["model"]["stem"], resolved["data"]["init_args"].get("image_size")

@@ -1,4 +1,4 @@
-"""Data: what a network is shown, and in which order."""
+"""Data modules: images, their order and their preparation."""
 
 from cnn_compare.data.cifar10 import CIFAR10DataModule
 from cnn_compare.data.digits import DigitsDataModule

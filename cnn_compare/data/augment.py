@@ -1,28 +1,112 @@
-"""Per-image augmentation of whole batches: pure functions of the images and of each image's own draws.
+"""Per-image augmentation of whole batches: pure functions of the images and of each image's random numbers.
 
-The draws come in as tensors, so that they can be made from the seed alone, ahead of any network and on any device.
-Everything works in channels-last memory, the order in which convolutions are fastest: the images of a batch arrive
-and leave with strides as `torch.channels_last` has them.
+`Draws` holds these numbers, so that they depend on the seed alone, on no network and no device. All functions keep
+images in channels-last memory (`torch.channels_last`), the format in which convolutions are fastest.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
+from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from cnn_compare.errors import InvalidValueError
 
+Augmentation = Literal["none", "flip", "crop_flip", "crop_flip_cutout"]
+Step = Literal["crop", "flip", "cutout"]
+STEPS: dict[Augmentation, tuple[Step, ...]] = {
+    "none": (),
+    "flip": ("flip",),
+    "crop_flip": ("crop", "flip"),
+    "crop_flip_cutout": ("crop", "flip", "cutout"),
+}
+MAX_SHIFT, CUTOUT_SIZE = 4, 16  # pixels
+
+
+@dataclass(frozen=True)
+class Draws:
+    """The random numbers of one epoch's augmentation, one row an image.
+
+    All of them are drawn for every augmentation, so that an image is shifted alike with and without cutout.
+
+    Args:
+        table: ``(N, 5)`` int64: crop row and column, flip, cutout row and column.
+    """
+
+    table: Tensor
+
+    @classmethod
+    def make(cls, generator: np.random.Generator, images: int, image_size: int) -> Draws:
+        """Draw for a number of images of ``image_size`` pixels."""
+        limits = [2 * MAX_SHIFT + 1, 2 * MAX_SHIFT + 1, 2, image_size, image_size]
+        return cls(torch.from_numpy(generator.integers(0, limits, size=(images, len(limits)))))
+
+    @property
+    def crop_offsets(self) -> Tensor:
+        """``(N, 2)``, row and column in ``0 .. 2 * MAX_SHIFT``, see `translate`."""
+        return self.table[:, :2]
+
+    @property
+    def flips(self) -> Tensor:
+        """``(N,)``, 0 or 1, see `flip`."""
+        return self.table[:, 2]
+
+    @property
+    def cutout_centers(self) -> Tensor:
+        """``(N, 2)``, row and column in ``0 .. image_size - 1``, see `cutout`."""
+        return self.table[:, 3:]
+
+    def __getitem__(self, index: Tensor) -> Draws:
+        return Draws(self.table[index])
+
+    def to(self, device: torch.device) -> Draws:
+        """The same numbers on a device."""
+        return Draws(self.table.to(device, non_blocking=True))
+
+
+def apply_to_pixels(images: Tensor, draws: Draws, augmentation: Augmentation) -> Tensor:
+    """The steps that move pixels: crop and flip.
+
+    Args:
+        images: ``(N, C, H, W)`` uint8.
+        draws: Of these images.
+        augmentation: Its steps are applied.
+
+    Returns:
+        ``(N, C, H, W)`` uint8.
+    """
+    steps = STEPS[augmentation]
+    if "crop" in steps:
+        images = translate(images, draws.crop_offsets, MAX_SHIFT)
+    return flip(images, draws.flips) if "flip" in steps else images
+
+
+def apply_to_inputs(inputs: Tensor, draws: Draws, augmentation: Augmentation) -> Tensor:
+    """The step that replaces pixels by the mean colour, which is 0 once images are normalised: cutout.
+
+    Args:
+        inputs: ``(N, C, H, W)`` float32, normalised.
+        draws: Of these images.
+        augmentation: Its steps are applied.
+
+    Returns:
+        ``(N, C, H, W)`` float32.
+    """
+    return cutout(inputs, draws.cutout_centers, CUTOUT_SIZE) if "cutout" in STEPS[augmentation] else inputs
+
 
 def translate(images: Tensor, offsets: Tensor, max_shift: int) -> Tensor:
-    """Shift every image by its own offset, filling with zeros: padding by ``max_shift`` and cropping back.
+    """Shift every image by its own offset and fill with zeros, as padding by ``max_shift`` and cropping back would.
 
     Args:
         images: ``(N, C, H, W)``, any dtype.
         offsets: ``(N, 2)`` integers, the crop's row and column in the padded image, each in ``0 .. 2 * max_shift``;
-            ``max_shift`` leaves the image where it is.
+            ``max_shift`` is no shift.
         max_shift: Largest shift along each axis, in pixels.
 
     Returns:
@@ -40,8 +124,8 @@ def translate(images: Tensor, offsets: Tensor, max_shift: int) -> Tensor:
     padded = F.pad(images.permute(0, 2, 3, 1), (0, 0, max_shift, max_shift, max_shift, max_shift)).contiguous()
     image_stride, row_stride, pixel_stride, _ = padded.stride()
     line = width * channels
-    # A view of the crops that begin at each element; the pixels and channels of a line stay in one run, and
-    # index_select copies whole runs, ten times faster than indexing with brackets does.
+    # A view of the crops that begin at each element. The pixels and channels of a line stay contiguous, and
+    # index_select copies contiguous pieces ten times faster than indexing with brackets does.
     count = max(0, padded.numel() - (height - 1) * row_stride - line + 1)
     crops = padded.as_strided((count, height, line), (1, row_stride, 1))
     first = torch.arange(0, padded.numel(), image_stride, device=images.device)
@@ -59,16 +143,16 @@ def flip(images: Tensor, flipped: Tensor) -> Tensor:
     Returns:
         ``(N, C, H, W)``, a new tensor with the dtype and device of ``images``.
     """
-    # image ^ (image ^ mirrored) is mirrored, image ^ 0 the image: a choice ten times faster than torch.where on bytes.
+    # image ^ (image ^ mirrored) is mirrored, and image ^ 0 is the image; ten times faster than torch.where on bytes.
     all_bits = flipped.to(images.dtype).neg()[:, None, None, None]
     return (images ^ images.flip(3)).bitwise_and_(all_bits).bitwise_xor_(images)
 
 
 def cutout(images: Tensor, centers: Tensor, size: int) -> Tensor:
-    """Zero a square around each image's own centre; the part beyond the border is lost.
+    """Zero a square around each image's own centre; parts beyond the border are ignored.
 
     Args:
-        images: ``(N, C, H, W)``, normalised, so that zero is the mean colour.
+        images: ``(N, C, H, W)``, normalised: zero is the mean colour.
         centers: ``(N, 2)`` integers, row and column.
         size: Side of the square, in pixels. The centre is the square's pixel ``size // 2``.
 
@@ -84,24 +168,24 @@ def cutout(images: Tensor, centers: Tensor, size: int) -> Tensor:
     columns = torch.arange(width, device=images.device)
     hit_rows = (rows >= top) & (rows < top + size)
     hit_columns = (columns >= left) & (columns < left + size)
-    # A product, because masked_fill gives up the channels-last order.
+    # A product, because masked_fill does not keep the channels-last format.
     return images * ~(hit_rows[:, :, None] & hit_columns[:, None, :])[:, None]
 
 
 def normalize(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
-    """Turn stored pixels into the numbers a network sees: ``(pixel / 255 - mean) / std`` for each channel.
+    """Normalise pixels: ``(pixel / 255 - mean) / std`` for each channel.
 
     Args:
         images: ``(N, C, H, W)``, uint8.
-        mean: One value a channel, of pixels scaled to 0 .. 1.
-        std: Likewise.
+        mean: One value a channel, for pixels scaled to 0 .. 1.
+        std: As ``mean``.
 
     Returns:
         ``(N, C, H, W)`` float32, channels-last, on the device of ``images``.
     """
     n, channels, height, width = images.shape
     scale, shift = _scale_and_shift(mean, std, width, images.device)
-    # One long row for all pixels of a line: arithmetic on the last dimension of 3 alone would be twenty times slower.
+    # All pixels of a line in one dimension: arithmetic on a last dimension of size 3 would be twenty times slower.
     lines = images.permute(0, 2, 3, 1).reshape(n, height, width * channels).float()
     lines.mul_(scale).add_(shift)
     return lines.view(n, height, width, channels).permute(0, 3, 1, 2)
@@ -111,21 +195,21 @@ def normalize(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -
 def _scale_and_shift(
     mean: tuple[float, ...], std: tuple[float, ...], width: int, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """What a line of pixels is multiplied by and what is added, each ``(width * C,)``."""
+    """Factors and summands of a line of pixels, each ``(width * C,)``."""
     constants = torch.tensor([[1 / (255 * s) for s in std], [-m / s for m, s in zip(mean, std, strict=True)]])
     scale, shift = constants.repeat(1, width).to(device)
     return scale, shift
 
 
 def resize(images: Tensor, size: int) -> Tensor:
-    """Scale square images to ``(size, size)``, bilinear, smoothed when they shrink.
+    """Resize square images to ``(size, size)``: bilinear, with antialiasing when they shrink.
 
     Args:
         images: ``(N, C, H, W)`` float.
         size: New height and width, in pixels.
 
     Returns:
-        ``(N, C, size, size)``; ``images`` itself when it has that size.
+        ``(N, C, size, size)``; ``images`` itself if it has that size.
     """
     if images.shape[-1] == size == images.shape[-2]:
         return images

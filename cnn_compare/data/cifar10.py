@@ -19,21 +19,20 @@ from torchvision.datasets import CIFAR10
 from cnn_compare.data.image_datamodule import ImageDataModule, Split
 from cnn_compare.errors import DataDamagedError, DataUnavailableError
 
-# How often a download is begun again, and how long its host may say nothing.
+# How often a failed download is repeated, and how long its host may be silent.
 RETRIES, SILENCE_S = 2, 30.0
 
 
 class CIFAR10DataModule(ImageDataModule):
-    """CIFAR-10, downloaded when missing, with every file's md5 checked before it is opened.
+    """CIFAR-10, downloaded if missing; every file's md5 is verified before the file is opened.
 
     Args:
-        data_dir: Folder that holds ``cifar-10-batches-py/``, or gets it; None takes ``$CNN_COMPARE_DATA_DIR``, else
-            ``data``.
+        data_dir: Folder of ``cifar-10-batches-py/``; None: ``$CNN_COMPARE_DATA_DIR``, else ``data``.
         **options: Those of `ImageDataModule`.
 
     Raises:
         DataUnavailableError: If the files are missing and cannot be downloaded.
-        DataDamagedError: If a file is there and its md5 is not the published one.
+        DataDamagedError: If a file's md5 is not the published one.
 
     Source:
         Krizhevsky 2009, "Learning Multiple Layers of Features from Tiny Images".
@@ -44,12 +43,12 @@ class CIFAR10DataModule(ImageDataModule):
 
     def __init__(self, data_dir: str | None = None, **options: Any) -> None:
         super().__init__(**options)
-        # No shell expands the tilde of `--data.data_dir=~/data`, nor that of a configuration file.
+        # Shells do not expand the tilde in `--data.data_dir=~/data`, nor in a configuration file.
         self.data_dir = Path(data_dir or os.environ.get("CNN_COMPARE_DATA_DIR") or "data").expanduser()
         self._prepared = False
 
     def prepare_data(self) -> None:
-        """Check every file and download what is missing; all there, the network is not touched."""
+        """Verify every file and download the data if one is missing; complete data needs no network."""
         missing = False
         for name, md5 in [*CIFAR10.train_list, *CIFAR10.test_list, [CIFAR10.meta["filename"], CIFAR10.meta["md5"]]]:
             if (self.data_dir / CIFAR10.base_folder / name).is_file():
@@ -70,18 +69,17 @@ class CIFAR10DataModule(ImageDataModule):
             retry_if_failed=RETRIES,
         )
         try:
-            # Not CIFAR10(download=True): it leaves a missing batches.meta alone, and waits for ever for a silent host.
+            # Not CIFAR10(download=True): it ignores a missing batches.meta, and waits for a silent host without limit.
             archive = host.fetch(name, downloader=pooch.HTTPDownloader(timeout=SILENCE_S))
             with tarfile.open(archive) as tar, TemporaryDirectory(dir=self.data_dir) as unpacked:
                 tar.extractall(unpacked, filter="data")
                 (self.data_dir / CIFAR10.base_folder).mkdir(exist_ok=True)
-                # Moved when whole: half a file, after a power cut, would be taken for a damaged one.
+                # Moved when complete: after a power cut, half a file would count as damaged.
                 for path in (Path(unpacked) / CIFAR10.base_folder).iterdir():
                     path.replace(self.data_dir / CIFAR10.base_folder / path.name)
         except (OSError, ValueError, EOFError, tarfile.TarError) as error:
-            raise DataUnavailableError(
-                self.data_dir.absolute(), CIFAR10.url, f"{CIFAR10.filename} or {CIFAR10.base_folder}/", error
-            ) from error
+            files = f"{CIFAR10.filename} or {CIFAR10.base_folder}/"
+            raise DataUnavailableError("CIFAR-10", self.data_dir.absolute(), CIFAR10.url, files, error) from error
 
     def load(self, split: Split) -> tuple[Tensor, Tensor]:
         """50,000 (``train``) or 10,000 (``test``) images ``(N, 32, 32, 3)`` uint8 and labels ``(N,)`` int64."""
@@ -90,11 +88,11 @@ class CIFAR10DataModule(ImageDataModule):
         files = CIFAR10.train_list if split == "train" else CIFAR10.test_list
         images, labels = np.empty((0,)), []
         for number, (name, md5) in enumerate(files):
-            # A batch file is a pickle and runs code when opened: only the published bytes ever are.
+            # A batch file is a pickle, which can run code: only files with the published md5 are opened.
             batch = pickle.loads(self._verified(name, md5), encoding="latin1")  # noqa: S301
             pixels = batch["data"].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
             if number == 0:
-                # Filled a file at a time: twice the data never lies in memory.
+                # Filled a file at a time, so that the data is never in memory twice.
                 images = np.empty((len(files) * len(pixels), 32, 32, 3), np.uint8)
             images[number * len(pixels) : (number + 1) * len(pixels)] = pixels
             labels += batch["labels"]

@@ -1,4 +1,4 @@
-"""Real handwritten digits that scikit-learn ships: the data that needs no network."""
+"""Handwritten digits that scikit-learn includes: data that needs no download."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TEST_SIZE = 360
 
 
 class DigitsDataModule(ImageDataModule):
-    """1,797 handwritten digits of 8x8 grey pixels, upscaled to 32x32x3; 360 of them, the same always, are the test set.
+    """1,797 handwritten digits of 8x8 grey pixels, upscaled to 32x32x3; a fixed 360 of them are the test set.
 
     Source:
         Alpaydin and Kaynak 1998, "Optical Recognition of Handwritten Digits", UCI; the part in scikit-learn.

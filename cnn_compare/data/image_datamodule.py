@@ -1,4 +1,4 @@
-"""What all image data has in common: splits, loaders, and the way from stored pixels to a network's input."""
+"""The common part of all image data: splits, loaders, and the preparation of pixels for a network."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from cnn_compare.data import augment
-from cnn_compare.data.resident import MAX_SHIFT, Batch, EpochSampler, ResidentDataset, shard_size
+from cnn_compare.data.augment import Augmentation, Draws
+from cnn_compare.data.resident import Batch, EpochSampler, ResidentDataset, shard_size
 from cnn_compare.errors import InvalidValueError
 
 Normalization = Literal["half", "cifar10", "imagenet"]
-Augmentation = Literal["none", "flip", "crop_flip", "crop_flip_cutout"]
 Split = Literal["train", "test"]
 
 MEAN_STD: dict[str, tuple[tuple[float, float, float], tuple[float, float, float]]] = {
@@ -29,32 +29,36 @@ MEAN_STD: dict[str, tuple[tuple[float, float, float], tuple[float, float, float]
     "cifar10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
 }
-CUTOUT_SIZE = 16
 
-# Lightning's advice for data read from files an image at a time; ours lies in memory, and workers would only copy it.
+# Lightning advises workers for data that is read from files; these images are in memory, and workers would copy them.
 warnings.filterwarnings("ignore", "The '.*_dataloader' does not have many workers")
-# Lightning warns of torch's own sampler, which repeats images to share them out evenly; ours marks what it repeats.
+# Lightning warns of torch's sampler, which repeats images to make shards equal; `EpochSampler` marks repeated images.
 warnings.filterwarnings("ignore", "Using `DistributedSampler` with the dataloaders")
 
 
-class ImageDataModule(L.LightningDataModule):
-    """Images in memory, split, augmented and normalised a batch at a time on the device that trains.
+def global_seed() -> int:
+    """The seed of Lightning's ``seed_everything``, which leaves it in the environment; 0 where it was not called."""
+    return int(os.environ.get("PL_GLOBAL_SEED", 0))
 
-    A subclass says where the images come from: `load`, `class_names` and `usual_val_size`. Batches reach the network as
+
+class ImageDataModule(L.LightningDataModule):
+    """Images in memory, split, then augmented and normalised a batch at a time on the training device.
+
+    A subclass provides the images: `load`, `class_names` and `usual_val_size`. The network gets batches
     ``(images (B, 3, S, S) float32 channels-last, labels (B,) int64)``.
 
     Args:
         batch_size: Images a step, of all devices together: two devices get half of each batch.
-        val_size: Images of the training set kept apart for validation, the same share of every class; None takes the
+        val_size: Number of validation images, cut from the training set with the same share of every class; None: the
             class's ``usual_val_size``.
-        split_seed: Decides which images those are, and which a ``train_subset`` holds; nothing else.
-        seed: Decides the order of the batches and the augmentation; None takes that of ``seed_everything``, else 0.
+        split_seed: Decides which images are for validation, and which are in a ``train_subset``; nothing else.
+        seed: Seed of batch order and augmentation; None: that of ``seed_everything``, else 0.
         normalization: ``half``: mean and std 0.5; ``cifar10``, ``imagenet``: those of the data set of that name.
-        augmentation: Of training images. ``flip``: mirror every second image; ``crop_flip``: also shift by up to 4
-            pixels; ``crop_flip_cutout``: also blank a square of 16 pixels.
-        image_size: Height and width that the network sees, in pixels.
-        train_subset: Train on this many images only, the same share of every class.
-        on_device: Keep the images in the accelerator's memory; None does so where they fit into a tenth of it.
+        augmentation: For training images. ``flip``: mirror an image with probability 0.5; ``crop_flip``: also shift by
+            up to 4 pixels; ``crop_flip_cutout``: also zero a square of 16 pixels.
+        image_size: Height and width of the network's input, in pixels.
+        train_subset: Number of training images to use, with the same share of every class; None: all.
+        on_device: Keep the images in the accelerator's memory; None: if they fit into a tenth of it.
 
     Raises:
         InvalidValueError: If a number is not positive, or the splits are larger than the data.
@@ -76,28 +80,29 @@ class ImageDataModule(L.LightningDataModule):
         on_device: bool | None = None,
     ) -> None:
         super().__init__()
-        # Not the signature's default: the command line would carry one data set's size over to the next.
+        # Not the signature's default: the command line would carry one data set's default over to another's.
         val_size = self.usual_val_size if val_size is None else val_size
         for option, value in {"batch_size": batch_size, "val_size": val_size, "image_size": image_size}.items():
             if value < 1:
-                raise InvalidValueError(f"--data.{option}", value, "at least 1")
+                raise InvalidValueError(f"data.{option}", value, "at least 1")
         if train_subset is not None and train_subset < 1:
-            raise InvalidValueError("--data.train_subset", train_subset, "at least 1, or null for all images")
+            raise InvalidValueError("data.train_subset", train_subset, "at least 1, or null for all images")
         if split_seed < 0 or (seed or 0) < 0:
-            raise InvalidValueError("--data.split_seed and --data.seed", (split_seed, seed), "0 or larger")
+            field = "data.split_seed" if split_seed < 0 else "data.seed"
+            raise InvalidValueError(field, split_seed if split_seed < 0 else seed, "0 or larger")
         for option, word, known in (
             ("normalization", normalization, MEAN_STD),
             ("augmentation", augmentation, get_args(Augmentation)),
         ):
             if word not in known:
-                raise InvalidValueError(f"--data.{option}", word, f"one of {', '.join(known)}")
+                raise InvalidValueError(f"data.{option}", word, f"one of {', '.join(known)}")
         self.batch_size, self.val_size, self.split_seed = batch_size, val_size, split_seed
         self.normalization, self.augmentation, self.image_size = normalization, augmentation, image_size
         self.train_subset, self.on_device = train_subset, on_device
-        self.seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if seed is None else seed
+        self.seed = global_seed() if seed is None else seed
         self._splits: dict[str, ResidentDataset] = {}
         self._sampler: EpochSampler | None = None
-        self._draws: tuple[int, Tensor] | None = None
+        self._draws: tuple[int, Draws] | None = None
 
     @property
     def num_classes(self) -> int:
@@ -106,7 +111,7 @@ class ImageDataModule(L.LightningDataModule):
 
     @property
     def train_images(self) -> int:
-        """Number of images that are trained on; known after ``setup("fit")``."""
+        """Number of training images; known after ``setup("fit")``."""
         return len(self._splits["train"])
 
     @abstractmethod
@@ -114,7 +119,7 @@ class ImageDataModule(L.LightningDataModule):
         """All images ``(N, H, W, 3)`` uint8 and labels ``(N,)`` int64 of a split."""
 
     def setup(self, stage: str) -> None:
-        """Load what ``stage`` needs: the training set for ``fit`` and ``validate``, else the test set."""
+        """Load the training set for ``fit`` and ``validate``, else the test set."""
         if stage in ("fit", "validate") and "train" not in self._splits:
             images, labels = self.load("train")
             train, val = self._split(labels)
@@ -130,11 +135,11 @@ class ImageDataModule(L.LightningDataModule):
         for option, value, most in (("val_size", self.val_size, len(labels) - 1), ("train_subset", size, room)):
             if not self.num_classes <= value <= most:
                 raise InvalidValueError(
-                    f"--data.{option}", value, f"from {self.num_classes} (one image a class) to {most} for this data"
+                    f"data.{option}", value, f"from {self.num_classes} (one image a class) to {most} for this data"
                 )
         if size % self.batch_size == 1:
             raise InvalidValueError(
-                "--data.batch_size", self.batch_size, f"one that leaves no last batch of a single image of {size}"
+                "data.batch_size", self.batch_size, f"one that leaves no last batch of a single image of {size}"
             )
         order = stratified_order(labels.numpy(), self.split_seed)
         val, train = order[: self.val_size], order[self.val_size : self.val_size + size]
@@ -149,7 +154,7 @@ class ImageDataModule(L.LightningDataModule):
             self._sampler = sampler
             if world_size > 1:
                 size = shard_size(self.batch_size, world_size)
-                rank_zero_info(f"--data.batch_size={self.batch_size}: {size} images on each of {world_size} devices")
+                rank_zero_info(f"data.batch_size={self.batch_size}: {size} images on each of {world_size} devices")
         device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
         if device.type != "cpu" and self._fits(dataset, device):
             dataset.move(device)
@@ -167,7 +172,7 @@ class ImageDataModule(L.LightningDataModule):
         return dataset.images.nbytes <= torch.cuda.get_device_properties(device).total_memory / 10
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Training batches, in a fresh order each epoch."""
+        """Training batches, in a new order each epoch."""
         return self._loader("train")
 
     def val_dataloader(self) -> DataLoader[Batch]:
@@ -183,46 +188,43 @@ class ImageDataModule(L.LightningDataModule):
         return self._loader("test")
 
     def on_after_batch_transfer(self, batch: Batch | Tensor, dataloader_idx: int) -> tuple[Tensor, Tensor] | Tensor:
-        """From stored pixels to what the network sees; augmented while training. Lone images pass as they are."""
+        """Prepare a batch with `to_input`, augmented while training. Images without labels pass unchanged."""
         if isinstance(batch, Tensor):
             return batch
         images, labels, index = batch
         draws = self._epoch_draws(images)[index] if self.trainer and self.trainer.training else None
         return self.to_input(images, draws), labels
 
-    def _epoch_draws(self, images: Tensor) -> Tensor:
+    def _epoch_draws(self, images: Tensor) -> Draws:
         assert self._sampler is not None, "train_dataloader() makes the sampler"
         if self._draws is None or self._draws[0] != self._sampler.epoch:
             self._draws = self._sampler.epoch, self._sampler.draws(images.shape[-1])
-        # Kept where the images are; a second trainer may have them elsewhere.
-        self._draws = self._draws[0], self._draws[1].to(images.device, non_blocking=True)
+        # A second trainer may have its images on another device.
+        self._draws = self._draws[0], self._draws[1].to(images.device)
         return self._draws[1]
 
-    def to_input(self, images: Tensor, draws: Tensor | None = None) -> Tensor:
-        """Augment (with ``draws``), normalise and resize.
+    def to_input(self, images: Tensor, draws: Draws | None = None) -> Tensor:
+        """Augment, normalise and resize.
 
         Args:
             images: ``(B, 3, H, W)`` uint8.
-            draws: ``(B, 5)``, rows of `EpochSampler.draws`; None leaves the images as they are.
+            draws: Of these images; None: no augmentation.
 
         Returns:
             ``(B, 3, image_size, image_size)`` float32, channels-last.
         """
-        steps = self.augmentation.split("_")
-        if draws is not None and "crop" in steps:
-            images = augment.translate(images, draws[:, :2], MAX_SHIFT)
-        if draws is not None and "flip" in steps:
-            images = augment.flip(images, draws[:, 2])
+        if draws is not None:
+            images = augment.apply_to_pixels(images, draws, self.augmentation)
         inputs = augment.normalize(images, *MEAN_STD[self.normalization])
-        if draws is not None and "cutout" in steps:
-            inputs = augment.cutout(inputs, draws[:, 3:], CUTOUT_SIZE)
+        if draws is not None:
+            inputs = augment.apply_to_inputs(inputs, draws, self.augmentation)
         return augment.resize(inputs, self.image_size)
 
     def fingerprint(self) -> str:
-        """A digest of everything that decides what a network is shown: images, splits, order, draws, preparation.
+        """A digest of images, splits, order, augmentation draws and preparation.
 
-        Equal fingerprints mean equal training batches, in the same order with the same augmentation, and the same
-        validation and test images. It does not depend on the network.
+        Equal fingerprints mean equal training batches in the same order with the same augmentation, and equal
+        validation and test images. The fingerprint does not depend on the network.
         """
         self.setup("fit")
         self.setup("test")
@@ -234,7 +236,7 @@ class ImageDataModule(L.LightningDataModule):
             digest.update(split.labels[split.subset].cpu().numpy().data)
         first_epoch = EpochSampler(len(self._splits["train"]), self.seed)
         digest.update(first_epoch.order().tobytes())
-        digest.update(first_epoch.draws(self._splits["train"].images.shape[1]).numpy().data)
+        digest.update(first_epoch.draws(self._splits["train"].images.shape[1]).table.numpy().data)
         prepared: dict[str, Any] = {
             option: getattr(self, option) for option in ("batch_size", "normalization", "augmentation", "image_size")
         }
@@ -243,25 +245,25 @@ class ImageDataModule(L.LightningDataModule):
 
 
 def stratified_order(labels: np.ndarray, seed: int) -> np.ndarray:
-    """A random order whose every stretch, from the first image on, holds each class in its share.
+    """A random order in which every leading part holds each class in its share.
 
-    So any split or subset is stratified, and a smaller subset is part of every larger one.
+    Splits and subsets cut from it are stratified, and a smaller subset is part of every larger one.
 
     Args:
         labels: ``(N,)`` integers.
-        seed: Decides the order.
+        seed: Of the order.
 
     Returns:
         ``(N,)`` indices.
     """
     order = np.random.default_rng(seed).permutation(len(labels))
-    place = np.empty(len(labels))
+    quantiles = np.empty(len(labels))
     for label in np.unique(labels):
         members = labels[order] == label
-        place[members] = (np.arange(members.sum()) + 0.5) / members.sum()
-    return order[np.argsort(place, kind="stable")]
+        quantiles[members] = (np.arange(members.sum()) + 0.5) / members.sum()
+    return order[np.argsort(quantiles, kind="stable")]
 
 
 def _as_fetched(batch: Any) -> Any:
-    """`__getitems__` has made the whole batch already."""
+    """The collate function: `__getitems__` returns whole batches."""
     return batch

@@ -1,6 +1,6 @@
-"""A dataset held in memory and fetched a batch at a time, in an order that the seed alone decides.
+"""A dataset in memory, fetched a batch at a time in an order that depends on the seed alone.
 
-Several devices share each batch: together they see what one would see.
+Several devices share each batch: together they see the images that one device would see.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, DistributedSampler
 
+from cnn_compare.data.augment import Draws
+
 Batch = tuple[Tensor, Tensor, Tensor]
 
-MAX_SHIFT = 4
-# The label of an image that only fills up a shard: the `ignore_index` of torch's cross-entropy.
+# The label of an image that pads a shard: the default `ignore_index` of torch's cross-entropy.
 PADDING = -100
 
 
@@ -23,9 +24,9 @@ class ResidentDataset(Dataset[Batch]):
     """Images and labels in memory; `DataLoader` asks it for whole batches.
 
     Args:
-        images: ``(M, H, W, C)`` uint8: the channels-last order, so that a fetched batch needs no reordering.
+        images: ``(M, H, W, C)`` uint8: channels last, so that a fetched batch needs no reordering.
         labels: ``(M,)`` int64.
-        subset: ``(N,)`` int64, which of the images are this dataset; None: all. Splits of one array share its memory.
+        subset: ``(N,)`` int64, the images that belong to this dataset; None: all. Splits share one array.
     """
 
     def __init__(self, images: Tensor, labels: Tensor, subset: Tensor | None = None) -> None:
@@ -36,9 +37,9 @@ class ResidentDataset(Dataset[Batch]):
         return len(self.subset)
 
     def __getitems__(self, indices: list[int]) -> Batch:
-        """Images ``(B, C, H, W)`` uint8 channels-last, labels ``(B,)``, and the indices ``(B,)`` themselves.
+        """Images ``(B, C, H, W)`` uint8 channels-last, labels ``(B,)``, and the indices ``(B,)``.
 
-        An index ``~i``, as `shard` makes them, is image ``i`` with the label `PADDING`.
+        An index ``~i``, as `shard` makes them, stands for image ``i`` with the label `PADDING`.
         """
         index = torch.tensor(indices)
         padding = index < 0 if min(indices) < 0 else None
@@ -53,28 +54,28 @@ class ResidentDataset(Dataset[Batch]):
         return images, labels if padding is None else labels.masked_fill(padding, PADDING), index
 
     def move(self, device: torch.device) -> None:
-        """Keep everything in the memory of ``device`` from now on."""
+        """Move images and labels to the memory of ``device``."""
         self.images, self.labels = self.images.to(device), self.labels.to(device)
         self.subset = self.subset.to(device)
 
 
 def shard_size(batch_size: int, world_size: int) -> int:
-    """Images that each device gets of a batch; where there are several, at least two, for batch norm's sake."""
+    """Images of a batch that each device gets; with several devices at least two, which batch norm needs."""
     return batch_size if world_size == 1 else max(2, -(-batch_size // world_size))
 
 
 def shard(order: np.ndarray, batch_size: int, rank: int, world_size: int) -> np.ndarray:
-    """One device's part of an epoch: its stretch of every batch, batch after batch.
+    """One device's part of an epoch: its part of every batch, batch after batch.
 
     Args:
-        order: ``(N,)`` indices, which all devices together take ``batch_size`` at a time.
+        order: ``(N,)`` indices; all devices together take ``batch_size`` of them at a time.
         batch_size: Of all devices together.
         rank: Number of the device.
-        world_size: How many there are.
+        world_size: Number of devices.
 
     Returns:
-        Indices, of each batch as many as any other device gets. Where a batch cannot be shared out evenly, the last
-        devices' parts are filled up with other images ``i`` of it, as ``~i``.
+        Indices; every device gets the same number of each batch. Where a batch cannot be divided evenly, the last
+        devices' parts are padded with other images ``i`` of the batch, as ``~i``.
     """
     parts = []
     for start in range(0, len(order), batch_size):
@@ -86,25 +87,24 @@ def shard(order: np.ndarray, batch_size: int, rank: int, world_size: int) -> np.
 
 
 class EpochSampler(DistributedSampler[int]):
-    """Every image once, in a fresh order each epoch; of several devices, each gets its shard of every batch.
+    """Every image once, in a new order each epoch; each of several devices gets its shard of every batch.
 
-    Order and augmentation draws depend on ``(seed, epoch)`` alone: not on the network, nor on what came before, so that
-    every backbone sees the same batches and a resumed run goes on as if it had never stopped; nor on how many devices
-    share the work.
+    Order and augmentation depend on ``(seed, epoch)`` alone, not on the network, earlier epochs, or the number of
+    devices. So every backbone sees the same batches, and a resumed run continues as if it had never stopped.
 
     Args:
         size: Number of images.
-        seed: Decides the order and the draws.
+        seed: Seed of order and augmentation.
         batch_size: Of all devices together.
         rank: Number of this device.
-        world_size: How many there are.
+        world_size: Number of devices.
         shuffle: False leaves the images in the order of the data.
     """
 
     def __init__(
         self, size: int, seed: int, batch_size: int = 1, rank: int = 0, world_size: int = 1, shuffle: bool = True
     ) -> None:
-        # Lightning puts a sampler of its own in the place of any that is no DistributedSampler.
+        # Lightning replaces every sampler that is no DistributedSampler.
         super().__init__(range(size), world_size, rank, shuffle, seed)  # type: ignore[arg-type]
         self.size, self.batch_size = size, batch_size
 
@@ -115,14 +115,9 @@ class EpochSampler(DistributedSampler[int]):
         """This epoch's order of the images, ``(N,)`` int64."""
         return self._generator(0).permutation(self.size) if self.shuffle else np.arange(self.size)
 
-    def draws(self, image_size: int) -> Tensor:
-        """This epoch's augmentation draws, ``(N, 5)`` int64, one row an image.
-
-        Columns: crop row and column in ``0 .. 2 * MAX_SHIFT``, flip in ``0 .. 1``, cutout centre row and column in
-        ``0 .. image_size - 1``.
-        """
-        limits = [2 * MAX_SHIFT + 1, 2 * MAX_SHIFT + 1, 2, image_size, image_size]
-        return torch.from_numpy(self._generator(1).integers(0, limits, size=(self.size, len(limits))))
+    def draws(self, image_size: int) -> Draws:
+        """This epoch's augmentation draws for all images, of ``image_size`` pixels."""
+        return Draws.make(self._generator(1), self.size, image_size)
 
     def __iter__(self) -> Iterator[int]:
         order = self.order()

@@ -204,11 +204,11 @@ def test_the_stated_depth_is_that_of_the_longest_path_through_layers_with_weight
 def test_a_recipe_of_its_own_is_one_that_the_command_takes(entry):
     modern = yaml.safe_load((Path(__file__).parents[2] / "configs" / "recipes" / "modern.yaml").read_text())
     parser = experiment_parser(exit_on_error=False)
-    parsed = flatten(plain_config(parser, parser.parse_object(merge_config(modern, entry.own_recipe))))
-    for setting, value in flatten(entry.own_recipe).items():
+    parsed = flatten(plain_config(parser, parser.parse_object(merge_config(modern, entry.recipe_changes))))
+    for setting, value in flatten(entry.recipe_changes).items():
         assert parsed[setting] == value
 
 
 def test_networks_with_normalisation_layers_take_the_recipe_as_it_is():
-    own = {entry.name for entry in list_backbones() if entry.own_recipe}
+    own = {entry.name for entry in list_backbones() if entry.recipe_changes}
     assert own == {"lenet", "lenet_relu", "alexnet", "vgg11", "vgg13", "vgg16", "vgg19"}

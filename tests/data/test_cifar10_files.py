@@ -240,8 +240,8 @@ def test_missing_and_offline_the_error_says_what_to_do(empty_dir, monkeypatch):
         "downloading it from http://127.0.0.1:9/cifar-10-python.tar.gz failed (",
         "refused",
         "put cifar-10-python.tar.gz or cifar-10-batches-py/ there by hand",
-        "--data.data_dir or CNN_COMPARE_DATA_DIR",
-        "--data=DigitsDataModule needs no network",
+        "data.data_dir or CNN_COMPARE_DATA_DIR",
+        "data=DigitsDataModule needs no network",
     ):
         assert part in message
     assert (caught.value.folder, caught.value.url) == (empty_dir, CIFAR10.url)

@@ -87,7 +87,7 @@ def make_cifar(tiny_cifar10):
 def split_of(make_cifar):
     """A function that gives the places in the whole training set of a split's images, in the loader's order."""
     images, _ = make_cifar().load("train")
-    places = {image.numpy().tobytes(): place for place, image in enumerate(images)}
+    places = {image.numpy().tobytes(): index for index, image in enumerate(images)}
 
     def split(name, **options):
         data = make_cifar(**options)
@@ -268,16 +268,16 @@ def test_training_images_are_those_of_torchvision_with_the_same_draws(
     sampler = EpochSampler(40, seed=3)
     for epoch in (0, 1):
         sampler.set_epoch(epoch)
-        order, draws = torch.from_numpy(sampler.order()), sampler.draws(32)
+        order, draws = torch.from_numpy(sampler.order()), sampler.draws(32).table
         expected = [
             prepared(
-                stored[0][place],
+                stored[0][index],
                 normalization,
                 image_size,
-                centred(draws[place].tolist(), augmentation) if augmentation != "none" else None,
+                centred(draws[index].tolist(), augmentation) if augmentation != "none" else None,
                 augmentation == "crop_flip_cutout",
             )
-            for place in order
+            for index in order
         ]
         images, labels = recorder.epoch(epoch)
         torch.testing.assert_close(images, torch.stack(expected), rtol=1e-5, atol=1e-5)
@@ -308,7 +308,7 @@ def test_validation_test_and_prediction_images_are_never_augmented(make_trainer,
 
 
 def test_draws_fill_their_ranges_evenly():
-    draws = EpochSampler(20_000, seed=0).draws(32).numpy()
+    draws = EpochSampler(20_000, seed=0).draws(32).table.numpy()
     for column, choices in enumerate([9, 9, 2, 32, 32]):
         counts = np.bincount(draws[:, column], minlength=choices)
         assert len(counts) == choices
@@ -320,7 +320,7 @@ def test_draws_follow_the_images_to_the_device_of_a_second_trainer(record):
     data = Painted(augmentation="crop_flip")
     record(data)
     elsewhere = data._epoch_draws(torch.empty(4, 3, 32, 32, device="meta"))
-    assert (elsewhere.device.type, elsewhere.shape) == ("meta", (40, 5))
+    assert (elsewhere.table.device.type, elsewhere.table.shape) == ("meta", (40, 5))
 
 
 def test_images_that_lie_in_another_order_of_memory_are_taken_too(record):
@@ -414,7 +414,7 @@ def test_digits_keep_the_same_test_images_whatever_the_seeds():
 )
 def test_values_outside_their_range_are_refused_at_once(option, values):
     for value in values:
-        with pytest.raises(InvalidValueError, match=rf"--data\.{option}\b.* must be ") as caught:
+        with pytest.raises(InvalidValueError, match=rf"data\.{option}\b.* must be ") as caught:
             DigitsDataModule(**{option: value})
         assert repr(value) in str(caught.value)
         assert caught.value.exit_status == 2
@@ -423,13 +423,13 @@ def test_values_outside_their_range_are_refused_at_once(option, values):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"val_size": 200}, r"--data.val_size must be from 10 .* to 199 .*, and is 200"),
-        ({"val_size": 191}, r"--data.train_subset must be from 10 .* to 9 .*, and is 9"),
-        ({"val_size": 9}, r"--data.val_size must be from 10 \(one image a class\)"),
-        ({"train_subset": 151}, r"--data.train_subset must be from 10 .* to 150 .*, and is 151"),
-        ({"train_subset": 9}, r"--data.train_subset must be from 10 .*, and is 9"),
-        ({"batch_size": 149}, r"--data.batch_size must be one that leaves no last batch of a single image of 150"),
-        ({"train_subset": 41, "batch_size": 20}, r"--data.batch_size must be .* of 41, and is 20"),
+        ({"val_size": 200}, r"data.val_size must be from 10 .* to 199 .*, and is 200"),
+        ({"val_size": 191}, r"data.train_subset must be from 10 .* to 9 .*, and is 9"),
+        ({"val_size": 9}, r"data.val_size must be from 10 \(one image a class\)"),
+        ({"train_subset": 151}, r"data.train_subset must be from 10 .* to 150 .*, and is 151"),
+        ({"train_subset": 9}, r"data.train_subset must be from 10 .*, and is 9"),
+        ({"batch_size": 149}, r"data.batch_size must be one that leaves no last batch of a single image of 150"),
+        ({"train_subset": 41, "batch_size": 20}, r"data.batch_size must be .* of 41, and is 20"),
     ],
 )
 def test_splits_that_the_data_has_no_room_for_are_refused(make_cifar, options, message):

@@ -1,0 +1,91 @@
+"""Learning rate schedules, and the length of a run that they span."""
+
+from __future__ import annotations
+
+import math
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Timer
+from torch.optim.lr_scheduler import LambdaLR
+
+from cnn_compare.errors import InvalidValueError
+
+
+class WarmupCosine(LambdaLR):
+    """Linear warm-up, then a cosine down to zero, over all optimiser steps of the run.
+
+    Args:
+        optimizer: Its learning rate is the peak.
+        warmup: Share of the steps that warm up.
+        total_steps: Optimiser steps of the run; `ClassifierModule` sets it from the trainer.
+
+    Raises:
+        InvalidValueError: If ``warmup`` is not from 0 to below 1.
+
+    Source:
+        Loshchilov and Hutter 2016, arXiv:1608.03983; warm-up: Goyal et al. 2017, arXiv:1706.02677.
+    """
+
+    def __init__(self, optimizer: torch.optim.Optimizer, warmup: float = 0.1, total_steps: int = 1) -> None:
+        if not 0 <= warmup < 1:
+            raise InvalidValueError("WarmupCosine's warmup", warmup, "from 0 to below 1, a share of the steps")
+        self.warmup, self.total_steps = warmup, total_steps
+        super().__init__(optimizer, self.factor)
+
+    def set_total_steps(self, total_steps: int) -> None:
+        """Change the length, before the run or during it."""
+        self.total_steps = total_steps
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * self.factor(self.last_epoch)
+
+    def factor(self, step: int) -> float:
+        """The learning rate at a step, as a share of the peak."""
+        progress = min((step + 1) / (self.total_steps + 1), 1.0)
+        if progress < self.warmup:
+            return progress / self.warmup
+        angle = torch.pi * (progress - self.warmup) / (1 - self.warmup)
+        return 0.5 * (1 + float(torch.tensor(angle).cos()))
+
+
+def time_limit(trainer: L.Trainer) -> Timer | None:
+    """The timer behind ``Trainer(max_time=...)``; None where nothing limits the time."""
+    timers = (callback for callback in trainer.callbacks if isinstance(callback, Timer))  # type: ignore[attr-defined]
+    return next((timer for timer in timers if timer.time_remaining() is not None), None)
+
+
+def total_steps(trainer: L.Trainer) -> float:
+    """Optimiser steps of the whole run, `math.inf` where nothing limits them.
+
+    With a time limit it is the number of steps that fit into it at the speed so far, by this device's clock.
+    """
+    steps = float(trainer.estimated_stepping_batches)
+    if (timer := time_limit(trainer)) is None:
+        return steps
+    elapsed_s = timer.time_elapsed()
+    limit_s = elapsed_s + (timer.time_remaining() or 0.0)
+    # Before the first step any large number will do: it is corrected with each step.
+    return min(steps, trainer.global_step * limit_s / elapsed_s if elapsed_s else 1e6)
+
+
+def span_run(schedule: WarmupCosine, trainer: L.Trainer) -> None:
+    """Let a schedule span the whole run; several devices have to call this together.
+
+    Raises:
+        InvalidValueError: If nothing limits the run.
+    """
+    steps = total_steps(trainer)
+    if trainer.world_size > 1 and time_limit(trainer) is not None:
+        # The devices' clocks differ, and their learning rates must not.
+        steps = float(mean_over_devices(torch.tensor(steps, device=trainer.strategy.root_device)))
+    if math.isinf(steps):
+        expected = "a number, or trainer.max_time set, for WarmupCosine"
+        raise InvalidValueError("trainer.max_epochs", trainer.max_epochs, expected)
+    schedule.set_total_steps(math.ceil(steps))
+
+
+def mean_over_devices(value: torch.Tensor) -> torch.Tensor:
+    """The mean of what the devices of a run have; ``value`` is overwritten."""
+    # Not through the trainer's strategy, which has all devices wait for each other first.
+    torch.distributed.all_reduce(value)
+    return value / torch.distributed.get_world_size()
