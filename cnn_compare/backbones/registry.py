@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 from torch import nn
 
 from cnn_compare.backbones.weights import load_weights
-from cnn_compare.errors import BackboneTakenError, InvalidValueError, UnknownBackboneError
+from cnn_compare.errors import BackboneTakenError, ImageTooSmallError, InvalidValueError, UnknownBackboneError
 
 Stem = Literal["imagenet", "cifar"]
 
@@ -69,6 +69,11 @@ class BackboneEntry:
     def min_size(self, stem: Stem) -> int:
         """Smallest image, in pixels, that ``stem`` takes: at most 32 for every cifar stem."""
         return min(self.min_image_size, 32) if stem == "cifar" else self.min_image_size
+
+    def require_image_size(self, stem: Stem, image_size: int) -> None:
+        """Raise `ImageTooSmallError` if images of this size do not pass through the network."""
+        if image_size < self.min_size(stem):
+            raise ImageTooSmallError(self.name, stem, self.min_size(stem), image_size)
 
 
 _entries: dict[str, BackboneEntry] = {}
