@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cnn_compare.backbones import build_backbone, list_backbones, register_backbone
     from cnn_compare.callbacks import EpochTimer, TextLog
-    from cnn_compare.comparison import compare
+    from cnn_compare.comparison.compare import compare
     from cnn_compare.data import CIFAR10DataModule, DigitsDataModule, ImageDataModule
     from cnn_compare.module import ClassifierModule, WarmupCosine
     from cnn_compare.report import load_results, write_report
@@ -27,7 +27,7 @@ _HOMES = {
     "TextLog": "callbacks",
     "WarmupCosine": "module",
     "build_backbone": "backbones",
-    "compare": "comparison",
+    "compare": "comparison.compare",
     "list_backbones": "backbones",
     "load_results": "report",
     "register_backbone": "backbones",
