@@ -39,6 +39,7 @@ class InvalidValueError(UsageError, ValueError):
 
     def __init__(self, option: str, value: object, expected: str) -> None:
         self.option, self.value, self.expected = option, value, expected
+        self.fields = (option.removeprefix("--"),)
         super().__init__(f"{option} must be {expected}, and is {value!r}.")
 
 

@@ -232,6 +232,8 @@ class ComparisonFile(ActionConfigFile):
 
 def _read_recipe(parser: Any, config: Namespace, path: str | Path) -> None:
     """Put a recipe's settings over a configuration, in place."""
+    if not Path(path).is_file():
+        raise InvalidValueError("recipe", str(path), "a file")
     config["recipe"] = []  # Where jsonargparse notes the path.
     ActionConfigFile.apply_config(parser, config, "recipe", str(path))
     del config["recipe"]
@@ -248,7 +250,8 @@ def resolve_config(config: Mapping[str, Any], recipe: str | Path | None = None) 
         Plain lists, dictionaries and values.
 
     Raises:
-        ConfigurationError: If a setting does not exist or has the wrong type, or the recipe cannot be read.
+        ConfigurationError: If a setting does not exist or has the wrong type.
+        InvalidValueError: If there is no such recipe.
     """
     parser, base = _resolver(), Namespace()  # type: ignore[no-untyped-call]
     # A copy, because parsing puts its own objects into what it is given.
