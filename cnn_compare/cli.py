@@ -42,13 +42,13 @@ examples:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run one command and exit with its status: 0, 1 (it failed), 2 (it was not understood), 130 (interrupted)."""
+    """Run one command and exit with its status: 0, 1 (it failed), 2 (wrong usage), 130 (interrupted)."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     parser = argparse.ArgumentParser(
         "cnn-compare",
         usage="cnn-compare COMMAND [options]",
         description="Compare CNN backbones under controlled conditions.",
-        epilog="COMMAND --help tells its options.\n" + EXAMPLES,
+        epilog="COMMAND --help lists its options.\n" + EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=__version__)
@@ -56,17 +56,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name, text in {**FIT_COMMANDS, **OWN_COMMANDS}.items():
         commands.add_parser(name, help=text, add_help=False)
     command = parser.parse_known_args(arguments[:1])[0].command
-    # A network in a file of the working folder can be named, as with `python -m`; installed packages come first.
+    # So that `my_file:my_backbone` is found in the working folder, as with `python -m`; installed packages come first.
     sys.path.append(str(Path.cwd()))
+    own = {"compare": _compare, "report": _report, "backbones": _backbones, "profile": _profile}
     try:
-        {"compare": _compare, "report": _report, "backbones": _backbones, "profile": _profile}.get(command, _fit)(
-            arguments
-        )
+        own.get(command, _fit)(arguments)
     except KeyboardInterrupt:
         print("interrupted; a comparison goes on from here with the same command", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:
-        # The reader of our output has gone, as in `cnn-compare backbones | head`.
+        # The reader of the output has ended, as in `cnn-compare backbones | head`.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Exception as error:
         known = own_error(error)
@@ -80,7 +79,7 @@ def with_flags(error: CnnCompareError) -> str:
     """An error's message, with each field that it mentions written as a flag."""
     message = str(error)
     for field in getattr(error, "fields", ()):
-        message = re.sub(rf"(?<![\w.-]){re.escape(field)}(?!\w|\.\w)", f"--{field}", message)
+        message = re.sub(rf"(?<![\w.'/-]){re.escape(field)}(?![\w/]|\.\w)", f"--{field}", message)
     return message
 
 
@@ -95,7 +94,7 @@ def _compare(arguments: list[str]) -> None:
     from cnn_compare.comparison.local import start_server
 
     if not {"-h", "--help"} & set(arguments):
-        start_server()  # Before the imports below: the server's own take as long, and both go on side by side.
+        start_server()  # Its imports take as long as those below, and run at the same time.
     from cnn_compare.comparison.compare import compare, run_comparison
     from cnn_compare.comparison.plan import Comparison, plan_runs
     from cnn_compare.experiment import ComparisonFile, RecipeFile, experiment_parser, plain_config
@@ -120,7 +119,7 @@ def _compare(arguments: list[str]) -> None:
     executor_options = parser.add_function_arguments(make_executor)
     parsed = parser.parse_args(arguments[1:])
     options = plain_config(parser, parsed)
-    # Named after the recipe or, without one, after the first file that the settings come from.
+    # Without a recipe, the first file that the settings come from gives the name.
     files = [str(path) for path in (parsed.recipe, *(parsed.config or [])) if path is not None]
     comparison = Comparison(
         name=options["name"],

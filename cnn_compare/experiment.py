@@ -125,7 +125,7 @@ class ExperimentCLI(LightningCLI):
         )
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
-        """Parse, and note which settings were given beside a checkpoint.
+        """Parse, and note which settings were given together with a checkpoint.
 
         Raises:
             CheckpointFileError: If the checkpoint cannot be read.
@@ -158,10 +158,8 @@ class ExperimentCLI(LightningCLI):
                 raise CheckpointError(name.removeprefix("model."), stored, given)
         if self._get(self.config, "own_recipe"):
             config = plain_config(self.parser, self.config)
-            if self.subcommand:
-                config[self.subcommand] = apply_own_recipe(config[self.subcommand])
-            else:
-                config = apply_own_recipe(config)
+            section = config[self.subcommand] if self.subcommand else config
+            section.update(apply_own_recipe(section))
             self.config = self.parser.parse_object(config)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
@@ -272,7 +270,7 @@ def _resolver() -> LightningArgumentParser:
 def apply_own_recipe(config: Mapping[str, Any]) -> dict[str, Any]:
     """Put the backbone's own recipe into a configuration with ``own_recipe: true``, which then becomes false.
 
-    So what is stored, or handed to another process, is not changed a second time.
+    A configuration that is stored, or handed to another process, is therefore not changed a second time.
     """
     if not config.get("own_recipe"):
         return dict(config)

@@ -87,21 +87,7 @@ def run_comparison(
     on_existing: OnExisting = "resume",
     retries: int = 0,
 ) -> Path:
-    """Run what was planned, and write the comparison's manifest.
-
-    Args:
-        comparison: What was asked for.
-        specs: Its runs, from `plan_runs`.
-        executor: Where they take place.
-        on_existing: As for `compare`.
-        retries: As for `compare`.
-
-    Returns:
-        The comparison's folder.
-
-    Raises:
-        UsageError: If the comparison cannot be begun or resumed; nothing has been run or changed then.
-    """
+    """Run the ``specs`` that `plan_runs` made of a comparison, and write its manifest; otherwise as `compare`."""
     if retries < 0:
         raise InvalidValueError("retries", retries, "0 or more")
     with comparison_lock(comparison.folder):

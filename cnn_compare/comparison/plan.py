@@ -21,17 +21,11 @@ NAME_RULE = "letters, digits, '_', '-' and '.', not beginning with '-' or '.'"
 
 @dataclass(frozen=True)
 class Comparison:
-    """What a comparison is asked to do.
+    """What a comparison is asked to do; the fields are as for `compare`, but for two.
 
     Args:
-        name: Its folder is ``<log_dir>/<name>``.
-        backbones: Names, as `build_backbone` takes them.
-        seeds: Values for ``seed_everything``; each backbone is trained once with each.
         config: What all runs have in common, as `resolve_config` returns it.
         recipe: Name of the file that ``config`` comes from, for the report.
-        variants: Name -> what it changes in ``config``; empty: each backbone is trained in one way.
-        published: Figures to show beside the results: ``source``, ``conditions`` and ``figures``.
-        log_dir: Folder of all logs.
     """
 
     name: str
@@ -70,7 +64,7 @@ def plan_runs(comparison: Comparison) -> list[RunSpec]:
     for backbone in comparison.backbones:
         planned: list[Config] = []
         for variant, changes in comparison.variants.items() or [(None, {})]:
-            config = _run_config(comparison.config, backbone, changes)
+            config = _network_config(comparison.config, backbone, changes)
             if config in planned:
                 continue
             planned.append(config)
@@ -78,19 +72,10 @@ def plan_runs(comparison: Comparison) -> list[RunSpec]:
             declared_changes = {
                 name: new for name, (_, new) in changed.items() if name not in ("model.backbone", "own_recipe")
             }
-            folder = comparison.folder / (path_name(backbone) + (f"+{variant}" if variant else ""))
-            specs += [
-                RunSpec(
-                    backbone,
-                    seed,
-                    {"seed_everything": seed, **config},
-                    RunFolder(folder / f"seed_{seed}"),
-                    comparison.recipe,
-                    variant,
-                    declared_changes,
-                )
-                for seed in comparison.seeds
-            ]
+            network_folder = comparison.folder / (path_name(backbone) + (f"+{variant}" if variant else ""))
+            for seed in comparison.seeds:
+                run_config, folder = {"seed_everything": seed, **config}, RunFolder(network_folder / f"seed_{seed}")
+                specs.append(RunSpec(backbone, seed, run_config, folder, comparison.recipe, variant, declared_changes))
     return specs
 
 
@@ -110,7 +95,7 @@ def _check(comparison: Comparison) -> None:
             raise InvalidValueError(f"variants.{variant}", min(taken), "without what backbones and seeds vary")
 
 
-def _run_config(shared: Config, backbone: str, changes: Config) -> Config:
+def _network_config(shared: Config, backbone: str, changes: Config) -> Config:
     """The configuration of a backbone in one variant, checked."""
     entry = find_backbone(backbone)
     merged = merge_config(merge_config(shared, changes), {"model": {"backbone": backbone}})
