@@ -3,7 +3,7 @@ from .backbones import list_backbones as list_backbones
 from .backbones import register_backbone as register_backbone
 from .callbacks import EpochTimer as EpochTimer
 from .callbacks import TextLog as TextLog
-from .comparison import compare as compare
+from .comparison.compare import compare as compare
 from .data import CIFAR10DataModule as CIFAR10DataModule
 from .data import DigitsDataModule as DigitsDataModule
 from .data import ImageDataModule as ImageDataModule

@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or not there, and what to go on from when one is damaged."""
+"""Checkpoints that are written atomically, and which one to resume from when some are damaged."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from lightning.pytorch.plugins import TorchCheckpointIO
 
 from cnn_compare.errors import CheckpointFileError
 from cnn_compare.files import write_bytes
+from cnn_compare.results import RunFolder
 
-LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
 log = logging.getLogger(__name__)
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes beside the file, waits for the disk, renames; ``last.ckpt`` leaves the one before as ``previous.ckpt``.
+    """Writes each checkpoint atomically; the ``last.ckpt`` before becomes ``previous.ckpt``.
 
-    Lightning's own way goes through the system's temporary folder: from another disk, renaming becomes copying, and a
-    process that dies then leaves half a file.
+    Lightning writes through the system's temporary folder. If that is on another disk, it copies the file from there,
+    and a process that dies while it copies leaves half a file.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
@@ -30,18 +30,19 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         path = Path(path)
         buffer = io.BytesIO()
         torch.save(checkpoint, buffer)
-        write_bytes(path, buffer.getbuffer(), keep=path.with_name(PREVIOUS) if path.name == LAST else None)
+        keep = path.with_name(RunFolder.PREVIOUS) if path.name == RunFolder.LAST else None
+        write_bytes(path, buffer.getbuffer(), keep)
 
     def load_checkpoint(self, path: Any, map_location: Any = "cpu", weights_only: bool | None = None) -> dict[str, Any]:
-        """Read a checkpoint as data: an object that would run code when it is made is refused, whoever asks."""
+        """Read a checkpoint as data: objects that would run code when loaded are always refused."""
         return super().load_checkpoint(path, map_location, weights_only=True)
 
 
 def require_checkpoint(path: str | Path) -> None:
-    """Look into a checkpoint that a user names, without running what may be in it.
+    """Check that a file is a checkpoint, without running code that may be in it.
 
     Raises:
-        CheckpointFileError: If there is none, or it cannot be read as data.
+        CheckpointFileError: If there is no such file, or it cannot be read as data.
     """
     if not Path(path).is_file():
         raise CheckpointFileError(path, "there is no such file")
@@ -49,20 +50,23 @@ def require_checkpoint(path: str | Path) -> None:
         torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except pickle.UnpicklingError as error:
         raise CheckpointFileError(path, "it holds code, or damaged data, and is not opened") from error
-    # A damaged archive raises whatever its bytes happen to mean.
+    # A damaged archive can raise anything.
     except Exception as error:
         raise CheckpointFileError(path, f"{type(error).__name__}: {str(error).splitlines()[0]}") from error
 
 
-def resumable(folder: Path) -> Path | None:
-    """The newest checkpoint in a run's folder that can be read; None where the run has to begin anew.
+def resumable(checkpoints: Path) -> Path | None:
+    """The newest readable checkpoint of a run; None if the run must start from the beginning.
 
-    What cannot be read is set aside as ``<name>.damaged`` and named in the log.
+    An unreadable file is renamed to ``<name>.damaged``, and the log says so.
+
+    Args:
+        checkpoints: The run's folder of checkpoints.
     """
-    candidates = [path for name in (LAST, PREVIOUS) if (path := folder / name).exists()]
-    best = folder / "best.ckpt"
+    candidates = [path for name in (RunFolder.LAST, RunFolder.PREVIOUS) if (path := checkpoints / name).exists()]
+    best = checkpoints / RunFolder.BEST
     if candidates and not (best.exists() and _readable(best)):
-        # The weights to be tested are gone: only training again brings them back.
+        # The weights to test are lost, and only training from the beginning brings them back.
         for path in candidates:
             path.unlink()
         return None
@@ -72,7 +76,7 @@ def resumable(folder: Path) -> Path | None:
 def _readable(path: Path) -> bool:
     try:
         torch.load(path, map_location="cpu", weights_only=True)
-    # A damaged archive raises whatever its bytes happen to mean.
+    # A damaged archive can raise anything.
     except Exception as error:
         log.warning("%s cannot be read and is set aside: %s: %s", path, type(error).__name__, error)
         path.replace(path.with_name(f"{path.name}.damaged"))

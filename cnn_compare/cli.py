@@ -8,12 +8,17 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from cnn_compare.errors import InvalidValueError, RunsFailedError, own_error
+from cnn_compare import __version__
+from cnn_compare.errors import CnnCompareError, InvalidValueError, RunsFailedError, own_error
+
+if TYPE_CHECKING:
+    from cnn_compare.comparison.executor import Executor
 
 FIT_COMMANDS = {
     "fit": "train a backbone",
@@ -37,44 +42,45 @@ examples:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run one command and exit with its status: 0, 1 (it failed), 2 (it was not understood), 130 (interrupted)."""
+    """Run one command and exit with its status: 0, 1 (it failed), 2 (wrong usage), 130 (interrupted)."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     parser = argparse.ArgumentParser(
         "cnn-compare",
         usage="cnn-compare COMMAND [options]",
         description="Compare CNN backbones under controlled conditions.",
-        epilog="COMMAND --help tells its options.\n" + EXAMPLES,
+        epilog="COMMAND --help lists its options.\n" + EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=_version())
+    parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command", required=True)
     for name, text in {**FIT_COMMANDS, **OWN_COMMANDS}.items():
         commands.add_parser(name, help=text, add_help=False)
     command = parser.parse_known_args(arguments[:1])[0].command
-    # A network in a file of the working folder can be named, as with `python -m`; installed packages come first.
+    # So that `my_file:my_backbone` is found in the working folder, as with `python -m`; installed packages come first.
     sys.path.append(str(Path.cwd()))
+    own = {"compare": _compare, "report": _report, "backbones": _backbones, "profile": _profile}
     try:
-        {"compare": _compare, "report": _report, "backbones": _backbones, "profile": _profile}.get(command, _fit)(
-            arguments
-        )
+        own.get(command, _fit)(arguments)
     except KeyboardInterrupt:
         print("interrupted; a comparison goes on from here with the same command", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:
-        # The reader of our output has gone, as in `cnn-compare backbones | head`.
+        # The reader of the output has ended, as in `cnn-compare backbones | head`.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Exception as error:
         known = own_error(error)
         if known is None:
             raise
-        print(f"{type(known).__name__}: {known}", file=sys.stderr)
+        print(f"{type(known).__name__}: {with_flags(known)}", file=sys.stderr)
         sys.exit(known.exit_status)
 
 
-def _version() -> str:
-    from cnn_compare import __version__
-
-    return __version__
+def with_flags(error: CnnCompareError) -> str:
+    """An error's message, with each field that it mentions written as a flag."""
+    message = str(error)
+    for field in getattr(error, "fields", ()):
+        message = re.sub(rf"(?<![\w.'/-]){re.escape(field)}(?![\w/]|\.\w)", f"--{field}", message)
+    return message
 
 
 def _fit(arguments: list[str]) -> None:
@@ -88,19 +94,46 @@ def _compare(arguments: list[str]) -> None:
     from cnn_compare.comparison.local import start_server
 
     if not {"-h", "--help"} & set(arguments):
-        start_server()  # Before the imports below, which take as long as its own.
-    from cnn_compare.comparison import compare
-    from cnn_compare.experiment import experiment_parser, plain_config
+        start_server()  # Its imports take as long as those below, and run at the same time.
+    from cnn_compare.comparison.compare import compare, run_comparison
+    from cnn_compare.comparison.plan import Comparison, plan_runs
+    from cnn_compare.experiment import ComparisonFile, RecipeFile, experiment_parser, plain_config
     from cnn_compare.report import load_results
 
     parser = experiment_parser(prog="cnn-compare compare", description=OWN_COMMANDS["compare"])
-    parser.add_argument("--config", action="config", help="A YAML file of these options; later ones take precedence.")
-    parser.add_argument("--recipe", type=str, help="A recipe, read before the file or the options that refine it.")
-    parser.add_function_arguments(compare, skip={"recipe", "trainer", "model", "data", "target_acc", "own_recipe"})
-    options = plain_config(parser, parser.parse_args(_with_recipes(arguments[1:])))
-    options.pop("config", None)
-    recipe = options.pop("recipe")
-    folder = compare(**options, recipe=recipe and Path(recipe).stem)
+    parser.add_argument(
+        "--config", action=ComparisonFile, help="A YAML file of these options; later ones take precedence."
+    )
+    parser.add_argument(
+        "--recipe", action=RecipeFile, help="A recipe, read before the file or the options that refine it."
+    )
+    parser.add_argument(
+        "--published",
+        type=dict | None,
+        default=None,
+        sub_configs=True,
+        help="Figures for the report to show beside the results, or a YAML file of them.",
+    )
+    settings = ("trainer", "model", "data", "target_acc", "own_recipe")
+    parser.add_function_arguments(compare, skip={*settings, "recipe", "published", "executor"})
+    executor_options = parser.add_function_arguments(make_executor)
+    parsed = parser.parse_args(arguments[1:])
+    options = plain_config(parser, parsed)
+    # Without a recipe, the first file that the settings come from gives the name.
+    files = [str(path) for path in (parsed.recipe, *(parsed.config or [])) if path is not None]
+    comparison = Comparison(
+        name=options["name"],
+        backbones=options["backbones"],
+        seeds=options["seeds"],
+        config={name: options[name] for name in settings},
+        recipe=Path(files[0]).stem if files else None,
+        variants=options["variants"] or {},
+        published=options["published"],
+        log_dir=options["log_dir"],
+    )
+    specs = plan_runs(comparison)
+    executor = make_executor(**{name: options[name] for name in executor_options})
+    folder = run_comparison(comparison, specs, executor, options["on_existing"], options["retries"])
     _print_report(folder)
     results = load_results(folder)
     failed = results[results.status != "finished"]
@@ -108,31 +141,41 @@ def _compare(arguments: list[str]) -> None:
         raise RunsFailedError([f"{run.network} seed {run.seed}" for run in failed.itertuples()], folder)
 
 
-def _with_recipes(arguments: list[str]) -> list[str]:
-    """Put each recipe in front of what names it, an option or a comparison's file, so that the latter can refine it."""
-    result: list[str] = []
-    for index, argument in enumerate(arguments):
-        option, equals, value = argument.partition("=")
-        value = value if equals else next(iter(arguments[index + 1 :]), "")
-        recipe = {"--config": _named_recipe, "--recipe": Path}.get(option, lambda _: None)(value)
-        if recipe is not None:
-            if not recipe.is_file():
-                raise InvalidValueError(f"the recipe that {option}={value} names", str(recipe), "a file")
-            result.append(f"--config={recipe}")
-        result.append(argument)
-    return result
+def make_executor(
+    executor: Literal["local", "ray"] = "local",
+    jobs: int = 1,
+    run_timeout_s: float | None = None,
+    ray_address: str | None = None,
+    resources_per_run: dict[str, float] | None = None,
+) -> Executor:
+    """The executor that the options describe.
 
+    Args:
+        executor: Where the runs take place: on this machine, or on a Ray cluster (``pip install 'cnn-compare[ray]'``).
+        jobs: How many runs at a time on this machine. Each gets GPUs of its own while there are enough; runs that
+            share a device or the processor are timed, and marked as contended.
+        run_timeout_s: A run that is not done after so many seconds is stopped and has failed.
+        ray_address: Of the cluster, ``auto`` for the one that this machine belongs to; None starts one here.
+        resources_per_run: What Ray is to set aside for each run, such as ``{GPU: 1, CPU: 4}``; None: a GPU if the
+            cluster has any, and a processor core.
 
-def _named_recipe(config: str) -> Path | None:
-    """The recipe that a comparison's file names, from the folder of that file."""
-    import yaml
+    Raises:
+        InvalidValueError: If a value is out of range, or an option belongs to the other executor.
+    """
+    if run_timeout_s is not None and not run_timeout_s > 0:
+        raise InvalidValueError("run_timeout_s", run_timeout_s, "more than 0")
+    if executor == "ray":
+        if jobs != 1:
+            raise InvalidValueError("jobs", jobs, "left out with executor=ray: the cluster runs as many as fit")
+        from cnn_compare.comparison.cluster import RayExecutor
 
-    try:
-        content = yaml.safe_load(Path(config).read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
-        return None  # The parser says what is wrong with it.
-    name = content.get("recipe") if isinstance(content, dict) else None
-    return Path(config).parent / name if isinstance(name, str) else None
+        return RayExecutor(ray_address, resources_per_run, run_timeout_s)
+    for field, value in (("ray_address", ray_address), ("resources_per_run", resources_per_run)):
+        if value is not None:
+            raise InvalidValueError(field, value, "left out unless executor=ray")
+    from cnn_compare.comparison.local import LocalExecutor
+
+    return LocalExecutor(jobs, run_timeout_s)
 
 
 def _report(arguments: list[str]) -> None:
@@ -161,39 +204,35 @@ def _print_report(folder: Path) -> None:
 
 def _backbones(arguments: list[str]) -> None:
     from cnn_compare.backbones import describe_backbones
+    from cnn_compare.formatting import format_count
 
     parser = argparse.ArgumentParser("cnn-compare backbones", description=OWN_COMMANDS["backbones"])
     parser.add_argument("--filter", default="*", metavar="PATTERN", help="such as 'resnet*'")
     parser.add_argument("--format", choices=("table", "json"), default="table")
     options = parser.parse_args(arguments[1:])
-    rows = describe_backbones(options.filter)
-    if not rows:
-        raise InvalidValueError("--filter", options.filter, "a pattern that at least one backbone's name matches")
-    print(json.dumps(rows, indent=2)) if options.format == "json" else _print_backbones(rows)
-
-
-def _print_backbones(rows: list[dict[str, Any]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    from cnn_compare.formatting import format_count
-
-    table = Table(caption="parameters at 10 classes, MACs of one image at the paper's size", caption_justify="left")
-    for heading in ("backbone", "year", "key idea"):
-        table.add_column(heading)
-    for heading in ("from px", "parameters", "MACs", "at px"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for row in rows:
-        counts = format_count(row["params"]), format_count(row["macs"])
-        texts = str(row["year"]), row["key_idea"], str(row["min_image_size"])
-        table.add_row(row["backbone"], *texts, *counts, str(row["image_size"]))
-    Console().print(table)
+    backbones: Sequence[Mapping[str, Any]] = describe_backbones(options.filter)
+    if not backbones:
+        raise InvalidValueError("filter", options.filter, "a pattern that at least one backbone's name matches")
+    if options.format == "json":
+        print(json.dumps(backbones, indent=2))
+        return
+    rows = [
+        {
+            "backbone": backbone["backbone"],
+            "year": backbone["year"],
+            "key idea": backbone["key_idea"],
+            "from px": backbone["min_image_size"],
+            "parameters": format_count(backbone["params"]),
+            "MACs": format_count(backbone["macs"]),
+            "at px": backbone["image_size"],
+        }
+        for backbone in backbones
+    ]
+    _print_table(rows, 3, caption="parameters at 10 classes, MACs of one image at the paper's size")
 
 
 def _profile(arguments: list[str]) -> None:
     from jsonargparse import ArgumentParser
-    from rich.console import Console
-    from rich.table import Table
 
     from cnn_compare.formatting import format_count
     from cnn_compare.profiling import profile
@@ -202,15 +241,35 @@ def _profile(arguments: list[str]) -> None:
     parser.add_function_arguments(profile)
     options = parser.parse_args(arguments[1:])
     profiles = profile(**options)
+    rows = [
+        {
+            "backbone": measured.backbone,
+            "params": format_count(measured.params),
+            "MACs": format_count(measured.macs),
+            "weights": f"{measured.weight_bytes / 2**20:,.1f} MiB",
+            "train img/s": f"{measured.train_images_per_s:,.0f}",
+            "p50 / p90 ms": f"{measured.latency_p50_ms:.3g} / {measured.latency_p90_ms:.3g}",
+            "infer img/s": f"{measured.inference_images_per_s:,.0f}",
+            "memory": f"{measured.peak_memory_bytes / 2**20:,.1f} MiB",
+        }
+        for measured in profiles
+    ]
     first = profiles[0]
-    table = Table(title=f"{first.device}, {first.image_size} px, {first.stem} stem", title_justify="left")
-    table.add_column("backbone", no_wrap=True)
-    for heading in ("params", "MACs", "weights", "train img/s", "p50 / p90 ms", "infer img/s", "memory"):
-        table.add_column(heading, justify="right")
-    for each in profiles:
-        latency = f"{each.latency_p50_ms:.3g} / {each.latency_p90_ms:.3g}"
-        speeds = f"{each.train_images_per_s:,.0f}", latency, f"{each.inference_images_per_s:,.0f}"
-        sizes = [f"{size / 2**20:,.1f} MiB" for size in (each.weight_bytes, each.peak_memory_bytes)]
-        table.add_row(each.backbone, format_count(each.params), format_count(each.macs), sizes[0], *speeds, sizes[1])
-    Console().print(table)
+    _print_table(rows, 1, title=f"{first.device}, {first.image_size} px, {first.stem} stem")
     print(f"stored: {options.output}")
+
+
+def _print_table(
+    rows: Sequence[Mapping[str, object]], text_columns: int, title: str | None = None, caption: str | None = None
+) -> None:
+    """Print rows, headings by their keys; the first columns hold text, the others numbers."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", caption=caption, caption_justify="left")
+    for index, heading in enumerate(rows[0]):
+        is_text = index < text_columns
+        table.add_column(heading, justify="left" if is_text else "right", no_wrap=not is_text)
+    for row in rows:
+        table.add_row(*map(str, row.values()))
+    Console().print(table)

@@ -1,4 +1,4 @@
-"""Configurations as plain dictionaries: refined, flattened, compared."""
+"""Configurations as plain dictionaries: merging, flattening and comparing them."""
 
 from __future__ import annotations
 
@@ -8,27 +8,30 @@ from typing import Any
 
 
 def merge_config(config: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """A configuration with changes, each as deep in it as its keys say; another class brings all its arguments."""
+    """A copy of a configuration with changes merged in, recursively.
+
+    A section with another ``class_path`` is replaced as a whole: the arguments of the old class do not fit the new one.
+    """
     result = dict(config)
     for key, change in changes.items():
         before = result.get(key)
-        if isinstance(before, Mapping) and isinstance(change, Mapping) and _same_class(before, change):
+        if (
+            isinstance(before, Mapping)
+            and isinstance(change, Mapping)
+            and change.get("class_path", before.get("class_path")) == before.get("class_path")
+        ):
             result[key] = merge_config(before, change)
         else:
             result[key] = copy.deepcopy(change)
     return result
 
 
-def _same_class(before: Mapping[str, Any], change: Mapping[str, Any]) -> bool:
-    return "class_path" not in change or change["class_path"] == before.get("class_path")
-
-
 def differences(configs: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
-    """Dotted names of the settings that are not the same in all configurations, each with its values."""
+    """The settings that are not the same in all configurations: dotted name -> value in each (None: missing)."""
     flat = [flatten(config) for config in configs]
-    names = sorted({name for each in flat for name in each})
-    values = {name: [each.get(name) for each in flat] for name in names}
-    return {name: found for name, found in values.items() if any(value != found[0] for value in found)}
+    names = sorted({name for config in flat for name in config})
+    values = {name: [config.get(name) for config in flat] for name in names}
+    return {name: column for name, column in values.items() if any(value != column[0] for value in column)}
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

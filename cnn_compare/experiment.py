@@ -1,15 +1,19 @@
-"""A trainer, a network and data from one configuration: what `fit` and every run of a comparison have in common."""
+"""From options, files and recipes to one configuration, and from that to a trainer, a module and data."""
 
 from __future__ import annotations
 
+import argparse
+import copy
 import re
 import sys
 import warnings
+from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import yaml
-from jsonargparse import Namespace
+from jsonargparse import ActionConfigFile, Namespace  # type: ignore[attr-defined]
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
@@ -27,57 +31,61 @@ from cnn_compare.callbacks import (
 from cnn_compare.checkpointing import AtomicCheckpointIO, require_checkpoint
 from cnn_compare.configs import merge_config
 from cnn_compare.data import CIFAR10DataModule, ImageDataModule
-from cnn_compare.errors import CheckpointError, InvalidValueError
+from cnn_compare.errors import CheckpointError, ConfigurationError, InvalidValueError
 from cnn_compare.machine import tune_process
 from cnn_compare.module import ClassifierModule
+from cnn_compare.results import RunFolder
 
-# What makes a network another one, with the defaults.
-IDENTITY = {"backbone": "resnet18", "num_classes": 10, "stem": "imagenet"}
+NETWORK_SETTINGS = ("model.backbone", "model.num_classes", "model.stem")
+"""What a checkpoint and the request must agree on."""
 
 TRAINER_DEFAULTS = {
     "max_epochs": 10,
-    # The loops are tested; a rehearsal of the validation only delays the start.
+    # Lightning's trial run of the validation only delays the start.
     "num_sanity_val_steps": 0,
-    # Values are logged once an epoch, however few steps it has.
+    # Values are logged once an epoch, even if it has one step.
     "log_every_n_steps": 1,
 }
 
 
 def checkpoints(folder: Path | None = None) -> list[ModelCheckpoint]:
-    """``best.ckpt``, weights at the highest validation accuracy, and ``last.ckpt``, all that a resume needs.
+    """The callbacks that write ``best.ckpt``, weights at the highest validation accuracy, and ``last.ckpt``, all state.
 
     Args:
-        folder: Where they go; None: beside the logs.
+        folder: For the files; None: beside the logs.
     """
     best = ModelCheckpoint(
         folder,
-        filename="best",
+        filename=Path(RunFolder.BEST).stem,
         monitor="val/acc",
         mode="max",
         save_weights_only=True,
         save_on_train_epoch_end=True,
         enable_version_counter=False,
     )
-    # After `best`, so that it stores which epoch was best, this one included.
+    # `last` comes second: it also stores the state of `best`, which must already know this epoch.
     return [best, LastCheckpoint(folder)]
 
 
 def stop_at(target_acc: float) -> EarlyStopping:
-    """End the training after the first epoch whose validation accuracy is at least this share.
+    """The callback that ends training after the first epoch with at least this validation accuracy.
+
+    Args:
+        target_acc: A share of the images, above 0, up to 1.
 
     Raises:
-        InvalidValueError: If it is no share above 0.
+        InvalidValueError: If ``target_acc`` is outside that range.
     """
     if not 0 < target_acc <= 1:
-        raise InvalidValueError("--target_acc", target_acc, "a share above 0, up to 1, such as 0.94 for 94 %")
+        raise InvalidValueError("target_acc", target_acc, "a share above 0, up to 1, such as 0.94 for 94 %")
     return EarlyStopping("val/acc", mode="max", patience=sys.maxsize, stopping_threshold=target_acc, verbose=True)
 
 
 class SaveConfig(SaveConfigCallback):
-    """``config.yaml`` beside the logs; where nothing is logged, none."""
+    """Writes ``config.yaml`` beside the logs, if there are logs."""
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Save, if there is a place for it: without a logger that would be the user's working folder."""
+        """Save; without a logger, the file would go into the user's working folder, and is not written."""
         if trainer.loggers:
             super().setup(trainer, pl_module, stage)
 
@@ -87,9 +95,9 @@ class ExperimentCLI(LightningCLI):
 
     Args:
         args: As for `LightningCLI`; None takes the command line.
-        run: Whether a subcommand is to be parsed and run; otherwise ``trainer``, ``model`` and ``datamodule`` are made.
-        callbacks: Added to those of the configuration and `EpochSeed`; None: timer, progress bar, the test's figures
-            and checkpoints.
+        run: Whether to parse and run a subcommand; otherwise ``trainer``, ``model`` and ``datamodule`` are made.
+        callbacks: Added to those of the configuration, `EpochSeed` and `StopWhenDiverged`; None: timer, progress bar,
+            figures of the test, and checkpoints.
         **overrides: Arguments of `Trainer` that take precedence over the configuration.
     """
 
@@ -117,43 +125,51 @@ class ExperimentCLI(LightningCLI):
         )
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
-        """Parse; arguments that a program hands over are meant, whatever its own command line says."""
+        """Parse, and note which settings were given together with a checkpoint.
+
+        Raises:
+            CheckpointFileError: If the checkpoint cannot be read.
+        """
         with warnings.catch_warnings():
+            # Lightning suspects a mistake where a program has arguments of its own.
             warnings.filterwarnings("ignore", "LightningCLI's args parameter")
             super().parse_arguments(parser, args)
-        # Kept, because Lightning lets the settings that a checkpoint brings replace them without a word.
-        section = self.config.get(self.config.get("subcommand", ""), self.config)
-        self.asked = {name: section[f"model.{name}"] for name in IDENTITY}
-        checkpoint = section.get("ckpt_path")
-        if checkpoint and not re.match("best|last|hpc|registry", str(checkpoint)):  # Lightning's own words
-            require_checkpoint(checkpoint)
+        self.given = Namespace()  # type: ignore[no-untyped-call]
+        checkpoint = self.config.get(f"{self.config.get('subcommand')}.ckpt_path")
+        if checkpoint:
+            # Lightning will overwrite these settings with those of the checkpoint, without a word.
+            self.given = parser.parse_args(args, defaults=False)  # type: ignore[arg-type]
+            if not re.fullmatch("best|last|hpc|registry.*", str(checkpoint)):  # Lightning's keywords
+                require_checkpoint(checkpoint)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """CIFAR-10 is the data to begin with."""
+        """Add what `fit` and comparisons have in common."""
         _add_common(parser)
 
     def before_instantiate_classes(self) -> None:
-        """Refuse a checkpoint of another network than was asked for; put in the backbone's own recipe where that was.
+        """Check the network against the checkpoint's, and apply the backbone's own recipe if asked to.
 
         Raises:
-            CheckpointError: If a checkpoint's network is not the one on the command line.
+            CheckpointError: If the given settings contradict the checkpoint.
         """
-        for name, asked in self.asked.items():
-            there = self._get(self.config, f"model.{name}")
-            if there != asked and asked != IDENTITY[name]:
-                raise CheckpointError(name, there, asked)
-        if not self._get(self.config, "own_recipe"):
-            return
-        own = find_backbone(str(self._get(self.config, "model.backbone"))).recipe_changes
-        own = {self.subcommand: own} if self.subcommand else own
-        self.config = self.parser.parse_object(merge_config(plain_config(self.parser, self.config), own))
+        for name in NETWORK_SETTINGS:
+            given, stored = self._get(self.given, name), self._get(self.config, name)
+            if given is not None and given != stored:
+                raise CheckpointError(name.removeprefix("model."), stored, given)
+        if self._get(self.config, "own_recipe"):
+            config = plain_config(self.parser, self.config)
+            section = config[self.subcommand] if self.subcommand else config
+            section.update(apply_own_recipe(section))
+            self.config = self.parser.parse_object(config)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The configured trainer, with the overrides."""
-        shown = self._get(self.config_init, "trainer.enable_progress_bar")
-        if shown is False:  # Lightning refuses a bar beside that.
-            kept = [each for each in self.trainer_defaults["callbacks"] if not isinstance(each, ProgressBar)]
-            self.trainer_defaults["callbacks"] = kept
+        if self._get(self.config_init, "trainer.enable_progress_bar") is False:
+            # Lightning refuses a progress bar together with that setting.
+            callbacks = self.trainer_defaults["callbacks"]
+            self.trainer_defaults["callbacks"] = [
+                callback for callback in callbacks if not isinstance(callback, ProgressBar)
+            ]
         trainer = super().instantiate_trainer(**{**kwargs, **self.overrides})
         if (target_acc := self._get(self.config, "target_acc")) is not None:
             trainer.callbacks.append(stop_at(target_acc))  # type: ignore[attr-defined]
@@ -189,6 +205,78 @@ def experiment_parser(**options: Any) -> LightningArgumentParser:
     return parser
 
 
+class RecipeFile(argparse.Action):
+    """``--recipe PATH``: reads the recipe's settings; options after it take precedence."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        """Put the settings over those read so far, and keep the path."""
+        _read_recipe(parser, namespace, values)
+        namespace.recipe = values
+
+
+class ComparisonFile(ActionConfigFile):
+    """``--config PATH``: if the file names a recipe, that is read first, so that the file takes precedence."""
+
+    def __call__(self, parser: Any, cfg: Any, values: Any, option_string: str | None = None) -> None:
+        """Put the settings of recipe and file over those read so far."""
+        try:
+            content = yaml.safe_load(Path(values).read_text(encoding="utf-8"))
+        except (OSError, ValueError, yaml.YAMLError):
+            content = None  # The parser says what is wrong with the file.
+        if isinstance(content, dict) and content.get("recipe") is not None:
+            _read_recipe(parser, cfg, Path(values).parent / str(content["recipe"]))
+        super().__call__(parser, cfg, values, option_string)  # type: ignore[no-untyped-call]
+
+
+def _read_recipe(parser: Any, config: Namespace, path: str | Path) -> None:
+    """Put a recipe's settings over a configuration, in place."""
+    if not Path(path).is_file():
+        raise InvalidValueError("recipe", str(path), "a file")
+    config["recipe"] = []  # Where jsonargparse notes the path.
+    ActionConfigFile.apply_config(parser, config, "recipe", str(path))
+    del config["recipe"]
+
+
+def resolve_config(config: Mapping[str, Any], recipe: str | Path | None = None) -> dict[str, Any]:
+    """Check a configuration, and write out its defaults.
+
+    Args:
+        config: Sections ``trainer``, ``model`` and ``data``, and ``target_acc`` and ``own_recipe``; None: the default.
+        recipe: A file of such settings; those in ``config`` take precedence.
+
+    Returns:
+        Plain lists, dictionaries and values.
+
+    Raises:
+        ConfigurationError: If a setting does not exist or has the wrong type.
+        InvalidValueError: If there is no such recipe.
+    """
+    parser, base = _resolver(), Namespace()  # type: ignore[no-untyped-call]
+    # A copy, because parsing puts its own objects into what it is given.
+    given = {name: copy.deepcopy(value) for name, value in config.items() if value is not None}
+    try:
+        if recipe is not None:
+            _read_recipe(parser, base, recipe)
+        return plain_config(parser, parser.parse_object(given, namespace=base))
+    except argparse.ArgumentError as error:
+        raise ConfigurationError(str(error)) from error
+
+
+@cache
+def _resolver() -> LightningArgumentParser:
+    return experiment_parser(exit_on_error=False)
+
+
+def apply_own_recipe(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Put the backbone's own recipe into a configuration with ``own_recipe: true``, which then becomes false.
+
+    A configuration that is stored, or handed to another process, is therefore not changed a second time.
+    """
+    if not config.get("own_recipe"):
+        return dict(config)
+    return {**merge_config(config, find_backbone(config["model"]["backbone"]).recipe_changes), "own_recipe": False}
+
+
 def plain_config(parser: LightningArgumentParser, config: Namespace) -> dict[str, Any]:
     """A parsed configuration as plain lists, dictionaries and values, defaults written out."""
     resolved: dict[str, Any] = yaml.safe_load(parser.dump(config, skip_none=False))
@@ -196,5 +284,5 @@ def plain_config(parser: LightningArgumentParser, config: Namespace) -> dict[str
 
 
 def class_path(cls: type) -> str:
-    """The name under which configurations know a class."""
+    """The name of a class in configurations."""
     return f"{cls.__module__}.{cls.__qualname__}"

@@ -7,23 +7,15 @@ from pathlib import Path
 
 import pytest
 import yaml
+from helpers import run_command
 
-from cnn_compare.cli import main
+from cnn_compare.cli import make_executor, with_flags
+from cnn_compare.comparison.local import LocalExecutor
+from cnn_compare.errors import CnnCompareError, InvalidValueError
 from cnn_compare.experiment import experiment_parser
 
 ROOT = Path(__file__).parents[1]
 TINY = ["--data=DigitsDataModule", "--data.train_subset=40", "--data.val_size=20", "--trainer.max_epochs=1"]
-
-
-def run(arguments: list[str], capsys) -> tuple[int, str, str]:
-    """Exit status, output and error output of the command."""
-    try:
-        main(arguments)
-        status = 0
-    except SystemExit as end:
-        status = int(end.code or 0)
-    captured = capsys.readouterr()
-    return status, captured.out, captured.err
 
 
 @pytest.fixture
@@ -58,8 +50,16 @@ def elsewhere(tmp_path, monkeypatch):
         (["test", "--model.backbone=resnet18", "--model.pretrained=true"], 1, "resnet18-f37072fd.pth"),
         (["compare", "--name=x", "--backbones=[resnet-18]"], 2, "Did you mean 'resnet18'"),
         (["compare", "--name=x"], 2, "backbones"),
-        (["compare", "--name=x", "--backbones=[lenet]", "--recipe=missing.yaml"], 2, "missing.yaml"),
+        (
+            ["compare", "--name=x", "--backbones=[lenet]", "--recipe=missing.yaml"],
+            2,
+            "--recipe must be a file, and is 'missing.yaml'",
+        ),
         (["compare", "--name=../x", "--backbones=[lenet]"], 2, "--name"),
+        (["compare", "--name=x", "--backbones=[lenet]", "--jobs=0"], 2, "--jobs must be 1 or more, and is 0"),
+        (["compare", "--name=x", "--backbones=[lenet]", "--run_timeout_s=0"], 2, "--run_timeout_s must be more than 0"),
+        (["compare", "--name=x", "--backbones=[lenet]", "--run_timeout_s=.nan"], 2, "--run_timeout_s"),
+        (["compare", "--name=x", "--backbones=[lenet]", "--ray_address=auto"], 2, "--ray_address must be left out"),
         (["compare", "--name=x", "--backbones=[lenet]", "--seeds=[a]"], 2, "seeds"),
         (["report", "missing_folder"], 2, "missing_folder"),
         (["backbones", "--filter=nothing*"], 2, "nothing*"),
@@ -69,21 +69,47 @@ def elsewhere(tmp_path, monkeypatch):
 )
 def test_mistakes_end_with_a_message_and_their_status(elsewhere, capsys, monkeypatch, arguments, status, message):
     monkeypatch.setattr("torch.hub.get_dir", lambda: str(elsewhere / "cache"))
-    code, _, errors = run(arguments, capsys)
+    code, _, errors = run_command(arguments, capsys)
     assert (code, message in errors) == (status, True), errors
     assert "Traceback" not in errors
 
 
 def test_an_unknown_key_in_a_configuration_is_named(elsewhere, capsys):
     Path("bad.yaml").write_text("trainer:\n  max_epoch: 3\n")
-    code, _, errors = run(["fit", "--config=bad.yaml"], capsys)
+    code, _, errors = run_command(["fit", "--config=bad.yaml"], capsys)
     assert code == 2
     assert "max_epoch" in errors
 
 
+def test_a_field_in_a_message_becomes_a_flag_once_and_nothing_else_does():
+    error = CnnCompareError("data.size of my_name, name=2 and --name; data.size_hint, my/name, 'name', name.")
+    error.fields = ("name", "data.size", "data")
+    expected = "--data.size of my_name, --name=2 and --name; data.size_hint, my/name, 'name', --name."
+    assert with_flags(error) == expected
+
+
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [
+        ({"executor": "ray", "jobs": 2}, "jobs"),
+        ({"ray_address": "auto"}, "ray_address"),
+        ({"resources_per_run": {"CPU": 1}}, "resources_per_run"),
+    ],
+)
+def test_options_of_the_other_executor_are_refused(options, field):
+    with pytest.raises(InvalidValueError, match=f"{field} must be left out"):
+        make_executor(**options)
+
+
+def test_the_executor_has_the_jobs_and_the_time_limit_that_were_asked_for():
+    executor = make_executor(jobs=3, run_timeout_s=60)
+    assert isinstance(executor, LocalExecutor)
+    assert (executor.jobs, executor.timeout_s) == (3, 60)
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_fit_leaves_curves_configuration_and_both_checkpoints(elsewhere, capsys):
-    code, _, errors = run(["fit", *TINY, "--model.backbone=lenet"], capsys)
+    code, _, errors = run_command(["fit", *TINY, "--model.backbone=lenet"], capsys)
     assert code == 0, errors
     folder = elsewhere / "lightning_logs" / "version_0"
     assert {path.name for path in (folder / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
@@ -95,15 +121,48 @@ def test_fit_leaves_curves_configuration_and_both_checkpoints(elsewhere, capsys)
     assert yaml.safe_load((folder / "config.yaml").read_text())["model"]["backbone"] == "lenet"
 
 
+@pytest.fixture
+def lenet_checkpoint(elsewhere, capsys) -> str:
+    fit = ["fit", *TINY, "--model.backbone=lenet", "--trainer.enable_progress_bar=false"]
+    assert run_command(fit, capsys)[0] == 0
+    return str(elsewhere / "lightning_logs" / "version_0" / "checkpoints" / "last.ckpt")
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("--model.backbone=resnet18", "CheckpointError: the checkpoint's backbone is 'lenet', and 'resnet18' was"),
+        ("--model.stem=cifar", "CheckpointError: the checkpoint's stem is 'imagenet', and 'cifar' was"),
+        ("--model.backbone=lenet", None),
+        ("--model.num_classes=10", None),
+    ],
+)
+def test_a_setting_that_is_given_must_not_contradict_the_checkpoint(lenet_checkpoint, capsys, given, message):
+    options = ["--trainer.logger=false", "--trainer.enable_progress_bar=false", f"--ckpt_path={lenet_checkpoint}"]
+    status, _, errors = run_command(["test", *TINY, *options, given], capsys)
+    assert (status, message is None or message in errors) == (0 if message is None else 1, True), errors
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_configuration_file_that_contradicts_the_checkpoint_is_refused(lenet_checkpoint, capsys):
+    Path("net.yaml").write_text("model:\n  backbone: resnet18\n")
+    options = ["--config=net.yaml", "--trainer.logger=false", f"--ckpt_path={lenet_checkpoint}"]
+    status, _, errors = run_command(["test", *TINY, *options], capsys)
+    assert (status, "and 'resnet18' was" in errors) == (1, True), errors
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_fit_takes_the_backbones_own_recipe_and_stores_it(elsewhere, capsys):
     arguments = ["--model.backbone=lenet", "--own_recipe=true", "--trainer.enable_progress_bar=false"]
-    status, _, _ = run(["fit", *TINY, *arguments], capsys)
+    status, _, _ = run_command(["fit", *TINY, *arguments], capsys)
     (config,) = elsewhere.rglob("config.yaml")
     stored = yaml.safe_load(config.read_text())
     assert status == 0
     assert stored["model"]["optimizer"]["init_args"]["lr"] == 0.05
     assert stored["data"]["init_args"]["augmentation"] == "crop_flip"
+    # So `fit --config` with this file takes what it says, and changes nothing again.
+    assert stored["own_recipe"] is False
 
 
 def test_test_reports_the_published_accuracy_of_foreign_weights(real_cifar10, monkeypatch, capsys, tmp_path):
@@ -113,7 +172,7 @@ def test_test_reports_the_published_accuracy_of_foreign_weights(real_cifar10, mo
     monkeypatch.chdir(tmp_path)
     model = ["--model.backbone=resnet20", f"--model.weights={weights}"]
     data = ["--data.normalization=imagenet", f"--data.data_dir={real_cifar10}"]
-    code, output, errors = run(["test", *model, *data, "--trainer.logger=false"], capsys)
+    code, output, errors = run_command(["test", *model, *data, "--trainer.logger=false"], capsys)
     assert code == 0, errors
     # Its authors publish a test error of 8.27 %.
     assert "0.9172999" in output or "0.9173" in output
@@ -122,8 +181,8 @@ def test_test_reports_the_published_accuracy_of_foreign_weights(real_cifar10, mo
 @pytest.mark.filterwarnings("ignore")
 def test_compare_ends_with_a_table_and_the_reports_path_and_a_failed_run_with_status_1(elsewhere, capfd):
     options = ["--name=two", "--backbones=[lenet]", *TINY]
-    assert run(["compare", *options], capfd)[0] == 0
-    code, output, errors = run(["compare", *options, "--backbones=[lenet,json:loads]"], capfd)
+    assert run_command(["compare", *options], capfd)[0] == 0
+    code, output, errors = run_command(["compare", *options, "--backbones=[lenet,json:loads]"], capfd)
     assert code == 1
     assert "RunsFailedError: 1 run failed: json:loads seed 0" in errors
     assert "lenet" in output
@@ -134,7 +193,7 @@ def test_compare_ends_with_a_table_and_the_reports_path_and_a_failed_run_with_st
 def test_a_variant_may_bring_another_optimizer_from_the_command_line(elsewhere, capfd):
     sgd = "{model: {optimizer: {class_path: torch.optim.SGD, init_args: {lr: 0.01}}}}"
     variants = f"--variants={{adam: {{}}, sgd: {sgd}}}"
-    status, output, errors = run(["compare", "--name=x", "--backbones=[lenet]", variants, *TINY], capfd)
+    status, output, errors = run_command(["compare", "--name=x", "--backbones=[lenet]", variants, *TINY], capfd)
     assert status == 0, errors
     assert "lenet (sgd)" in output
     stored = yaml.safe_load((elsewhere / "lightning_logs/x/lenet+sgd/seed_0/config.yaml").read_text())
@@ -142,7 +201,7 @@ def test_a_variant_may_bring_another_optimizer_from_the_command_line(elsewhere, 
 
 
 def test_backbones_lists_what_matches_as_json_with_its_costs(capsys):
-    code, output, _ = run(["backbones", "--filter=resnet*", "--format=json"], capsys)
+    code, output, _ = run_command(["backbones", "--filter=resnet*", "--format=json"], capsys)
     rows = {row["backbone"]: row for row in json.loads(output)}
     assert code == 0
     assert set(rows) == {f"resnet{depth}" for depth in (18, 20, 32, 34, 44, 50, 56, 101, 152)}
@@ -193,11 +252,76 @@ def test_every_shipped_configuration_is_read_and_says_how_it_runs(path):
     experiment_parser(exit_on_error=False).parse_object(sections)
 
 
-def test_a_comparison_file_refines_the_recipe_that_it_names(capsys):
-    config = ROOT / "configs" / "comparisons" / "all_eight.yaml"
-    code, output, errors = run(["compare", f"--config={config}", "--print_config"], capsys)
+def resolved(arguments: list[str], capsys) -> dict:
+    """The configuration that `compare` would run."""
+    code, output, errors = run_command(["compare", *arguments, "--print_config"], capsys)
     assert code == 0, errors
-    resolved = yaml.safe_load(output)
-    assert resolved["model"]["pretrained"] is True
-    assert resolved["data"]["init_args"]["normalization"] == "half"
-    assert resolved["data"]["init_args"]["image_size"] == 96
+    return yaml.safe_load(output)
+
+
+def test_a_comparison_file_takes_precedence_over_the_recipe_that_it_names(capsys):
+    config = resolved([f"--config={ROOT / 'configs' / 'comparisons' / 'all_eight.yaml'}"], capsys)
+    assert config["model"]["pretrained"] is True
+    assert config["data"]["init_args"]["normalization"] == "half"
+    assert config["data"]["init_args"]["image_size"] == 96
+
+
+RECIPE = """
+trainer: {max_epochs: 7, min_epochs: 2}
+model: {label_smoothing: 0.3, optimizer: {class_path: torch.optim.SGD, init_args: {lr: 0.5, momentum: 0.5}}}
+"""
+
+
+@pytest.fixture
+def recipe(elsewhere) -> Path:
+    path = elsewhere / "recipes" / "mine.yaml"
+    path.parent.mkdir()
+    path.write_text(RECIPE)
+    return path
+
+
+def test_a_comparison_file_may_name_its_recipe_after_its_own_settings(recipe, capsys):
+    folder = recipe.parents[1] / "comparisons"
+    folder.mkdir()
+    text = "trainer: {max_epochs: 3}\nmodel: {optimizer: {init_args: {lr: 0.1}}}\nrecipe: ../recipes/mine.yaml\n"
+    (folder / "c.yaml").write_text(text)
+    config = resolved(["--config=comparisons/c.yaml"], capsys)
+    assert (config["trainer"]["max_epochs"], config["trainer"]["min_epochs"]) == (3, 2)
+    optimizer = config["model"]["optimizer"]
+    assert optimizer["class_path"] == "torch.optim.SGD"
+    assert (optimizer["init_args"]["lr"], optimizer["init_args"]["momentum"]) == (0.1, 0.5)
+
+
+def test_options_after_a_recipe_take_precedence_and_those_before_do_not(recipe, capsys):
+    options = ["--trainer.max_epochs=1", f"--recipe={recipe}", "--trainer.min_epochs=1", "--model.optimizer.lr=0.2"]
+    config = resolved(options, capsys)
+    assert (config["trainer"]["max_epochs"], config["trainer"]["min_epochs"]) == (7, 1)
+    assert config["model"]["optimizer"]["init_args"]["lr"] == 0.2
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        (["--recipe", "recipes/mine.yaml"], "mine"),
+        (["--config=recipes/mine.yaml"], "mine"),
+        (["--config=c.yaml"], "mine"),
+        (["--config=plain.yaml"], "plain"),
+        (["--config=plain.yaml", "--recipe=recipes/mine.yaml"], "mine"),
+        ([], None),
+    ],
+)
+def test_a_comparison_knows_the_name_of_its_recipe(recipe, capfd, monkeypatch, options, name):
+    Path("c.yaml").write_text("recipe: recipes/mine.yaml\n")
+    Path("plain.yaml").write_text("trainer: {max_epochs: 2}\n")
+    monkeypatch.setattr("cnn_compare.comparison.compare.run_all", lambda specs, *_: [])
+    run_command(["compare", *options, "--name=x", "--backbones=[lenet]", *TINY], capfd)
+    assert json.loads(Path("lightning_logs/x/manifest.json").read_text())["recipe"] == name
+
+
+def test_published_figures_are_read_from_beside_the_comparisons_file(elsewhere, capsys):
+    (elsewhere / "comparisons").mkdir()
+    Path("figures.yaml").write_text("source: a paper\nfigures: {lenet: {test_acc_pct: 60.5}}\n")
+    Path("comparisons/c.yaml").write_text("published: ../figures.yaml\n")
+    config = resolved(["--config=comparisons/c.yaml"], capsys)
+    assert config["published"] == {"source": "a paper", "figures": {"lenet": {"test_acc_pct": 60.5}}}

@@ -1,11 +1,8 @@
 from __future__ import annotations
 
-import contextlib
 import csv
 import json
-import os
 import re
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,13 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from helpers import DROPS, command, predictions, small_comparison, wait_until, without_times
 from sklearn.metrics import accuracy_score
-from torch import nn
 
-from cnn_compare import compare, load_results, write_report
+from cnn_compare import load_results, write_report
+from cnn_compare.backbones import find_backbone
 from cnn_compare.cli import main
-from cnn_compare.comparison.plan import path_name, plan_runs
-from cnn_compare.configs import differences
+from cnn_compare.comparison.plan import Comparison, plan_runs
+from cnn_compare.configs import differences, flatten, merge_config
 from cnn_compare.errors import (
     ComparisonExistsError,
     ConfigurationError,
@@ -27,48 +25,10 @@ from cnn_compare.errors import (
     InvalidValueError,
     UnknownBackboneError,
 )
-from cnn_compare.results import RunResult
-
-DATA = {
-    "class_path": "DigitsDataModule",
-    "init_args": {"train_subset": 120, "val_size": 50, "batch_size": 40, "augmentation": "crop_flip_cutout"},
-}
-
-
-def small_comparison(folder: Path, **options) -> Path:
-    settings = {"name": "small", "backbones": ["lenet"], "trainer": {"max_epochs": 2}, "data": DATA}
-    return compare(**{**settings, **options}, log_dir=str(folder))
-
+from cnn_compare.experiment import apply_own_recipe, resolve_config
+from cnn_compare.results import MANIFEST, RunFolder, RunResult
 
 MODERN = Path(__file__).parents[1] / "configs" / "recipes" / "modern.yaml"
-
-
-def command(folder: Path, *arguments: str, epochs: int = 2) -> list[str]:
-    data = [f"--data.{name}={value}" for name, value in DATA["init_args"].items()]
-    options = [
-        "--name=small",
-        f"--log_dir={folder}",
-        f"--trainer.max_epochs={epochs}",
-        "--data=DigitsDataModule",
-        *data,
-    ]
-    return [sys.executable, "-m", "cnn_compare", "compare", *arguments, *options]
-
-
-def explodes(num_classes):
-    raise RuntimeError("out of cheese")
-
-
-def drops(num_classes):
-    """Has dropout: its random numbers must survive an interruption too."""
-    return nn.Sequential(nn.Flatten(), nn.Linear(3072, 32), nn.ReLU(), nn.Dropout(), nn.Linear(32, num_classes))
-
-
-DROPS = path_name("test_compare:drops")
-
-
-def dies(num_classes):
-    os.kill(os.getpid(), signal.SIGKILL)
 
 
 @pytest.fixture(scope="module")
@@ -92,21 +52,23 @@ def test_every_run_leaves_its_artefacts(run):
 def test_a_result_agrees_with_its_predictions_and_curves(run):
     result = RunResult.load(run / "result.json")
     with np.load(run / "predictions.npz", allow_pickle=False) as stored:
-        assert result.test_acc_pct == pytest.approx(100 * accuracy_score(stored["labels"], stored["predictions"]))
+        assert result.value("test_acc_pct") == pytest.approx(
+            100 * accuracy_score(stored["labels"], stored["predictions"])
+        )
         assert stored["probabilities"].shape == (360, 10)
         assert result.test_images == 360
     with (run / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
     validation = [float(row["val/acc"]) for row in rows]
-    assert result.best_val_acc_pct == pytest.approx(100 * max(validation))
+    assert result.value("best_val_acc_pct") == pytest.approx(100 * max(validation))
     assert result.best_epoch == validation.index(max(validation))
-    assert result.train_epoch_s == pytest.approx([float(row["time/train_epoch_s"]) for row in rows])
-    assert len(result.val_epoch_s) == 2
-    assert sum(result.train_epoch_s) + sum(result.val_epoch_s) < result.fit_s
+    assert result.train_epochs_s == pytest.approx([float(row["time/train_epoch_s"]) for row in rows])
+    assert len(result.val_epochs_s) == 2
+    assert sum(result.train_epochs_s) + sum(result.val_epochs_s) < result.value("fit_s")
     assert result.train_images == 120
-    assert result.images_per_s == pytest.approx(120 / result.train_epoch_s[1])
-    assert result.first_epoch_s == result.train_epoch_s[0]
-    assert result.params == 269_722  # 0.27 M in the paper: table 6 of arXiv:1512.03385
+    assert result.value("images_per_s") == pytest.approx(120 / result.train_epochs_s[1])
+    assert result.value("first_epoch_s") == result.train_epochs_s[0]
+    assert result.value("params") == 269_722  # 0.27 M in the paper: table 6 of arXiv:1512.03385
     assert result.versions["torch"]
 
 
@@ -144,14 +106,9 @@ def test_the_same_request_gives_the_same_predictions(finished, tmp_path):
     assert predictions(finished, "resnet20", 0) != predictions(finished, "resnet20", 1)
 
 
-def predictions(folder: Path, backbone: str, seed: int) -> bytes:
-    with np.load(folder / backbone / f"seed_{seed}" / "predictions.npz", allow_pickle=False) as stored:
-        return stored["probabilities"].tobytes()
-
-
 @pytest.mark.parametrize("recipe", [[], [f"--config={MODERN}"]], ids=["plain", "modern"])
 def test_a_comparison_killed_in_mid_run_resumes_to_the_same_results(tmp_path, monkeypatch, recipe):
-    backbones = "--backbones=[test_compare:drops]"
+    backbones = "--backbones=[helpers:drops]"
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
     main(command(tmp_path / "whole", *recipe, backbones, epochs=20)[3:])
     killed = subprocess.Popen(
@@ -171,21 +128,8 @@ def test_a_comparison_killed_in_mid_run_resumes_to_the_same_results(tmp_path, mo
     assert without_times(resumed) == without_times(whole)
 
 
-def without_times(folder: Path) -> list[dict[str, str]]:
-    with (folder / DROPS / "seed_0" / "metrics.csv").open() as file:
-        return [{key: value for key, value in row.items() if "_s" not in key} for row in csv.DictReader(file)]
-
-
-def wait_until(condition, process: subprocess.Popen) -> None:
-    """Return as soon as the condition holds; fail when the process ends before that."""
-    while not condition():
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=0.01)
-            pytest.fail("the process ended before the test could kill it")
-
-
 def test_a_failing_run_is_recorded_and_the_others_go_on(tmp_path):
-    names = [f"{__name__}:explodes", f"{__name__}:dies", "lenet"]
+    names = ["helpers:explodes", "helpers:dies", "lenet"]
     folder = small_comparison(tmp_path, backbones=names, trainer={"max_epochs": 1})
     write_report(folder)
     table = load_results(folder).set_index("backbone")
@@ -211,7 +155,7 @@ def test_on_existing_error_and_overwrite_do_what_they_say(tmp_path):
     (folder / "lenet" / "mark").touch()
     small_comparison(tmp_path, trainer={"max_epochs": 2}, on_existing="overwrite")
     assert not (folder / "lenet" / "mark").exists()
-    assert len(RunResult.load(folder / "lenet" / "seed_0" / "result.json").train_epoch_s) == 2
+    assert len(RunResult.load(folder / "lenet" / "seed_0" / "result.json").train_epochs_s) == 2
 
 
 def test_a_folder_that_is_no_comparison_is_never_overwritten(tmp_path):
@@ -227,22 +171,24 @@ def test_a_folder_that_is_no_comparison_is_never_overwritten(tmp_path):
     ("options", "error", "message"),
     [
         ({"backbones": ["resnet-18"]}, UnknownBackboneError, "Did you mean 'resnet18'"),
-        ({"backbones": []}, InvalidValueError, "--backbones"),
-        ({"backbones": ["lenet", "lenet"]}, InvalidValueError, "--backbones"),
+        ({"backbones": []}, InvalidValueError, "backbones"),
+        ({"backbones": ["lenet", "lenet"]}, InvalidValueError, "backbones"),
         ({"backbones": ["lenet", "alexnet"]}, ImageTooSmallError, "alexnet"),
-        ({"seeds": []}, InvalidValueError, "--seeds"),
-        ({"seeds": [-1]}, InvalidValueError, "--seeds"),
-        ({"name": "../../x"}, InvalidValueError, "--name"),
-        ({"variants": {"../x": {}}}, InvalidValueError, "a name in --variants"),
+        ({"seeds": []}, InvalidValueError, "seeds"),
+        ({"seeds": [-1]}, InvalidValueError, "seeds"),
+        ({"name": "../../x"}, InvalidValueError, "name"),
+        ({"variants": {"../x": {}}}, InvalidValueError, "variants must be named with"),
         (
             {"variants": {"a": {"model": {"backbone": "vgg11"}}}},
             InvalidValueError,
-            r"--variants.a .* is 'model.backbone'",
+            r"variants.a .* is 'model.backbone'",
         ),
         ({"variants": {"a": {"seed_everything": 3}}}, InvalidValueError, r"is 'seed_everything'"),
         ({"variants": {"a": {"model": {"stemm": "cifar"}}}}, ConfigurationError, "stemm"),
         ({"variants": {"a": {"model": {"stem": "cifr"}}}}, ConfigurationError, "cifr"),
         ({"model": {"stem": "cifr"}}, ConfigurationError, "cifr"),
+        ({"recipe": "no/such_recipe.yaml"}, InvalidValueError, "recipe must be a file, and is 'no/such_recipe.yaml'"),
+        ({"variants": {"a": {"target_acc": 94}}}, InvalidValueError, "target_acc"),
     ],
 )
 def test_requests_that_cannot_work_are_refused_before_anything_runs(tmp_path, options, error, message):
@@ -251,13 +197,57 @@ def test_requests_that_cannot_work_are_refused_before_anything_runs(tmp_path, op
     assert not list(tmp_path.iterdir())
 
 
-def test_a_plan_has_one_cell_for_each_backbone_and_seed(tmp_path):
-    config = {"model": {"stem": "imagenet"}, "data": {"init_args": {}}, "trainer": {}}
-    specs = plan_runs(tmp_path, ["lenet", "timm/resnet10t"][:1], [3, 5], config)
-    assert [(spec.backbone, spec.seed) for spec in specs] == [("lenet", 3), ("lenet", 5)]
-    assert [str(spec.folder.relative_to(tmp_path)) for spec in specs] == ["lenet/seed_3", "lenet/seed_5"]
-    assert specs[0].config["seed_everything"] == 3
-    assert "backbone" not in config["model"]
+def planned(**options):
+    return plan_runs(Comparison("small", **{"backbones": ["lenet"], "seeds": [0], **options}))
+
+
+def test_a_plan_has_one_run_for_each_backbone_and_seed():
+    config = resolve_config({"model": {"stem": "cifar"}})
+    specs = planned(backbones=["lenet", "resnet20"], seeds=[3, 5], config=config, recipe="mine")
+    assert [(spec.backbone, spec.seed) for spec in specs] == [
+        ("lenet", 3),
+        ("lenet", 5),
+        ("resnet20", 3),
+        ("resnet20", 5),
+    ]
+    assert str(specs[1].folder.path) == "lightning_logs/small/lenet/seed_5"
+    assert specs[1].config == {
+        **config,
+        "seed_everything": 5,
+        "model": {**config["model"], "backbone": "lenet"},
+    }
+    assert {spec.recipe for spec in specs} == {"mine"}
+
+
+def test_the_own_recipe_is_in_the_planned_configuration_and_not_applied_to_it_again():
+    (spec,) = planned(config=resolve_config({"own_recipe": True}))
+    own = flatten(find_backbone("lenet").own_recipe)
+    assert own.items() <= flatten(spec.config).items()
+    assert spec.declared_changes["model.optimizer.class_path"] == "torch.optim.SGD"
+    changed = merge_config(spec.config, {"model": {"optimizer": {"init_args": {"lr": 0.123}}}})
+    assert apply_own_recipe(changed) == changed
+
+
+def test_a_recipe_is_a_file_whose_settings_the_arguments_take_precedence_over(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("trainer: {max_epochs: 1}\nmodel: {label_smoothing: 0.1}\nown_recipe: true\n")
+    manifest = json.loads(
+        (small_comparison(tmp_path, recipe=path, trainer=None, model={"label_smoothing": 0.2}) / MANIFEST).read_text()
+    )
+    assert manifest["recipe"] == "mine"
+    assert manifest["config"]["trainer"]["max_epochs"] == 1
+    assert manifest["config"]["model"]["label_smoothing"] == 0.2
+    assert manifest["config"]["own_recipe"] is True
+    (result,) = (RunFolder(path.parent).load_result() for path in tmp_path.rglob("result.json"))
+    assert (result.recipe, len(result.train_epochs_s)) == ("mine", 1)
+
+
+def test_published_figures_stay_in_the_manifest_when_a_comparison_is_resumed(tmp_path):
+    published = {"source": "a paper", "figures": {"lenet": {"test_acc_pct": 60.5}}}
+    options = {"trainer": {"max_epochs": 1}}
+    for figures in (published, None):
+        folder = small_comparison(tmp_path, published=figures, **options)
+        assert json.loads((folder / MANIFEST).read_text())["published"] == published
 
 
 VARIANTS = {"published": {}, "flat": {"model": {"label_smoothing": 0.2}}, "own": {"own_recipe": True}}
@@ -277,10 +267,10 @@ def test_variants_differ_in_what_they_declare_and_nothing_else(tmp_path):
     for name, result in results.items():
         base = configs[f"{result.backbone}+published"]
         changed = differences([base, configs[name]])
-        assert result.declared == {key: new for key, (_, new) in changed.items() if key != "own_recipe"}
+        assert result.declared_changes == {setting: new for setting, (_, new) in changed.items()}
         assert result.variant == name.partition("+")[2]
-    assert results["resnet20+flat"].declared == {"model.label_smoothing": 0.2}
-    assert results["lenet+own"].declared["model.optimizer.class_path"] == "torch.optim.SGD"
+    assert results["resnet20+flat"].declared_changes == {"model.label_smoothing": 0.2}
+    assert results["lenet+own"].declared_changes["model.optimizer.class_path"] == "torch.optim.SGD"
     assert results["resnet20+published"].data_fingerprint == results["resnet20+flat"].data_fingerprint
     findings = write_report(folder)
     assert {network.name for network in findings.networks} > {"lenet (own)", "resnet20 (flat)"}
@@ -329,20 +319,18 @@ def test_a_run_ends_at_the_target_accuracy_and_says_when_it_got_there(tmp_path):
     assert [accuracy >= 0.2 for accuracy in validation] == [False] * (len(validation) - 1) + [True]
     assert len(validation) < 30
     assert result.target_acc_pct == 20
-    assert result.seconds_to_target == pytest.approx(sum(result.train_epoch_s))
+    assert result.value("seconds_to_target") == pytest.approx(sum(result.train_epochs_s))
 
 
 def test_a_target_that_is_not_reached_leaves_all_epochs_and_no_time(tmp_path):
     folder = small_comparison(tmp_path, target_acc=1.0)
     result = RunResult.load(next(folder.rglob("result.json")))
-    assert len(result.train_epoch_s) == 2
-    assert (result.target_acc_pct, result.seconds_to_target) == (100, None)
+    assert len(result.train_epochs_s) == 2
+    assert (result.target_acc_pct, result.value("seconds_to_target")) == (100, None)
 
 
 @pytest.mark.parametrize("target_acc", [0, -0.1, 94])
 def test_a_target_that_is_no_share_is_refused_before_anything_runs(tmp_path, target_acc):
-    with pytest.raises(
-        InvalidValueError, match=r"--target_acc must be a share above 0, up to 1, such as 0.94 for 94 %"
-    ):
+    with pytest.raises(InvalidValueError, match=r"target_acc must be a share above 0, up to 1, such as 0.94 for 94 %"):
         small_comparison(tmp_path, target_acc=target_acc)
     assert not list(tmp_path.iterdir())

@@ -14,13 +14,14 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from helpers import DROPS, command, small_comparison, wait_until, without_times
 from hypothesis import given
 from hypothesis import strategies as st
-from test_compare import DROPS, command, small_comparison, wait_until, without_times
 from torch import nn
 
 from cnn_compare import compare, load_results
-from cnn_compare.comparison.local import world_size
+from cnn_compare.cli import make_executor
+from cnn_compare.comparison.local import LocalExecutor, world_size
 from cnn_compare.data.resident import EpochSampler, shard
 from cnn_compare.errors import ClusterError, InvalidValueError, MissingExtraError
 from cnn_compare.results import RunResult
@@ -87,7 +88,7 @@ def stored(folder: Path, backbone: str, seed: int = 0) -> dict[str, np.ndarray]:
 
 def test_runs_side_by_side_give_what_they_give_one_after_the_other(tmp_path):
     options = {"backbones": ["lenet", "resnet20"], "seeds": [0, 1]}
-    one, two = (small_comparison(tmp_path / str(jobs), jobs=jobs, **options) for jobs in (1, 2))
+    one, two = (small_comparison(tmp_path / str(jobs), executor=LocalExecutor(jobs), **options) for jobs in (1, 2))
     for backbone in options["backbones"]:
         for seed in options["seeds"]:
             first, second = stored(one, backbone, seed), stored(two, backbone, seed)
@@ -95,9 +96,9 @@ def test_runs_side_by_side_give_what_they_give_one_after_the_other(tmp_path):
     assert list(load_results(two).status) == ["finished"] * 4
 
 
-def test_no_job_is_refused(tmp_path):
-    with pytest.raises(InvalidValueError, match="--jobs"):
-        small_comparison(tmp_path, jobs=0)
+def test_no_job_is_refused():
+    with pytest.raises(InvalidValueError, match="jobs must be 1 or more"):
+        LocalExecutor(jobs=0)
 
 
 def test_two_devices_train_what_one_trains(tmp_path):
@@ -133,7 +134,7 @@ def test_two_devices_train_what_one_trains(tmp_path):
 def test_devices_agree_on_a_learning_rate_that_follows_the_clock(tmp_path):
     trainer = {**TWO_DEVICES, "max_epochs": -1, "max_time": "00:00:00:01"}
     model = {"lr_scheduler": {"class_path": "cnn_compare.module.WarmupCosine"}}
-    folder = small_comparison(tmp_path, trainer=trainer, model=model, run_timeout_s=300)
+    folder = small_comparison(tmp_path, trainer=trainer, model=model, executor=LocalExecutor(timeout_s=300))
     result = RunResult.load(folder / "lenet" / "seed_0" / "result.json")
     assert result.status == "finished", result.reason
 
@@ -234,7 +235,7 @@ def test_a_cluster_gives_the_same_bits_though_the_driver_and_then_a_node_are_kil
     process, address = cluster
     for name, value in (("PYTHONPATH", str(Path(__file__).parent)), ("RAY_AUTH_MODE", "disabled")):
         monkeypatch.setenv(name, value)
-    backbones, epochs = "--backbones=[test_compare:drops]", 150
+    backbones, epochs = "--backbones=[helpers:drops]", 150
     arguments = command(
         tmp_path, backbones, "--seeds=[0,1]", "--executor=ray", f"--ray_address={address}", epochs=epochs
     )
@@ -256,7 +257,7 @@ def test_a_cluster_gives_the_same_bits_though_the_driver_and_then_a_node_are_kil
     printed, _ = driver.communicate()
     assert driver.returncode == 0, printed
 
-    whole = compare("small", ["test_compare:drops"], [0, 1], log_dir=str(tmp_path / "whole"), **settings(tmp_path))
+    whole = compare("small", ["helpers:drops"], [0, 1], log_dir=str(tmp_path / "whole"), **settings(tmp_path))
     for seed in (0, 1):
         first, second = stored(tmp_path / "small", DROPS, seed), stored(whole, DROPS, seed)
         assert all((first[name] == second[name]).all() for name in first)
@@ -270,15 +271,15 @@ def settings(tmp_path: Path) -> dict[str, dict]:
     return {name: config[name] for name in ("trainer", "data")}
 
 
-def test_without_ray_it_is_said_what_to_install(tmp_path, monkeypatch):
+def test_without_ray_it_is_said_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(MissingExtraError, match=r"--executor=ray needs `pip install 'cnn-compare\[ray\]'`"):
-        small_comparison(tmp_path, executor="ray")
+        make_executor("ray")
 
 
-def test_no_cluster_at_an_address_is_said(tmp_path):
+def test_no_cluster_at_an_address_is_said():
     with pytest.raises(ClusterError, match=r"no Ray cluster at 127.0.0.1:9: .*ray start --head"):
-        small_comparison(tmp_path, executor="ray", ray_address="127.0.0.1:9")
+        make_executor("ray", ray_address="127.0.0.1:9")
 
 
 CLUSTER_FILES = Path(__file__).parents[1] / "configs" / "cluster"

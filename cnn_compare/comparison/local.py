@@ -39,6 +39,9 @@ class LocalExecutor:
         jobs: How many at a time; each gets devices of its own, while there are enough.
         timeout_s: A run that takes longer is stopped; None: no limit.
         threads: For torch on the processor, in each run; None: a share of what torch takes by itself.
+
+    Raises:
+        InvalidValueError: If ``jobs`` is below 1.
     """
 
     jobs: int = 1
@@ -47,6 +50,8 @@ class LocalExecutor:
     _running: dict[int, list[ForkServerProcess]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if self.jobs < 1:
+            raise InvalidValueError("jobs", self.jobs, "1 or more")
         self._stopped = False
         self._slots: queue.SimpleQueue[int] = queue.SimpleQueue()
         for slot in range(self.jobs):

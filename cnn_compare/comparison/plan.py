@@ -1,95 +1,114 @@
-"""Backbones x variants x seeds -> specs: what a comparison is going to run, checked before anything does."""
+"""What a comparison is asked to do, and the runs that this takes, checked before any of them starts."""
 
 from __future__ import annotations
 
-import copy
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from cnn_compare.backbones import find_backbone
+from cnn_compare.comparison.local import world_size
 from cnn_compare.comparison.spec import Config, RunSpec
 from cnn_compare.configs import differences, flatten, merge_config
-from cnn_compare.errors import ImageTooSmallError, InvalidValueError
+from cnn_compare.errors import InvalidValueError
+from cnn_compare.experiment import apply_own_recipe, resolve_config, stop_at
 from cnn_compare.results import RunFolder
 
 NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
 NAME_RULE = "letters, digits, '_', '-' and '.', not beginning with '-' or '.'"
-UNDECLARED = {"model.backbone", "own_recipe"}
 
 
-def plan_runs(
-    folder: Path,
-    backbones: Sequence[str],
-    seeds: Sequence[int],
-    config: Config,
-    recipe: str | None = None,
-    variants: Mapping[str, Config] | None = None,
-    resolve: Callable[[Config], Config] = copy.deepcopy,
-) -> list[RunSpec]:
-    """One spec for each backbone, variant and seed, differing in nothing but what is declared.
-
-    A backbone whose configuration is the same in two variants, as where it has no recipe of its own, runs once.
+@dataclass(frozen=True)
+class Comparison:
+    """What a comparison is asked to do; the fields are as for `compare`, but for two.
 
     Args:
-        folder: The comparison's folder; a spec's is ``<backbone>/seed_<n>`` or ``<backbone>+<variant>/seed_<n>`` in it.
-        backbones: Names, as `build_backbone` takes them.
-        seeds: Values for ``seed_everything``.
-        config: Resolved ``trainer``, ``model`` and ``data`` sections.
-        recipe: Name of the recipe that they come from.
-        variants: What each changes in ``config``; None: nothing is to vary.
-        resolve: Completes and checks a configuration that has been changed.
+        config: What all runs have in common, as `resolve_config` returns it.
+        recipe: Name of the file that ``config`` comes from, for the report.
+    """
+
+    name: str
+    backbones: Sequence[str]
+    seeds: Sequence[int]
+    config: Config
+    recipe: str | None = None
+    variants: Mapping[str, Config] = field(default_factory=dict)
+    published: Config | None = None
+    log_dir: str = "lightning_logs"
+
+    @property
+    def folder(self) -> Path:
+        """The comparison's folder."""
+        return Path(self.log_dir) / self.name
+
+
+def plan_runs(comparison: Comparison) -> list[RunSpec]:
+    """One spec for each backbone, variant and seed; they differ in nothing but these and what they declare.
+
+    Two variants that mean the same for a backbone are one run: a backbone without a recipe of its own is not trained
+    again in a variant that only sets ``own_recipe``.
+
+    Returns:
+        Specs with the folders ``<backbone>/seed_<n>`` or ``<backbone>+<variant>/seed_<n>``.
 
     Raises:
-        InvalidValueError: If there is no backbone or seed, one is given twice, a seed is out of range, or a variant
-            has an unusable name or changes what a comparison varies by itself.
+        InvalidValueError: If the name is unusable, there is no backbone or seed, one is given twice, a seed is out of
+            range, a variant has an unusable name or changes backbone or seed, or a setting has an impossible value.
+        ConfigurationError: If a variant changes a setting that does not exist.
         UnknownBackboneError: If a backbone does not exist.
         ImageTooSmallError: If the images are too small for a backbone.
     """
-    from cnn_compare.backbones import find_backbone  # Brings torch: see `start_server`.
-
-    for option, values in (("--backbones", backbones), ("--seeds", seeds)):
-        if not values or len(set(values)) < len(values):
-            raise InvalidValueError(option, list(values), "a list of at least one, each different from the others")
-    if wrong := [seed for seed in seeds if not 0 <= seed < 2**32]:
-        raise InvalidValueError("--seeds", wrong[0], "from 0 to 4294967295")
-    for name, changes in (variants or {}).items():
-        if not re.fullmatch(NAME, name):
-            raise InvalidValueError("a name in --variants", name, NAME_RULE)
-        if taken := {"seed_everything", "model.backbone"} & set(flatten(changes)):
-            raise InvalidValueError(f"--variants.{name}", sorted(taken)[0], "without what --backbones and --seeds vary")
+    _check(comparison)
     specs = []
-    for backbone in backbones:
-        entry = find_backbone(backbone)
+    for backbone in comparison.backbones:
         planned: list[Config] = []
-        for variant, changes in variants.items() if variants else [(None, {})]:
-            refined = merge_config(config, changes)
-            own = entry.recipe_changes if refined.get("own_recipe") else {}
-            resolved = resolve(merge_config(refined, own)) if changes or own else copy.deepcopy(config)
-            resolved["model"]["backbone"] = backbone
-            stem, image_size = resolved["model"]["stem"], resolved["data"]["init_args"].get("image_size")
-            if image_size is not None and image_size < entry.min_size(stem):
-                raise ImageTooSmallError(backbone, stem, entry.min_size(stem), image_size)
-            what_runs = {key: value for key, value in resolved.items() if key != "own_recipe"}
-            if what_runs in planned:
+        for variant, changes in comparison.variants.items() or [(None, {})]:
+            config = _network_config(comparison.config, backbone, changes)
+            if config in planned:
                 continue
-            planned.append(what_runs)
-            declared = {
-                name: new for name, (_, new) in differences([config, resolved]).items() if name not in UNDECLARED
+            planned.append(config)
+            changed = differences([comparison.config, config])
+            declared_changes = {
+                name: new for name, (_, new) in changed.items() if name not in ("model.backbone", "own_recipe")
             }
-            run_folder = folder / (path_name(backbone) + (f"+{variant}" if variant else ""))
-            specs += [
-                RunSpec(
-                    backbone,
-                    seed,
-                    {"seed_everything": seed, **resolved},
-                    RunFolder(run_folder / f"seed_{seed}"),
-                    recipe,
-                    variant,
-                    declared,
-                )
-                for seed in seeds
-            ]
+            network_folder = comparison.folder / (path_name(backbone) + (f"+{variant}" if variant else ""))
+            for seed in comparison.seeds:
+                run_config, folder = {"seed_everything": seed, **config}, RunFolder(network_folder / f"seed_{seed}")
+                specs.append(RunSpec(backbone, seed, run_config, folder, comparison.recipe, variant, declared_changes))
     return specs
+
+
+def _check(comparison: Comparison) -> None:
+    if not re.fullmatch(NAME, comparison.name):
+        raise InvalidValueError("name", comparison.name, NAME_RULE)
+    for setting, values in (("backbones", comparison.backbones), ("seeds", comparison.seeds)):
+        if not values or len(set(values)) < len(values):
+            raise InvalidValueError(setting, list(values), "a list of at least one, each different from the others")
+    for seed in comparison.seeds:
+        if not 0 <= seed < 2**32:
+            raise InvalidValueError("seeds", seed, "from 0 to 4294967295")
+    for variant, changes in comparison.variants.items():
+        if not re.fullmatch(NAME, variant):
+            raise InvalidValueError("variants", variant, f"named with {NAME_RULE}")
+        if taken := {"seed_everything", "model.backbone"} & set(flatten(changes)):
+            raise InvalidValueError(f"variants.{variant}", min(taken), "without what backbones and seeds vary")
+
+
+def _network_config(shared: Config, backbone: str, changes: Config) -> Config:
+    """The configuration of a backbone in one variant, checked."""
+    entry = find_backbone(backbone)
+    merged = merge_config(merge_config(shared, changes), {"model": {"backbone": backbone}})
+    config = apply_own_recipe(merged)
+    if changes or config != merged:
+        config = resolve_config(config)
+    image_size = config["data"]["init_args"].get("image_size")
+    if image_size is not None:
+        entry.require_image_size(config["model"]["stem"], image_size)
+    if config["target_acc"] is not None:
+        stop_at(config["target_acc"])
+    world_size(config)
+    return config
 
 
 def path_name(backbone: str) -> str:
