@@ -221,7 +221,7 @@ def test_a_plan_has_one_run_for_each_backbone_and_seed():
 
 def test_the_own_recipe_is_in_the_planned_configuration_and_not_applied_to_it_again():
     (spec,) = planned(config=resolve_config({"own_recipe": True}))
-    own = flatten(find_backbone("lenet").own_recipe)
+    own = flatten(find_backbone("lenet").recipe_changes)
     assert own.items() <= flatten(spec.config).items()
     assert spec.declared_changes["model.optimizer.class_path"] == "torch.optim.SGD"
     changed = merge_config(spec.config, {"model": {"optimizer": {"init_args": {"lr": 0.123}}}})
