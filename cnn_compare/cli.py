@@ -195,10 +195,10 @@ def _print_report(folder: Path) -> None:
     console = Console(highlight=False, markup=False)
     if summary.networks:
         console.print(terminal_table(summary))
-    for sentence in [*summary.warnings, *summary.declared, *summary.verdict]:
+    for sentence in [*summary.warnings, *summary.declared_changes, *summary.verdict]:
         console.print(f"- {sentence}")
-    for each in summary.without_result:
-        console.print(f"- {each['run']}: {each['reason']}")
+    for entry in summary.without_result:
+        console.print(f"- {entry['run']}: {entry['reason']}")
     console.print(f"report: {folder / 'report.html'}", soft_wrap=True)
 
 

@@ -52,9 +52,9 @@ def read_json(path: Path) -> Any:
         raise ValueError("it is nested too deep") from error
 
 
-def write_json(path: Path, value: Any, indent: int = 2) -> None:
+def write_json(path: Path, value: Any) -> None:
     """Write a value as JSON; NaN and infinity, which JSON lacks, become null."""
-    write_text(path, json.dumps(without_nan(value), indent=indent) + "\n")
+    write_text(path, json.dumps(without_nan(value), indent=2) + "\n")
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 MISSING = "–"
 
@@ -42,6 +43,6 @@ def format_p(value: float | None) -> str:
     return "< 0.0001" if value is not None and value < 1e-4 else format_number(value, ".2g")
 
 
-def format_list(names: list[str]) -> str:
+def format_list(names: Sequence[str]) -> str:
     """``a, b and c``."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
 from cnn_compare.errors import ResultError
-from cnn_compare.files import read_json, write_bytes, write_json, write_text
+from cnn_compare.files import read_json, write_bytes, write_text
 
 SCHEMA = 2
 MANIFEST = "manifest.json"
@@ -29,7 +30,23 @@ class Metric:
     larger_is_better: bool | None
 
 
-# Unit, and whether larger is better. What a test evaluates may add to these: see `RunResult.metrics`.
+def over_seeds(metrics: Sequence[Metric]) -> float:
+    """One value for several seeds.
+
+    Args:
+        metrics: The same metric of each seed, at least one.
+
+    Returns:
+        The median of what a clock or a counter of the machine measures, which other programs disturb; the largest
+        number of bytes; the mean of everything else.
+    """
+    values = [metric.value for metric in metrics]
+    if metrics[0].unit in ("s", "1/s", "J"):
+        return statistics.median(values)
+    return max(values) if metrics[0].unit == "B" else statistics.fmean(values)
+
+
+# Unit, and whether larger is better. A result may hold more metrics: each carries both with its value.
 METRICS: dict[str, tuple[str, bool | None]] = {
     "test_acc_pct": ("%", True),
     "test_top5_pct": ("%", True),
@@ -111,7 +128,7 @@ class RunResult:
 
     @property
     def network(self) -> str:
-        """See `network_name`."""
+        """The backbone with its variant, as `network_name` puts it."""
         return network_name(self.backbone, self.variant)
 
     def value(self, metric: str) -> float | None:
@@ -119,8 +136,8 @@ class RunResult:
         return self.metrics[metric].value if metric in self.metrics else None
 
     def save(self, path: Path) -> None:
-        """Write as JSON, atomically."""
-        write_json(path, asdict(self))
+        """Write as JSON, atomically. NaN and infinity, which a diverging test loss may be, come back from `load`."""
+        write_text(path, json.dumps(asdict(self), indent=2) + "\n")
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -140,13 +157,10 @@ class RunResult:
             raise ResultError(path, f"its schema is {schema!r}, and this version reads 1 and {SCHEMA}")
         if schema == 1:
             stored = _from_schema_1(stored)
-        types = {each.name: str(each.type) for each in fields(cls)}
-        wrong = {name for name in ("backbone", "seed", "status") if name not in stored}
-        wrong |= {name for name, value in stored.items() if name not in types or not _is_of_type(value, types[name])}
+        wrong = {name for name in ("backbone", "seed", "status") if name not in stored} | _wrong_fields(cls, stored)
         if not wrong:
-            result = cls(
-                **{**stored, "metrics": {name: Metric(**it) for name, it in stored.get("metrics", {}).items()}}
-            )
+            metrics = {name: Metric(**metric) for name, metric in stored.get("metrics", {}).items()}
+            result = cls(**{**stored, "metrics": metrics})
             accuracy = result.value("test_acc_pct")
             if result.status != "finished" or (accuracy is not None and 0 <= accuracy <= 100):
                 return result
@@ -155,19 +169,14 @@ class RunResult:
 
 
 def _from_schema_1(stored: Mapping[str, Any]) -> dict[str, Any]:
-    """Schema 1 kept each metric as a field of its own, and the seconds of all epochs under ``train_epoch_s``."""
-    renamed = {
-        "train_epoch_s": "train_epochs_s",
-        "val_epoch_s": "val_epochs_s",
-        "declared": "declared_changes",
-    }
-    result = {
-        renamed.get(name, name): value for name, value in stored.items() if name not in METRICS or name in renamed
-    }
-    values = {name: stored.get(name) for name in METRICS if name not in renamed}
-    seconds = result.get("train_epochs_s")
+    """Schema 1 kept each metric as a field of its own, and the seconds of every epoch under ``train_epoch_s``."""
+    new_names = {"train_epoch_s": "train_epochs_s", "val_epoch_s": "val_epochs_s", "declared": "declared_changes"}
+    result = {name: value for name, value in stored.items() if name not in {*METRICS, *new_names}}
+    result |= {new: stored[old] for old, new in new_names.items() if old in stored}
+    values = {name: stored.get(name) for name in METRICS}
+    seconds: Any = stored.get("train_epoch_s")
     values["train_epoch_s"] = usual_epoch_s(seconds) if _is_of_type(seconds, "list[float]") else None
-    return result | {"schema": SCHEMA, "metrics": {name: asdict(it) for name, it in measured(values).items()}}
+    return result | {"schema": SCHEMA, "metrics": {name: vars(metric) for name, metric in measured(values).items()}}
 
 
 def measured(values: Mapping[str, float | None]) -> dict[str, Metric]:
@@ -192,6 +201,12 @@ def first_reached(accuracies: Sequence[float], seconds: Sequence[float], level: 
     return next((float(elapsed) for accuracy, elapsed in reached if accuracy >= level), None)
 
 
+def _wrong_fields(cls: type, stored: Mapping[str, Any]) -> set[str]:
+    """Names that a dataclass does not have, and those whose value from JSON is not of the annotated type."""
+    types = {field.name: str(field.type) for field in fields(cls)}
+    return {name for name, value in stored.items() if name not in types or not _is_of_type(value, types[name])}
+
+
 def _is_of_type(value: Any, annotation: str) -> bool:
     """Whether a value from JSON is of a field's annotated type."""
     if annotation.endswith(" | None"):
@@ -203,12 +218,8 @@ def _is_of_type(value: Any, annotation: str) -> bool:
     if annotation.startswith("dict["):
         return isinstance(value, dict)
     if annotation == "Metric":
-        types = {each.name: str(each.type) for each in fields(Metric)}
-        return (
-            isinstance(value, dict)
-            and value.keys() == types.keys()
-            and all(_is_of_type(value[name], annotated) for name, annotated in types.items())
-        )
+        complete = isinstance(value, dict) and len(value) == len(fields(Metric))
+        return complete and not _wrong_fields(Metric, value)
     if annotation == "Status":
         return value in get_args(Status)
     if annotation == "float":

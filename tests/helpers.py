@@ -17,6 +17,7 @@ from torch import nn
 from cnn_compare import compare
 from cnn_compare.cli import main
 from cnn_compare.comparison.plan import path_name
+from cnn_compare.results import METRICS, RunResult, measured
 
 DATA = {
     "class_path": "DigitsDataModule",
@@ -87,3 +88,9 @@ def wait_until(condition, process: subprocess.Popen) -> None:
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(timeout=0.01)
             pytest.fail("the process ended before the test could kill it")
+
+
+def run_result(**fields):
+    """A `RunResult`; arguments with the name of a metric become one."""
+    metrics = measured({name: fields.pop(name) for name in [*fields] if name in METRICS})
+    return RunResult(**{"backbone": "lenet", "seed": 0, "status": "finished", "metrics": metrics, **fields})

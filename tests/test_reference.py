@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import run_result
 
-from cnn_compare.report.analysis import find
+from cnn_compare.report.analysis import analyze
 from cnn_compare.report.load import find_runs
-from cnn_compare.results import RunResult
+from cnn_compare.results import RunFolder
 
 ROOT = Path(__file__).parents[1]
 
@@ -20,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 @pytest.fixture
 def reference(tmp_path, monkeypatch):
     """The script, with its pages and comparisons in a folder of its own."""
-    spec = importlib.util.spec_from_file_location("reference", ROOT / "docs" / "reference.py")
+    spec = importlib.util.spec_from_file_location("reference", ROOT / "tools" / "reference.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     monkeypatch.setattr(module, "ROOT", tmp_path)
@@ -30,13 +31,13 @@ def reference(tmp_path, monkeypatch):
 
 
 def store(folder, accuracy, **fields):
-    figures = {"test_acc_pct": accuracy, "test_images": 1000, "train_epoch_s": [2.0, 1.0]}
-    RunResult(seed=0, status="finished", **figures, **fields).save(folder / "result.json")
+    result = run_result(test_acc_pct=accuracy, test_images=1000, train_epoch_s=1.0, **fields)
+    RunFolder(folder).save_result(result)
 
 
 def test_no_table_of_a_page_is_stale():
     done = subprocess.run(
-        [sys.executable, ROOT / "docs" / "reference.py", "tables", "--check"], capture_output=True, text=True
+        [sys.executable, ROOT / "tools" / "reference.py", "tables", "--check"], capture_output=True, text=True
     )
     assert (done.returncode, done.stdout) == (0, "")
 
@@ -44,7 +45,7 @@ def test_no_table_of_a_page_is_stale():
 def test_a_changed_result_makes_the_page_stale_until_it_is_drawn_anew(reference, tmp_path):
     page = tmp_path / "page.md"
     page.write_text(
-        "before\n<!-- table mine network test_acc -->\n<!-- end -->\nafter <!-- variants mine -->\n<!-- end -->\n"
+        "before\n<!-- table mine network test_acc_pct -->\n<!-- end -->\nafter <!-- variants mine -->\n<!-- end -->\n"
     )
     store(tmp_path / "mine" / "lenet" / "seed_0", 61.0, backbone="lenet", variant="own")
     assert reference.tables(check=True) == ["page.md"]
@@ -68,8 +69,8 @@ def test_a_slim_comparison_reports_the_same(reference, tmp_path):
         store(tmp_path / name / "seed_0", 100 * float((predictions == labels).mean()), backbone=name)
         path = tmp_path / name / "seed_0" / "predictions.npz"
         np.savez_compressed(path, labels=labels, predictions=predictions, probabilities=probabilities)
-    before, size = find(find_runs(tmp_path)), path.stat().st_size
+    before, size = analyze(find_runs(tmp_path)), path.stat().st_size
     reference.slim(tmp_path)
     reference.slim(tmp_path)
-    assert find(find_runs(tmp_path)) == before
+    assert analyze(find_runs(tmp_path)) == before
     assert path.stat().st_size < size / 3

@@ -5,16 +5,16 @@ import json
 import math
 import os
 import re
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from helpers import run_result
 
 from cnn_compare.errors import ResultError
 from cnn_compare.files import write_bytes, write_csv, write_text
-from cnn_compare.results import RunResult
+from cnn_compare.results import RunResult, usual_epoch_s
 
-FINISHED = RunResult(
+FINISHED = run_result(
     backbone="lenet",
     seed=3,
     status="finished",
@@ -27,9 +27,10 @@ FINISHED = RunResult(
     train_acc_pct=70.1,
     train_images=1000,
     test_images=10_000,
-    train_epoch_s=[9.0, 2.5],
+    train_epochs_s=[9.0, 2.5],
+    train_epoch_s=2.5,
     first_epoch_s=9.0,
-    val_epoch_s=[0.5, 0.25],
+    val_epochs_s=[0.5, 0.25],
     fit_s=13.0,
     images_per_s=400.0,
     params=62_006,
@@ -67,29 +68,40 @@ def test_a_result_comes_back_from_its_file_as_it_was(path, result):
 
 
 def test_numbers_that_a_diverged_training_gives_come_back_too(path):
-    replace(FINISHED, test_loss=math.nan, fit_s=math.inf).save(path)
+    run_result(test_acc_pct=10.0, test_loss=math.nan, fit_s=math.inf).save(path)
     loaded = RunResult.load(path)
-    assert math.isnan(loaded.test_loss)
-    assert loaded.fit_s == math.inf
+    assert math.isnan(loaded.value("test_loss"))
+    assert loaded.value("fit_s") == math.inf
 
 
-def test_the_file_is_json_with_the_promised_names(path):
+def test_the_file_is_json_with_every_metrics_value_unit_and_direction(path):
     FINISHED.save(path)
     stored = json.loads(path.read_text(encoding="utf-8"))
-    whose, quality = {"backbone", "seed", "status", "schema"}, {"test_acc_pct", "test_loss", "best_val_acc_pct"}
-    speed = {"train_epoch_s", "first_epoch_s", "val_epoch_s", "fit_s", "images_per_s"}
-    cost = {"params", "macs", "peak_memory_bytes"}
-    origin = {"device", "precision", "versions", "data_fingerprint"}
-    assert whose | quality | speed | cost | origin <= set(stored)
-    assert (stored["schema"], stored["test_acc_pct"], stored["train_epoch_s"]) == (1, 62.5, [9.0, 2.5])
+    assert {"backbone", "seed", "status", "schema", "device", "precision", "versions", "data_fingerprint"} <= set(
+        stored
+    )
+    assert (stored["schema"], stored["train_epochs_s"]) == (2, [9.0, 2.5])
+    assert stored["metrics"]["test_acc_pct"] == {"value": 62.5, "unit": "%", "larger_is_better": True}
+    assert stored["metrics"]["train_epoch_s"] == {"value": 2.5, "unit": "s", "larger_is_better": False}
+
+
+def test_a_result_of_schema_1_is_read():
+    """As version 0.1.0 of the package has written it."""
+    result = RunResult.load(Path(__file__).parent / "result_schema_1.json")
+    assert (result.schema, result.status, result.backbone) == (2, "finished", "lenet")
+    assert result.value("test_acc_pct") == pytest.approx(39.31)
+    assert result.train_epochs_s == [8.5, 1.25, 1.75]
+    assert result.value("train_epoch_s") == 1.5
+    assert result.declared_changes == {"model.stem": "cifar"}
+    assert result.value("seconds_to_target") is None
 
 
 @pytest.mark.parametrize(
-    ("train_epoch_s", "expected"),
+    ("seconds", "expected"),
     [([], None), ([9.0], 9.0), ([9.0, 2.0], 2.0), ([9.0, 2.0, 4.0], 3.0), ([9.0, 10.0, 1.0, 3.0, 2.0], 2.5)],
 )
-def test_a_steady_epoch_is_the_median_without_the_first(train_epoch_s, expected):
-    assert replace(FINISHED, train_epoch_s=train_epoch_s).steady_epoch_s == expected
+def test_a_usual_epoch_is_the_median_without_the_first(seconds, expected):
+    assert usual_epoch_s(seconds) == expected
 
 
 def test_a_missing_file_is_an_error_that_says_so(path):

@@ -4,8 +4,8 @@ python tools/reference.py slim lightning_logs/NAME   # after a comparison: keep 
 python tools/reference.py tables                     # between the marks of every page below; `make tables`
 python tools/reference.py tables --check             # say which page is stale instead, and end with status 1
 
-A mark is `<!-- table NAME COLUMN... -->`, with columns of `cnn_compare.report.tables.COLUMNS` (none: all of them), or
-`<!-- variants NAME -->`; the table under it goes to `<!-- end -->`.
+A mark is `<!-- table NAME COLUMN... -->`, with keys of `cnn_compare.report.columns.COLUMNS` (none: all of the report's
+table), or `<!-- variants NAME -->`; the table under it extends to `<!-- end -->`.
 """
 
 from __future__ import annotations
@@ -20,8 +20,10 @@ import numpy as np
 
 from cnn_compare.files import write_bytes, write_text
 from cnn_compare.report.analysis import analyze
+from cnn_compare.report.columns import columns
+from cnn_compare.report.contents import figures, variants
 from cnn_compare.report.load import find_runs
-from cnn_compare.report.tables import COLUMNS, markdown_table, summary_rows, variant_rows
+from cnn_compare.report.tables import markdown_table
 
 ROOT = Path(__file__).parents[1]
 LOGS = ROOT / "lightning_logs"
@@ -35,13 +37,11 @@ def drawn(page: str) -> str:
     """A page's text with all its tables drawn anew."""
 
     def table(mark: re.Match[str]) -> str:
-        name, *columns = mark["words"].split()
+        name, *keys = mark["words"].split()
         summary = analyze(find_runs(LOGS / name))
-        if mark["kind"] == "variants":
-            rows, headings = variant_rows(summary), {"": "test acc. %", **{each: each for each in summary.variants}}
-        else:
-            rows, headings = summary_rows(summary.networks), {key: COLUMNS[key] for key in columns or COLUMNS}
-        return f"{mark[1]}\n{markdown_table(rows, headings)}\n\n{mark[4]}"
+        shown = [column for column in columns(summary, "table") if not keys or column.key in keys]
+        content = variants(summary) if mark["kind"] == "variants" else figures(summary, shown)
+        return f"{mark[1]}\n{markdown_table(content)}\n\n{mark[4]}"
 
     return MARK.sub(table, page)
 

@@ -1,4 +1,4 @@
-"""What stored runs show: figures, tests, warnings."""
+"""From stored runs to a `Summary`: figures, tests, warnings."""
 
 from __future__ import annotations
 
@@ -9,22 +9,24 @@ from typing import Any
 import numpy as np
 
 from cnn_compare.configs import differences
+from cnn_compare.errors import ResultError
+from cnn_compare.formatting import format_list
 from cnn_compare.report import statistics
 from cnn_compare.report.load import StoredRun, StoredRuns, distinct
-from cnn_compare.report.published import beside_2023
+from cnn_compare.report.published import find_published
 from cnn_compare.report.statistics import Difference, Estimate
 from cnn_compare.report.summary import Curves, Network, Pair, Summary
-from cnn_compare.report.verdict import listed, verdict
-from cnn_compare.results import first_reached
+from cnn_compare.report.verdict import verdict
+from cnn_compare.results import first_reached, over_seeds
 
-# What differs between the runs of a comparison by its very idea, and what cannot change a result.
+# Settings that differ between the runs of every comparison, and settings that cannot change a result.
 EXPECTED_DIFFERENCES = {"seed_everything", "model.backbone", "own_recipe"}
 IRRELEVANT = {"data.init_args.data_dir", "trainer.default_root_dir", "trainer.logger"}
 HARDEST = 10
 
 
 def analyze(stored: StoredRuns) -> Summary:
-    """Work out everything a report says."""
+    """Compute everything that a report shows."""
     runs = stored.finished
     results = [run.result for run in runs]
     groups = _groups(runs)
@@ -36,6 +38,13 @@ def analyze(stored: StoredRuns) -> Summary:
     networks = _ranked(networks, correct, ranked)
     pairs = _pairs(networks, groups, correct)
     names = next((result.class_names for result in results if result.class_names), [])
+    labels = next((run.predictions.labels for run in runs if run.predictions), None)
+    problems = list(stored.problems)
+    try:
+        published = find_published(stored)
+    except ResultError as error:
+        published = None
+        problems.append(error)
     return Summary(
         name=str(stored.manifest.get("name", stored.folder.resolve().name)),
         recipe=stored.manifest.get("recipe"),
@@ -43,18 +52,19 @@ def analyze(stored: StoredRuns) -> Summary:
         precisions=distinct(result.precision for result in results),
         fingerprints=distinct(result.data_fingerprint for result in results),
         warnings=warnings,
-        declared=_declared(groups),
+        declared_changes=_declared_changes(groups),
         varied=varied,
         timings_ranked=ranked,
         variants=_variants(stored),
         class_names=names,
+        class_images=[] if labels is None else np.bincount(labels).tolist(),
         test_images=max((result.test_images for result in results if result.test_images), default=None),
         networks=networks,
         pairs=pairs,
         verdict=verdict(networks, pairs, ranked),
         hardest=_hardest(runs, names),
-        without_result=_without_result(stored),
-        beside_2023=beside_2023(stored, networks),
+        without_result=_without_result(stored, problems),
+        published=published,
     )
 
 
@@ -66,7 +76,7 @@ def _groups(runs: Sequence[StoredRun]) -> dict[str, list[StoredRun]]:
 
 
 def _correct(groups: dict[str, list[StoredRun]]) -> dict[str, statistics.Correct | None]:
-    """``(seeds, images)`` of each network; None unless all its runs answered the images that the others did."""
+    """``(seeds, images)`` of each network; None unless all its runs were tested on the same images as all others."""
     all_runs = [run for members in groups.values() for run in members]
     labels = next((run.predictions.labels for run in all_runs if run.predictions), np.empty(0))
 
@@ -82,14 +92,14 @@ def _correct(groups: dict[str, list[StoredRun]]) -> dict[str, statistics.Correct
 
 
 def _conditions(stored: StoredRuns) -> tuple[list[str], dict[str, list[str]], bool]:
-    """Warnings, the settings that varied, and whether times can be compared; all read from what the runs recorded."""
+    """Warnings, the settings that varied, and whether times can be compared; all from the runs' own records."""
     runs = stored.finished
     results = [run.result for run in runs]
     configured = [run.config for run in runs if run.config]
-    found = differences(configured) if configured else {}
+    different = differences(configured) if configured else {}
     varied = {
         name: sorted(set(map(str, values)))
-        for name, values in found.items()
+        for name, values in different.items()
         if name not in IRRELEVANT and not name.startswith("trainer.callbacks")
     }
     mixed = {
@@ -108,9 +118,9 @@ def _conditions(stored: StoredRuns) -> tuple[list[str], dict[str, list[str]], bo
         data = {name: value for name, value in sorted(result.declared_changes.items()) if name.startswith("data.")}
         shown.setdefault((result.seed, str(data)), set()).add(result.data_fingerprint)
     if any(len(fingerprints) > 1 for fingerprints in shown.values()):
-        warnings.append("mixed data: networks with the same seed were shown different images, orders or augmentation")
+        warnings.append("mixed data: networks with the same seed had different images, orders or augmentation")
     if contended := list(dict.fromkeys(run.network for run in runs if run.result.contended)):
-        warnings.append(f"contended: others used the machine while {', '.join(contended)} trained")
+        warnings.append(f"contended: other processes used the machine while {', '.join(contended)} trained")
     if untimed := list(dict.fromkeys(run.network for run in runs if run.result.value("train_epoch_s") is None)):
         warnings.append(f"no time per epoch: {', '.join(untimed)} did not reach the end of one")
     return warnings, varied, not warnings
@@ -118,34 +128,26 @@ def _conditions(stored: StoredRuns) -> tuple[list[str], dict[str, list[str]], bo
 
 def _variants(stored: StoredRuns) -> list[str]:
     """In the order of the manifest, where it has them."""
-    found = [run.result.variant for run in stored.finished if run.result.variant is not None]
+    trained = [run.result.variant for run in stored.finished if run.result.variant is not None]
     manifest = stored.manifest.get("variants")
     order = list(manifest) if isinstance(manifest, dict) else []
-    return [name for name in dict.fromkeys([*order, *found]) if name in found]
+    return [name for name in dict.fromkeys([*order, *trained]) if name in trained]
 
 
-def _declared(groups: dict[str, list[StoredRun]]) -> list[str]:
-    """In what networks were trained otherwise on purpose, and which."""
+def _declared_changes(groups: dict[str, list[StoredRun]]) -> list[str]:
+    """Sentences about settings that differ between networks on purpose."""
     names: dict[str, list[str]] = {}
     for name, members in groups.items():
         changed = members[0].result.declared_changes.items()
         settings = ", ".join(f"{setting} = {value}" for setting, value in changed if value is not None)
         names.setdefault(settings, []).append(name)
-    return [f"declared, not controlled: {settings} for {listed(names[settings])}" for settings in names if settings]
+    return [
+        f"declared, not controlled: {settings} for {format_list(names[settings])}" for settings in names if settings
+    ]
 
 
 def _versions(versions: dict[str, str]) -> str:
     return ", ".join(f"{package} {version}" for package, version in sorted(versions.items()))
-
-
-def _mean(values: Any) -> float | None:
-    present = [value for value in values if value is not None]
-    return float(np.mean(present)) if present else None
-
-
-def _median(values: Any) -> float | None:
-    present = [value for value in values if value is not None]
-    return float(np.median(present)) if present else None
 
 
 def _percent(estimate: Estimate) -> Estimate:
@@ -156,7 +158,8 @@ def _network(
     name: str, runs: Sequence[StoredRun], correct: statistics.Correct | None, levels: Sequence[int]
 ) -> Network:
     results = [run.result for run in runs]
-    accuracies = [float(result.value("test_acc_pct") or 0.0) for result in results]
+    accuracies = [result.metrics["test_acc_pct"].value for result in results]
+    names = set.intersection(*(set(result.metrics) for result in results))
     several = len(accuracies) > 1
     predictions = [run.predictions for run in runs if run.predictions]
     confusion = _confusion(runs) if correct is not None else np.empty((0, 0), int)
@@ -169,27 +172,12 @@ def _network(
         accuracy_pct=_percent(_accuracy(accuracies, results[0].test_images, correct)),
         sd_points=float(np.std(accuracies, ddof=1)) if several else None,
         seeds_pct=statistics.seed_interval(accuracies) if several else None,
-        best_val_acc_pct=_mean(result.value("best_val_acc_pct") for result in results),
-        top5_pct=_mean(result.value("test_top5_pct") for result in results),
-        macro_f1_pct=_mean(result.value("test_macro_f1_pct") for result in results),
-        generalisation_gap_points=_mean(
-            result.metrics["train_acc_pct"].value - result.metrics["test_acc_pct"].value
-            for result in results
-            if {"train_acc_pct", "test_acc_pct"} <= result.metrics.keys()
-        ),
-        epoch_s=_median(result.value("train_epoch_s") for result in results),
-        first_epoch_s=_median(result.value("first_epoch_s") for result in results),
-        images_per_s=_median(result.value("images_per_s") for result in results),
-        fit_s=_median(result.value("fit_s") for result in results),
-        energy_j_per_epoch=_median(result.value("energy_j_per_epoch") for result in results),
-        params=results[0].value("params"),
-        macs=results[0].value("macs"),
-        peak_memory_bytes=max((result.value("peak_memory_bytes") or 0 for result in results), default=0) or None,
+        metrics={name: over_seeds([result.metrics[name] for result in results]) for name in sorted(names)},
         contended=any(result.contended for result in results),
         architecture=next((result.architecture for result in results if result.architecture), {}),
         calibration=statistics.calibration(
-            np.concatenate([each.confidence for each in predictions]).astype(np.float32),
-            np.concatenate([each.predictions == each.labels for each in predictions]),
+            np.concatenate([run.confidence for run in predictions]).astype(np.float32),
+            np.concatenate([run.predictions == run.labels for run in predictions]),
         )
         if predictions
         else None,
@@ -204,27 +192,27 @@ def _accuracy(accuracies_pct: Sequence[float], images: int | None, correct: stat
     if correct is not None:
         estimate = statistics.accuracy_estimate(correct)
     else:
-        estimate = statistics.accuracy_from_shares([each / 100 for each in accuracies_pct], images)
+        estimate = statistics.accuracy_from_shares([accuracy / 100 for accuracy in accuracies_pct], images)
     return _possible(estimate, least=0)
 
 
 def _possible(estimate: Estimate, least: float) -> Estimate:
-    """Without what an accuracy or a difference cannot be: two seeds' wide interval may reach there. NaN stays NaN."""
+    """Clip an interval to possible values: with two seeds it may be wider. NaN stays NaN."""
     return Estimate(estimate.value, *np.clip([estimate.low, estimate.high], least, 1).tolist())
 
 
 def _confusion(runs: Sequence[StoredRun]) -> np.ndarray:
     """Counts over all seeds: rows are labels, columns answers."""
     answers = [run.predictions for run in runs if run.predictions]
-    classes = 1 + max(int(max(each.labels.max(), each.predictions.max())) for each in answers)
+    classes = 1 + max(int(max(run.labels.max(), run.predictions.max())) for run in answers)
     counts = np.zeros(classes * classes, int)
-    for each in answers:
-        counts += np.bincount(each.labels.astype(int) * classes + each.predictions, minlength=classes * classes)
+    for run in answers:
+        counts += np.bincount(run.labels.astype(int) * classes + run.predictions, minlength=classes * classes)
     return counts.reshape(classes, classes)
 
 
 def _column(run: StoredRun, name: str, rows: int) -> np.ndarray:
-    """A curve's first rows; NaN where it has none."""
+    """A curve's first rows; NaN if there is no such curve."""
     if name not in run.curves:
         return np.full(rows, np.nan)
     return run.curves[name].to_numpy(float)[:rows]
@@ -267,7 +255,8 @@ def _seconds_to(runs: Sequence[StoredRun], level_pct: int) -> float | None:
         for run in runs
         if {"val/acc", "time/train_epoch_s"} <= set(run.curves)
     ]
-    return None if not seconds or None in seconds else _median(seconds)
+    reached = [value for value in seconds if value is not None]
+    return float(np.median(reached)) if reached and len(reached) == len(seconds) else None
 
 
 def _ranked(networks: list[Network], correct: dict[str, Any], timings_ranked: bool) -> list[Network]:
@@ -280,7 +269,7 @@ def _ranked(networks: list[Network], correct: dict[str, Any], timings_ranked: bo
         for more, index in zip(added, dominating, strict=True):
             more |= {"on_front": index is None, "dominated_by": None if index is None else networks[index].name}
     answers = [correct[network.name] for network in networks]
-    if len(networks) > 1 and all(each is not None for each in answers):
+    if len(networks) > 1 and all(answer is not None for answer in answers):
         for more, shares in zip(added, statistics.rank_probabilities(answers), strict=True):
             more["rank_shares"] = shares.tolist()
     return [Network(**{**vars(network), **more}) for network, more in zip(networks, added, strict=True)]
@@ -327,24 +316,24 @@ def _difference(
     first: Network, second: Network, seeds: Sequence[int], correct: dict[str, Any], images: int | None
 ) -> Difference:
     answers = [correct[network.name] for network in (first, second)]
-    if seeds and all(each is not None for each in answers):
+    if seeds and all(answer is not None for answer in answers):
         paired = [
-            each[_at(network.seeds, range(len(each)), seeds)]
-            for each, network in zip(answers, (first, second), strict=True)
+            answer[_at(network.seeds, range(len(answer)), seeds)]
+            for answer, network in zip(answers, (first, second), strict=True)
         ]
         return statistics.paired_difference(*paired)
-    first_shares, second_shares = ([each / 100 for each in network.test_acc_pct] for network in (first, second))
+    first_shares, second_shares = ([accuracy / 100 for accuracy in network.test_acc_pct] for network in (first, second))
     return statistics.unpaired_difference(first_shares, second_shares, images or 1)
 
 
 def _hardest(runs: Sequence[StoredRun], class_names: Sequence[str]) -> list[dict[str, Any]]:
     """The test images that most runs got wrong, with the answer most often given."""
     answered = [run.predictions for run in runs if run.predictions]
-    answered = [each for each in answered if np.array_equal(each.labels, answered[0].labels)]
+    answered = [run for run in answered if np.array_equal(run.labels, answered[0].labels)]
     if len(answered) < 2:
         return []
     labels = answered[0].labels
-    answers = np.stack([each.predictions for each in answered])
+    answers = np.stack([run.predictions for run in answered])
     wrong = (answers != labels).mean(0)
 
     def called(label: int) -> str:
@@ -362,8 +351,8 @@ def _hardest(runs: Sequence[StoredRun], class_names: Sequence[str]) -> list[dict
     ]
 
 
-def _without_result(stored: StoredRuns) -> list[dict[str, str]]:
-    """Failed runs, and every file that could not be read, with the reason."""
+def _without_result(stored: StoredRuns, problems: Sequence[ResultError]) -> list[dict[str, str]]:
+    """Failed runs and unreadable files, each with the reason."""
     failed = [
         {
             "run": run.folder.relative_to(stored.folder).as_posix(),
@@ -375,6 +364,6 @@ def _without_result(stored: StoredRuns) -> list[dict[str, str]]:
     ]
     unreadable = [
         {"run": error.path.relative_to(stored.folder).as_posix(), "reason": error.reason, "log": ""}
-        for error in stored.problems
+        for error in problems
     ]
     return failed + unreadable

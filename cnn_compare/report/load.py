@@ -1,4 +1,4 @@
-"""Stored runs, read back: results, curves, predictions, configurations, and what could not be read."""
+"""Reads stored runs: results, curves, predictions, configurations; lists what cannot be read."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 @dataclass(frozen=True)
 class Predictions:
-    """The answers of one run to the test images, each ``(N,)``; ``confidence`` is the probability of the answer."""
+    """One run's answers to the test images, each ``(N,)``; ``confidence`` is the probability of the answer."""
 
     labels: NDArray[np.integer[Any]]
     predictions: NDArray[np.integer[Any]]
@@ -32,7 +32,7 @@ class Predictions:
 
 @dataclass(frozen=True)
 class StoredRun:
-    """A run with what lies beside its result; None or empty for what is missing or cannot be read."""
+    """A run's result and its other files; None or empty for what is missing or unreadable."""
 
     folder: Path
     network: str
@@ -48,9 +48,9 @@ class StoredRuns:
 
     Args:
         folder: Where.
-        manifest: What the comparison says of itself; empty where there is none.
-        runs: Those with a readable result, failed ones included.
-        problems: An error for every file that cannot be used.
+        manifest: The comparison's own record; empty if there is none.
+        runs: Those with a readable result, including failed ones.
+        problems: An error for every unusable file.
     """
 
     folder: Path
@@ -65,7 +65,7 @@ class StoredRuns:
 
 
 def find_runs(folder: str | Path) -> StoredRuns:
-    """All runs below a folder; nothing that is damaged is dropped without a word.
+    """All runs below a folder; damaged files are listed.
 
     Args:
         folder: A comparison's folder, or any folder that holds some.
@@ -132,12 +132,12 @@ def results_table(results: list[RunResult]) -> pd.DataFrame:
 
 
 def distinct(values: Iterable[Any]) -> list[str]:
-    """The values that occur, None left out, as texts in their order."""
+    """The different values without None, sorted, as texts."""
     return sorted({str(value) for value in values if value is not None})
 
 
 def _results(folder: Path) -> tuple[dict[Path, RunResult], list[ResultError]]:
-    # A run that never reached its end has a configuration and no result: it is listed, not dropped.
+    # A run that did not end has a configuration and no result: it is listed as well.
     run_folders = sorted({path.parent for name in (RunFolder.RESULT, RunFolder.CONFIG) for path in folder.rglob(name)})
     if not run_folders:
         raise InvalidValueError("the folder of runs", str(folder), "a folder that holds at least one run")
@@ -207,7 +207,7 @@ def _predictions(run_folder: Path) -> Predictions | None:
             labels, predictions, probabilities = (stored[name] for name in ("labels", "predictions", last))
     except FileNotFoundError:
         return None
-    # A damaged archive raises whatever its bytes happen to mean.
+    # A damaged archive can raise nearly anything.
     except Exception as error:
         raise ResultError(path, f"it cannot be read as predictions ({_first_line(error)})") from error
     if probabilities.ndim == 2 and len(probabilities):
@@ -226,7 +226,7 @@ def _predictions(run_folder: Path) -> Predictions | None:
         and max(labels.max(), predictions.max()) < classes
     ):
         raise ResultError(path, "its arrays are not those of predictions")
-    # In as little memory as holds them: there may be thousands of runs.
+    # In the smallest type, because there may be thousands of runs.
     small = np.min_scalar_type(int(max(labels.max(), predictions.max())))
     if confidence.dtype != np.float16:
         confidence = confidence.astype(np.float32)

@@ -1,6 +1,6 @@
-"""The report's charts as plotly figures: plain dictionaries of ``data`` and ``layout``, drawn by plotly.js in the page.
+"""The report's charts as plotly figures: dictionaries of ``data`` and ``layout`` that plotly.js draws in the page.
 
-Colours of text, lines and background are the page's, which knows whether it is light or dark.
+The page sets the colours of text, lines and background, for its light and its dark theme.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from cnn_compare.formatting import format_signed, format_significant
+from cnn_compare.report.columns import columns
 from cnn_compare.report.summary import Curves, Network, Summary
 
-# Okabe and Ito's colours, which most colour-blind people tell apart, without the yellow; each with a shape of its own.
+# Okabe and Ito's colours, which most colour-blind people can distinguish, without the yellow; with different symbols.
 COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8C8C8C")
 SYMBOLS = ("circle", "square", "diamond", "cross", "x", "triangle-up", "triangle-down", "pentagon", "star")
 SMALLEST, LARGEST = 10, 44
@@ -26,7 +27,7 @@ Figure = dict[str, Any]
 
 @dataclass(frozen=True)
 class Chart:
-    """A figure with its heading and what it shows in words; ``options`` has one figure for each choice instead."""
+    """A figure with its heading and caption; ``options`` has one figure a choice instead."""
 
     key: str
     heading: str
@@ -36,7 +37,7 @@ class Chart:
 
 
 def charts(summary: Summary) -> list[Chart]:
-    """Every chart there is data for, in the order of the page."""
+    """All charts for which there is data."""
     if not summary.networks:
         return []
     made = [_accuracy_against_time(summary), *_learning_curves(summary), _differences(summary), _ranks(summary)]
@@ -45,7 +46,7 @@ def charts(summary: Summary) -> list[Chart]:
 
 
 def _label(text: str) -> str:
-    # Plotly reads a little HTML in its texts.
+    # Plotly interprets some HTML in its texts.
     return html.escape(text)
 
 
@@ -60,7 +61,7 @@ def _accuracy_against_time(summary: Summary) -> Chart | None:
     if not timed:
         return None
     style = _style(summary.networks)
-    most = max((network.params or 0 for network in timed), default=0) or 1
+    params = [network.metrics.get("params", 0) for network in timed]
     data: list[Figure] = []
     front = sorted((network.epoch_s or 0.0, network.accuracy_pct.value) for network in timed if network.on_front)
     if front:
@@ -77,10 +78,10 @@ def _accuracy_against_time(summary: Summary) -> Chart | None:
         )
     seconds = [network.epoch_s or math.nan for network in timed]
     spread = max(seconds) / min(seconds) if min(seconds) > 0 else 1.0
-    places = [math.log10(each) if spread > 8 else each for each in seconds]
-    growth = LARGEST - SMALLEST if len({network.params for network in timed}) > 1 else 0
-    sizes = [SMALLEST + growth * math.sqrt((network.params or 0) / most) for network in timed]
-    corners = _label_corners(timed, places, sizes)
+    positions = [math.log10(value) if spread > 8 else value for value in seconds]
+    growth = LARGEST - SMALLEST if len(set(params)) > 1 else 0
+    sizes = [SMALLEST + growth * math.sqrt(count / (max(params) or 1)) for count in params]
+    corners = _label_corners(timed, positions, sizes)
     for network, size, corner in zip(timed, sizes, corners, strict=True):
         color, symbol = style[network.name]
         accuracy = network.accuracy_pct
@@ -138,38 +139,39 @@ def _accuracy_against_time(summary: Summary) -> Chart | None:
     )
 
 
-def _label_corners(networks: Sequence[Network], places: Sequence[float], sizes: Sequence[float]) -> list[str]:
-    """Where each mark's name stands: at the corner of the mark where it runs into the fewest marks and names.
+def _label_corners(networks: Sequence[Network], positions: Sequence[float], sizes: Sequence[float]) -> list[str]:
+    """The corner of each mark at which its name overlaps the fewest marks and names.
 
     Args:
         networks: Of the chart.
-        places: Their marks' places along the horizontal axis.
-        sizes: Their marks' diameters, in pixels.
+        positions: Of their marks along the horizontal axis.
+        sizes: Diameters of their marks, in pixels.
     """
-    ends = [end for each in networks for end in (each.accuracy_pct.low, each.accuracy_pct.high) if not math.isnan(end)]
-    ends += [each.accuracy_pct.value for each in networks]
+    estimates = [network.accuracy_pct for network in networks]
+    ends = [end for estimate in estimates for end in (estimate.low, estimate.high) if not math.isnan(end)]
+    ends += [estimate.value for estimate in estimates]
 
     def pixels(value: float, values: Sequence[float], room: int) -> float:
-        """On a wide screen; where the chart is narrower, names may still touch."""
+        """For a wide screen; in a narrower chart names may still touch."""
         least, most = min(values), max(values)
         return room * (value - least) / (most - least) if most > least else room / 2
 
     marks = [
-        (pixels(place, places, 850), pixels(network.accuracy_pct.value, ends, 360), size / 2)
-        for place, network, size in zip(places, networks, sizes, strict=True)
+        (pixels(position, positions, 850), pixels(estimate.value, ends, 360), size / 2)
+        for position, estimate, size in zip(positions, estimates, sizes, strict=True)
     ]
     taken = [(x - radius, y - radius, x + radius, y + radius) for x, y, radius in marks]
     corners = []
     for network, (x, y, radius) in zip(networks, marks, strict=True):
         width, height = 8 * len(network.name), 16
-        found = []
+        candidates = []
         for corner in ("top right", "top left", "bottom right", "bottom left"):
             left = x + radius if corner.endswith("right") else x - radius - width
             bottom = y + radius if corner.startswith("top") else y - radius - height
             right, top = left + width, bottom + height
             hidden = sum(left < d and c < right and bottom < f and e < top for c, e, d, f in taken)
-            found.append((hidden + 10 * (left < -90 or right > 940), corner, (left, bottom, right, top)))
-        _, corner, box = min(found, key=lambda each: each[0])
+            candidates.append((hidden + 10 * (left < -90 or right > 940), corner, (left, bottom, right, top)))
+        _, corner, box = min(candidates, key=lambda candidate: candidate[0])
         corners.append(corner)
         taken.append(box)
     return corners
@@ -187,11 +189,19 @@ def _learning_curves(summary: Summary) -> list[Chart]:
         data: list[Figure] = []
         for name, curves in drawn:
             data += _curve(name, curves, style[name], seconds)
-        title = "training seconds" if seconds else "epoch"
-        return {
-            "data": data,
-            "layout": {"xaxis": {"title": {"text": title}}, "yaxis": _percent_axis("validation accuracy %")},
-        }
+        return _axes(data, "training seconds" if seconds else "epoch", "validation accuracy %")
+
+    losses = [
+        {**_line(name, curves.epochs, values, style[name]), "line": {"color": style[name][0], "dash": dash}}
+        | {"name": f"{_label(name)}, {what}"}
+        for name, curves in drawn
+        for what, values, dash in (
+            ("training", curves.train_loss, "dot"),
+            ("validation", curves.val_loss, "solid"),
+        )
+        if any(math.isfinite(value) for value in values)
+    ]
+    loss = Chart("loss", "Loss", "Mean cross-entropy; over the seeds.", _axes(losses, "epoch", "loss"))
 
     return [
         Chart("by-epoch", "Learning curves by epoch", f"Validation accuracy after each epoch{band}.", figure(False)),
@@ -201,11 +211,12 @@ def _learning_curves(summary: Summary) -> list[Chart]:
             f"The same against the seconds of training, validation not counted{band}.",
             figure(True),
         ),
+        *([loss] if losses else []),
     ]
 
 
 def _curve(name: str, curves: Curves, style: tuple[str, str], seconds: bool) -> list[Figure]:
-    color, symbol = style
+    color, _ = style
     along: Sequence[float] = curves.seconds if seconds else [epoch + 1 for epoch in curves.epochs]
     band: Figure = {
         "type": "scatter",
@@ -220,35 +231,41 @@ def _curve(name: str, curves: Curves, style: tuple[str, str], seconds: bool) -> 
         "showlegend": False,
         "hoverinfo": "skip",
     }
-    line: Figure = {
+    line = _line(name, along, curves.val_acc_pct, style)
+    return [band, line] if curves.highest_pct != curves.lowest_pct else [line]
+
+
+def _line(name: str, along: Sequence[float], values: Sequence[float], style: tuple[str, str]) -> Figure:
+    color, symbol = style
+    return {
         "type": "scatter",
         "mode": "lines+markers" if len(along) <= 30 else "lines",
         "x": list(along),
-        "y": curves.val_acc_pct,
+        "y": values,
         "name": _label(name),
         "legendgroup": _label(name),
         "line": {"color": color},
         "marker": {"symbol": symbol, "size": 7},
     }
-    return [band, line] if curves.highest_pct != curves.lowest_pct else [line]
 
 
-def _percent_axis(title: str) -> dict[str, Any]:
-    return {"title": {"text": title}, "rangemode": "normal"}
+def _axes(data: list[Figure], horizontal: str, vertical: str) -> Figure:
+    layout = {"xaxis": {"title": {"text": horizontal}}, "yaxis": {"title": {"text": vertical}, "rangemode": "normal"}}
+    return {"data": data, "layout": layout}
 
 
 def _differences(summary: Summary) -> Chart | None:
     if not summary.pairs:
         return None
     names = [network.name for network in summary.networks]
-    place = {name: index for index, name in enumerate(names)}
+    index = {name: number for number, name in enumerate(names)}
     values: list[list[float | None]] = [[None] * len(names) for _ in names]
     texts = [[""] * len(names) for _ in names]
     for pair in summary.pairs:
         for row, column, sign in ((pair.first, pair.second, 1), (pair.second, pair.first, -1)):
             points = sign * pair.points.value
-            values[place[row]][place[column]] = points
-            texts[place[row]][place[column]] = format_signed(points) if pair.differs else f"({format_signed(points)})"
+            values[index[row]][index[column]] = points
+            texts[index[row]][index[column]] = format_signed(points) if pair.differs else f"({format_signed(points)})"
     largest = max(abs(pair.points.value) for pair in summary.pairs) or 1.0
     figure = _heatmap(names, names, values, texts, colorscale="RdBu", reversescale=True, zmin=-largest, zmax=largest)
     return Chart(
@@ -278,7 +295,7 @@ def _heatmap(rows: Sequence[str], columns: Sequence[str], values: Any, texts: An
     return {
         "data": [data],
         "layout": {
-            # Names that look like numbers or dates would become such.
+            # Otherwise plotly would convert names that look like numbers or dates.
             "xaxis": {"type": "category", "side": "top", "showgrid": False},
             "yaxis": {"type": "category", "autorange": "reversed", "showgrid": False},
             "height": 150 + ROW_HEIGHT * len(rows),
@@ -330,7 +347,7 @@ def _confusion(summary: Summary) -> Chart | None:
             )
     if not options:
         return None
-    caption = "Rows are true classes, columns answers; percent of the row, over all seeds."
+    caption = "Rows are true classes, columns are answers; percent of the row, over all seeds."
     return Chart("confusion", "Confusion", caption, options=options)
 
 
@@ -368,34 +385,28 @@ def _reliability(summary: Summary) -> Chart | None:
 
 
 def _costs(summary: Summary) -> list[Chart]:
-    measures = (
-        ("epoch", "Seconds per epoch", "epoch_s", 1.0),
-        ("params", "Parameters, millions", "params", 1e6),
-        ("macs", "MACs of one image, millions", "macs", 1e6),
-        ("memory", "Peak memory, MiB", "peak_memory_bytes", 2.0**20),
-        ("energy", "Joules per epoch", "energy_j_per_epoch", 1.0),
-    )
+    """A bar chart for every column that asks for one."""
     style = _style(summary.networks)
     made = []
-    for key, heading, attribute, unit in measures:
-        measured = [(network.name, getattr(network, attribute)) for network in summary.networks]
-        if not any(value for _, value in measured):
+    for column in columns(summary, "chart"):
+        values = [column.value(network) for network in summary.networks]
+        if not any(values):
             continue
         data = {
             "type": "bar",
             "orientation": "h",
-            "y": [_label(name) for name, _ in measured],
-            "x": [None if value is None else value / unit for _, value in measured],
-            "text": [format_significant(None if value is None else value / unit) for _, value in measured],
+            "y": [_label(network.name) for network in summary.networks],
+            "x": values,
+            "text": [column.format(value) for value in values],
             "textposition": "auto",
-            "marker": {"color": [style[name][0] for name, _ in measured]},
+            "marker": {"color": [style[network.name][0] for network in summary.networks]},
             "hovertemplate": "%{y}: %{text}<extra></extra>",
         }
         layout = {
             "yaxis": {"type": "category", "autorange": "reversed"},
-            "xaxis": {"rangemode": "tozero"},
+            "xaxis": {"rangemode": "tozero", "tickformat": "~s"},
             "showlegend": False,
-            "height": 90 + ROW_HEIGHT * len(measured),
+            "height": 90 + ROW_HEIGHT * len(values),
         }
-        made.append(Chart(f"cost-{key}", heading, "", {"data": [data], "layout": layout}))
+        made.append(Chart(f"cost-{column.key}", column.heading, column.note, {"data": [data], "layout": layout}))
     return made

@@ -1,60 +1,55 @@
-"""The student report of 2023 that this project grew out of, beside a comparison that repeats it."""
+"""Figures that others published, which a comparison's manifest may carry to stand beside its own."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
+from cnn_compare.configs import flatten
+from cnn_compare.errors import ResultError
+from cnn_compare.formatting import MISSING
 from cnn_compare.report.load import StoredRuns, distinct
-from cnn_compare.report.summary import Network
-
-# ImageNet-pretrained torchvision networks, ten epochs of Adam, normalised with 0.5/0.5, PyTorch 2.0.1 on an RTX 3060.
-# (seconds an epoch, accuracy %)
-REPORT_2023 = {"alexnet": (17, 70.40), "vgg16": (129, 70.66), "googlenet": (26, 82.46), "resnet18": (17, 79.14)}
+from cnn_compare.report.summary import Published
+from cnn_compare.results import MANIFEST
 
 
-def follows_report(config: dict[str, Any]) -> bool:
-    """Whether a resolved configuration trains as the 2023 report did, image size and pretraining aside."""
-    model, data, trainer = (config.get(section) or {} for section in ("model", "data", "trainer"))
-    optimizer = model.get("optimizer") or {}
-    data_args = data.get("init_args") or {}
-    return (
-        optimizer.get("class_path", "").endswith(".Adam")
-        and optimizer.get("init_args", {}).get("lr") == 1e-3
-        and model.get("lr_scheduler") is None
-        and data.get("class_path", "").endswith("CIFAR10DataModule")
-        and data_args.get("normalization") == "half"
-        and data_args.get("augmentation") == "none"
-        and data_args.get("train_subset") is None
-        and trainer.get("max_epochs") == 10
-    )
+def find_published(stored: StoredRuns) -> Published | None:
+    """The manifest's ``published``, with what the runs were under the same conditions; None where it has none.
 
+    Its ``figures`` are values by backbone and metric. Each of its ``conditions`` has ``what`` it is and what was
+    ``published``; what it is here comes from a ``setting`` of the configuration or a ``field`` of the results, both
+    dotted names, or is said in words (``here``).
 
-def beside_2023(stored: StoredRuns, networks: Sequence[Network]) -> dict[str, Any] | None:
-    """The report's figures beside ours, with what differs in the conditions; None where the recipe is another one."""
-    config = stored.manifest.get("config") or {}
-    rows = [
-        {
-            "backbone": network.backbone,
-            "acc_pct": network.accuracy_pct.value,
-            "report_acc_pct": REPORT_2023[network.backbone][1],
-            "epoch_s": network.epoch_s,
-            "report_epoch_s": REPORT_2023[network.backbone][0],
-        }
-        for network in networks
-        if network.backbone in REPORT_2023
-    ]
-    if not rows or not follows_report(config):
+    Raises:
+        ResultError: If it is of another form.
+    """
+    entry = stored.manifest.get("published")
+    if entry is None:
         return None
-    start = "ImageNet weights" if config["model"]["pretrained"] else "random weights"
-    conditions = [
-        ("start", "ImageNet weights", start),
-        ("image size", "not stated", f"{config['data']['init_args']['image_size']} px"),
-        ("accuracy", "of which images is not stated", "of an untouched test set, once"),
-        ("device", "RTX 3060", ", ".join(distinct(run.result.device for run in stored.finished))),
-        ("PyTorch", "2.0.1", ", ".join(distinct(run.result.versions.get("torch") for run in stored.finished))),
-    ]
-    return {
-        "rows": rows,
-        "conditions": [dict(zip(("what", "report", "here"), each, strict=True)) for each in conditions],
-    }
+    try:
+        return Published(
+            source=str(entry["source"]),
+            figures={
+                str(backbone): {str(metric): float(value) for metric, value in figures.items()}
+                for backbone, figures in entry["figures"].items()
+            },
+            conditions=[
+                {"what": str(each["what"]), "here": _here(stored, each), "published": str(each["published"])}
+                for each in entry.get("conditions", [])
+            ],
+        )
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
+        reason = f"its published figures cannot be read ({type(error).__name__}: {error})"
+        raise ResultError(stored.folder / MANIFEST, reason) from error
+
+
+def _here(stored: StoredRuns, condition: Mapping[str, Any]) -> str:
+    """What a condition was in these runs; a dash where it is not recorded."""
+    if "setting" in condition:
+        values = [flatten(stored.manifest["config"]).get(condition["setting"])]
+    elif "field" in condition:
+        values = [flatten(asdict(run.result)).get(condition["field"]) for run in stored.finished]
+    else:
+        values = [condition["here"]]
+    return ", ".join(distinct(values)) or MISSING

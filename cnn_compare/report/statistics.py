@@ -1,8 +1,7 @@
-"""What figures can say: intervals, tests and rankings, as pure functions; scipy and statsmodels do the mathematics.
+"""Intervals, tests and rankings as pure functions, on top of scipy and statsmodels.
 
-Two things make a measured accuracy differ from the true one: the seed of the training, and which images happen to be in
-the test set. Networks are compared image by image and seed by seed, and the intervals here cover both causes wherever
-the data shows both. Shares run from 0 to 1.
+A measured accuracy varies with the seed of the run and with the sample of test images. Networks are compared image by
+image and seed by seed; the intervals cover both sources wherever the data shows both. Shares run from 0 to 1.
 """
 
 from __future__ import annotations
@@ -60,13 +59,13 @@ class Difference:
 
 @dataclass(frozen=True)
 class Calibration:
-    """How far a network's confidence is to be believed.
+    """How well a network's confidence agrees with its accuracy.
 
     Args:
         ece: Expected calibration error: the mean gap between confidence and accuracy, weighted by images.
-        confidence: Mean confidence of each bin that holds images.
-        accuracy: Share of right answers in it.
-        images: How many it holds.
+        confidence: Mean confidence of each bin that is not empty.
+        accuracy: Share of right answers in each bin.
+        images: Number of images in each bin.
     """
 
     ece: float
@@ -317,11 +316,11 @@ def calibration(confidence: NDArray[np.float32], right: Correct, bins: int = CAL
     Source:
         Guo et al. 2017, arXiv:1706.04599.
     """
-    place = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
-    images = np.bincount(place, minlength=bins)
+    bin_index = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    images = np.bincount(bin_index, minlength=bins)
     filled = images > 0
-    mean_confidence = np.bincount(place, confidence, bins)[filled] / images[filled]
-    accuracy = np.bincount(place, right, bins)[filled] / images[filled]
+    mean_confidence = np.bincount(bin_index, confidence, bins)[filled] / images[filled]
+    accuracy = np.bincount(bin_index, right, bins)[filled] / images[filled]
     ece = float((images[filled] * abs(mean_confidence - accuracy)).sum() / len(right))
     return Calibration(ece, mean_confidence.tolist(), accuracy.tolist(), images[filled].tolist())
 

@@ -10,7 +10,18 @@ from cnn_compare.report.statistics import Calibration, Estimate
 
 @dataclass(frozen=True)
 class Curves:
-    """Learning curves of one network, one value an epoch; accuracies in percent, over its seeds."""
+    """Learning curves of one network: means over its seeds, one value an epoch.
+
+    Args:
+        epochs: Counted from 0.
+        seconds: Of training, until the end of each epoch.
+        val_acc_pct: Validation accuracy.
+        lowest_pct: The lowest validation accuracy of a seed.
+        highest_pct: The highest one.
+        train_acc_pct: Accuracy on the training images, as augmented.
+        train_loss: In nats.
+        val_loss: In nats.
+    """
 
     epochs: list[int]
     seconds: list[float]
@@ -24,12 +35,28 @@ class Curves:
 
 @dataclass(frozen=True)
 class Network:
-    """Everything known of one network of a comparison; units as in `RunResult`, means or medians over its seeds.
+    """One network of a comparison: a backbone in one variant, over all its seeds.
 
-    ``accuracy_pct`` carries the interval for other seeds and other test images, ``seeds_pct`` the t interval for other
-    seeds alone (None with one seed). ``dominated_by`` names a network that is at least as accurate and as fast;
-    ``on_front`` is None where times cannot be ranked. ``rank_shares`` tell how often it takes each rank when seeds and
-    test images are drawn anew.
+    Args:
+        name: Of backbone and variant.
+        backbone: Its registered name.
+        variant: None where the comparison has none.
+        seeds: In ascending order.
+        test_acc_pct: Of each seed.
+        accuracy_pct: Mean test accuracy; the interval covers other seeds and other test images.
+        sd_points: Standard deviation over seeds; None with one seed.
+        seeds_pct: Mean test accuracy with Student's interval, which covers other seeds only; None with one seed.
+        metrics: By name, each combined by `cnn_compare.results.over_seeds`; without those that a seed lacks.
+        contended: Whether other processes used the machine during a run.
+        architecture: As in `RunResult`.
+        calibration: None without predictions.
+        class_acc_pct: Accuracy on the test images of each class; empty without predictions.
+        confusion: Answers over all seeds: a row a true class, a column an answer; empty without predictions.
+        curves: None without curves.
+        seconds_to_pct: Validation accuracy -> median training seconds until it is reached; None unless every seed did.
+        rank_shares: How often it takes each rank when seeds and test images are drawn anew; empty without predictions.
+        on_front: Whether it is on the Pareto front of accuracy and time; None where times cannot be ranked.
+        dominated_by: A network that is at least as accurate and as fast.
     """
 
     name: str
@@ -40,18 +67,7 @@ class Network:
     accuracy_pct: Estimate
     sd_points: float | None
     seeds_pct: Estimate | None
-    best_val_acc_pct: float | None
-    top5_pct: float | None
-    macro_f1_pct: float | None
-    generalisation_gap_points: float | None
-    epoch_s: float | None
-    first_epoch_s: float | None
-    images_per_s: float | None
-    fit_s: float | None
-    energy_j_per_epoch: float | None
-    params: float | None
-    macs: float | None
-    peak_memory_bytes: float | None
+    metrics: dict[str, float]
     contended: bool
     architecture: dict[str, Any]
     calibration: Calibration | None
@@ -63,10 +79,28 @@ class Network:
     on_front: bool | None = None
     dominated_by: str | None = None
 
+    @property
+    def epoch_s(self) -> float | None:
+        """Seconds of a usual training epoch."""
+        return self.metrics.get("train_epoch_s")
+
 
 @dataclass(frozen=True)
 class Pair:
-    """Two networks, the more accurate one first; ``points`` is how much more, in percentage points of accuracy."""
+    """Two networks compared, the more accurate one first.
+
+    Args:
+        first: Name of the more accurate network.
+        second: Name of the other one.
+        points: How much more accurate the first is, in percentage points.
+        p: Of the test that there is no difference.
+        p_holm: Corrected for the number of pairs.
+        differs: Whether the difference is established after the correction.
+        seeds: How many seeds both have in common.
+        method: Name of the test.
+        seeds_needed: As in `statistics.Difference`.
+        p_paired_t: Of Student's paired test over seeds, on these test images; None with one seed.
+    """
 
     first: str
     second: str
@@ -81,13 +115,44 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Summary:
-    """A comparison's outcome; the networks stand in the order of their accuracy.
+class Published:
+    """Figures that others published, to stand beside a comparison.
 
-    ``warnings`` say why it is not controlled or its times are not to be compared; ``declared`` say what, by the
-    comparison's own configuration, was not the same for all networks, and ``variants`` are its names for that;
-    ``varied`` maps each setting that is not the same everywhere to its values; ``hardest`` are the test images that
-    most runs got wrong.
+    Args:
+        source: Who published them, and where.
+        figures: Backbone -> metric -> value.
+        conditions: Each with the keys ``what``, ``here`` and ``published``.
+    """
+
+    source: str
+    figures: dict[str, dict[str, float]]
+    conditions: list[dict[str, str]]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A comparison's outcome.
+
+    Args:
+        name: Of the comparison.
+        recipe: Its name; None where it is not recorded.
+        devices: Names of the devices.
+        precisions: Lightning's names of them.
+        fingerprints: Of the data, one a seed where the comparison is controlled.
+        warnings: Why it is not controlled, or why its times cannot be compared.
+        declared_changes: What, by the comparison's own configuration, was not the same for all networks.
+        varied: Dotted name of each setting that was not the same in all runs -> its values.
+        timings_ranked: Whether times can be compared.
+        variants: Names, in the order of the configuration.
+        class_names: In the order of the labels.
+        class_images: Test images of each class; empty without predictions.
+        test_images: How many there are; None where it is not recorded.
+        networks: The most accurate first.
+        pairs: Every pair of networks.
+        verdict: The outcome in sentences.
+        hardest: The test images that most runs got wrong.
+        without_result: Failed runs, and files that could not be read: ``run``, ``reason`` and the end of its ``log``.
+        published: None where the comparison names none.
     """
 
     name: str
@@ -96,15 +161,16 @@ class Summary:
     precisions: list[str]
     fingerprints: list[str]
     warnings: list[str]
-    declared: list[str]
+    declared_changes: list[str]
     varied: dict[str, list[str]]
     timings_ranked: bool
     variants: list[str]
     class_names: list[str]
+    class_images: list[int]
     test_images: int | None
     networks: list[Network]
     pairs: list[Pair]
     verdict: list[str]
     hardest: list[dict[str, Any]]
     without_result: list[dict[str, str]]
-    beside_2023: dict[str, Any] | None
+    published: Published | None

@@ -1,18 +1,18 @@
-"""Summary in words: each sentence worked out from the figures."""
+"""The verdict: sentences derived from the figures."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 
-from cnn_compare.formatting import format_signed
+from cnn_compare.formatting import format_list, format_signed
 from cnn_compare.report.summary import Network, Pair
 
 PAIRS_IN_WORDS = 6
 
 
 def verdict(networks: Sequence[Network], pairs: Sequence[Pair], ranked: bool) -> list[str]:
-    """What is the most accurate, what is not worth its time, and what remains open.
+    """The most accurate network, those that are dominated, and the differences that are not established.
 
     Args:
         networks: In the order of their accuracy.
@@ -28,7 +28,11 @@ def verdict(networks: Sequence[Network], pairs: Sequence[Pair], ranked: bool) ->
     if len(networks) == 1:
         return [f"{best.name}: {figures}. There is no other network to compare it with."]
     close = [pair.second for pair in pairs if pair.first == best.name and not pair.differs]
-    lead = f"{listed(close)} cannot be told apart from it" if close else "its lead over every other one is established"
+    lead = (
+        f"{format_list(close)} cannot be told apart from it"
+        if close
+        else "its lead over every other one is established"
+    )
     sentences = [f"{best.name} is the most accurate: {figures}; {lead}."]
     if ranked:
         sentences += _pareto_sentences(networks, {(pair.first, pair.second) for pair in pairs if pair.differs})
@@ -57,7 +61,7 @@ def verdict(networks: Sequence[Network], pairs: Sequence[Pair], ranked: bool) ->
 
 def _pareto_sentences(networks: Sequence[Network], established: set[tuple[str, str]]) -> list[str]:
     front = [network.name for network in networks if network.on_front]
-    sentences = [f"Nothing here is both more accurate and faster than {listed(front)}: the Pareto front."]
+    sentences = [f"Nothing here is both more accurate and faster than {format_list(front)}: the Pareto front."]
     by_name = {network.name: network for network in networks}
     for network in networks:
         if network.dominated_by is not None:
@@ -91,8 +95,3 @@ def _open_pair(pair: Pair) -> str:
 
 def _seeds(count: int) -> str:
     return "one seed" if count == 1 else f"{count} seeds"
-
-
-def listed(names: Sequence[str]) -> str:
-    """``a, b and c``."""
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

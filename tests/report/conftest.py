@@ -7,9 +7,10 @@ import io
 import numpy as np
 import pytest
 import yaml
+from helpers import run_result
 
 from cnn_compare.files import write_bytes, write_csv, write_text
-from cnn_compare.results import RunResult
+from cnn_compare.results import RunFolder
 
 IMAGES, CLASSES = 1_000, 10
 LABELS = np.arange(IMAGES) % CLASSES
@@ -33,14 +34,13 @@ def store_run(tmp_path):
         write_csv(folder / "metrics.csv", curve)
         settings = {"seed_everything": seed, "model": {"backbone": backbone}, "trainer": {"max_epochs": 3}}
         write_text(folder / "config.yaml", yaml.safe_dump({**settings, **(config or {})}))
-        figures = {"test_acc_pct": accuracy, "best_val_acc_pct": accuracy, "train_epoch_s": [9.0, 4.0, 6.0]}
-        figures |= {"first_epoch_s": 9.0, "images_per_s": 1000.0, "params": 11_181_642, "macs": 1_800_000_000}
+        figures = {"test_acc_pct": accuracy, "best_val_acc_pct": accuracy, "train_acc_pct": 90.0, "first_epoch_s": 9.0}
+        figures |= {"train_epoch_s": 5.0, "images_per_s": 1000.0, "params": 11_181_642, "macs": 1_800_000_000}
         figures |= {"peak_memory_bytes": 2**30, "data_fingerprint": f"{seed}", "test_images": len(labels)}
         figures |= {"device": "cpu: this one", "precision": "32-true", "versions": {"torch": "2.15.0"}}
-        figures |= {"train_acc_pct": 90.0, "class_names": [f"<{name}>" for name in "abcdefghij"], "contended": False}
+        figures |= {"class_names": [f"<{name}>" for name in "abcdefghij"], "contended": False}
         figures |= {"architecture": {"year": 2015, "venue": "CVPR 2016", "key_idea": "shortcuts", "depth": 18}}
-        result = RunResult(backbone=backbone, seed=seed, **{"status": "finished", **figures, **fields})
-        result.save(folder / "result.json")
+        RunFolder(folder).save_result(run_result(backbone=backbone, seed=seed, **{**figures, **fields}))
         return folder
 
     return store

@@ -33,9 +33,9 @@ def test_networks_stand_in_the_order_of_their_accuracy_with_every_pair_compared(
 
 
 def test_the_verdict_says_what_is_established_and_what_is_not(store_run, summary):
-    store_run("resnet18", right=range(800), train_epoch_s=[9.0, 5.0])
-    store_run("googlenet", right=[*range(1, 799), 999], train_epoch_s=[9.0, 6.0])
-    store_run("lenet", right=range(600), train_epoch_s=[1.0, 1.0])
+    store_run("resnet18", right=range(800), train_epoch_s=5.0)
+    store_run("googlenet", right=[*range(1, 799), 999], train_epoch_s=6.0)
+    store_run("lenet", right=range(600), train_epoch_s=1.0)
     said = text(summary())
     assert "resnet18 is the most accurate: 80.00 % (95 % 77.41 … 82.36) on one seed; googlenet cannot be told" in said
     assert "resnet18 and googlenet cannot be told apart on one seed: +0.10 points" in said
@@ -80,8 +80,8 @@ def test_seeds_that_only_one_network_has_are_left_out_of_the_pair(store_run, sum
         ({"recipe": "modern"}, "mixed recipes: modern; report"),
         ({"config": {"trainer": {"max_epochs": 9}}}, "mixed recipes: trainer.max_epochs is 3 or 9"),
         ({"data_fingerprint": "other"}, "mixed data"),
-        ({"contended": True}, "contended: others used the machine while lenet trained"),
-        ({"train_epoch_s": []}, "no time per epoch: lenet did not reach the end of one"),
+        ({"contended": True}, "contended: other processes used the machine while lenet trained"),
+        ({"train_epoch_s": None}, "no time per epoch: lenet did not reach the end of one"),
     ],
 )
 def test_a_comparison_that_is_not_controlled_says_so_and_ranks_no_times(store_run, summary, second, label):

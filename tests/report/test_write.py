@@ -1,39 +1,23 @@
 from __future__ import annotations
 
-import copy
 import json
 
 import pandas as pd
 import pytest
+from helpers import run_result
 
 from cnn_compare import load_results, write_report
 from cnn_compare.errors import InvalidValueError
-from cnn_compare.report.published import follows_report
-from cnn_compare.report.tables import format_count, format_p
-from cnn_compare.results import RunResult
-
-REPORT = {
-    "trainer": {"max_epochs": 10},
-    "model": {
-        "pretrained": True,
-        "optimizer": {"class_path": "torch.optim.Adam", "init_args": {"lr": 0.001}},
-        "lr_scheduler": None,
-    },
-    "data": {
-        "class_path": "cnn_compare.CIFAR10DataModule",
-        "init_args": {"normalization": "half", "augmentation": "none", "train_subset": None, "image_size": 64},
-    },
-}
+from cnn_compare.formatting import format_count, format_p
+from cnn_compare.results import RunFolder
 
 
 def store(folder, backbone="resnet18", seed=0, **fields):
-    figures = {"test_acc_pct": 80.0, "test_images": 10_000, "best_val_acc_pct": 81.0, "train_epoch_s": [9.0, 4.0, 6.0]}
+    figures = {"test_acc_pct": 80.0, "test_images": 10_000, "best_val_acc_pct": 81.0, "train_epoch_s": 5.0}
     figures |= {"first_epoch_s": 9.0, "images_per_s": 1000.0, "params": 11_181_642, "macs": 1_800_000_000}
     figures |= {"peak_memory_bytes": 2**30, "data_fingerprint": "ab"}
-    result = RunResult(backbone=backbone, seed=seed, **{"status": "finished", **figures, **fields})
-    result.save(
-        folder / backbone.replace("|", "_").replace("<", "_").replace("/", "_") / f"seed_{seed}" / "result.json"
-    )
+    folder = folder / backbone.replace("|", "_").replace("<", "_").replace("/", "_") / f"seed_{seed}"
+    RunFolder(folder).save_result(run_result(backbone=backbone, seed=seed, **{**figures, **fields}))
 
 
 def test_the_headline_time_is_the_median_without_the_first_epoch(tmp_path):
@@ -65,7 +49,7 @@ def test_a_run_that_cannot_be_read_is_listed_and_the_rest_is_reported(tmp_path, 
     (tmp_path / "vgg16" / "seed_0").mkdir(parents=True)
     (tmp_path / "vgg16" / "seed_0" / "result.json").write_text(content)
     text = write_and_find(tmp_path, "report.md").read_text()
-    assert "`vgg16/seed_0/result.json`" in text
+    assert "| vgg16/seed_0/result.json |" in text
     assert "| resnet18 | 1 |" in text
 
 
@@ -74,8 +58,8 @@ def test_a_run_without_a_result_and_a_failed_one_are_listed_with_their_reasons(t
     (tmp_path / "alexnet" / "seed_0").mkdir(parents=True)
     (tmp_path / "alexnet" / "seed_0" / "config.yaml").write_text("{}")
     text = write_and_find(tmp_path, "report.md").read_text()
-    assert "- `vgg16/seed_0`: RuntimeError: out of memory" in text
-    assert "`alexnet/seed_0/result.json`: the file is missing" in text
+    assert "| vgg16/seed_0 | RuntimeError: out of memory |" in text
+    assert "| alexnet/seed_0/result.json | the file is missing |" in text
 
 
 def test_names_stay_text_in_markdown(tmp_path):
@@ -90,29 +74,40 @@ def test_timings_of_a_shared_machine_are_marked(tmp_path):
     assert "contended" not in write_and_find(tmp_path, "report.md").read_text()
 
 
-def test_the_figures_of_2023_stand_beside_runs_of_their_recipe_only(tmp_path):
-    store(tmp_path)
-    for config, expected in ((REPORT, True), ({**REPORT, "trainer": {"max_epochs": 3}}, False)):
-        (tmp_path / "manifest.json").write_text(json.dumps({"name": "x", "config": config}))
-        text = write_and_find(tmp_path, "report.md").read_text()
-        assert ("| resnet18 | 80.00 | 79.14 | 5 | 17 |" in text) is expected
+PUBLISHED = {
+    "source": "a paper",
+    "conditions": [
+        {"what": "epochs", "published": "90", "setting": "trainer.max_epochs"},
+        {"what": "torch", "published": "1.0", "field": "versions.torch"},
+        {"what": "split", "published": "unknown", "here": "test set"},
+    ],
+    "figures": {"resnet18": {"test_acc_pct": 79.14, "train_epoch_s": 17}},
+}
+
+
+def test_published_figures_of_the_manifest_stand_beside_the_networks_own(tmp_path):
+    store(tmp_path, versions={"torch": "2.15.0"})
+    store(tmp_path, backbone="lenet")
+    manifest = {"name": "x", "config": {"trainer": {"max_epochs": 3}}, "published": PUBLISHED}
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    text = write_and_find(tmp_path, "report.md").read_text()
+    assert "| network | test acc. % | published | s / epoch | published |" in text
+    assert "| resnet18 | 80.00 | 79.14 | 5 | 17 |" in text
+    assert "| lenet | 80.00 |" not in text
+    assert "Published: a paper." in text
+    for row in ("| epochs | 3 | 90 |", "| torch | 2.15.0 | 1.0 |", "| split | test set | unknown |"):
+        assert row in text
 
 
 @pytest.mark.parametrize(
-    ("section", "name", "value"),
-    [
-        ("model", "lr_scheduler", {"class_path": "x"}),
-        ("model", "optimizer", {"class_path": "torch.optim.SGD", "init_args": {"lr": 0.001}}),
-        ("model", "optimizer", {"class_path": "torch.optim.Adam", "init_args": {"lr": 0.01}}),
-        ("trainer", "max_epochs", 9),
-        ("data", "class_path", "cnn_compare.DigitsDataModule"),
-    ],
+    "published", [[], "text", {"source": "a paper"}, {**PUBLISHED, "figures": {"resnet18": {"test_acc_pct": "x"}}}]
 )
-def test_a_recipe_that_differs_from_the_reports_is_not_taken_for_it(section, name, value):
-    assert follows_report(REPORT)
-    config = copy.deepcopy(REPORT)
-    config[section][name] = value
-    assert not follows_report(config)
+def test_damaged_published_figures_are_listed_and_the_rest_is_reported(tmp_path, published):
+    store(tmp_path)
+    (tmp_path / "manifest.json").write_text(json.dumps({"name": "x", "published": published}))
+    text = write_and_find(tmp_path, "report.md").read_text()
+    assert "manifest.json | its published figures cannot be read" in text
+    assert "| resnet18 | 1 | 80.00" in text
 
 
 @pytest.mark.parametrize("where", ["missing", "empty"])

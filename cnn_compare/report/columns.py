@@ -1,0 +1,161 @@
+"""Every figure of a network that a report shows, declared once: name, heading, value, format, and where it is shown.
+
+To show another metric, add a line to `COLUMNS`. ``results.csv`` and ``results.json`` hold all metrics of a run anyway.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from cnn_compare.formatting import MISSING, format_bytes, format_count, format_number, format_signed, format_significant
+from cnn_compare.report.summary import Network, Summary
+
+# The terminal's table; the table of Markdown and the page; a network's card, and a bar chart, on the page.
+View = Literal["terminal", "table", "card", "chart"]
+
+
+@dataclass(frozen=True)
+class Column:
+    """One figure of a network.
+
+    Args:
+        key: Its name; that of the metric where it is one.
+        heading: Of its column.
+        value: What the page sorts by and charts draw; None where it is missing.
+        format: The value as text.
+        views: Where it is shown.
+        note: What a reader must know of it.
+        applies: To which comparisons.
+        text: What a table shows instead of the formatted value.
+    """
+
+    key: str
+    heading: str
+    value: Callable[[Network], Any]
+    format: Callable[[Any], str]
+    views: tuple[View, ...]
+    note: str = ""
+    applies: Callable[[Summary], bool] = lambda summary: True
+    text: Callable[[Network], str] | None = None
+
+    def cell(self, network: Network) -> str:
+        """What a table shows of a network."""
+        return self.text(network) if self.text else self.format(self.value(network))
+
+    def shown_on_card(self, network: Network) -> bool:
+        """Whether a network's card has a line for it: there is a value."""
+        return self.value(network) not in (None, "")
+
+
+def metric(name: str, heading: str, format: Callable[[Any], str], *views: View, **options: Any) -> Column:
+    """A column of `Network.metrics`."""
+    return Column(name, heading, lambda network: network.metrics.get(name), format, views, **options)
+
+
+def fact(name: str, format: Callable[[Any], str] = str) -> Column:
+    """What is known of the architecture, for its card."""
+    return Column(name, name, lambda network: network.architecture.get(name), format, ("card",))
+
+
+def _percent(value: float | None) -> str:
+    return format_number(value, ".2f")
+
+
+def _accuracy(network: Network) -> str:
+    estimate = network.accuracy_pct
+    spread = (estimate.high - estimate.low) / 2 if network.sd_points is None else network.sd_points
+    return _percent(estimate.value) + ("" if math.isnan(spread) else f" ± {_percent(spread)}")
+
+
+def _interval(network: Network) -> str:
+    estimate = network.accuracy_pct
+    return MISSING if math.isnan(estimate.low) else f"{_percent(estimate.low)} … {_percent(estimate.high)}"
+
+
+def _overfit(network: Network) -> float | None:
+    train, test = (network.metrics.get(name) for name in ("train_acc_pct", "test_acc_pct"))
+    return None if train is None or test is None else train - test
+
+
+def _calibration_error(network: Network) -> float | None:
+    return None if network.calibration is None else 100 * network.calibration.ece
+
+
+def _unequal_classes(summary: Summary) -> bool:
+    return len(set(summary.class_images)) > 1
+
+
+COLUMNS = (
+    Column("network", "network", lambda network: network.name, str, ("terminal", "table")),
+    Column("backbone", "backbone", lambda network: network.backbone if network.variant else None, str, ("card",)),
+    fact("year"),
+    fact("venue"),
+    fact("paper"),
+    fact("depth", "{} layers with weights".format),
+    Column("n", "n", lambda network: len(network.seeds), str, ("terminal", "table"), note="n: seeds."),
+    Column(
+        "test_acc_pct",
+        "test acc. %",
+        lambda network: network.accuracy_pct.value,
+        _percent,
+        ("terminal", "table"),
+        text=_accuracy,
+        note="Test accuracy: with the weights of the best validation accuracy; ± is the standard deviation over seeds "
+        "or, with one seed, the 95 % sampling error of the test images.",
+    ),
+    Column(
+        "interval",
+        "95 %",
+        lambda network: network.accuracy_pct.low,
+        _percent,
+        ("table",),
+        text=_interval,
+        note="The 95 % interval covers other test images and, with several seeds, other seeds.",
+    ),
+    metric(
+        "test_balanced_acc_pct",
+        "balanced %",
+        _percent,
+        "terminal",
+        "table",
+        applies=_unequal_classes,
+        note="Balanced: mean recall over the classes.",
+    ),
+    metric("best_val_acc_pct", "best val. %", _percent, "table"),
+    metric(
+        "train_epoch_s",
+        "s / epoch",
+        format_significant,
+        "terminal",
+        "table",
+        "chart",
+        note="Seconds per epoch: of training alone; the median without the first epoch (with one epoch, that one).",
+    ),
+    metric("first_epoch_s", "first epoch s", format_significant, "table"),
+    metric("images_per_s", "images / s", lambda value: format_number(value, ",.0f"), "table"),
+    metric("params", "params", format_count, "terminal", "table", "card", "chart"),
+    metric("macs", "MACs", format_count, "table", "card", "chart", note="MACs: multiply-accumulates of one image."),
+    metric(
+        "peak_memory_bytes",
+        "peak memory",
+        format_bytes,
+        "table",
+        "chart",
+        note="Peak memory: of the GPU, or on a CPU of the whole process.",
+    ),
+    metric("energy_j_per_epoch", "J / epoch", format_significant, "chart"),
+    metric("fit_s", "s of a run", format_significant, "card"),
+    metric("test_top5_pct", "top-5 %", _percent, "card", applies=lambda summary: len(summary.class_names) > 5),
+    metric("test_macro_f1_pct", "macro F1 %", _percent, "card"),
+    Column("overfit", "train − test", _overfit, lambda points: f"{format_signed(points)} points", ("card",)),
+    Column("ece", "ECE", _calibration_error, "{:.1f} %".format, ("card",)),
+    Column("dominated_by", "dominated by", lambda network: network.dominated_by, str, ("card",)),
+)
+
+
+def columns(summary: Summary, view: View) -> list[Column]:
+    """What a view shows of a comparison's networks."""
+    return [column for column in COLUMNS if view in column.views and column.applies(summary)]

@@ -1,0 +1,168 @@
+"""The tables of a report, as texts. Markdown and the page show the same ones; the page adds charts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cnn_compare.formatting import MISSING, format_number, format_p, format_signed, format_significant
+from cnn_compare.report.columns import COLUMNS, Column, columns
+from cnn_compare.report.summary import Summary
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table under a heading.
+
+    Args:
+        heading: Of the table.
+        columns: Headings of its columns.
+        rows: Texts; the first one of a row names it.
+        note: What a reader must know of it.
+        of_numbers: Whether the columns after the first hold numbers.
+    """
+
+    heading: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    note: str = ""
+    of_numbers: bool = True
+
+
+def tables(summary: Summary) -> dict[str, Table]:
+    """Every table there is data for, by key, in the order in which Markdown shows them."""
+    made = {
+        "figures": figures(summary, columns(summary, "table")),
+        "variants": variants(summary),
+        "pairs": _pairs(summary),
+        "seconds_to": _seconds_to(summary),
+        "hardest": _hardest(summary),
+        "published": _beside_published(summary),
+        "published_conditions": _published_conditions(summary),
+        "conditions": _conditions(summary),
+        "without_result": _without_result(summary),
+    }
+    return {key: table for key, table in made.items() if table.rows}
+
+
+def figures(summary: Summary, shown: Sequence[Column]) -> Table:
+    """A row a network, a figure a column."""
+    return Table(
+        "The figures",
+        [column.heading for column in shown],
+        [[column.cell(network) for column in shown] for network in summary.networks],
+        " ".join(column.note for column in shown if column.note),
+    )
+
+
+def variants(summary: Summary) -> Table:
+    """Test accuracy: a row a backbone, a column a variant."""
+    accuracy = next(column for column in COLUMNS if column.key == "test_acc_pct")
+    cells = {(network.backbone, network.variant): accuracy.cell(network) for network in summary.networks}
+    backbones = dict.fromkeys(network.backbone for network in summary.networks if network.variant is not None)
+    return Table(
+        "Test accuracy by variant",
+        [accuracy.heading, *summary.variants],
+        [[backbone, *(cells.get((backbone, name), MISSING) for name in summary.variants)] for backbone in backbones],
+        "A dash: the variant changes nothing for that backbone, or has not been trained.",
+    )
+
+
+def _pairs(summary: Summary) -> Table:
+    methods = ", ".join(dict.fromkeys(pair.method for pair in summary.pairs))
+    return Table(
+        "Differences",
+        ["networks", "points", "95 %", "p", "p (Holm)", "p, t over seeds alone", "seeds", "difference"],
+        [
+            [
+                f"{pair.first} − {pair.second}",
+                format_signed(pair.points.value, 2),
+                f"{format_signed(pair.points.low, 2)} … {format_signed(pair.points.high, 2)}",
+                format_p(pair.p),
+                format_p(pair.p_holm),
+                format_p(pair.p_paired_t),
+                str(pair.seeds),
+                "differs" if pair.differs else "not established",
+            ]
+            for pair in summary.pairs
+        ],
+        f"Test: {methods}; Holm's correction over all pairs.",
+    )
+
+
+def _seconds_to(summary: Summary) -> Table:
+    levels = list(summary.networks[0].seconds_to_pct) if summary.networks else []
+    return Table(
+        "Training seconds to a validation accuracy",
+        ["network", *(f"{level} %" for level in levels)],
+        [
+            [network.name, *(format_significant(network.seconds_to_pct[level]) for level in levels)]
+            for network in summary.networks
+            if levels
+        ],
+        "Median over seeds; a dash where a seed did not reach it.",
+    )
+
+
+def _hardest(summary: Summary) -> Table:
+    return Table(
+        "The hardest test images",
+        ["number in the test set", "class", "most frequent answer", "runs wrong %"],
+        [
+            [str(image["image"]), image["label"], image["answer"], format_number(image["wrong_pct"], ".0f")]
+            for image in summary.hardest
+        ],
+    )
+
+
+def _beside_published(summary: Summary) -> Table:
+    published = summary.published
+    figures = published.figures if published else {}
+    names = dict.fromkeys(name for metrics in figures.values() for name in metrics)
+    shown = [column for column in COLUMNS if column.key in names]
+    return Table(
+        "Beside the published figures",
+        ["network", *(heading for column in shown for heading in (column.heading, "published"))],
+        [
+            [
+                network.name,
+                *(
+                    column.format(value)
+                    for column in shown
+                    for value in (column.value(network), figures[network.backbone].get(column.key))
+                ),
+            ]
+            for network in summary.networks
+            if network.backbone in figures
+        ],
+        f"Published: {published.source}." if published else "",
+    )
+
+
+def _published_conditions(summary: Summary) -> Table:
+    keys = ("what", "here", "published")
+    conditions = summary.published.conditions if summary.published else []
+    rows = [[condition[key] for key in keys] for condition in conditions]
+    return Table("Conditions of the published figures", ["condition", "here", "published"], rows, of_numbers=False)
+
+
+def _conditions(summary: Summary) -> Table:
+    lines = {
+        "varied": f"{', '.join(summary.varied) or 'nothing'}; every other setting is the same in all runs",
+        "recipe": summary.recipe,
+        "device": ", ".join(summary.devices),
+        "precision": ", ".join(summary.precisions),
+        "data fingerprint": ", ".join(summary.fingerprints),
+        "test images": format_number(summary.test_images, ",") if summary.test_images else None,
+    }
+    rows = [[name, text] for name, text in lines.items() if text]
+    return Table("What was controlled, what varied", ["condition", "value"], rows, of_numbers=False)
+
+
+def _without_result(summary: Summary) -> Table:
+    return Table(
+        "Runs without a result, and files that could not be read",
+        ["run", "reason"],
+        [[entry["run"], entry["reason"]] for entry in summary.without_result],
+        of_numbers=False,
+    )
