@@ -1,0 +1,89 @@
+"""What several test files call: the command, small comparisons, and backbones that misbehave."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from torch import nn
+
+from cnn_compare import compare
+from cnn_compare.cli import main
+from cnn_compare.comparison.plan import path_name
+
+DATA = {
+    "class_path": "DigitsDataModule",
+    "init_args": {"train_subset": 120, "val_size": 50, "batch_size": 40, "augmentation": "crop_flip_cutout"},
+}
+
+
+def run_command(arguments: list[str], capsys) -> tuple[int, str, str]:
+    """Exit status, output and error output of the command."""
+    try:
+        main(arguments)
+        status = 0
+    except SystemExit as end:
+        status = int(end.code or 0)
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
+
+
+def small_comparison(folder: Path, **options) -> Path:
+    """Compare on a few digits, two epochs of LeNet unless the options say otherwise."""
+    settings = {"name": "small", "backbones": ["lenet"], "trainer": {"max_epochs": 2}, "data": DATA}
+    return compare(**{**settings, **options}, log_dir=str(folder))
+
+
+def command(folder: Path, *arguments: str, epochs: int = 2) -> list[str]:
+    """The command line of `small_comparison`."""
+    data = [f"--data.{name}={value}" for name, value in DATA["init_args"].items()]
+    options = [
+        "--name=small",
+        f"--log_dir={folder}",
+        f"--trainer.max_epochs={epochs}",
+        "--data=DigitsDataModule",
+        *data,
+    ]
+    return [sys.executable, "-m", "cnn_compare", "compare", *arguments, *options]
+
+
+def drops(num_classes):
+    """A backbone with dropout: its random numbers must survive an interruption too."""
+    return nn.Sequential(nn.Flatten(), nn.Linear(3072, 32), nn.ReLU(), nn.Dropout(), nn.Linear(32, num_classes))
+
+
+DROPS = path_name("helpers:drops")
+
+
+def explodes(num_classes):
+    raise RuntimeError("out of cheese")
+
+
+def dies(num_classes):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def predictions(folder: Path, backbone: str, seed: int) -> bytes:
+    with np.load(folder / backbone / f"seed_{seed}" / "predictions.npz", allow_pickle=False) as stored:
+        return stored["probabilities"].tobytes()
+
+
+def without_times(folder: Path) -> list[dict[str, str]]:
+    """The curves of `drops`, without seconds and what is computed from them."""
+    with (folder / DROPS / "seed_0" / "metrics.csv").open() as file:
+        return [{key: value for key, value in row.items() if "_s" not in key} for row in csv.DictReader(file)]
+
+
+def wait_until(condition, process: subprocess.Popen) -> None:
+    """Return as soon as the condition holds; fail when the process ends before that."""
+    while not condition():
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=0.01)
+            pytest.fail("the process ended before the test could kill it")
