@@ -76,7 +76,7 @@ def test_a_target_reached_in_an_epoch_that_a_time_limit_ends_has_its_time(tested
     monkeypatch.setitem(tested.spec.config, "target_acc", 0.5)
     monkeypatch.setattr(tested.curves, "rows", rows)
     monkeypatch.setattr(tested.timer, "train_epoch_s", [2.0])  # The timer counts whole epochs.
-    assert tested.training_metrics()["seconds_to_target"].value == 3.0
+    assert tested.seconds_to_target() == 3.0
 
 
 def test_progress_is_sent_about_a_hundred_times_an_epoch_and_ends_at_the_whole_training(make_run):

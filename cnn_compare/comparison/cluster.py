@@ -54,10 +54,7 @@ class RayExecutor:
     jobs = QUEUED
 
     def __init__(
-        self,
-        address: str | None = None,
-        resources: dict[str, float] | None = None,
-        timeout_s: float | None = None,
+        self, address: str | None = None, resources: dict[str, float] | None = None, timeout_s: float | None = None
     ) -> None:
         try:
             import ray
@@ -160,16 +157,10 @@ def _run_on_node(
 
 
 def _changed_files(folder: RunFolder, sent: dict[Path, int], with_result: bool = False) -> dict[str, bytes]:
-    """Read the files of a run that are new or have changed since the last call with the same ``sent``.
-
-    Args:
-        folder: The run's.
-        sent: Time of change of each file that was read; updated.
-        with_result: Whether to read the result too. It comes last of all: a run that has one has ended.
-    """
+    """Read the files of a run that are new or changed; ``sent`` keeps the time of change of each file read so far."""
     contents: dict[str, bytes] = {}
     not_sent = {folder.lock} if with_result else {folder.lock, folder.result}
-    # The last checkpoint first: the best one, read after it, then is of an epoch that it knows or that is repeated.
+    # The last checkpoint first: the best one, read later, is then of an epoch that the last one knows or will repeat.
     for path in sorted(folder.path.rglob("*"), key=lambda path: path.name != RunFolder.LAST):
         if path in not_sent or path.name.endswith(".tmp"):
             continue

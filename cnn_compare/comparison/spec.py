@@ -40,12 +40,7 @@ class RunSpec:
         return f"{network_name(self.backbone, self.variant)} seed {self.seed}"
 
     def result(self, status: Status, **fields: Any) -> RunResult:
-        """A result of this run.
-
-        Args:
-            status: How the run ended.
-            **fields: Fields of `RunResult` that the spec does not determine.
-        """
+        """A result of this run; ``fields`` are those of `RunResult` that the spec does not determine."""
         return RunResult(
             backbone=self.backbone,
             seed=self.seed,

@@ -104,8 +104,7 @@ class MeasuredRun:
     """
 
     def __init__(self, spec: RunSpec, worker: WorkerSpec, callbacks: Sequence[Callback] = ()) -> None:
-        folder = spec.folder
-        self.spec = spec
+        self.spec, folder = spec, spec.folder
         self.timer, self.load, self.curves = EpochTimer(), MachineLoad(), MetricsCsv(folder.curves)
         self.best, last = checkpoints(folder.checkpoints)
         self.logger = TensorBoardLogger(folder.path, name="", version="", default_hp_metric=False)
@@ -164,10 +163,6 @@ class MeasuredRun:
         """What training reached, how long it took, and what the network costs."""
         epochs_s, rows = self.timer.train_epoch_s, self.curves.rows
         usual_s = usual_epoch_s(epochs_s)
-        # Of the curves, because a time limit may end the last epoch early: the timer does not count it.
-        accuracies = [row.get("val/acc", 0.0) for row in rows]
-        seconds = [row["time/train_epoch_s"] for row in rows]
-        target_acc = self.spec.config.get("target_acc")
         stem, num_classes = self.model.hparams["stem"], self.model.num_classes
         return measured(
             {
@@ -176,7 +171,7 @@ class MeasuredRun:
                 "train_epoch_s": usual_s,
                 "first_epoch_s": next(iter(epochs_s), None),
                 "fit_s": self.timer.fit_s,
-                "seconds_to_target": first_reached(accuracies, seconds, target_acc) if target_acc else None,
+                "seconds_to_target": self.seconds_to_target(),
                 "images_per_s": self.timer.images / usual_s if usual_s else None,
                 "params": count_parameters(self.model.backbone),
                 "macs": count_macs(self.spec.backbone, self.data.image_size, num_classes, stem),
@@ -186,14 +181,20 @@ class MeasuredRun:
             }
         )
 
+    def seconds_to_target(self) -> float | None:
+        """Seconds of training until the validation accuracy was at the target; None without a target, or never."""
+        # From the curves, because the timer does not keep a last epoch that a time limit ends early.
+        rows, target_acc = self.curves.rows, self.spec.config.get("target_acc")
+        accuracies, seconds = ([row.get(name, 0.0) for row in rows] for name in ("val/acc", "time/train_epoch_s"))
+        return first_reached(accuracies, seconds, target_acc) if target_acc else None
+
     def best_row(self) -> dict[str, float]:
         """The first row of the curves with the highest validation accuracy."""
         return max((row for row in self.curves.rows if "val/acc" in row), key=lambda row: row["val/acc"])
 
     def log_hparams(self, result: RunResult) -> None:
         """Log the run as a row of TensorBoard's HPARAMS tab."""
-        spec = self.spec
-        names = {"recipe": spec.recipe or "none", "variant": spec.variant or "none"}
+        spec, names = self.spec, {"recipe": self.spec.recipe or "none", "variant": self.spec.variant or "none"}
         shown = ("test_acc_pct", "best_val_acc_pct", "train_epoch_s", "params", "macs")
         self.logger.log_hyperparams(
             {"backbone": spec.backbone, "seed": spec.seed, **names},
