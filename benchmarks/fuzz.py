@@ -28,7 +28,7 @@ from cnn_compare import CIFAR10DataModule
 from cnn_compare.errors import CnnCompareError
 from cnn_compare.experiment import experiment_parser
 from cnn_compare.report.load import find_runs
-from cnn_compare.results import RunResult
+from cnn_compare.results import RunResult, measured
 
 ROOT = Path(__file__).parents[1]
 WORDS = [b"null", b"NaN", b"-1", b"1e999", b"{}", b"[[", b"&a *a", b"!!python/object:os.system", b'"', b"\n", b"9" * 30]
@@ -38,20 +38,20 @@ def mutated(content: bytes, draw: random.Random) -> bytes:
     """The content with one to eight changes."""
     changed = bytearray(content)
     for _ in range(draw.randint(1, 8)):
-        place, length = draw.randrange(len(changed) + 1), draw.randint(1, 40)
+        start, length = draw.randrange(len(changed) + 1), draw.randint(1, 40)
         kind = draw.choice(["bytes", "bit", "cut", "drop", "double", "word"])
         if kind == "bytes":
-            changed[place : place + length] = draw.randbytes(length)
-        elif kind == "bit" and place < len(changed):
-            changed[place] ^= 1 << draw.randrange(8)
+            changed[start : start + length] = draw.randbytes(length)
+        elif kind == "bit" and start < len(changed):
+            changed[start] ^= 1 << draw.randrange(8)
         elif kind == "cut" and draw.random() < 0.2:
-            del changed[place:]
+            del changed[start:]
         elif kind == "drop":
-            del changed[place : place + length]
+            del changed[start : start + length]
         elif kind == "double":
-            changed[place:place] = changed[place : place + length]
+            changed[start:start] = changed[start : start + length]
         elif kind == "word":
-            changed[place:place] = draw.choice(WORDS)
+            changed[start:start] = draw.choice(WORDS)
         if not changed:
             changed = bytearray(b" ")
     return bytes(changed)
@@ -68,7 +68,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         run = folder / "runs" / "lenet" / "seed_0"
-        result = RunResult(backbone="lenet", seed=0, status="finished", test_acc_pct=50.0, train_epoch_s=[1.0])
+        metrics = measured({"test_acc_pct": 50.0, "train_epoch_s": 1.0})
+        result = RunResult(backbone="lenet", seed=0, status="finished", metrics=metrics, train_epochs_s=[1.0])
         result.save(run / "result.json")
         good_result = (run / "result.json").read_bytes()
         good_config = (ROOT / "configs" / "recipes" / "modern.yaml").read_bytes()

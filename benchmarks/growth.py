@@ -17,7 +17,7 @@ from input_pipeline import Noise
 from cnn_compare import ClassifierModule, EpochTimer, write_report
 from cnn_compare.files import write_csv
 from cnn_compare.machine import tune_process
-from cnn_compare.results import RunResult
+from cnn_compare.results import RunResult, measured, usual_epoch_s
 
 SIZES = (5_000, 15_000, 50_000)
 RUNS = (10, 100, 1_000)
@@ -51,19 +51,23 @@ def store_runs(folder: Path, runs: int, networks: int) -> None:
         curve = [{"epoch": e, "val/acc": 0.8 * e / 50, "time/train_epoch_s": 10.0} for e in range(50)]
         write_csv(run / "metrics.csv", curve)
         (run / "config.yaml").write_text(f"seed_everything: {seed}\nmodel:\n  backbone: {backbone}\n")
+        metrics = {
+            "test_acc_pct": 100 * float(right.mean()),
+            "best_val_acc_pct": 85.0,
+            "first_epoch_s": 12.0,
+            "images_per_s": 5_000.0,
+            "params": 1_000_000,
+            "macs": 10_000_000,
+            "peak_memory_bytes": 2**30,
+        }
+        epochs_s = [float(seconds) for seconds in draw.uniform(9, 11, 50)]
         result = RunResult(
             backbone=backbone,
             seed=seed,
             status="finished",
-            test_acc_pct=100 * float(right.mean()),
-            best_val_acc_pct=85.0,
+            metrics=measured({**metrics, "train_epoch_s": usual_epoch_s(epochs_s)}),
             test_images=10_000,
-            train_epoch_s=[float(s) for s in draw.uniform(9, 11, 50)],
-            first_epoch_s=12.0,
-            images_per_s=5_000.0,
-            params=1_000_000,
-            macs=10_000_000,
-            peak_memory_bytes=2**30,
+            train_epochs_s=epochs_s,
             data_fingerprint=f"{seed}",
         )
         result.save(run / "result.json")
@@ -90,18 +94,18 @@ def main() -> None:
         for runs in RUNS:
             raw["report_s"][runs].append(report_s(runs))
     rows = []
-    for what, measured in raw.items():
-        each = {size: statistics.median(values) / size for size, values in measured.items()}
-        first = next(iter(each.values()))
+    for what, seconds_by_size in raw.items():
+        unit_s = {size: statistics.median(values) / size for size, values in seconds_by_size.items()}
+        first = next(iter(unit_s.values()))
         rows += [
             {
                 "what": what,
                 "n": n,
-                "s": each[n] * n,
-                "microseconds each": each[n] * 1e6,
-                "against first": each[n] / first,
+                "s": unit_s[n] * n,
+                "microseconds each": unit_s[n] * 1e6,
+                "against first": unit_s[n] / first,
             }
-            for n in each
+            for n in unit_s
         ]
     report("growth", rows, raw)
 

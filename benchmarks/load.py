@@ -37,8 +37,8 @@ def watch(process: subprocess.Popen[bytes], folder: Path) -> list[dict[str, floa
                 samples.append(
                     {
                         "runs": done,
-                        "memory_mib": sum(each.memory_info().rss for each in lasting) / 2**20,
-                        "files": sum(each.num_fds() for each in lasting),
+                        "memory_mib": sum(member.memory_info().rss for member in lasting) / 2**20,
+                        "files": sum(member.num_fds() for member in lasting),
                     }
                 )
             except psutil.NoSuchProcess:

@@ -97,7 +97,7 @@ def devices(rounds: int) -> dict[str, dict[str, Any]]:
                     options = ["--name=x", f"--backbones=[{backbone}]", f"--trainer.devices={count}", *EPOCHS]
                     compare_s(Path(folder), "--data=DigitsDataModule", *options, threads=2)
                     (path,) = Path(folder).rglob("result.json")
-                    raw[name].append(float(RunResult.load(path).steady_epoch_s or 0))
+                    raw[name].append(float(RunResult.load(path).value("train_epoch_s") or 0))
         median = {name: statistics.median(values) for name, values in raw.items()}
         found[backbone] = {"two_over_one": median["two processes"] / median["one process"], "epoch_s": raw}
         print(backbone, found[backbone], flush=True)
@@ -139,7 +139,7 @@ def reports() -> list[dict[str, float]]:
 
 def run_times() -> np.ndarray:
     """Of the stored reference runs, relative to their mean: what differs between networks of one comparison."""
-    seconds = [result.fit_s for path in LOGS.rglob("result.json") if (result := RunResult.load(path)).fit_s]
+    seconds = [s for path in LOGS.rglob("result.json") if (s := RunResult.load(path).value("fit_s"))]
     return np.array(seconds) / np.mean(seconds)
 
 

@@ -63,9 +63,9 @@ def writes_now(folder: Path) -> bool:
     """The same for the run that is under way, fast enough to meet a write."""
     for run in (folder / "soak").glob("*/seed_*"):
         if not (run / "result.json").exists():
-            for place in (run, run / "checkpoints"):
+            for written in (run, run / "checkpoints"):
                 with contextlib.suppress(FileNotFoundError):
-                    if any(entry.name.endswith(".tmp") for entry in os.scandir(place)):
+                    if any(entry.name.endswith(".tmp") for entry in os.scandir(written)):
                         return True
     return False
 

@@ -1,4 +1,4 @@
-"""Runs side by side, on several devices, and on a cluster: the same numbers as one after the other on one device."""
+"""Runs at the same time, on several devices, and on a cluster give the numbers of one run at a time on one device."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from cnn_compare import compare, load_results
-from cnn_compare.cli import make_executor
+from cnn_compare.comparison.cluster import RayExecutor
 from cnn_compare.comparison.local import LocalExecutor, world_size
 from cnn_compare.data.resident import EpochSampler, shard
 from cnn_compare.errors import ClusterError, InvalidValueError, MissingExtraError
@@ -41,16 +41,16 @@ def test_all_devices_together_see_the_batches_of_one(size, batch_size, world_siz
     assert sorted(order) == list(range(size))
     shards = [list(EpochSampler(size, seed, batch_size, rank, world_size)) for rank in range(world_size)]
     assert {len(part) for part in shards} == {len(EpochSampler(size, seed, batch_size, 0, world_size))}
-    place = 0
+    offset = 0
     for start in range(0, size, batch_size):
         batch = order[start : start + batch_size]
-        each = len(batch) if world_size == 1 else max(2, -(-len(batch) // world_size))
-        parts = [part[place : place + each] for part in shards]
-        place += each
+        size_per_device = len(batch) if world_size == 1 else max(2, -(-len(batch) // world_size))
+        parts = [part[offset : offset + size_per_device] for part in shards]
+        offset += size_per_device
         together = [index for part in parts for index in part]
         assert together[: len(batch)] == batch
         assert all(index < 0 and ~index in batch for index in together[len(batch) :])
-    assert place == len(shards[0])
+    assert offset == len(shards[0])
 
 
 def test_a_device_s_part_is_what_the_hand_counts():
@@ -67,16 +67,16 @@ def test_the_devices_of_a_run_are_counted(devices, size):
 
 
 @pytest.mark.parametrize(
-    ("trainer", "option"),
+    ("trainer", "field"),
     [
-        ({"devices": -1}, "--trainer.devices"),
-        ({"devices": "-1"}, "--trainer.devices"),
-        ({"devices": "two"}, "--trainer.devices"),
-        ({"num_nodes": 2}, "--trainer.num_nodes"),
+        ({"devices": -1}, "trainer.devices"),
+        ({"devices": "-1"}, "trainer.devices"),
+        ({"devices": "two"}, "trainer.devices"),
+        ({"num_nodes": 2}, "trainer.num_nodes"),
     ],
 )
-def test_devices_that_a_run_cannot_have_are_refused(tmp_path, trainer, option):
-    with pytest.raises(InvalidValueError, match=option):
+def test_devices_that_a_run_cannot_have_are_refused(tmp_path, trainer, field):
+    with pytest.raises(InvalidValueError, match=f"^{field} must be"):
         small_comparison(tmp_path, trainer=trainer)
     assert not list(tmp_path.iterdir())
 
@@ -88,7 +88,7 @@ def stored(folder: Path, backbone: str, seed: int = 0) -> dict[str, np.ndarray]:
 
 def test_runs_side_by_side_give_what_they_give_one_after_the_other(tmp_path):
     options = {"backbones": ["lenet", "resnet20"], "seeds": [0, 1]}
-    one, two = (small_comparison(tmp_path / str(jobs), executor=LocalExecutor(jobs), **options) for jobs in (1, 2))
+    one, two = (small_comparison(tmp_path / str(jobs), jobs=jobs, **options) for jobs in (1, 2))
     for backbone in options["backbones"]:
         for seed in options["seeds"]:
             first, second = stored(one, backbone, seed), stored(two, backbone, seed)
@@ -114,7 +114,7 @@ def test_two_devices_train_what_one_trains(tmp_path):
     results = [RunResult.load(folder / "lenet" / "seed_0" / "result.json") for folder in (one, two)]
     assert results[0].data_fingerprint == results[1].data_fingerprint
     assert results[1].device.startswith("2 x cpu")
-    assert results[1].images_per_s == pytest.approx(119 / results[1].steady_epoch_s)
+    assert results[1].value("images_per_s") == pytest.approx(119 / results[1].value("train_epoch_s"))
     first, second = stored(one, "lenet"), stored(two, "lenet")
     assert (first["labels"] == second["labels"]).all()
     np.testing.assert_allclose(first["probabilities"], second["probabilities"], atol=2e-3)  # stored with 11 bits
@@ -134,7 +134,7 @@ def test_two_devices_train_what_one_trains(tmp_path):
 def test_devices_agree_on_a_learning_rate_that_follows_the_clock(tmp_path):
     trainer = {**TWO_DEVICES, "max_epochs": -1, "max_time": "00:00:00:01"}
     model = {"lr_scheduler": {"class_path": "cnn_compare.module.WarmupCosine"}}
-    folder = small_comparison(tmp_path, trainer=trainer, model=model, executor=LocalExecutor(timeout_s=300))
+    folder = small_comparison(tmp_path, trainer=trainer, model=model, run_timeout_s=300)
     result = RunResult.load(folder / "lenet" / "seed_0" / "result.json")
     assert result.status == "finished", result.reason
 
@@ -154,7 +154,7 @@ def curves(folder: Path, backbone: str) -> list[dict[str, float]]:
 
 
 class Dies(nn.Module):
-    """On the second of two devices, in its fifth step, the first time."""
+    """Kills its process in the fifth step of the second of two devices, once."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -194,7 +194,7 @@ def test_a_killed_device_fails_the_run_and_the_same_command_goes_on(tmp_path, mo
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
-    """A head without a core and two nodes with one each, all of this machine; started by a process of its own."""
+    """A head node without cores and two nodes with one core each, all on this machine, in a process of their own."""
     process = subprocess.Popen(
         [sys.executable, "-c", CLUSTER],
         stdin=subprocess.PIPE,
@@ -266,20 +266,20 @@ def test_a_cluster_gives_the_same_bits_though_the_driver_and_then_a_node_are_kil
 
 
 def settings(tmp_path: Path) -> dict[str, dict]:
-    """What the cluster was asked for."""
+    """The settings of the comparison that ran on the cluster."""
     config = json.loads((tmp_path / "small" / "manifest.json").read_text())["config"]
     return {name: config[name] for name in ("trainer", "data")}
 
 
-def test_without_ray_it_is_said_what_to_install(monkeypatch):
+def test_without_ray_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(MissingExtraError, match=r"--executor=ray needs `pip install 'cnn-compare\[ray\]'`"):
-        make_executor("ray")
+    with pytest.raises(MissingExtraError, match=r"^executor=ray needs `pip install 'cnn-compare\[ray\]'`"):
+        RayExecutor()
 
 
-def test_no_cluster_at_an_address_is_said():
+def test_without_a_cluster_at_the_address_the_error_says_how_to_start_one():
     with pytest.raises(ClusterError, match=r"no Ray cluster at 127.0.0.1:9: .*ray start --head"):
-        make_executor("ray", ray_address="127.0.0.1:9")
+        RayExecutor("127.0.0.1:9")
 
 
 CLUSTER_FILES = Path(__file__).parents[1] / "configs" / "cluster"
@@ -292,9 +292,9 @@ def test_the_cluster_s_configuration_is_one_for_ray():
 
 
 def test_the_slurm_script_runs_its_comparison_on_all_nodes(tmp_path):
-    """Stand-ins for SLURM's and Ray's commands write down what they are asked for."""
-    for name, says in (("srun", 'echo "srun $*" >>asked; [[ $* != *hostname* ]] || echo 10.0.0.1'), ("ray", ":")):
-        (tmp_path / name).write_text(f"#!/bin/bash\n{says}\n")
+    """Stand-ins for SLURM's and Ray's commands write down their arguments."""
+    for name, script in (("srun", 'echo "srun $*" >>calls; [[ $* != *hostname* ]] || echo 10.0.0.1'), ("ray", ":")):
+        (tmp_path / name).write_text(f"#!/bin/bash\n{script}\n")
     (tmp_path / "scontrol").write_text("#!/bin/bash\nprintf 'node1\\nnode2\\n'\n")
     for path in tmp_path.iterdir():
         path.chmod(0o700)
@@ -303,7 +303,7 @@ def test_the_slurm_script_runs_its_comparison_on_all_nodes(tmp_path):
     environment |= {"PATH": f"{tmp_path}:{os.environ['PATH']}", "HOME": str(tmp_path)}
     script = CLUSTER_FILES / "slurm_compare.sh"
     subprocess.run(["bash", script, "my.yaml"], cwd=tmp_path, env=environment, check=True)
-    first, second = (tmp_path / "asked").read_text().splitlines()
+    first, second = (tmp_path / "calls").read_text().splitlines()
     assert "--nodelist=node1" in first
     assert second.endswith(
         "ray symmetric-run --address 10.0.0.1:6379 --min-nodes 2 --num-cpus=32 --num-gpus=8 -- cnn-compare compare "

@@ -1,4 +1,4 @@
-"""Faults for real: processes killed, files damaged, disks full, payloads that would run."""
+"""Faults, injected for real: processes killed, files damaged, disks full, checkpoints with code in them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ from helpers import DROPS, command, predictions, run_command, small_comparison, 
 from torch import nn
 
 from cnn_compare import ClassifierModule, DigitsDataModule, EpochTimer, load_results, write_report
-from cnn_compare.comparison.local import LocalExecutor
 from cnn_compare.comparison.lock import comparison_lock
 from cnn_compare.errors import CheckpointError, InvalidValueError
 from cnn_compare.results import RunResult
@@ -28,7 +27,7 @@ from cnn_compare.results import RunResult
 pytestmark = pytest.mark.faults
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
-"""Commands that a test starts find the networks of the tests."""
+"""For commands that a test starts: they find the backbones of the tests."""
 
 
 def hangs(num_classes):
@@ -36,7 +35,7 @@ def hangs(num_classes):
 
 
 def fails_once(num_classes):
-    tried = Path("tried")  # A run works where its comparison was started.
+    tried = Path("tried")  # The working folder of a run is that of its comparison.
     if not tried.exists():
         tried.touch()
         raise RuntimeError("the first time never works")
@@ -54,12 +53,12 @@ class Payload:
 
 
 def comparison(folder: Path) -> Path:
-    """Run what is left of it."""
+    """Run what is unfinished of a comparison."""
     return small_comparison(folder, backbones=["helpers:drops"], trainer={"max_epochs": 20})
 
 
 def comparison_command(folder: Path, **options) -> subprocess.Popen:
-    """The same in a process of its own, which can be killed."""
+    """The same in its own process, which a test can kill."""
     arguments = command(folder, "--backbones=[helpers:drops]", epochs=20)
     return subprocess.Popen(
         arguments, env=ENVIRONMENT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options
@@ -116,12 +115,10 @@ def test_damaged_checkpoints_cost_time_and_no_result(whole, killed, tmp_path, da
 
 
 def test_a_run_that_hangs_is_stopped_and_the_others_go_on(tmp_path):
-    folder = small_comparison(
-        tmp_path, backbones=[f"{__name__}:hangs"], seeds=[0, 1], executor=LocalExecutor(timeout_s=1.5)
-    )
+    folder = small_comparison(tmp_path, backbones=[f"{__name__}:hangs"], seeds=[0, 1], run_timeout_s=1.5)
     table = load_results(folder)
     assert list(table.status) == ["failed", "failed"]
-    assert set(table.reason) == {"it was not done after 1.5 s (--run_timeout_s)"}
+    assert set(table.reason) == {"it was stopped after 1.5 s, the limit set by run_timeout_s"}
 
 
 @pytest.mark.parametrize(("retries", "status", "attempts"), [(0, "failed", 1), (1, "finished", 2)])
@@ -133,12 +130,13 @@ def test_a_failed_run_is_tried_again_as_often_as_asked(tmp_path, monkeypatch, re
     assert (result.status, result.attempts) == (status, attempts)
 
 
-def test_a_negative_number_of_retries_is_refused(tmp_path):
-    with pytest.raises(InvalidValueError, match="retries must be 0 or more"):
-        small_comparison(tmp_path, retries=-1)
+@pytest.mark.parametrize(("option", "value"), [("retries", -1), ("run_timeout_s", 0), ("run_timeout_s", float("nan"))])
+def test_limits_that_make_no_sense_are_refused(tmp_path, option, value):
+    with pytest.raises(InvalidValueError, match=f"--{option}"):
+        small_comparison(tmp_path, **{option: value})
 
 
-def test_a_run_whose_loss_is_no_number_has_diverged_and_is_not_repeated(tmp_path):
+def test_a_run_whose_loss_is_nan_has_diverged_and_is_not_repeated(tmp_path):
     model = {"optimizer": {"class_path": "torch.optim.SGD", "init_args": {"lr": 1e20}}}
     folder = small_comparison(tmp_path, backbones=["lenet_relu", "lenet"], trainer={"max_epochs": 2}, model=model)
     result = RunResult.load(folder / "lenet_relu" / "seed_0" / "result.json")
@@ -235,7 +233,7 @@ def test_code_in_a_checkpoint_does_not_run(tmp_path, capsys, monkeypatch):
         ClassifierModule.load_from_checkpoint(path)
     assert not target.exists()
     pickle.loads(pickle.dumps(Payload(target)))
-    assert target.exists()  # The payload works: it was the loading that refused it.
+    assert target.exists()  # The payload works, so it was refused above.
 
 
 def test_code_in_a_run_s_checkpoint_does_not_run_when_it_is_resumed(killed, whole, tmp_path):
@@ -254,8 +252,8 @@ def test_code_in_predictions_does_not_run(tmp_path):
     np.savez(
         folder / "lenet" / "seed_0" / "predictions.npz", labels=payload, predictions=payload, probabilities=payload
     )
-    findings = write_report(folder)
-    assert "Object arrays cannot be loaded" in findings.without_result[0]["reason"]
+    summary = write_report(folder)
+    assert "Object arrays cannot be loaded" in summary.without_result[0]["reason"]
     assert not target.exists()
 
 
@@ -263,7 +261,7 @@ def test_code_in_predictions_does_not_run(tmp_path):
 def test_an_interrupt_or_a_termination_leaves_what_can_be_resumed(tmp_path, whole, moment):
     run_folder = tmp_path / "small" / DROPS / "seed_0"
 
-    def there() -> bool:
+    def has_come() -> bool:
         if moment == "start":
             return (run_folder / "config.yaml").exists()
         if moment == "epoch 3":
@@ -272,14 +270,14 @@ def test_an_interrupt_or_a_termination_leaves_what_can_be_resumed(tmp_path, whol
 
     signals = {"start": signal.SIGTERM, "epoch 3": signal.SIGINT, "test": signal.SIGKILL}
     process = comparison_command(tmp_path)
-    wait_until(there, process)
+    wait_until(has_come, process)
     process.send_signal(signals[moment])
     _, errors = process.communicate()
     assert process.returncode != 0
     if moment == "epoch 3":
         assert (process.returncode, "goes on from here with the same command" in errors) == (130, True)
     if moment == "test":
-        assert (tmp_path / ".small.holder").exists()  # The lock's holder died, and the lock is free none the less.
+        assert (tmp_path / ".small.holder").exists()  # Its process was killed, and the lock is free nevertheless.
     comparison(tmp_path)
     assert same_as(whole, run_folder / "checkpoints")
 
@@ -295,7 +293,7 @@ def test_a_clock_that_is_set_back_again_and_again_changes_no_time(make_trainer, 
     timer = EpochTimer()
     start = time.monotonic()
     make_trainer(callbacks=[timer], max_epochs=3).fit(ClassifierModule("lenet"), DigitsDataModule(train_subset=120))
-    most = time.monotonic() - start
+    elapsed_s = time.monotonic() - start
     assert len(timer.train_epoch_s) == 3
     assert min(timer.train_epoch_s + timer.val_epoch_s) > 0
-    assert sum(timer.train_epoch_s) + sum(timer.val_epoch_s) < timer.fit_s < most
+    assert sum(timer.train_epoch_s) + sum(timer.val_epoch_s) < timer.fit_s < elapsed_s

@@ -14,7 +14,7 @@ import resource, sys, torch
 from cnn_compare.machine import tune_process
 if sys.argv[1] == "tuned":
     tune_process()
-for _ in range(5):  # What a training step does: a large tensor comes and goes.
+for _ in range(5):  # As in a training step, a large tensor is allocated and freed.
     torch.ones(2**24)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(20):
@@ -30,7 +30,7 @@ def faults(how):
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the setting is glibc's")
 def test_a_tuned_process_does_not_have_memory_cleared_for_it_again_and_again():
-    # A few of the 20 tensors may find their place taken by something small that came in between.
+    # A small allocation in between may take the freed memory of a few of the 20 tensors.
     assert 4 * faults("tuned") < faults("plain")
 
 

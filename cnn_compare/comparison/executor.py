@@ -1,31 +1,32 @@
-"""Where runs take place: the one thing that a comparison has to know of machines."""
+"""What a comparison needs from the machines that carry out its runs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Protocol
 
-from cnn_compare.comparison.spec import RunSpec
+from cnn_compare.comparison.spec import Progress, RunSpec
 
-Report = Callable[[int, float], None]
-"""Told how far a run is: its epoch, counted from 0, and the share of the training that is done."""
+OnProgress = Callable[[Progress], None]
 
 
 class Executor(Protocol):
-    """Runs specs, several at a time.
+    """Carries out runs, several at the same time.
 
     Attributes:
-        jobs: How many calls of `run` it can use at once.
+        jobs: How many calls of `run` may be active at the same time.
     """
 
     jobs: int
 
-    def run(self, spec: RunSpec, report: Report) -> str | None:
-        """Run a spec to its end, from its last checkpoint, and leave what came of it in its folder; called by threads.
+    def run(self, spec: RunSpec, on_progress: OnProgress) -> str | None:
+        """Carry out a run, or resume it from its last checkpoint, and leave its files in its folder.
+
+        Several threads call this at the same time.
 
         Returns:
-            Where there is no ``result.json`` then, the reason.
+            Why the run left no ``result.json``; meaningless if it left one.
         """
 
     def stop(self) -> None:
-        """End all that runs, and give back what was taken for it."""
+        """Kill the runs that are active, and release the resources taken for them."""

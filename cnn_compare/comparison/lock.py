@@ -17,13 +17,13 @@ from cnn_compare.files import write_text
 
 @contextmanager
 def comparison_lock(folder: Path) -> Iterator[None]:
-    """Hold a comparison's lock; the system lets go of it when the process ends, however it ends.
+    """Hold a comparison's lock. The system releases it when the process ends, even if it is killed.
 
     Args:
-        folder: The comparison's; the lock lies beside it, because the folder may be deleted and made anew.
+        folder: The comparison's. The lock lies beside it, because the folder may be deleted and created again.
 
     Raises:
-        ComparisonLockedError: If another process holds it; says which.
+        ComparisonLockedError: If another process holds the lock; the message names it.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder.parent / f".{folder.name}.lock")
@@ -31,8 +31,8 @@ def comparison_lock(folder: Path) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout as error:
-        known = holder.read_text(encoding="utf-8") if holder.exists() else "another process"
-        raise ComparisonLockedError(folder, known) from error
+        name = holder.read_text(encoding="utf-8") if holder.exists() else "another process"
+        raise ComparisonLockedError(folder, name) from error
     try:
         since = datetime.now().astimezone().isoformat(" ", "seconds")
         write_text(holder, f"process {os.getpid()} on {socket.gethostname()} since {since}")

@@ -1,4 +1,4 @@
-"""What is to be run, by which process, and what that process tells its parent: plain data."""
+"""What is to be run, what each process of a run needs to know, and the messages that a run sends: plain data."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cnn_compare.results import RunFolder, network_name
+from cnn_compare.results import RunFolder, RunResult, Status, network_name
 
 Config = dict[str, Any]
 """A resolved configuration: ``trainer``, ``model``, ``data`` and more, defaults written out."""
@@ -17,12 +17,12 @@ class RunSpec:
     """A planned run.
 
     Args:
-        backbone: Its backbone.
-        seed: Its seed.
+        backbone: Name of the backbone.
+        seed: Value for ``seed_everything``.
         config: The whole configuration.
-        folder: For its files.
+        folder: Where the run's files go.
         recipe: Name of the recipe, for the report.
-        variant: Name of the variant; None where the comparison has none.
+        variant: Name of the variant; None if the comparison has no variants.
         declared_changes: Dotted names and values of what the variant and the backbone's own recipe change.
     """
 
@@ -36,23 +36,35 @@ class RunSpec:
 
     @property
     def name(self) -> str:
-        """How messages call the run."""
+        """The run's name in messages."""
         return f"{network_name(self.backbone, self.variant)} seed {self.seed}"
+
+    def result(self, status: Status, **fields: Any) -> RunResult:
+        """A result of this run; ``fields`` are those of `RunResult` that the spec does not determine."""
+        return RunResult(
+            backbone=self.backbone,
+            seed=self.seed,
+            recipe=self.recipe,
+            variant=self.variant,
+            declared_changes=self.declared_changes,
+            status=status,
+            **fields,
+        )
 
 
 @dataclass(frozen=True)
 class WorkerSpec:
-    """What one process of a run gets of the machine.
+    """Which part of the machine one process of a run uses, and its rank in the run.
 
     Args:
-        slot: Number of the run among those that run side by side.
-        jobs: How many those are.
-        threads: For torch on the processor, in the whole run; None: an equal share of torch's own number.
+        slot: Number of the run among those that run at the same time, from 0.
+        jobs: How many runs run at the same time.
+        threads: Threads of torch on the processor, in the whole run; None: an equal share of torch's default.
         visible_gpus: ``CUDA_VISIBLE_DEVICES``; None: not set.
-        rank: Number of the process among those of the run.
-        world_size: Number of processes of the run, one a device.
-        port: Where the first process waits for the others.
-        checkpoint: What the run resumes from; set for all processes but the first, which finds it.
+        rank: Number of the process in the run, from 0.
+        world_size: Number of processes of the run, one per device.
+        port: Where the first process listens for the others.
+        checkpoint: What the run resumes from. The first process finds it; the others are told.
     """
 
     slot: int = 0
@@ -76,29 +88,29 @@ class WorkerSpec:
 
 
 @dataclass(frozen=True)
+class Started:
+    """A run's first process knows what the run resumes from; None: it starts from the beginning."""
+
+    checkpoint: Path | None
+
+
+@dataclass(frozen=True)
 class Progress:
-    """How far a run is: its epoch, counted from 0, and the share of the training that is done."""
+    """A run has reached an epoch, counted from 0, and a share of its training, from 0 to 1."""
 
     epoch: int
     share: float
 
 
 @dataclass(frozen=True)
-class Started:
-    """The first process of a run on several devices has found what to resume from; None: it begins anew."""
-
-    checkpoint: Path | None
-
-
-@dataclass(frozen=True)
 class NewFiles:
-    """Files of a run that came into being or changed, by their path in the run's folder."""
+    """Files of a run that are new or have changed: path within the run's folder, and content."""
 
     contents: dict[str, bytes]
 
 
 @dataclass(frozen=True)
 class Ended:
-    """The run is over; ``reason`` tells why there is no result, where there is none."""
+    """A run has ended; ``reason`` says why, if it left no result."""
 
     reason: str | None

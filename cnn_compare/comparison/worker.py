@@ -1,4 +1,4 @@
-"""One run of a comparison, in a process of its own: train, test, store."""
+"""One process of a run: trains and tests, and, if it is the run's first, stores what came of it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import platform
 import sys
 import threading
+from collections.abc import Sequence
 from importlib import metadata
 from multiprocessing import connection, parent_process
 from multiprocessing.connection import Connection
@@ -23,18 +24,62 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from cnn_compare.backbones import count_macs, count_parameters, find_backbone
 from cnn_compare.callbacks import ConfusionFigures, EpochTimer, MachineLoad, MetricsCsv, TextLog
 from cnn_compare.checkpointing import resumable
-from cnn_compare.comparison.spec import RunSpec, WorkerSpec
+from cnn_compare.comparison.spec import Config, Progress, RunSpec, Started, WorkerSpec
 from cnn_compare.errors import DivergedError, own_error
 from cnn_compare.experiment import ExperimentCLI, checkpoints
 from cnn_compare.machine import describe_device, peak_memory_bytes
 from cnn_compare.module import ClassifierModule
-from cnn_compare.results import RunResult, Status, first_reached, measured, usual_epoch_s
+from cnn_compare.results import Metric, RunResult, Status, first_reached, measured, usual_epoch_s
 
 PACKAGES = ("cnn-compare", "torch", "torchvision", "lightning", "torchmetrics", "numpy", "jsonargparse")
 
 
-class Progress(Callback):
-    """Tell the parent how far the run is: the epoch, counted from 0, and the share of the training that is done."""
+def run_worker(spec: RunSpec, worker: WorkerSpec, parent: Connection | None) -> None:
+    """Carry out one process's part of a run, from the run's last checkpoint if there is one.
+
+    Args:
+        spec: The run. What the process prints goes to the log in its folder.
+        worker: The process's part of the machine and of the run.
+        parent: Gets `Started` and `Progress`; None for all processes but the run's first.
+    """
+    _exit_with_parent()
+    os.environ.update(worker.environment())
+    threads = worker.threads or torch.get_num_threads() // worker.jobs
+    torch.set_num_threads(max(1, threads // worker.world_size))
+    with spec.folder.log.open("a", buffering=1, encoding="utf-8") as log:
+        os.dup2(log.fileno(), sys.stdout.fileno())
+        os.dup2(log.fileno(), sys.stderr.fileno())
+        if parent is None:
+            MeasuredRun(spec, worker).train_and_test(worker.checkpoint)
+            return
+        # A process of the same run whose parent has just been killed may still be ending.
+        with FileLock(spec.folder.lock, timeout=60):
+            spec.folder.save_result(_run_first_process(spec, worker, parent))
+
+
+def _run_first_process(spec: RunSpec, worker: WorkerSpec, parent: Connection) -> RunResult:
+    """Train, test and store everything but the result, which says what went wrong if anything did."""
+    for unfinished in spec.folder.path.rglob(".*.tmp"):
+        unfinished.unlink()  # The process that wrote it was killed.
+    try:
+        checkpoint = resumable(spec.folder.checkpoints)
+        parent.send(Started(checkpoint))
+        run = MeasuredRun(spec, worker, [SendProgress(parent)])
+        run.train_and_test(checkpoint)
+        spec.folder.save_predictions(**{name: tensor.numpy() for name, tensor in run.model.test_outputs.items()})
+        result = run.result()
+        run.log_hparams(result)
+        (spec.folder.checkpoints / spec.folder.PREVIOUS).unlink(missing_ok=True)
+        return result
+    except Exception as error:
+        logging.getLogger(__name__).exception("the run failed")
+        cause = own_error(error) or error
+        status: Status = "diverged" if isinstance(cause, DivergedError) else "failed"
+        return spec.result(status, reason=f"{type(cause).__name__}: {cause}")
+
+
+class SendProgress(Callback):
+    """Send `Progress` to the parent about a hundred times an epoch."""
 
     def __init__(self, parent: Connection) -> None:
         self.parent = parent
@@ -42,163 +87,145 @@ class Progress(Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """About a hundred messages an epoch."""
+        """Send after every hundredth of the batches."""
         batches = int(trainer.num_training_batches)
         if batch_idx % max(1, batches // 100) == 0:
             assert isinstance(pl_module, ClassifierModule)
-            self.parent.send((trainer.current_epoch, trainer.global_step / pl_module.total_steps()))
+            self.parent.send(Progress(trainer.current_epoch, trainer.global_step / pl_module.total_steps()))
 
 
-def run_worker(spec: RunSpec, place: WorkerSpec, parent: Connection | None) -> None:
-    """Run a spec to its end, from its last checkpoint if there is one.
+class MeasuredRun:
+    """The trainer, model and data of a run, and the callbacks that measure it.
 
-    Writes ``predictions.npz`` and, last of all, ``result.json``; what it prints goes to ``run.log``. Of a run on
-    several devices, the first process does that; it tells its parent what it goes on from, which starts the others.
+    Args:
+        spec: The run.
+        worker: The process's part of the machine and of the run.
+        callbacks: Further callbacks of the trainer.
     """
-    _die_with_parent()
-    os.environ.update(place.environment())
-    torch.set_num_threads(max(1, (place.threads or torch.get_num_threads() // place.jobs) // place.world_size))
-    with spec.folder.log.open("a", buffering=1, encoding="utf-8") as log:
-        os.dup2(log.fileno(), sys.stdout.fileno())
-        os.dup2(log.fileno(), sys.stderr.fileno())
-        if parent is None:
-            _train_and_test(spec, place, place.checkpoint, [])
-            return
-        # A run whose parent was killed an instant ago may still be ending.
-        with FileLock(spec.folder.lock, timeout=60):
-            _lead(spec, place, parent)
+
+    def __init__(self, spec: RunSpec, worker: WorkerSpec, callbacks: Sequence[Callback] = ()) -> None:
+        self.spec, folder = spec, spec.folder
+        self.timer, self.load, self.curves = EpochTimer(), MachineLoad(), MetricsCsv(folder.curves)
+        self.best, last = checkpoints(folder.checkpoints)
+        self.logger = TensorBoardLogger(folder.path, name="", version="", default_hp_metric=False)
+        measuring = [self.timer, self.load, self.curves, TextLog(folder.path, "train.log")]
+        cli = ExperimentCLI(
+            args=spec.config,
+            run=False,
+            callbacks=[*measuring, *callbacks, ConfusionFigures(), self.best, last],
+            logger=self.logger,
+            devices=_devices(spec.config, worker),
+            # Lightning would otherwise take the processes of a SLURM job around the comparison for those of the run.
+            plugins=spec.config["trainer"].get("plugins") or [LightningEnvironment()],
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+        self.trainer, self.model, self.data = cli.trainer, cli.model, cli.datamodule
+
+    def train_and_test(self, checkpoint: Path | None) -> None:
+        """Train, from a checkpoint if there is one, and test the weights of the best epoch."""
+        self.trainer.fit(self.model, self.data, ckpt_path=checkpoint, weights_only=True)
+        best = self.best.best_model_path
+        self.trainer.test(self.model, self.data, ckpt_path=best, weights_only=True, verbose=False)
+
+    def result(self) -> RunResult:
+        """The run's record, after its test."""
+        device = describe_device(self.trainer.strategy.root_device)
+        devices, target_acc = self.trainer.world_size, self.spec.config.get("target_acc")
+        return self.spec.result(
+            "finished",
+            metrics={**self.test_metrics(), **self.training_metrics()},
+            best_epoch=int(self.best_row()["epoch"]),
+            train_images=self.data.train_images,
+            test_images=len(self.model.test_outputs["labels"]),
+            train_epochs_s=self.timer.train_epoch_s,
+            val_epochs_s=self.timer.val_epoch_s,
+            target_acc_pct=None if target_acc is None else 100 * target_acc,
+            contended=self.load.contended,
+            device=device if devices == 1 else f"{devices} x {device}",
+            precision=str(self.trainer.precision),
+            versions=versions(),
+            data_fingerprint=self.data.fingerprint(),
+            class_names=list(self.data.class_names),
+            architecture=find_backbone(self.spec.backbone).architecture,
+        )
+
+    def test_metrics(self) -> dict[str, Metric]:
+        """The loss and every metric that the model evaluated in its test: shares, as percents."""
+        logged = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
+        shares = {
+            f"{name.replace('/', '_')}_pct": Metric(100 * logged[name], "%", metric.higher_is_better)
+            for name, metric in self.model.test_metrics.items()
+        }
+        return {**shares, **measured({"test_loss": logged["test/loss"]})}
+
+    def training_metrics(self) -> dict[str, Metric]:
+        """What training reached, how long it took, and what the network costs."""
+        epochs_s, rows = self.timer.train_epoch_s, self.curves.rows
+        usual_s = usual_epoch_s(epochs_s)
+        stem, num_classes = self.model.hparams["stem"], self.model.num_classes
+        return measured(
+            {
+                "best_val_acc_pct": 100 * self.best_row()["val/acc"],
+                "train_acc_pct": 100 * rows[-1]["train/acc"],
+                "train_epoch_s": usual_s,
+                "first_epoch_s": next(iter(epochs_s), None),
+                "fit_s": self.timer.fit_s,
+                "seconds_to_target": self.seconds_to_target(),
+                "images_per_s": self.timer.images / usual_s if usual_s else None,
+                "params": count_parameters(self.model.backbone),
+                "macs": count_macs(self.spec.backbone, self.data.image_size, num_classes, stem),
+                "peak_memory_bytes": peak_memory_bytes(self.trainer.strategy.root_device),
+                "energy_j_per_epoch": self.timer.energy_j[-1] if self.timer.energy_j else None,
+                "other_cpu_pct": self.load.other_cpu_pct,
+            }
+        )
+
+    def seconds_to_target(self) -> float | None:
+        """Seconds of training until the validation accuracy was at the target; None without a target, or never."""
+        # From the curves, because the timer does not keep a last epoch that a time limit ends early.
+        rows, target_acc = self.curves.rows, self.spec.config.get("target_acc")
+        accuracies, seconds = ([row.get(name, 0.0) for row in rows] for name in ("val/acc", "time/train_epoch_s"))
+        return first_reached(accuracies, seconds, target_acc) if target_acc else None
+
+    def best_row(self) -> dict[str, float]:
+        """The first row of the curves with the highest validation accuracy."""
+        return max((row for row in self.curves.rows if "val/acc" in row), key=lambda row: row["val/acc"])
+
+    def log_hparams(self, result: RunResult) -> None:
+        """Log the run as a row of TensorBoard's HPARAMS tab."""
+        spec, names = self.spec, {"recipe": self.spec.recipe or "none", "variant": self.spec.variant or "none"}
+        shown = ("test_acc_pct", "best_val_acc_pct", "train_epoch_s", "params", "macs")
+        self.logger.log_hyperparams(
+            {"backbone": spec.backbone, "seed": spec.seed, **names},
+            {f"final/{name}": result.value(name) for name in shown if name in result.metrics},
+        )
+        self.logger.save()
+        self.logger.experiment.close()
 
 
-def _lead(spec: RunSpec, place: WorkerSpec, parent: Connection) -> None:
-    for half in spec.folder.path.rglob(".*.tmp"):
-        half.unlink()  # Its writer was killed.
-    try:
-        checkpoint = resumable(spec.folder.checkpoints)
-        if place.world_size > 1:
-            parent.send(checkpoint)
-        result = _train_and_test(spec, place, checkpoint, [Progress(parent)])
-    except Exception as error:
-        logging.getLogger(__name__).exception("the run failed")
-        cause = own_error(error) or error
-        status: Status = "diverged" if isinstance(cause, DivergedError) else "failed"
-        reason = f"{type(cause).__name__}: {cause}"
-        result = RunResult(backbone=spec.backbone, seed=spec.seed, status=status, reason=reason)
-    result.recipe, result.variant, result.declared_changes = spec.recipe, spec.variant, spec.declared_changes
-    spec.folder.save_result(result)
-
-
-def _train_and_test(spec: RunSpec, place: WorkerSpec, checkpoint: Path | None, callbacks: list[Callback]) -> RunResult:
-    folder, config = spec.folder.path, spec.config
-    curves = MetricsCsv(folder / "metrics.csv")
-    best, last = checkpoints(folder / "checkpoints")
-    timer, load = EpochTimer(), MachineLoad()
-    logger = TensorBoardLogger(folder, name="", version="", default_hp_metric=False)
-    cli = ExperimentCLI(
-        args=config,
-        run=False,
-        callbacks=[timer, load, curves, TextLog(folder, "train.log"), *callbacks, ConfusionFigures(), best, last],
-        logger=logger,
-        devices=_devices(config, place),
-        # Also within a job of SLURM's, whose processes are not those of this run.
-        plugins=config["trainer"].get("plugins") or [LightningEnvironment()],
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
-    trainer, model, data = cli.trainer, cli.model, cli.datamodule
-    trainer.fit(model, data, ckpt_path=checkpoint, weights_only=True)
-    fit_s = timer.fit_s
-    chosen = max((row for row in curves.rows if "val/acc" in row), key=lambda row: row["val/acc"])
-    trainer.test(model, data, ckpt_path=best.best_model_path, weights_only=True, verbose=False)
-    tested = {name: float(value) for name, value in trainer.callback_metrics.items()}
-
-    if trainer.is_global_zero:
-        spec.folder.save_predictions(**{name: tensor.numpy() for name, tensor in model.test_outputs.items()})
-    usual = usual_epoch_s(timer.train_epoch_s)
-    values = {
-        "test_acc_pct": 100 * tested["test/acc"],
-        "test_top5_pct": 100 * tested["test/top5"],
-        "test_macro_f1_pct": 100 * tested["test/f1"],
-        "test_loss": tested["test/loss"],
-        "best_val_acc_pct": 100 * chosen["val/acc"],
-        "train_acc_pct": 100 * curves.rows[-1]["train/acc"],
-        "train_epoch_s": usual,
-        "first_epoch_s": next(iter(timer.train_epoch_s), None),
-        "fit_s": fit_s,
-        "images_per_s": timer.images / usual if usual else None,
-        "params": count_parameters(model.backbone),
-        "macs": count_macs(model.hparams["backbone"], data.image_size, model.num_classes, model.hparams["stem"]),
-        "peak_memory_bytes": peak_memory_bytes(trainer.strategy.root_device),
-        "energy_j_per_epoch": timer.energy_j[-1] if timer.energy_j else None,
-        "other_cpu_pct": load.other_cpu_pct,
-    }
-    target_acc = config.get("target_acc")
-    if target_acc is not None:
-        accuracies = [row.get("val/acc", 0.0) for row in curves.rows]
-        values["seconds_to_target"] = first_reached(accuracies, timer.train_epoch_s, target_acc)
-    result = RunResult(
-        backbone=spec.backbone,
-        seed=spec.seed,
-        status="finished",
-        metrics=measured(values),
-        best_epoch=int(chosen["epoch"]),
-        train_images=data.train_images,
-        test_images=len(model.test_outputs["labels"]),
-        train_epochs_s=timer.train_epoch_s,
-        val_epochs_s=timer.val_epoch_s,
-        target_acc_pct=None if target_acc is None else 100 * target_acc,
-        contended=load.contended,
-        device=("" if trainer.world_size == 1 else f"{trainer.world_size} x ")
-        + describe_device(trainer.strategy.root_device),
-        precision=str(trainer.precision),
-        versions=versions(),
-        data_fingerprint=data.fingerprint(),
-        class_names=list(data.class_names),
-        architecture=find_backbone(model.hparams["backbone"]).architecture,
-    )
-    if trainer.is_global_zero:
-        _log_hparams(logger, result, spec)
-        (spec.folder.checkpoints / spec.folder.PREVIOUS).unlink(missing_ok=True)
-    return result
-
-
-def _devices(config: dict[str, Any], place: WorkerSpec) -> Any:
-    """The trainer's ``devices``: as asked for, but of the GPUs those that no run beside this one has."""
-    asked = config["trainer"].get("devices", "auto")
+def _devices(config: Config, worker: WorkerSpec) -> Any:
+    """The trainer's ``devices``; if several runs share the GPUs, those of this run's slot."""
+    devices = config["trainer"].get("devices", "auto")
     on_gpus = config["trainer"].get("accelerator", "auto") in ("auto", "gpu", "cuda")
-    if place.jobs > 1 and on_gpus and (there := torch.cuda.device_count()):
-        first = place.slot * place.world_size
-        return sorted({gpu % there for gpu in range(first, first + place.world_size)})
-    return 1 if asked == "auto" else asked
+    if worker.jobs > 1 and on_gpus and (gpus := torch.cuda.device_count()):
+        first = worker.slot * worker.world_size
+        return sorted({gpu % gpus for gpu in range(first, first + worker.world_size)})
+    return 1 if devices == "auto" else devices
 
 
-def _log_hparams(logger: TensorBoardLogger, result: RunResult, spec: RunSpec) -> None:
-    """The run as a row of TensorBoard's HPARAMS tab."""
-    final = ("test_acc_pct", "best_val_acc_pct", "train_epoch_s", "params", "macs")
-    logger.log_hyperparams(
-        {
-            "backbone": spec.backbone,
-            "seed": spec.seed,
-            "recipe": spec.recipe or "none",
-            "variant": spec.variant or "none",
-        },
-        {f"final/{name}": result.value(name) for name in final if name in result.metrics},
-    )
-    logger.save()
-    logger.experiment.close()
-
-
-def _die_with_parent() -> None:
-    """End this process when the one that asked for it is gone: nobody goes on training in a killed comparison."""
+def _exit_with_parent() -> None:
+    """End this process when its parent ends: a comparison that was killed must not go on training."""
     parent = parent_process()
     if parent is not None:
 
-        def wait() -> None:
+        def wait_and_exit() -> None:
             connection.wait([parent.sentinel])
             os._exit(1)
 
-        threading.Thread(target=wait, daemon=True).start()
+        threading.Thread(target=wait_and_exit, daemon=True).start()
 
 
 def versions() -> dict[str, str]:
-    """Of Python and of every package that can change a result."""
+    """The versions of Python and of every package that can change a result."""
     return {"python": platform.python_version(), **{package: metadata.version(package) for package in PACKAGES}}

@@ -17,7 +17,7 @@ export CNN_COMPARE_DATA_DIR=${CNN_COMPARE_DATA_DIR:-$HOME/data}
 export RAY_AUTH_MODE=token
 ray get-auth-token --generate >/dev/null
 
-head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | sed -n 1p)
 address=$(srun --nodes=1 --ntasks=1 --nodelist="$head" hostname --ip-address | cut -d ' ' -f 1):6379
 
 # Starts Ray on all nodes and the command on the first one, and stops Ray when the command ends.
