@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import dataclasses
 import os
 import signal
 import subprocess
@@ -17,7 +18,7 @@ from torch import nn
 from cnn_compare import compare
 from cnn_compare.cli import main
 from cnn_compare.comparison.plan import path_name
-from cnn_compare.results import METRICS, RunResult, measured
+from cnn_compare.results import METRICS, Metric, RunResult, measured
 
 DATA = {
     "class_path": "DigitsDataModule",
@@ -91,6 +92,9 @@ def wait_until(condition, process: subprocess.Popen) -> None:
 
 
 def run_result(**fields):
-    """A `RunResult`; arguments with the name of a metric become one."""
-    metrics = measured({name: fields.pop(name) for name in [*fields] if name in METRICS})
+    """A `RunResult`; arguments that are none of its fields become metrics, in percent unless known otherwise."""
+    own = {field.name for field in dataclasses.fields(RunResult)}
+    values = {name: fields.pop(name) for name in [*fields] if name not in own}
+    metrics = measured({name: value for name, value in values.items() if name in METRICS})
+    metrics |= {name: Metric(value, "%", True) for name, value in values.items() if name not in METRICS}
     return RunResult(**{"backbone": "lenet", "seed": 0, "status": "finished", "metrics": metrics, **fields})

@@ -12,7 +12,7 @@ from helpers import run_result
 
 from cnn_compare.errors import ResultError
 from cnn_compare.files import write_bytes, write_csv, write_text
-from cnn_compare.results import RunResult, usual_epoch_s
+from cnn_compare.results import RunResult, first_reached, usual_epoch_s
 
 FINISHED = run_result(
     backbone="lenet",
@@ -104,6 +104,12 @@ def test_a_usual_epoch_is_the_median_without_the_first(seconds, expected):
     assert usual_epoch_s(seconds) == expected
 
 
+def test_a_level_is_reached_when_the_curve_first_gets_there():
+    assert first_reached([10, 50, 40, 60], [2, 3, 4, 5], 50) == 5
+    assert first_reached([10, 50, 40, 60], [2, 3, 4, 5], 60) == 14
+    assert first_reached([10, 50], [2, 3], 60) is None
+
+
 def test_a_missing_file_is_an_error_that_says_so(path):
     with pytest.raises(ResultError, match=r"result\.json holds no readable result: the file is missing\.$"):
         RunResult.load(path)
@@ -135,13 +141,13 @@ def test_a_folder_in_place_of_the_file_is_an_error(path):
     ("content", "found"), [("[]", "None"), ("null", "None"), ("1", "None"), ('"x"', "None"), ("{}", "None")]
 )
 def test_json_without_a_schema_is_an_error(path, content, found):
-    refused(path, content, f"its schema is {found}, and this version reads 1")
+    refused(path, content, f"its schema is {found}, and this version reads 1 and 2")
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"schema": 2}, "its schema is 2, and this version reads 1"),
+        ({"schema": 3}, "its schema is 3, and this version reads 1 and 2"),
         ({"schema": "1"}, "its schema is '1', and"),
         ({"accuracy": 1.0}, r"its fields are not those of a result \(accuracy\)"),
         ({"b": 1, "a": 2}, r"\(a, b\)"),

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+import io
 import json
 import math
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from cnn_compare import load_results, write_report
 from cnn_compare.report.analysis import analyze
 from cnn_compare.report.load import find_runs
+from cnn_compare.report.tables import terminal_table
 
 
 @pytest.fixture
@@ -183,7 +186,7 @@ def test_predictions_of_python_objects_are_refused_and_not_opened(store_run, tmp
     assert not (tmp_path / "opened").exists()
 
 
-def test_results_json_holds_the_findings_and_no_number_that_json_lacks(store_run, tmp_path):
+def test_results_json_holds_the_summary_and_no_number_that_json_lacks(store_run, tmp_path):
     store_run("a")
     store_run("b", test_images=None)
     write_report(tmp_path)
@@ -192,7 +195,7 @@ def test_results_json_holds_the_findings_and_no_number_that_json_lacks(store_run
         raise AssertionError(constant)
 
     stored = json.loads((tmp_path / "results.json").read_text(), parse_constant=refuse)
-    assert stored["schema"] == 1
+    assert stored["schema"] == 2
     assert {network["name"] for network in stored["networks"]} == {"a", "b"}
     assert math.isclose(stored["networks"][0]["accuracy_pct"]["value"], 80)
 
@@ -221,3 +224,25 @@ def test_the_wide_intervals_of_two_seeds_stay_within_what_can_be(store_run, summ
     (pair,) = found.pairs
     assert (pair.points.low, pair.points.value, pair.points.high) == (-100, pytest.approx(45), 100)
     assert all(0 <= each.accuracy_pct.low < each.accuracy_pct.high <= 100 for each in found.networks)
+
+
+def test_balanced_accuracy_is_shown_where_classes_are_unequal_and_nowhere_else(store_run, tmp_path):
+    folder = tmp_path / "equal"
+    store_run("lenet", folder=folder, test_balanced_acc_pct=81.25)
+    write_report(folder)
+    assert "balanced" not in (folder / "report.md").read_text()
+    folder = tmp_path / "unequal"
+    store_run("lenet", folder=folder, labels=np.minimum((np.arange(1000) % 10), 8), test_balanced_acc_pct=81.25)
+    store_run("old", folder=folder, labels=np.minimum((np.arange(1000) % 10), 8))
+    summary = write_report(folder)
+    report = (folder / "report.md").read_text()
+    assert "| balanced % |" in report
+    assert "| 81.25 |" in report
+    assert "balanced" in (folder / "report.html").read_text()
+    assert "balanced" in console_text(terminal_table(summary))
+
+
+def console_text(table):
+    console = Console(width=100, file=io.StringIO())
+    console.print(table)
+    return console.file.getvalue()

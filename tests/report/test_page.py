@@ -208,7 +208,7 @@ def test_every_chart_is_valid_to_plotly(store_run, tmp_path):
     made = charts(analyze(find_runs(tmp_path)))
     assert {chart.key for chart in made} == {
         *("accuracy-time", "by-epoch", "by-seconds", "differences", "ranks", "classes", "confusion", "reliability"),
-        *("cost-epoch", "cost-params", "cost-macs", "cost-memory", "cost-energy"),
+        *("cost-train_epoch_s", "cost-params", "cost-macs", "cost-peak_memory_bytes", "cost-energy_j_per_epoch"),
     }
     for chart in made:
         for figure in [chart.figure, *(chart.options or {}).values()]:

@@ -166,12 +166,6 @@ def test_networks_that_never_differ_share_every_rank():
     assert statistics.rank_probabilities([same, same])[0, 0] == pytest.approx(0.5, abs=0.06)
 
 
-def test_a_level_is_reached_when_the_curve_first_gets_there():
-    assert statistics.first_reached([10, 50, 40, 60], [2, 3, 4, 5], 50) == 5
-    assert statistics.first_reached([10, 50, 40, 60], [2, 3, 4, 5], 60) == 14
-    assert statistics.first_reached([10, 50], [2, 3], 60) is None
-
-
 @pytest.mark.parametrize("seeds", [1, 3])
 def test_over_many_draws_of_the_same_truth_few_differences_are_found_and_most_intervals_hold(seeds):
     # A short form of benchmarks/false_positives.py; bounds are four binomial deviations wide.
