@@ -269,7 +269,7 @@ def _print_table(
     table = Table(title=title, title_justify="left", caption=caption, caption_justify="left")
     for index, heading in enumerate(rows[0]):
         is_text = index < text_columns
-        table.add_column(heading, justify="left" if is_text else "right", no_wrap=not is_text)
+        table.add_column(heading, justify="left" if is_text else "right", no_wrap=index == 0)
     for row in rows:
         table.add_row(*map(str, row.values()))
     Console().print(table)

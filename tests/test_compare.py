@@ -277,7 +277,7 @@ def test_variants_differ_in_what_they_declare_and_nothing_else(tmp_path):
     assert not [warning for warning in findings.warnings if "mixed" in warning]
     text = (folder / "report.md").read_text()
     assert "declared, not controlled: model.label_smoothing = 0.2 for " in text
-    table = text.partition("## By variant\n\n")[2]
+    table = text.partition("## Test accuracy by variant\n\n")[2]
     assert table.startswith("| test acc. % | published | flat | own |\n")
     assert re.search(r"^\| resnet20 \| \d.* \| \d.* \| – \|$", table, re.MULTILINE)
     assert "Test accuracy by variant" in (folder / "report.html").read_text()

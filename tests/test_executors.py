@@ -88,7 +88,7 @@ def stored(folder: Path, backbone: str, seed: int = 0) -> dict[str, np.ndarray]:
 
 def test_runs_side_by_side_give_what_they_give_one_after_the_other(tmp_path):
     options = {"backbones": ["lenet", "resnet20"], "seeds": [0, 1]}
-    one, two = (small_comparison(tmp_path / str(jobs), jobs=jobs, **options) for jobs in (1, 2))
+    one, two = (small_comparison(tmp_path / str(jobs), executor=LocalExecutor(jobs), **options) for jobs in (1, 2))
     for backbone in options["backbones"]:
         for seed in options["seeds"]:
             first, second = stored(one, backbone, seed), stored(two, backbone, seed)
@@ -134,7 +134,7 @@ def test_two_devices_train_what_one_trains(tmp_path):
 def test_devices_agree_on_a_learning_rate_that_follows_the_clock(tmp_path):
     trainer = {**TWO_DEVICES, "max_epochs": -1, "max_time": "00:00:00:01"}
     model = {"lr_scheduler": {"class_path": "cnn_compare.module.WarmupCosine"}}
-    folder = small_comparison(tmp_path, trainer=trainer, model=model, run_timeout_s=300)
+    folder = small_comparison(tmp_path, trainer=trainer, model=model, executor=LocalExecutor(timeout_s=300))
     result = RunResult.load(folder / "lenet" / "seed_0" / "result.json")
     assert result.status == "finished", result.reason
 

@@ -20,6 +20,7 @@ from helpers import DROPS, command, predictions, run_command, small_comparison, 
 from torch import nn
 
 from cnn_compare import ClassifierModule, DigitsDataModule, EpochTimer, load_results, write_report
+from cnn_compare.comparison.local import LocalExecutor
 from cnn_compare.comparison.lock import comparison_lock
 from cnn_compare.errors import CheckpointError, InvalidValueError
 from cnn_compare.results import RunResult
@@ -115,7 +116,9 @@ def test_damaged_checkpoints_cost_time_and_no_result(whole, killed, tmp_path, da
 
 
 def test_a_run_that_hangs_is_stopped_and_the_others_go_on(tmp_path):
-    folder = small_comparison(tmp_path, backbones=[f"{__name__}:hangs"], seeds=[0, 1], run_timeout_s=1.5)
+    folder = small_comparison(
+        tmp_path, backbones=[f"{__name__}:hangs"], seeds=[0, 1], executor=LocalExecutor(timeout_s=1.5)
+    )
     table = load_results(folder)
     assert list(table.status) == ["failed", "failed"]
     assert set(table.reason) == {"it was stopped after 1.5 s, the limit set by run_timeout_s"}
@@ -130,10 +133,9 @@ def test_a_failed_run_is_tried_again_as_often_as_asked(tmp_path, monkeypatch, re
     assert (result.status, result.attempts) == (status, attempts)
 
 
-@pytest.mark.parametrize(("option", "value"), [("retries", -1), ("run_timeout_s", 0), ("run_timeout_s", float("nan"))])
-def test_limits_that_make_no_sense_are_refused(tmp_path, option, value):
-    with pytest.raises(InvalidValueError, match=f"--{option}"):
-        small_comparison(tmp_path, **{option: value})
+def test_a_negative_number_of_retries_is_refused(tmp_path):
+    with pytest.raises(InvalidValueError, match=r"^retries must be 0 or more, and is -1\."):
+        small_comparison(tmp_path, retries=-1)
 
 
 def test_a_run_whose_loss_is_nan_has_diverged_and_is_not_repeated(tmp_path):
@@ -145,7 +147,7 @@ def test_a_run_whose_loss_is_nan_has_diverged_and_is_not_repeated(tmp_path):
     assert any("DivergedError" in line for line in result.log_tail)
     write_report(folder)
     assert "diverged: DivergedError" in (folder / "report.md").read_text()
-    assert "The end of its log" in (folder / "report.html").read_text()
+    assert "The end of the log of" in (folder / "report.html").read_text()
     before = (folder / "lenet_relu" / "seed_0" / "result.json").stat().st_mtime_ns
     small_comparison(tmp_path, backbones=["lenet_relu", "lenet"], trainer={"max_epochs": 2}, model=model)
     assert (folder / "lenet_relu" / "seed_0" / "result.json").stat().st_mtime_ns == before
@@ -194,8 +196,8 @@ def test_a_checkpoint_of_another_network_is_refused(tmp_path, make_trainer, caps
     trainer.save_checkpoint(tmp_path / "lenet.ckpt")
     arguments = ["--data=DigitsDataModule", f"--ckpt_path={tmp_path / 'lenet.ckpt'}"]
     for options, status, said in (
-        (["--model.backbone=resnet20"], 1, "the checkpoint's backbone is 'lenet', and 'resnet20' was asked for"),
-        (["--model.num_classes=7"], 1, "the checkpoint's num_classes is 10, and 7 was asked for"),
+        (["--model.backbone=resnet20"], 1, "the checkpoint's backbone is 'lenet', and 'resnet20' was requested"),
+        (["--model.num_classes=7"], 1, "the checkpoint's num_classes is 10, and 7 was requested"),
         ([], 0, ""),
     ):
         found, _, errors = run_command(["test", *arguments, *options], capsys)

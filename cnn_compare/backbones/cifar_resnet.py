@@ -66,35 +66,23 @@ class CifarResNet(nn.Module):
 
 @_cifar_resnet_entry(depth=20)
 def resnet20(num_classes: int, stem: Stem) -> nn.Module:
-    """ResNet-20: residual learning at the size of CIFAR-10.
-
-    Made for 32x32, shortcuts of option A: both stems are this graph.
-    """
+    """ResNet-20: residual learning at the size of CIFAR-10."""
     return CifarResNet(blocks=3, num_classes=num_classes)
 
 
 @_cifar_resnet_entry(depth=32)
 def resnet32(num_classes: int, stem: Stem) -> nn.Module:
-    """ResNet-32: the same three stages, five blocks each.
-
-    Made for 32x32, shortcuts of option A: both stems are this graph.
-    """
+    """ResNet-32: the same three stages, five blocks each."""
     return CifarResNet(blocks=5, num_classes=num_classes)
 
 
 @_cifar_resnet_entry(depth=44)
 def resnet44(num_classes: int, stem: Stem) -> nn.Module:
-    """ResNet-44: the same three stages, seven blocks each.
-
-    Made for 32x32, shortcuts of option A: both stems are this graph.
-    """
+    """ResNet-44: the same three stages, seven blocks each."""
     return CifarResNet(blocks=7, num_classes=num_classes)
 
 
 @_cifar_resnet_entry(depth=56)
 def resnet56(num_classes: int, stem: Stem) -> nn.Module:
-    """ResNet-56: where plain networks of its depth fail, shortcuts gain.
-
-    Made for 32x32, shortcuts of option A: both stems are this graph.
-    """
+    """ResNet-56: where plain networks of its depth fail, shortcuts gain."""
     return CifarResNet(blocks=9, num_classes=num_classes)

@@ -25,17 +25,11 @@ def _densenet(name: str, num_classes: int, stem: Stem) -> nn.Module:
 
 @_densenet_entry(imagenet_weights="DenseNet121_Weights.IMAGENET1K_V1", depth=121)
 def densenet121(num_classes: int, stem: Stem) -> nn.Module:
-    """DenseNet-121: concatenated features are reused, so that few new ones a layer suffice.
-
-    The cifar stem starts with a 3x3 convolution of stride 1 (for 7x7 of stride 2) and drops the max pooling.
-    """
+    """DenseNet-121: concatenated features are reused, so that few new ones a layer suffice."""
     return _densenet("densenet121", num_classes, stem)
 
 
 @_densenet_entry(imagenet_weights="DenseNet169_Weights.IMAGENET1K_V1", depth=169)
 def densenet169(num_classes: int, stem: Stem) -> nn.Module:
-    """DenseNet-169: the same reuse, its last two blocks twice as long.
-
-    The cifar stem starts with a 3x3 convolution of stride 1 (for 7x7 of stride 2) and drops the max pooling.
-    """
+    """DenseNet-169: the same reuse, its last two blocks twice as long."""
     return _densenet("densenet169", num_classes, stem)

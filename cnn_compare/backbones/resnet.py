@@ -25,44 +25,29 @@ def _resnet(name: str, num_classes: int, stem: Stem) -> nn.Module:
 
 @_resnet_entry(imagenet_weights="ResNet18_Weights.IMAGENET1K_V1", depth=18)
 def resnet18(num_classes: int, stem: Stem) -> nn.Module:
-    """ResNet-18: identity shortcuts let gradients pass.
-
-    The cifar stem starts with a 3x3 convolution of stride 1 (for 7x7 of stride 2) and drops the max pooling.
-    """
+    """ResNet-18: identity shortcuts let gradients pass."""
     return _resnet("resnet18", num_classes, stem)
 
 
 @_resnet_entry(imagenet_weights="ResNet34_Weights.IMAGENET1K_V1", depth=34)
 def resnet34(num_classes: int, stem: Stem) -> nn.Module:
-    """ResNet-34: shortcuts make twice the depth train better, not worse.
-
-    The cifar stem starts with a 3x3 convolution of stride 1 (for 7x7 of stride 2) and drops the max pooling.
-    """
+    """ResNet-34: shortcuts make twice the depth train better, not worse."""
     return _resnet("resnet34", num_classes, stem)
 
 
 @_resnet_entry(imagenet_weights="ResNet50_Weights.IMAGENET1K_V1", depth=50)
 def resnet50(num_classes: int, stem: Stem) -> nn.Module:
-    """ResNet-50: 1x1 bottlenecks around each 3x3 buy depth at little cost.
-
-    The cifar stem starts with a 3x3 convolution of stride 1 (for 7x7 of stride 2) and drops the max pooling.
-    """
+    """ResNet-50: 1x1 bottlenecks around each 3x3 buy depth at little cost."""
     return _resnet("resnet50", num_classes, stem)
 
 
 @_resnet_entry(imagenet_weights="ResNet101_Weights.IMAGENET1K_V1", depth=101)
 def resnet101(num_classes: int, stem: Stem) -> nn.Module:
-    """ResNet-101: bottlenecks, a hundred layers deep.
-
-    The cifar stem starts with a 3x3 convolution of stride 1 (for 7x7 of stride 2) and drops the max pooling.
-    """
+    """ResNet-101: bottlenecks, a hundred layers deep."""
     return _resnet("resnet101", num_classes, stem)
 
 
 @_resnet_entry(imagenet_weights="ResNet152_Weights.IMAGENET1K_V1", depth=152)
 def resnet152(num_classes: int, stem: Stem) -> nn.Module:
-    """ResNet-152: the winner of ILSVRC 2015, cheaper than VGG-19 at eight times its depth.
-
-    The cifar stem starts with a 3x3 convolution of stride 1 (for 7x7 of stride 2) and drops the max pooling.
-    """
+    """ResNet-152: the winner of ILSVRC 2015, cheaper than VGG-19 at eight times its depth."""
     return _resnet("resnet152", num_classes, stem)

@@ -49,71 +49,47 @@ def _vgg(name: str, num_classes: int, stem: Stem) -> nn.Module:
 
 @_vgg_entry(imagenet_weights="VGG11_Weights.IMAGENET1K_V1", depth=11, recipe_changes=SLOW_SGD)
 def vgg11(num_classes: int, stem: Stem) -> nn.Module:
-    """VGG-11: small 3x3 filters, stacked, see as much as large ones with fewer weights.
-
-    The cifar stem replaces the head of three wide layers by global pooling and one linear layer.
-    """
+    """VGG-11: small 3x3 filters, stacked, see as much as large ones with fewer weights."""
     return _vgg("vgg11", num_classes, stem)
 
 
 @_vgg_entry(imagenet_weights="VGG13_Weights.IMAGENET1K_V1", depth=13, recipe_changes=SLOW_SGD)
 def vgg13(num_classes: int, stem: Stem) -> nn.Module:
-    """VGG-13: two 3x3 filters in every stage.
-
-    The cifar stem replaces the head of three wide layers by global pooling and one linear layer.
-    """
+    """VGG-13: two 3x3 filters in every stage."""
     return _vgg("vgg13", num_classes, stem)
 
 
 @_vgg_entry(imagenet_weights="VGG16_Weights.IMAGENET1K_V1", depth=16, recipe_changes=SLOW_SGD)
 def vgg16(num_classes: int, stem: Stem) -> nn.Module:
-    """VGG-16: depth from 3x3 filters alone.
-
-    The cifar stem replaces the head of three wide layers by global pooling and one linear layer.
-    """
+    """VGG-16: depth from 3x3 filters alone."""
     return _vgg("vgg16", num_classes, stem)
 
 
 @_vgg_entry(imagenet_weights="VGG19_Weights.IMAGENET1K_V1", depth=19, recipe_changes=SLOW_SGD)
 def vgg19(num_classes: int, stem: Stem) -> nn.Module:
-    """VGG-19: the deepest of its paper, where depth alone stops helping.
-
-    The cifar stem replaces the head of three wide layers by global pooling and one linear layer.
-    """
+    """VGG-19: the deepest of its paper, where depth alone stops helping."""
     return _vgg("vgg19", num_classes, stem)
 
 
 @_vgg_entry(imagenet_weights="VGG11_BN_Weights.IMAGENET1K_V1", depth=11)
 def vgg11_bn(num_classes: int, stem: Stem) -> nn.Module:
-    """VGG-11 with batch norm: normalised activations let the depth train from scratch.
-
-    The cifar stem replaces the head of three wide layers by global pooling and one linear layer.
-    """
+    """VGG-11 with batch norm: normalised activations let the depth train from scratch."""
     return _vgg("vgg11_bn", num_classes, stem)
 
 
 @_vgg_entry(imagenet_weights="VGG13_BN_Weights.IMAGENET1K_V1", depth=13)
 def vgg13_bn(num_classes: int, stem: Stem) -> nn.Module:
-    """VGG-13 with batch norm: normalised activations let the depth train from scratch.
-
-    The cifar stem replaces the head of three wide layers by global pooling and one linear layer.
-    """
+    """VGG-13 with batch norm: normalised activations let the depth train from scratch."""
     return _vgg("vgg13_bn", num_classes, stem)
 
 
 @_vgg_entry(imagenet_weights="VGG16_BN_Weights.IMAGENET1K_V1", depth=16)
 def vgg16_bn(num_classes: int, stem: Stem) -> nn.Module:
-    """VGG-16 with batch norm: normalised activations let the depth train from scratch.
-
-    The cifar stem replaces the head of three wide layers by global pooling and one linear layer.
-    """
+    """VGG-16 with batch norm: normalised activations let the depth train from scratch."""
     return _vgg("vgg16_bn", num_classes, stem)
 
 
 @_vgg_entry(imagenet_weights="VGG19_BN_Weights.IMAGENET1K_V1", depth=19)
 def vgg19_bn(num_classes: int, stem: Stem) -> nn.Module:
-    """VGG-19 with batch norm: normalised activations let the depth train from scratch.
-
-    The cifar stem replaces the head of three wide layers by global pooling and one linear layer.
-    """
+    """VGG-19 with batch norm: normalised activations let the depth train from scratch."""
     return _vgg("vgg19_bn", num_classes, stem)

@@ -192,7 +192,10 @@ def _learning_curves(summary: Summary) -> list[Chart]:
         return _axes(data, "training seconds" if seconds else "epoch", "validation accuracy %")
 
     losses = [
-        {**_line(name, curves.epochs, values, style[name]), "line": {"color": style[name][0], "dash": dash}}
+        {
+            **_line(name, [epoch + 1 for epoch in curves.epochs], values, style[name]),
+            "line": {"color": style[name][0], "dash": dash},
+        }
         | {"name": f"{_label(name)}, {what}"}
         for name, curves in drawn
         for what, values, dash in (

@@ -106,7 +106,7 @@ def test_auxiliary_heads_that_only_one_side_has_are_left_alone(tmp_path, monkeyp
     if not stored:
         state = {key: value for key, value in state.items() if not key.startswith("aux")}
     if not built:
-        monkeypatch.setattr("cnn_compare.backbones.googlenet.published", without_auxiliary_heads)
+        monkeypatch.setattr("cnn_compare.backbones.googlenet.torchvision_model", without_auxiliary_heads)
     loaded = build_backbone("googlenet", weights=save(state, tmp_path / "weights.pth"))
     assert differing(loaded, state) == set()
     assert any(key.startswith("aux") for key in loaded.state_dict()) is built
@@ -139,7 +139,7 @@ def test_offline_the_error_names_the_file_its_address_and_where_to_put_it(cache)
         f"resnet18-f37072fd.pth is not in {cache}",
         "Temporary failure in name resolution",
         "https://download.pytorch.org/models/resnet18-f37072fd.pth",
-        "--model.weights=/path/to/resnet18-f37072fd.pth",
+        "model.weights=/path/to/resnet18-f37072fd.pth",
     ):
         assert part in message
     assert caught.value.exit_status == 1
@@ -159,7 +159,7 @@ def test_a_download_with_a_wrong_checksum_is_refused_and_not_kept(cache, monkeyp
 
 @pytest.mark.parametrize(
     ("name", "stem", "way_out"),
-    [("lenet", "imagenet", "Train from scratch"), ("resnet18", "cifar", "Use --model.stem=imagenet, or train")],
+    [("lenet", "imagenet", "Train from scratch"), ("resnet18", "cifar", "Use model.stem=imagenet, or train")],
 )
 def test_imagenet_weights_that_nobody_published_are_a_mistake_in_the_request(cache, name, stem, way_out):
     with pytest.raises(
@@ -224,7 +224,7 @@ def test_another_networks_file_names_the_first_differences(tmp_path):
 
 def test_a_file_for_the_imagenet_stem_says_so_under_the_cifar_stem(tmp_path):
     path = save(of_torchvision("resnet18").state_dict(), tmp_path / "weights.pth")
-    with pytest.raises(WeightsMismatchError, match=r"1 of another shape \(conv1.weight\).*fit --model.stem=imagenet"):
+    with pytest.raises(WeightsMismatchError, match=r"1 of another shape \(conv1.weight\).*fit model.stem=imagenet"):
         build_backbone("resnet18", stem="cifar", weights=path)
 
 
