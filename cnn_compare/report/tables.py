@@ -16,24 +16,25 @@ BARS: dict[str, tuple[str, float | None]] = {"test_acc_pct": ("green", 100), "tr
 
 
 def terminal_table(summary: Summary) -> TerminalTable:
-    """For `rich` to print in 80 characters: accuracy and time with bars."""
+    """For `rich` to print in 80 characters: accuracy and time with bars, while there is room for them."""
     table = TerminalTable(title=Text(summary.name), title_justify="left", caption_justify="left")
     shown = columns(summary, "terminal")
+    bars = BARS if len(shown) <= 5 else {}
     largest = {}
     for column in shown:
         name = column.key == "network"
         table.add_column(column.heading, justify="left" if name else "right", overflow="fold", no_wrap=not name)
-        if column.key in BARS:
+        if column.key in bars:
             table.add_column("", no_wrap=True)
             values = [column.value(network) or 0 for network in summary.networks]
-            largest[column.key] = BARS[column.key][1] or max(values, default=0) or 1
+            largest[column.key] = bars[column.key][1] or max(values, default=0) or 1
     for network in summary.networks:
         cells: list[Text | Bar] = []
         for column in shown:
             cells.append(Text(column.cell(network)))
-            if column.key in BARS:
+            if column.key in bars:
                 length = column.value(network) or 0
-                cells.append(Bar(largest[column.key], 0, length, width=BAR_WIDTH, color=BARS[column.key][0]))
+                cells.append(Bar(largest[column.key], 0, length, width=BAR_WIDTH, color=bars[column.key][0]))
         table.add_row(*cells)
     return table
 
