@@ -39,9 +39,9 @@ class RunError(CnnCompareError):
 class InvalidValueError(UsageError, ValueError):
     """A setting has a value that it does not accept."""
 
-    def __init__(self, field: str, value: object, expected: str) -> None:
+    def __init__(self, field: str, value: object, expected: str, *mentioned: str) -> None:
         self.field, self.value, self.expected = field, value, expected
-        self.fields = (field,)
+        self.fields = (field, *mentioned)
         super().__init__(f"{field} must be {expected}, and is {value!r}.")
 
 

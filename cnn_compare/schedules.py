@@ -29,7 +29,7 @@ class WarmupCosine(LambdaLR):
 
     def __init__(self, optimizer: torch.optim.Optimizer, warmup: float = 0.1, total_steps: int = 1) -> None:
         if not 0 <= warmup < 1:
-            raise InvalidValueError("WarmupCosine's warmup", warmup, "from 0 to below 1, a share of the steps")
+            raise InvalidValueError("warmup", warmup, "from 0 to below 1, a share of the steps")
         self.warmup, self.total_steps = warmup, total_steps
         super().__init__(optimizer, self.factor)
 
@@ -80,7 +80,7 @@ def span_run(schedule: WarmupCosine, trainer: L.Trainer) -> None:
         steps = float(mean_over_devices(torch.tensor(steps, device=trainer.strategy.root_device)))
     if math.isinf(steps):
         expected = "a number, or trainer.max_time set, for WarmupCosine"
-        raise InvalidValueError("trainer.max_epochs", trainer.max_epochs, expected)
+        raise InvalidValueError("trainer.max_epochs", trainer.max_epochs, expected, "trainer.max_time")
     schedule.set_total_steps(math.ceil(steps))
 
 

@@ -6,6 +6,7 @@ images in channels-last memory (`torch.channels_last`), the format in which conv
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
@@ -35,38 +36,36 @@ class Draws:
     All of them are drawn for every augmentation, so that an image is shifted alike with and without cutout.
 
     Args:
-        table: ``(N, 5)`` int64: crop row and column, flip, cutout row and column.
+        crop_offsets: ``(N, 2)``, row and column in ``0 .. 2 * MAX_SHIFT``, see `translate`.
+        flips: ``(N,)``, 0 or 1, see `flip`.
+        cutout_centers: ``(N, 2)``, row and column in ``0 .. image_size - 1``, see `cutout`.
     """
 
-    table: Tensor
+    crop_offsets: Tensor
+    flips: Tensor
+    cutout_centers: Tensor
 
     @classmethod
     def make(cls, generator: np.random.Generator, images: int, image_size: int) -> Draws:
         """Draw for a number of images of ``image_size`` pixels."""
         limits = [2 * MAX_SHIFT + 1, 2 * MAX_SHIFT + 1, 2, image_size, image_size]
-        return cls(torch.from_numpy(generator.integers(0, limits, size=(images, len(limits)))))
-
-    @property
-    def crop_offsets(self) -> Tensor:
-        """``(N, 2)``, row and column in ``0 .. 2 * MAX_SHIFT``, see `translate`."""
-        return self.table[:, :2]
-
-    @property
-    def flips(self) -> Tensor:
-        """``(N,)``, 0 or 1, see `flip`."""
-        return self.table[:, 2]
-
-    @property
-    def cutout_centers(self) -> Tensor:
-        """``(N, 2)``, row and column in ``0 .. image_size - 1``, see `cutout`."""
-        return self.table[:, 3:]
+        # In one call, whose numbers runs of the past had; further augmentations draw after it.
+        table = torch.from_numpy(generator.integers(0, limits, size=(images, len(limits))))
+        return cls(table[:, :2], table[:, 2], table[:, 3:])
 
     def __getitem__(self, index: Tensor) -> Draws:
-        return Draws(self.table[index])
+        return self._map(lambda part: part[index])
 
     def to(self, device: torch.device) -> Draws:
         """The same numbers on a device."""
-        return Draws(self.table.to(device, non_blocking=True))
+        return self._map(lambda part: part.to(device, non_blocking=True))
+
+    def table(self) -> Tensor:
+        """All numbers, one row an image."""
+        return torch.cat([self.crop_offsets, self.flips[:, None], self.cutout_centers], dim=1)
+
+    def _map(self, function: Callable[[Tensor], Tensor]) -> Draws:
+        return Draws(function(self.crop_offsets), function(self.flips), function(self.cutout_centers))
 
 
 def apply_to_pixels(images: Tensor, draws: Draws, augmentation: Augmentation) -> Tensor:

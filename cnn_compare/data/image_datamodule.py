@@ -236,7 +236,7 @@ class ImageDataModule(L.LightningDataModule):
             digest.update(split.labels[split.subset].cpu().numpy().data)
         first_epoch = EpochSampler(len(self._splits["train"]), self.seed)
         digest.update(first_epoch.order().tobytes())
-        digest.update(first_epoch.draws(self._splits["train"].images.shape[1]).table.numpy().data)
+        digest.update(first_epoch.draws(self._splits["train"].images.shape[1]).table().numpy().data)
         prepared: dict[str, Any] = {
             option: getattr(self, option) for option in ("batch_size", "normalization", "augmentation", "image_size")
         }

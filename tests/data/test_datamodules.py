@@ -268,7 +268,7 @@ def test_training_images_are_those_of_torchvision_with_the_same_draws(
     sampler = EpochSampler(40, seed=3)
     for epoch in (0, 1):
         sampler.set_epoch(epoch)
-        order, draws = torch.from_numpy(sampler.order()), sampler.draws(32).table
+        order, draws = torch.from_numpy(sampler.order()), sampler.draws(32).table()
         expected = [
             prepared(
                 stored[0][index],
@@ -308,7 +308,7 @@ def test_validation_test_and_prediction_images_are_never_augmented(make_trainer,
 
 
 def test_draws_fill_their_ranges_evenly():
-    draws = EpochSampler(20_000, seed=0).draws(32).table.numpy()
+    draws = EpochSampler(20_000, seed=0).draws(32).table().numpy()
     for column, choices in enumerate([9, 9, 2, 32, 32]):
         counts = np.bincount(draws[:, column], minlength=choices)
         assert len(counts) == choices
@@ -320,7 +320,7 @@ def test_draws_follow_the_images_to_the_device_of_a_second_trainer(record):
     data = Painted(augmentation="crop_flip")
     record(data)
     elsewhere = data._epoch_draws(torch.empty(4, 3, 32, 32, device="meta"))
-    assert (elsewhere.table.device.type, elsewhere.table.shape) == ("meta", (40, 5))
+    assert (elsewhere.flips.device.type, elsewhere.flips.shape) == ("meta", (40,))
 
 
 def test_images_that_lie_in_another_order_of_memory_are_taken_too(record):
