@@ -100,6 +100,7 @@ def run_comparison(
             "seeds": list(dict.fromkeys([*before.get("seeds", []), *comparison.seeds])),
             "variants": {**before.get("variants", {}), **comparison.variants},
             "published": comparison.published or before.get("published"),
+            "runs": {**before.get("runs", {}), **{_relative(spec): spec.network for spec in specs}},
             "config": _without_backbone(comparison.config),
             "varied": differences([spec.config for spec in specs]),
             "machine": {"system": platform.platform(), "cpu_count": os.cpu_count()},
@@ -136,6 +137,11 @@ def _prepare_folder(comparison: Comparison, on_existing: OnExisting) -> Config:
         setting, (old, new) = next(iter(changed.items()))
         raise ComparisonExistsError(folder, f" with another configuration ({setting} is {old!r} there and {new!r} now)")
     return before
+
+
+def _relative(spec: RunSpec) -> str:
+    """A run's folder within that of its comparison."""
+    return "/".join(spec.folder.path.parts[-2:])
 
 
 def _without_backbone(config: Config) -> Config:

@@ -35,9 +35,14 @@ class RunSpec:
     declared_changes: Config = field(default_factory=dict)
 
     @property
+    def network(self) -> str:
+        """The name of backbone and variant."""
+        return network_name(self.backbone, self.variant)
+
+    @property
     def name(self) -> str:
         """The run's name in messages."""
-        return f"{network_name(self.backbone, self.variant)} seed {self.seed}"
+        return f"{self.network} seed {self.seed}"
 
     def result(self, status: Status, **fields: Any) -> RunResult:
         """A result of this run; ``fields`` are those of `RunResult` that the spec does not determine."""

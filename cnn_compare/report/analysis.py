@@ -61,7 +61,7 @@ def analyze(stored: StoredRuns) -> Summary:
         test_images=max((result.test_images for result in results if result.test_images), default=None),
         networks=networks,
         pairs=pairs,
-        verdict=verdict(networks, pairs, ranked),
+        verdict=[*_progress(stored), *verdict(networks, pairs, ranked), *_missing_files(problems)],
         hardest=_hardest(runs, names),
         without_result=_without_result(stored, problems),
         published=published,
@@ -322,8 +322,13 @@ def _difference(
             for answer, network in zip(answers, (first, second), strict=True)
         ]
         return statistics.paired_difference(*paired)
-    first_shares, second_shares = ([accuracy / 100 for accuracy in network.test_acc_pct] for network in (first, second))
-    return statistics.unpaired_difference(first_shares, second_shares, images or 1)
+    # Networks without a seed in common are paired in the order of their seeds, which are independent anyway.
+    count = min(len(first.seeds), len(second.seeds))
+    shares = [
+        np.divide(_at(network.seeds, network.test_acc_pct, seeds or network.seeds[:count]), 100).tolist()
+        for network in (first, second)
+    ]
+    return statistics.difference_of_shares(shares[0], shares[1], images or 1)
 
 
 def _hardest(runs: Sequence[StoredRun], class_names: Sequence[str]) -> list[dict[str, Any]]:
@@ -349,6 +354,27 @@ def _hardest(runs: Sequence[StoredRun], class_names: Sequence[str]) -> list[dict
         for image in np.argsort(-wrong, kind="stable")[:HARDEST]
         if wrong[image] > 0
     ]
+
+
+def _progress(stored: StoredRuns) -> list[str]:
+    """How many runs are finished, unless all are, and which networks have none."""
+    planned: dict[str, str] = stored.manifest.get("runs") or {}
+    finished = {run.folder.relative_to(stored.folder).as_posix() for run in stored.finished}
+    missing = [folder for folder in planned if folder not in finished]
+    if not missing:
+        return []
+    networks = dict.fromkeys(planned.values())
+    absent = [name for name in networks if not any(planned.get(folder) == name for folder in finished)]
+    sentence = f"{len(planned) - len(missing)} of {len(planned)} runs are finished; what follows holds for these."
+    return [f"{sentence} Without any: {format_list(absent)}." if absent else sentence]
+
+
+def _missing_files(problems: Sequence[ResultError]) -> list[str]:
+    """That files are missing or unreadable, and what follows."""
+    if not (count := len(problems)):
+        return []
+    files = "1 file is" if count == 1 else f"{count} files are"
+    return [f"{files} missing or cannot be read (listed below); networks without predictions are compared by accuracy."]
 
 
 def _without_result(stored: StoredRuns, problems: Sequence[ResultError]) -> list[dict[str, str]]:

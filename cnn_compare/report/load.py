@@ -146,7 +146,8 @@ def _results(folder: Path) -> tuple[dict[Path, RunResult], list[ResultError]]:
         try:
             results[run_folder] = RunFolder(run_folder).load_result()
         except ResultError as error:
-            problems.append(error)
+            missing = not RunFolder(run_folder).result.exists()
+            problems.append(ResultError(run_folder, "the run is not finished") if missing else error)
     return results, problems
 
 
@@ -175,8 +176,8 @@ def _config(run_folder: Path) -> dict[str, Any]:
     path = RunFolder(run_folder).config
     try:
         config = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506, a safe loader
-    except FileNotFoundError:
-        return {}
+    except FileNotFoundError as error:
+        raise ResultError(path, "the file is missing") from error
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise ResultError(path, f"it cannot be read as YAML ({_first_line(error)})") from error
     if not isinstance(config, dict):
@@ -188,8 +189,8 @@ def _curves(run_folder: Path) -> pd.DataFrame:
     path = RunFolder(run_folder).curves
     try:
         curves = pd.read_csv(path)
-    except FileNotFoundError:
-        return pd.DataFrame()
+    except FileNotFoundError as error:
+        raise ResultError(path, "the file is missing") from error
     except (OSError, ValueError) as error:
         raise ResultError(path, f"it cannot be read as a table ({_first_line(error)})") from error
     if "epoch" not in curves or not all(map(pd.api.types.is_numeric_dtype, curves.dtypes)):
@@ -197,7 +198,7 @@ def _curves(run_folder: Path) -> pd.DataFrame:
     return curves
 
 
-def _predictions(run_folder: Path) -> Predictions | None:
+def _predictions(run_folder: Path) -> Predictions:
     path = RunFolder(run_folder).predictions
     try:
         # Opened here, and not by numpy, which leaves a damaged file open.
@@ -205,8 +206,8 @@ def _predictions(run_folder: Path) -> Predictions | None:
             # Reference comparisons keep the answer's probability alone, a fifth of the size.
             last = "confidence" if "confidence" in stored.files else "probabilities"
             labels, predictions, probabilities = (stored[name] for name in ("labels", "predictions", last))
-    except FileNotFoundError:
-        return None
+    except FileNotFoundError as error:
+        raise ResultError(path, "the file is missing") from error
     # A damaged archive can raise nearly anything.
     except Exception as error:
         raise ResultError(path, f"it cannot be read as predictions ({_first_line(error)})") from error

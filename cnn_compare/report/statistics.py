@@ -104,14 +104,7 @@ def accuracy_from_shares(shares: Sequence[float], images: int | None) -> Estimat
     if len(shares) == 1:
         low, high = proportion_confint(round(mean * images), images, LEVEL, method="wilson")
         return Estimate(mean, float(low), float(high))
-    return _interval(mean, math.sqrt(_share_variance(shares, images)), math.inf)
-
-
-def _share_variance(shares: Sequence[float], images: int) -> float:
-    """Of the mean of accuracies: what their spread shows, and what the test images leave open."""
-    mean = float(np.mean(shares))
-    spread = float(np.var(shares, ddof=1)) / len(shares) if len(shares) > 1 else 0.0
-    return spread + mean * (1 - mean) / images
+    return _crossed_shares(shares, mean * (1 - mean) / images).estimate
 
 
 # A normal distribution in steps, of which each is worth its density.
@@ -222,18 +215,32 @@ def paired_difference(first: Correct, second: Correct) -> Difference:
     return Difference(crossed.estimate, crossed.p(abs(crossed.mean)), seeds, method, seeds_needed(values))
 
 
-def unpaired_difference(first: Sequence[float], second: Sequence[float], images: int) -> Difference:
-    """Compare two networks by their accuracies alone, where the answers to single images are not at hand.
+def difference_of_shares(first: Sequence[float], second: Sequence[float], images: int) -> Difference:
+    """Compare two networks by their accuracies alone, where the answers to single images are missing.
+
+    It never establishes more than `paired_difference` would: the error of the test images is that of two independent
+    samples, the largest possible.
 
     Args:
         first: Accuracies of one network, one a seed.
-        second: Those of the other.
+        second: Those of the other, with the same seeds in the same order.
         images: Size of the test set.
     """
-    variance = _share_variance(first, images) + _share_variance(second, images)
-    share = _interval(float(np.mean(first)) - float(np.mean(second)), math.sqrt(variance), math.inf)
-    p = 2 * float(stats.norm.sf(abs(share.value) / math.sqrt(variance))) if variance else 1.0
-    return Difference(share, p, min(len(first), len(second)), "unpaired, normal approximation")
+    differences = np.subtract(first, second)
+    image_variance = sum(mean * (1 - mean) for mean in (float(np.mean(first)), float(np.mean(second)))) / images
+    if len(differences) > 1:
+        crossed = _crossed_shares(differences, image_variance)
+        p, method = crossed.p(abs(crossed.mean)), "unpaired images, t over seeds"
+        return Difference(crossed.estimate, p, len(differences), method)
+    share = _interval(float(differences[0]), math.sqrt(image_variance), math.inf)
+    p = 2 * float(stats.norm.sf(abs(share.value) / math.sqrt(image_variance))) if image_variance else 1.0
+    return Difference(share, p, 1, "unpaired images, two proportions")
+
+
+def _crossed_shares(values: Sequence[float] | NDArray[np.float64], image_variance: float) -> CrossedMean:
+    """`CrossedMean` of one value a seed, at least two, with the variance that the images add to their mean."""
+    seed_error = float(np.std(values, ddof=1)) / math.sqrt(len(values))
+    return CrossedMean(float(np.mean(values)), seed_error, math.sqrt(image_variance), len(values) - 1)
 
 
 def paired_t_p(first: Sequence[float], second: Sequence[float]) -> float:

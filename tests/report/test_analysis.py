@@ -3,6 +3,8 @@ from __future__ import annotations
 import io
 import json
 import math
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -246,3 +248,39 @@ def console_text(table):
     console = Console(width=100, file=io.StringIO())
     console.print(table)
     return console.file.getvalue()
+
+
+def test_missing_predictions_are_named_and_establish_nothing_more(tmp_path):
+    stored = Path(__file__).parents[2] / "lightning_logs" / "subset_5k"
+    shutil.copytree(stored, tmp_path / "subset_5k")
+    whole = analyze(find_runs(tmp_path / "subset_5k"))
+    removed = sorted((tmp_path / "subset_5k").glob("*/seed_0/predictions.npz"))
+    for path in removed:
+        path.unlink()
+    summary = analyze(find_runs(tmp_path / "subset_5k"))
+    established = {(pair.first, pair.second) for pair in summary.pairs if pair.differs}
+    assert established <= {(pair.first, pair.second) for pair in whole.pairs if pair.differs}
+    assert "6 files are missing or cannot be read" in text(summary)
+    assert len(removed) == len(whole.networks) == 6
+    named = {entry["run"]: entry["reason"] for entry in summary.without_result}
+    assert named == {path.relative_to(tmp_path / "subset_5k").as_posix(): "the file is missing" for path in removed}
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "metrics.csv", "predictions.npz"])
+def test_any_missing_file_of_a_finished_run_is_named(store_run, summary, name):
+    store_run("b")
+    (store_run("a") / name).unlink()
+    assert summary().without_result == [{"run": f"a/seed_0/{name}", "reason": "the file is missing", "log": ""}]
+
+
+def test_an_unfinished_comparison_says_first_how_many_runs_are_there_and_which_networks_are_missing(
+    store_run, summary, tmp_path
+):
+    store_run("a")
+    (tmp_path / "a" / "seed_1").mkdir()
+    (tmp_path / "a" / "seed_1" / "config.yaml").write_text("{}")
+    runs = {"a/seed_0": "a", "a/seed_1": "a", "b/seed_0": "b", "b/seed_1": "b"}
+    (tmp_path / "manifest.json").write_text(json.dumps({"runs": runs}))
+    found = summary()
+    assert found.verdict[0] == "1 of 4 runs are finished; what follows holds for these. Without any: b."
+    assert found.without_result == [{"run": "a/seed_1", "reason": "the run is not finished", "log": ""}]

@@ -106,9 +106,23 @@ def test_equal_answers_do_not_differ():
 
 def test_without_answers_two_proportions_are_compared():
     # (0.80 - 0.75) / sqrt(0.8 * 0.2 / 1000 + 0.75 * 0.25 / 1000) = 2.6822
-    difference = statistics.unpaired_difference([0.80], [0.75], 1000)
+    difference = statistics.difference_of_shares([0.80], [0.75], 1000)
     assert difference.p == pytest.approx(2 * stats.norm.sf(2.6822), rel=1e-3)
     assert difference.share.low == pytest.approx(0.05 - 1.959964 * 0.018641, abs=1e-5)
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+def test_accuracies_alone_never_establish_more_than_the_answers_to_the_same_images(seeds):
+    draw = np.random.default_rng(seeds)
+    for gain in (0.0, 0.01, 0.05):
+        chance = draw.uniform(0.5, 1.0, 500)
+        first = draw.random((seeds, 500)) < np.minimum(chance + gain, 1)
+        second = draw.random((seeds, 500)) < chance
+        alone = statistics.difference_of_shares(first.mean(1), second.mean(1), 500)
+        paired = statistics.paired_difference(first, second)
+        assert alone.share.value == pytest.approx(paired.share.value)
+        assert alone.p >= paired.p - 1e-9
+        assert alone.share.high - alone.share.low >= paired.share.high - paired.share.low - 1e-9
 
 
 def test_the_seeds_needed_are_those_of_the_paired_t_test_where_images_do_not_matter():

@@ -59,7 +59,7 @@ def test_a_run_without_a_result_and_a_failed_one_are_listed_with_their_reasons(t
     (tmp_path / "alexnet" / "seed_0" / "config.yaml").write_text("{}")
     text = write_and_find(tmp_path, "report.md").read_text()
     assert "| vgg16/seed_0 | RuntimeError: out of memory |" in text
-    assert "| alexnet/seed_0/result.json | the file is missing |" in text
+    assert "| alexnet/seed_0 | the run is not finished |" in text
 
 
 def test_names_stay_text_in_markdown(tmp_path):
