@@ -55,6 +55,28 @@ def require_checkpoint(path: str | Path) -> None:
         raise CheckpointFileError(path, f"{type(error).__name__}: {str(error).splitlines()[0]}") from error
 
 
+def stored_data(path: str | Path) -> dict[str, Any]:
+    """The `ImageDataModule.preparation` of a checkpoint's run; empty in older checkpoints."""
+    stored: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True).get("data", {})
+    return stored
+
+
+def newest_checkpoint(log_dir: Path, name: str) -> Path:
+    """The newest checkpoint that `fit` has written below a folder of logs.
+
+    Args:
+        log_dir: The folder of the ``version_<n>`` folders.
+        name: ``last`` or ``best``.
+
+    Raises:
+        CheckpointFileError: If there is none.
+    """
+    paths = list(log_dir.glob(f"version_*/checkpoints/{name}.ckpt"))
+    if not paths:
+        raise CheckpointFileError(name, f"`fit` has written no {name}.ckpt below {log_dir}")
+    return max(paths, key=lambda path: path.stat().st_mtime)
+
+
 def resumable(checkpoints: Path) -> Path | None:
     """The newest readable checkpoint of a run; None if the run must start from the beginning.
 

@@ -221,14 +221,28 @@ class DivergedError(RunError):
 
 
 class CheckpointError(RunError):
-    """A checkpoint holds another network than the requested one."""
+    """A checkpoint was made with another setting than the requested one."""
 
-    def __init__(self, hyperparameter: str, stored: object, requested: object) -> None:
-        self.hyperparameter, self.stored, self.requested = hyperparameter, stored, requested
-        self.fields = (f"model.{hyperparameter}", "ckpt_path")
+    def __init__(self, field: str, stored: object, requested: object) -> None:
+        self.field, self.stored, self.requested = field, stored, requested
+        self.fields = (field, "ckpt_path", "allow_other_data")
+        data = " To use other data all the same, give allow_other_data=true." if field.startswith("data") else ""
         super().__init__(
-            f"the checkpoint's {hyperparameter} is {stored!r}, and {requested!r} was requested. "
-            f"Give model.{hyperparameter}={stored}, or another ckpt_path."
+            f"the checkpoint has {field}={stored!r}, and {requested!r} was requested. Leave {field} out, or give "
+            f"another ckpt_path.{data}"
+        )
+
+
+class NoWeightsError(UsageError):
+    """A network is to be evaluated, and there are no trained weights."""
+
+    fields = ("ckpt_path", "model.weights", "model.pretrained")
+
+    def __init__(self, command: str) -> None:
+        self.command = command
+        super().__init__(
+            f"{command} needs trained weights. Give ckpt_path=FILE as written by `fit` or `compare`, ckpt_path=last "
+            "for those of the last `fit`, model.weights=FILE, or model.pretrained=true."
         )
 
 

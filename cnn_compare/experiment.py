@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from pydoc import locate
 from typing import Any
 
 import yaml
@@ -28,16 +29,19 @@ from cnn_compare.callbacks import (
     StopWhenDiverged,
     ThrottledProgressBar,
 )
-from cnn_compare.checkpointing import AtomicCheckpointIO, require_checkpoint
-from cnn_compare.configs import merge_config
+from cnn_compare.checkpointing import AtomicCheckpointIO, newest_checkpoint, require_checkpoint, stored_data
+from cnn_compare.configs import flatten, merge_config
 from cnn_compare.data import CIFAR10DataModule, ImageDataModule
-from cnn_compare.errors import CheckpointError, ConfigurationError, InvalidValueError
+from cnn_compare.errors import CheckpointError, ConfigurationError, InvalidValueError, NoWeightsError
 from cnn_compare.machine import tune_process
 from cnn_compare.module import ClassifierModule
 from cnn_compare.results import RunFolder
 
 NETWORK_SETTINGS = ("model.backbone", "model.num_classes", "model.stem")
 """What a checkpoint and the request must agree on."""
+
+EVALUATIONS = ("validate", "test", "predict")
+"""Commands that need trained weights, and data as in training."""
 
 TRAINER_DEFAULTS = {
     "max_epochs": 10,
@@ -135,16 +139,34 @@ class ExperimentCLI(LightningCLI):
             warnings.filterwarnings("ignore", "LightningCLI's args parameter")
             super().parse_arguments(parser, args)
         self.given = Namespace()  # type: ignore[no-untyped-call]
-        checkpoint = self.config.get(f"{self.config.get('subcommand')}.ckpt_path")
+        command = self.config.get("subcommand")
+        checkpoint = self.config.get(f"{command}.ckpt_path")
+        if checkpoint in (Path(RunFolder.LAST).stem, Path(RunFolder.BEST).stem):
+            log_dir = Path(self.config[command].trainer.default_root_dir or ".") / "lightning_logs"
+            checkpoint = self.config[command].ckpt_path = str(newest_checkpoint(log_dir, checkpoint))
         if checkpoint:
             # Lightning will overwrite these settings with those of the checkpoint, without a word.
-            self.given = parser.parse_args(args, defaults=False)  # type: ignore[arg-type]
-            if not re.fullmatch("best|last|hpc|registry.*", str(checkpoint)):  # Lightning's keywords
+            words = [str(word) for word in (args if isinstance(args, list) else sys.argv[1:])]
+            default_data = f"--data={class_path(CIFAR10DataModule)}"  # Without defaults, it would be missing.
+            self.given = parser.parse_args([words[0], default_data, *words[1:]], defaults=False)
+            if not any(re.match(r"--data(\.class_path)?(=|$)|-c|--config", word) for word in words):
+                self.given.pop(f"{command}.data.class_path", None)
+            if not re.fullmatch("hpc|registry.*", str(checkpoint)):  # Lightning's keywords
                 require_checkpoint(checkpoint)
+        elif command in EVALUATIONS:
+            model = self.config[command].model
+            if not (model.weights or model.pretrained):
+                raise NoWeightsError(command)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add what `fit` and comparisons have in common."""
+        """Add what `fit` and comparisons have in common, and what the evaluation of a checkpoint takes."""
         _add_common(parser)
+        parser.add_argument(
+            "--allow_other_data",
+            type=bool,
+            default=False,
+            help="Evaluate a checkpoint on other data, or otherwise prepared data, than it was trained on.",
+        )
 
     def before_instantiate_classes(self) -> None:
         """Check the network against the checkpoint's, and apply the backbone's own recipe if asked to.
@@ -155,12 +177,50 @@ class ExperimentCLI(LightningCLI):
         for name in NETWORK_SETTINGS:
             given, stored = self._get(self.given, name), self._get(self.config, name)
             if given is not None and given != stored:
-                raise CheckpointError(name.removeprefix("model."), stored, given)
+                raise CheckpointError(name, stored, given)
+        if self.subcommand in EVALUATIONS:
+            self._prepare_data_as_in_training()
         if self._get(self.config, "own_recipe"):
             config = plain_config(self.parser, self.config)
             section = config[self.subcommand] if self.subcommand else config
             section.update(apply_own_recipe(section))
             self.config = self.parser.parse_object(config)
+
+    def _prepare_data_as_in_training(self) -> None:
+        """Give the data the settings that the checkpoint stores, where they are not given otherwise.
+
+        Raises:
+            CheckpointError: If a given setting contradicts the checkpoint.
+        """
+        checkpoint = self._get(self.config, "ckpt_path")
+        stored = stored_data(checkpoint) if checkpoint else {}
+        if not stored or self._get(self.config, "allow_other_data"):
+            return
+        given = flatten(self._get(self.given, "data").as_dict()) if self._get(self.given, "data") else {}
+        init_args = {name.removeprefix("init_args."): value for name, value in given.items() if name != "class_path"}
+        for name in ("image_size", "normalization"):
+            if init_args.setdefault(name, stored[name]) != stored[name]:
+                raise CheckpointError(f"data.{name}", stored[name], init_args[name])
+        class_path = given.get("class_path", stored["class_path"])
+        if locate(class_path) is not locate(stored["class_path"]):
+            raise CheckpointError("data", stored["class_path"], class_path)
+        config = plain_config(self.parser, self.config)
+        config[str(self.subcommand)]["data"] = {"class_path": stored["class_path"], "init_args": init_args}
+        self.config = self.parser.parse_object(config)
+
+    def instantiate_classes(self) -> None:
+        """Make trainer, module and data; compare the data's classes with the checkpoint's.
+
+        Raises:
+            CheckpointError: If the classes are others.
+        """
+        super().instantiate_classes()
+        checkpoint = self._get(self.config, "ckpt_path") if self.subcommand in EVALUATIONS else None
+        if checkpoint and not self._get(self.config, "allow_other_data"):
+            names = list(getattr(self.datamodule, "class_names", []))
+            stored = stored_data(checkpoint).get("class_names", names)
+            if stored != names:
+                raise CheckpointError("data.class_names", stored, names)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The configured trainer, with the overrides."""

@@ -134,6 +134,8 @@ class ClassifierModule(L.LightningModule):
         """Make the file sufficient to rebuild the network: it holds the weights, so no others are loaded again."""
         checkpoint["hyper_parameters"] = {**self.hparams, "pretrained": False, "weights": None}
         checkpoint["transform_input"] = InputConversion(self.backbone).enabled
+        if (preparation := getattr(getattr(self._trainer, "datamodule", None), "preparation", None)) is not None:
+            checkpoint["data"] = preparation
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Inverse of `on_save_checkpoint`.
@@ -144,7 +146,7 @@ class ClassifierModule(L.LightningModule):
         stored = checkpoint.get("hyper_parameters", {})
         for name in ("backbone", "num_classes", "stem"):
             if stored.get(name, self.hparams[name]) != self.hparams[name]:
-                raise CheckpointError(name, stored[name], self.hparams[name])
+                raise CheckpointError(f"model.{name}", stored[name], self.hparams[name])
         InputConversion(self.backbone).enabled = checkpoint.get("transform_input", False)
 
     @classmethod

@@ -132,8 +132,11 @@ def lenet_checkpoint(elsewhere, capsys) -> str:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ("--model.backbone=resnet18", "CheckpointError: the checkpoint's backbone is 'lenet', and 'resnet18' was"),
-        ("--model.stem=cifar", "CheckpointError: the checkpoint's stem is 'imagenet', and 'cifar' was"),
+        (
+            "--model.backbone=resnet18",
+            "CheckpointError: the checkpoint has --model.backbone='lenet', and 'resnet18' was",
+        ),
+        ("--model.stem=cifar", "CheckpointError: the checkpoint has --model.stem='imagenet', and 'cifar' was"),
         ("--model.backbone=lenet", None),
         ("--model.num_classes=10", None),
     ],

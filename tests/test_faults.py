@@ -196,14 +196,14 @@ def test_a_checkpoint_of_another_network_is_refused(tmp_path, make_trainer, caps
     trainer.save_checkpoint(tmp_path / "lenet.ckpt")
     arguments = ["--data=DigitsDataModule", f"--ckpt_path={tmp_path / 'lenet.ckpt'}"]
     for options, status, said in (
-        (["--model.backbone=resnet20"], 1, "the checkpoint's backbone is 'lenet', and 'resnet20' was requested"),
-        (["--model.num_classes=7"], 1, "the checkpoint's num_classes is 10, and 7 was requested"),
+        (["--model.backbone=resnet20"], 1, "has --model.backbone='lenet', and 'resnet20' was requested"),
+        (["--model.num_classes=7"], 1, "has --model.num_classes=10, and 7 was requested"),
         ([], 0, ""),
     ):
         found, _, errors = run_command(["test", *arguments, *options], capsys)
         assert found == status
         assert said in errors
-    with pytest.raises(CheckpointError, match="the checkpoint's backbone is 'lenet'"):
+    with pytest.raises(CheckpointError, match="the checkpoint has model.backbone='lenet'"):
         make_trainer().test(
             ClassifierModule("resnet20"), DigitsDataModule(), ckpt_path=tmp_path / "lenet.ckpt", weights_only=True
         )

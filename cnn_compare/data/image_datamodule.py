@@ -110,6 +110,16 @@ class ImageDataModule(L.LightningDataModule):
         return len(self.class_names)
 
     @property
+    def preparation(self) -> dict[str, Any]:
+        """What a checkpoint stores, so that its network gets images prepared in the same way; plain values."""
+        return {
+            "class_path": f"{type(self).__module__}.{type(self).__qualname__}",
+            "image_size": self.image_size,
+            "normalization": self.normalization,
+            "class_names": list(self.class_names),
+        }
+
+    @property
     def train_images(self) -> int:
         """Number of training images; known after ``setup("fit")``."""
         return len(self._splits["train"])
