@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +36,14 @@ class RunSpec:
     declared_changes: Config = field(default_factory=dict)
 
     @property
+    def network(self) -> str:
+        """The backbone with its variant, as `network_name` puts it."""
+        return network_name(self.backbone, self.variant)
+
+    @property
     def name(self) -> str:
         """The run's name in messages."""
-        return f"{network_name(self.backbone, self.variant)} seed {self.seed}"
+        return f"{self.network} seed {self.seed}"
 
     def result(self, status: Status, **fields: Any) -> RunResult:
         """A result of this run; ``fields`` are those of `RunResult` that the spec does not determine."""
@@ -48,6 +54,7 @@ class RunSpec:
             variant=self.variant,
             declared_changes=self.declared_changes,
             status=status,
+            finished_at=datetime.now().astimezone().isoformat(timespec="seconds"),
             **fields,
         )
 

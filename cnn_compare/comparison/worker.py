@@ -21,7 +21,7 @@ from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from cnn_compare.backbones import count_macs, count_parameters, find_backbone
+from cnn_compare.backbones import code_fingerprint, count_macs, count_parameters, find_backbone
 from cnn_compare.callbacks import ConfusionFigures, EpochTimer, MachineLoad, MetricsCsv, TextLog
 from cnn_compare.checkpointing import resumable
 from cnn_compare.comparison.spec import Config, Progress, RunSpec, Started, WorkerSpec
@@ -121,6 +121,9 @@ class MeasuredRun:
             enable_model_summary=False,
         )
         self.trainer, self.model, self.data = cli.trainer, cli.model, cli.datamodule
+        # Now, because the file may be edited while the network trains.
+        model = spec.config["model"]
+        self.code = code_fingerprint(spec.backbone, model["num_classes"], model["stem"])
 
     def train_and_test(self, checkpoint: Path | None) -> None:
         """Train, from a checkpoint if there is one, and test the weights of the best epoch."""
@@ -148,6 +151,7 @@ class MeasuredRun:
             data_fingerprint=self.data.fingerprint(),
             class_names=list(self.data.class_names),
             architecture=find_backbone(self.spec.backbone).architecture,
+            code_fingerprint=self.code,
         )
 
     def test_metrics(self) -> dict[str, Metric]:
