@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from multiprocessing import Pipe
 
 import numpy as np
@@ -10,6 +11,7 @@ from helpers import DATA
 from sklearn.metrics import accuracy_score, hamming_loss
 from torchmetrics.classification import MulticlassHammingDistance
 
+from cnn_compare.backbones import code_fingerprint
 from cnn_compare.comparison.spec import Progress, RunSpec, WorkerSpec
 from cnn_compare.comparison.worker import MeasuredRun, SendProgress
 from cnn_compare.experiment import experiment_parser, plain_config
@@ -59,6 +61,8 @@ def test_a_result_says_what_was_planned_and_what_came_of_it(tested):
     result = tested.result()
     assert (result.status, result.backbone, result.seed, result.recipe) == ("finished", "lenet", 3, "modern")
     assert result.declared_changes == {"model.stem": "cifar"}
+    assert result.code_fingerprint == code_fingerprint("lenet", 10, "imagenet")
+    assert timedelta(0) <= datetime.now().astimezone() - datetime.fromisoformat(result.finished_at) < timedelta(hours=1)
     accuracies = [row["val/acc"] for row in tested.curves.rows]
     assert result.best_epoch == int(np.argmax(accuracies))
     assert result.value("best_val_acc_pct") == 100 * max(accuracies)
