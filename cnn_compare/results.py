@@ -256,6 +256,11 @@ class RunFolder:
         return self.path / self.CONFIG
 
     @property
+    def code(self) -> Path:
+        """The fingerprint of the network's code that its checkpoints were trained with."""
+        return self.path / "code.json"
+
+    @property
     def curves(self) -> Path:
         """Every logged value, one row an epoch."""
         return self.path / "metrics.csv"
