@@ -200,7 +200,7 @@ def test_rerun_begins_one_run_anew_and_leaves_the_others(tmp_path, ran):
     others = {path: stamp for path, stamp in files(folder).items() if "lenet+b/seed_1" not in str(path)}
     (folder / "lenet+b" / "seed_1" / "mark").touch()
     del ran[:]
-    small_comparison(tmp_path, **options, rerun=["lenet+b/1"])
+    small_comparison(tmp_path, **options, rerun=["lenet+b/1", "lenet+b/1"])
     assert ran == ["lenet (b) seed 1"]
     assert not (folder / "lenet+b" / "seed_1" / "mark").exists()
     after = files(folder)

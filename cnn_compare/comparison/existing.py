@@ -90,7 +90,7 @@ def examine(comparison: Comparison, specs: Sequence[RunSpec], request: Request) 
     results = {spec.name: result for spec in specs if spec not in reruns and (result := finished_result(spec.folder))}
     recorded = not notes and "controlled" in manifest
     notes += _other_code(specs, results)
-    return Existing({**manifest, "backbones": kept_backbones}, recorded, results, remove, notes)
+    return Existing({**manifest, "backbones": kept_backbones}, recorded, results, list(dict.fromkeys(remove)), notes)
 
 
 def _named_runs(specs: Sequence[RunSpec], names: Sequence[str]) -> list[RunSpec]:
