@@ -11,6 +11,7 @@ import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -29,6 +30,7 @@ FIT_COMMANDS = {
 OWN_COMMANDS = {
     "compare": "train several backbones under one recipe, and report",
     "report": "report on stored runs",
+    "recipes": "list the recipes",
     "backbones": "list the backbones",
     "profile": "measure what backbones cost on this machine, without training them",
 }
@@ -58,7 +60,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     command = parser.parse_known_args(arguments[:1])[0].command
     # So that `my_file:my_backbone` is found in the working folder, as with `python -m`; installed packages come first.
     sys.path.append(str(Path.cwd()))
-    own = {"compare": _compare, "report": _report, "backbones": _backbones, "profile": _profile}
+    own = {
+        "compare": _compare,
+        "report": _report,
+        "recipes": _recipes,
+        "backbones": _backbones,
+        "profile": _profile,
+    }
     try:
         own.get(command, _fit)(arguments)
     except KeyboardInterrupt:
@@ -100,10 +108,14 @@ def _compare(arguments: list[str]) -> None:
     if not {"-h", "--help"} & set(arguments):
         start_server()  # Its imports take as long as those below, and run at the same time.
     from cnn_compare.comparison.compare import compare, run_comparison
+    from cnn_compare.comparison.existing import Request, examine
     from cnn_compare.comparison.plan import Comparison, plan_runs
+    from cnn_compare.comparison.preview import preview
     from cnn_compare.experiment import ComparisonFile, RecipeFile, experiment_parser, plain_config
-    from cnn_compare.report import load_results
 
+    given = [argument for argument in arguments if argument.startswith("--model.backbone")]
+    if given:
+        raise InvalidValueError("model.backbone", given[0], "left out: backbones names what is compared")
     parser = experiment_parser(prog="cnn-compare compare", description=OWN_COMMANDS["compare"])
     parser.add_argument(
         "--config", action=ComparisonFile, help="A YAML file of these options; later ones take precedence."
@@ -120,6 +132,9 @@ def _compare(arguments: list[str]) -> None:
     )
     settings = ("trainer", "model", "data", "target_acc", "own_recipe")
     parser.add_function_arguments(compare, skip={*settings, "recipe", "published", "executor"})
+    parser.add_argument(
+        "--dry_run", action="store_true", help="Only show the runs: which are finished, which remain, about how long."
+    )
     executor_options = parser.add_function_arguments(make_executor)
     parsed = parser.parse_args(arguments[1:])
     options = plain_config(parser, parsed)
@@ -136,13 +151,18 @@ def _compare(arguments: list[str]) -> None:
         log_dir=options["log_dir"],
     )
     specs = plan_runs(comparison)
+    request = Request(**{name: options[name] for name in ("on_existing", "rerun", "drop")})
     executor = make_executor(**{name: options[name] for name in executor_options})
-    folder = run_comparison(comparison, specs, executor, options["on_existing"], options["retries"])
-    _print_report(folder)
-    results = load_results(folder)
-    failed = results[results.status != "finished"]
-    if len(failed):
-        raise RunsFailedError([f"{run.network} seed {run.seed}" for run in failed.itertuples()], folder)
+    if options["dry_run"]:
+        _print_table(
+            preview(specs, examine(comparison, specs, request)), 3, title=f"{comparison.folder}, nothing is run"
+        )
+        return
+    outcome = run_comparison(comparison, specs, executor, request, options["retries"])
+    _print_report(outcome.folder, write=outcome.changed)
+    failed = [spec.name for spec, result in zip(specs, outcome.results, strict=True) if result.status != "finished"]
+    if failed:
+        raise RunsFailedError(failed, outcome.folder)
 
 
 def make_executor(
@@ -188,14 +208,17 @@ def _report(arguments: list[str]) -> None:
     _print_report(parser.parse_args(arguments[1:]).runs_dir)
 
 
-def _print_report(folder: Path) -> None:
-    """Write the report, and show its table and verdict."""
+def _print_report(folder: Path, write: bool = True) -> None:
+    """Show the report's table and verdict; ``write`` it too, or leave the files that there are."""
     from rich.console import Console
 
     from cnn_compare.report import write_report
+    from cnn_compare.report.analysis import analyze
+    from cnn_compare.report.load import find_runs
     from cnn_compare.report.tables import terminal_table
 
-    summary = write_report(folder)
+    write = write or not (folder / "report.md").exists()
+    summary = write_report(folder) if write else analyze(find_runs(folder))
     console = Console(highlight=False, markup=False)
     if summary.networks:
         console.print(terminal_table(summary))
@@ -203,7 +226,23 @@ def _print_report(folder: Path) -> None:
         console.print(f"- {sentence}")
     for entry in summary.without_result:
         console.print(f"- {entry['run']}: {entry['reason']}")
-    console.print(f"report: {folder / 'report.html'}", soft_wrap=True)
+    if write:
+        console.print(f"report: {folder / 'report.html'}", soft_wrap=True)
+    else:
+        console.print(f"the report's files are as they were; `cnn-compare report {folder}` writes them", soft_wrap=True)
+
+
+def _recipes(arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser("cnn-compare recipes", description=OWN_COMMANDS["recipes"])
+    folder = Path(__file__).parents[1] / "configs" / "recipes"
+    parser.add_argument("folder", type=Path, nargs="?", default=folder, help="of YAML files; the project's by default")
+    folder = parser.parse_args(arguments[1:]).folder
+    paths = sorted(folder.glob("*.yaml"))
+    if not paths:
+        raise InvalidValueError("the folder of recipes", str(folder), "a folder of YAML files, as configs/recipes/")
+    for path in paths:
+        comments = takewhile(lambda line: line.startswith("#"), path.read_text(encoding="utf-8").splitlines())
+        print(path, *(f"    {line.removeprefix('#').strip()}" for line in comments), sep="\n")
 
 
 def _backbones(arguments: list[str]) -> None:

@@ -296,6 +296,17 @@ class ComparisonExistsError(UsageError):
         )
 
 
+class MainGuardError(UsageError):
+    """A script compares when it is imported, and the process of each run imports it."""
+
+    def __init__(self, script: str) -> None:
+        self.script = script
+        super().__init__(
+            f"{script} calls compare() when it is imported, and the process of each run imports it, for the backbones "
+            'that it may define. Put the call under `if __name__ == "__main__":`.'
+        )
+
+
 class MissingExtraError(UsageError):
     """A setting needs packages that only an extra of this package installs."""
 
@@ -321,11 +332,14 @@ class ClusterError(RunError):
 class RunsFailedError(RunError):
     """Some runs of a comparison failed; the others are finished and reported."""
 
+    fields = ("rerun", "drop")
+
     def __init__(self, failed: list[str], folder: Path) -> None:
         self.failed, self.folder = failed, folder
         super().__init__(
             f"{len(failed)} run{'s' if len(failed) > 1 else ''} failed: {', '.join(failed)}. The reasons are in "
-            f"{folder}/report.md; the same command again retries them, except those that diverged."
+            f"{folder}/report.md. The same command again retries them, except those that diverged: rerun begins these "
+            "anew. drop removes a backbone from the comparison."
         )
 
 

@@ -98,6 +98,8 @@ class RunResult:
         data_fingerprint: Equal where the network was shown the same images in the same order and preparation.
         class_names: In the order of the labels.
         architecture: What the registry knows of the backbone: ``year``, ``venue``, ``paper``, ``key_idea``, ``depth``.
+        finished_at: When the run ended, in ISO 8601.
+        code_fingerprint: As `cnn_compare.backbones.code_fingerprint` gives it.
         schema: Version of this record.
     """
 
@@ -124,6 +126,8 @@ class RunResult:
     data_fingerprint: str | None = None
     class_names: list[str] = field(default_factory=list)
     architecture: dict[str, Any] = field(default_factory=dict)
+    finished_at: str | None = None
+    code_fingerprint: dict[str, str] = field(default_factory=dict)
     schema: int = SCHEMA
 
     @property
@@ -250,6 +254,11 @@ class RunFolder:
     def config(self) -> Path:
         """The whole configuration, defaults written out."""
         return self.path / self.CONFIG
+
+    @property
+    def code(self) -> Path:
+        """The fingerprint of the network's code that its checkpoints were trained with."""
+        return self.path / "code.json"
 
     @property
     def curves(self) -> Path:

@@ -203,7 +203,7 @@ def test_a_checkpoint_of_another_network_is_refused(tmp_path, make_trainer, caps
         found, _, errors = run_command(["test", *arguments, *options], capsys)
         assert found == status
         assert said in errors
-    with pytest.raises(CheckpointError, match="the checkpoint has model.backbone='lenet'"):
+    with pytest.raises(CheckpointError, match=r"the checkpoint has model\.backbone='lenet'"):
         make_trainer().test(
             ClassifierModule("resnet20"), DigitsDataModule(), ckpt_path=tmp_path / "lenet.ckpt", weights_only=True
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from multiprocessing import Pipe
 
 import numpy as np
@@ -10,9 +11,11 @@ from helpers import DATA
 from sklearn.metrics import accuracy_score, hamming_loss
 from torchmetrics.classification import MulticlassHammingDistance
 
+from cnn_compare.backbones import code_fingerprint
 from cnn_compare.comparison.spec import Progress, RunSpec, WorkerSpec
-from cnn_compare.comparison.worker import MeasuredRun, SendProgress
+from cnn_compare.comparison.worker import MeasuredRun, SendProgress, discard_checkpoints_of_other_code
 from cnn_compare.experiment import experiment_parser, plain_config
+from cnn_compare.files import read_json, write_bytes, write_json
 from cnn_compare.results import Metric, RunFolder
 
 
@@ -59,6 +62,8 @@ def test_a_result_says_what_was_planned_and_what_came_of_it(tested):
     result = tested.result()
     assert (result.status, result.backbone, result.seed, result.recipe) == ("finished", "lenet", 3, "modern")
     assert result.declared_changes == {"model.stem": "cifar"}
+    assert result.code_fingerprint == code_fingerprint("lenet", 10, "imagenet")
+    assert timedelta(0) <= datetime.now().astimezone() - datetime.fromisoformat(result.finished_at) < timedelta(hours=1)
     accuracies = [row["val/acc"] for row in tested.curves.rows]
     assert result.best_epoch == int(np.argmax(accuracies))
     assert result.value("best_val_acc_pct") == 100 * max(accuracies)
@@ -66,6 +71,18 @@ def test_a_result_says_what_was_planned_and_what_came_of_it(tested):
         result.train_epochs_s[1],
         result.train_epochs_s[0],
     )
+
+
+def test_a_stopped_run_goes_on_from_checkpoints_of_the_same_code_only(make_run):
+    spec = make_run().spec
+    checkpoint = spec.folder.checkpoints / "last.ckpt"
+    for same in (True, False):
+        write_bytes(checkpoint, b"")
+        code = code_fingerprint("lenet", 10, "imagenet")
+        write_json(spec.folder.code, code if same else {**code, "file": "another"})
+        discard_checkpoints_of_other_code(spec)
+        assert checkpoint.exists() == same
+        assert read_json(spec.folder.code) == code
 
 
 def test_a_target_reached_in_an_epoch_that_a_time_limit_ends_has_its_time(tested, monkeypatch):

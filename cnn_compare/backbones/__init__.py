@@ -2,6 +2,7 @@
 
 from cnn_compare.backbones import alexnet, cifar_resnet, densenet, googlenet, inception, lenet, mobilenet, resnet, vgg
 from cnn_compare.backbones.costs import Costs, costs_of, count_macs, count_parameters, describe_backbones
+from cnn_compare.backbones.fingerprint import code_fingerprint
 from cnn_compare.backbones.registry import (
     BackboneEntry,
     Stem,
@@ -20,6 +21,7 @@ __all__ = [
     "alexnet",
     "build_backbone",
     "cifar_resnet",
+    "code_fingerprint",
     "costs_of",
     "count_macs",
     "count_parameters",

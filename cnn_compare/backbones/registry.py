@@ -49,6 +49,7 @@ class BackboneEntry:
         imagenet_weights: Their name for ``torchvision.models.get_weight``, or ``timm/<name>``; None: there are none.
         recipe_changes: The settings of the backbone's own recipe that differ from ``recipes/modern.yaml``; in the form
             of a recipe.
+        module: Name of the module that defines it.
     """
 
     name: str
@@ -62,6 +63,7 @@ class BackboneEntry:
     depth: int | None = None
     imagenet_weights: str | None = None
     recipe_changes: Mapping[str, Any] = field(default_factory=dict)
+    module: str = ""
 
     @property
     def architecture(self) -> dict[str, Any]:
@@ -132,6 +134,7 @@ def register_backbone(
             depth,
             imagenet_weights,
             recipe_changes or {},
+            build.__module__,
         )
         return build
 
@@ -223,7 +226,7 @@ def _importable_entry(name: str) -> BackboneEntry:
         return network
 
     key_idea = (inspect.getdoc(function) or "").partition("\n")[0]
-    return BackboneEntry(name, build, key_idea=key_idea)
+    return BackboneEntry(name, build, key_idea=key_idea, module=getattr(function, "__module__", None) or module_name)
 
 
 def _timm_entry(name: str) -> BackboneEntry:

@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shutil
+import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from cnn_compare.comparison.executor import Executor
-from cnn_compare.comparison.local import LocalExecutor
+from cnn_compare.comparison.existing import OnExisting, Request, examine, without_backbone
+from cnn_compare.comparison.local import LocalExecutor, require_main_guard
 from cnn_compare.comparison.lock import comparison_lock
-from cnn_compare.comparison.plan import Comparison, plan_runs
+from cnn_compare.comparison.plan import Comparison, path_name, plan_runs
 from cnn_compare.comparison.runner import run_all
 from cnn_compare.comparison.spec import Config, RunSpec
 from cnn_compare.configs import differences
-from cnn_compare.errors import ComparisonExistsError, InvalidValueError
+from cnn_compare.errors import InvalidValueError
 from cnn_compare.experiment import resolve_config
-from cnn_compare.files import read_json, write_json
+from cnn_compare.files import write_json
 from cnn_compare.results import MANIFEST, RunResult
 
 MANIFEST_SCHEMA = 1
-OnExisting = Literal["resume", "error", "overwrite"]
 
 
 def compare(
@@ -41,6 +43,8 @@ def compare(
     variants: dict[str, dict] | None = None,  # type: ignore[type-arg]
     published: dict | None = None,  # type: ignore[type-arg]
     retries: int = 0,
+    rerun: Sequence[str] = (),
+    drop: Sequence[str] = (),
     executor: Executor | None = None,
 ) -> Path:
     """Train every backbone with every seed under one recipe, and keep all results.
@@ -65,6 +69,9 @@ def compare(
         published: Figures for the report to show beside the results: ``source``, ``conditions`` and ``figures``, as in
             ``configs/published/report_2023.yaml``.
         retries: How often a run that fails is begun again, from its last checkpoint.
+        rerun: Runs whose files are deleted, and that are begun anew: ``lenet/0`` is the backbone lenet with seed 0,
+            ``lenet+flat/0`` the same in the variant flat.
+        drop: Backbones of earlier commands that no longer belong to the comparison: their runs are deleted.
         executor: Where the runs take place; None: on this machine, one after the other.
 
     Returns:
@@ -73,70 +80,91 @@ def compare(
     Raises:
         UsageError: If the request cannot be carried out; nothing has been run or changed then.
     """
+    require_main_guard()
+    if model and "backbone" in model:
+        raise InvalidValueError("model.backbone", model["backbone"], "left out: backbones names what is compared")
     settings = {"trainer": trainer, "model": model, "data": data, "target_acc": target_acc}
     config = resolve_config({**settings, "own_recipe": own_recipe or None}, recipe)
     recipe_name = None if recipe is None else Path(recipe).stem
     comparison = Comparison(name, backbones, seeds, config, recipe_name, variants or {}, published, log_dir)
-    return run_comparison(comparison, plan_runs(comparison), executor or LocalExecutor(), on_existing, retries)
+    request = Request(on_existing, rerun, drop)
+    return run_comparison(comparison, plan_runs(comparison), executor or LocalExecutor(), request, retries).folder
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a command.
+
+    Args:
+        folder: The comparison's.
+        results: Of the planned runs, in their order.
+        changed: Whether anything was run, deleted or recorded.
+    """
+
+    folder: Path
+    results: list[RunResult]
+    changed: bool = True
 
 
 def run_comparison(
     comparison: Comparison,
     specs: Sequence[RunSpec],
     executor: Executor,
-    on_existing: OnExisting = "resume",
+    request: Request = Request(),  # noqa: B008, it is frozen
     retries: int = 0,
-) -> Path:
+) -> Outcome:
     """Run the ``specs`` that `plan_runs` made of a comparison, and write its manifest; otherwise as `compare`."""
     if retries < 0:
         raise InvalidValueError("retries", retries, "0 or more")
     with comparison_lock(comparison.folder):
-        before = _prepare_folder(comparison, on_existing)
-        manifest: Config = {
-            "schema": MANIFEST_SCHEMA,
-            "name": comparison.name,
+        existing = examine(comparison, specs, request)
+        before = existing.manifest
+        record: Config = {
             "recipe": comparison.recipe,
             "backbones": list(dict.fromkeys([*before.get("backbones", []), *comparison.backbones])),
             "seeds": list(dict.fromkeys([*before.get("seeds", []), *comparison.seeds])),
             "variants": {**before.get("variants", {}), **comparison.variants},
             "published": comparison.published or before.get("published"),
-            "runs": {**before.get("runs", {}), **{_relative(spec): spec.network for spec in specs}},
-            "config": _without_backbone(comparison.config),
+        }
+        changed = (
+            not existing.recorded
+            or bool(existing.remove)
+            or len(existing.results) < len(specs)
+            # An older version did not record what was empty.
+            or any((before.get(name) or None) != (value or None) for name, value in record.items())
+        )
+        if not changed:
+            _say(_all_finished(comparison.folder, list(existing.results.values())))
+        for note in existing.notes:
+            _say(note)
+        if not changed:
+            return Outcome(comparison.folder, [existing.results[spec.name] for spec in specs], changed=False)
+        for path in existing.remove:
+            shutil.rmtree(path)
+        manifest: Config = {
+            "schema": MANIFEST_SCHEMA,
+            "name": comparison.name,
+            **record,
+            "runs": {**_kept_runs(before, request.drop), **{_relative(spec): spec.network for spec in specs}},
+            "config": without_backbone(comparison.config),
             "varied": differences([spec.config for spec in specs]),
             "machine": {"system": platform.platform(), "cpu_count": os.cpu_count()},
         }
         write_json(comparison.folder / MANIFEST, manifest)
         results = run_all(specs, executor, retries)
         write_json(comparison.folder / MANIFEST, {**manifest, "controlled": _controlled(results)})
-    return comparison.folder
+    return Outcome(comparison.folder, results)
 
 
-def _prepare_folder(comparison: Comparison, on_existing: OnExisting) -> Config:
-    """The manifest of the comparison to be resumed; empty for a new one.
+def _say(sentence: str) -> None:
+    print(sentence, file=sys.stderr, flush=True)
 
-    Raises:
-        ComparisonExistsError: If the folder holds something that is not to be resumed or deleted.
-    """
-    folder = comparison.folder
-    if not folder.exists() or not any(folder.iterdir()):
-        return {}
-    try:
-        before: Config = read_json(folder / MANIFEST)
-    except (OSError, ValueError):
-        raise ComparisonExistsError(folder, f", and holds no comparison (no readable {MANIFEST})") from None
-    if on_existing == "error":
-        raise ComparisonExistsError(folder, "")
-    if on_existing == "overwrite":
-        shutil.rmtree(folder)
-        return {}
-    # Resolved again, because an older version may have known fewer settings.
-    was, now = _without_backbone(resolve_config(before.get("config", {}))), _without_backbone(comparison.config)
-    for name in before.get("variants", {}).keys() & comparison.variants.keys():
-        was[name], now[name] = before["variants"][name], comparison.variants[name]
-    if changed := differences([was, now]):
-        setting, (old, new) = next(iter(changed.items()))
-        raise ComparisonExistsError(folder, f" with another configuration ({setting} is {old!r} there and {new!r} now)")
-    return before
+
+def _kept_runs(before: Config, drop: Sequence[str]) -> dict[str, str]:
+    """The runs that earlier commands have planned, without those of dropped backbones."""
+    dropped = {path_name(backbone) for backbone in drop}
+    runs: dict[str, str] = before.get("runs", {})
+    return {path: network for path, network in runs.items() if re.split(r"[+/]", path)[0] not in dropped}
 
 
 def _relative(spec: RunSpec) -> str:
@@ -144,9 +172,14 @@ def _relative(spec: RunSpec) -> str:
     return "/".join(spec.folder.path.parts[-2:])
 
 
-def _without_backbone(config: Config) -> Config:
-    """A configuration without the backbone, which is a run's own."""
-    return {**config, "model": {name: value for name, value in config["model"].items() if name != "backbone"}}
+def _all_finished(folder: Path, results: Sequence[RunResult]) -> str:
+    days = sorted({result.finished_at[:10] for result in results if result.finished_at})
+    when = f" ({' to '.join(dict.fromkeys([days[0], days[-1]]))})" if days else ""
+    what = f"all {len(results)} runs" if len(results) > 1 else "the run"
+    return (
+        f"{folder}: {what} finished earlier{when}. Nothing is run, and no file changes. To run "
+        "anew: another --log_dir or --name, or --on_existing=overwrite, which deletes what is there."
+    )
 
 
 def _controlled(results: Sequence[RunResult]) -> dict[str, bool]:

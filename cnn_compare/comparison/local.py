@@ -8,6 +8,7 @@ import os
 import queue
 import signal
 import socket
+import sys
 import time
 from dataclasses import dataclass, replace
 from multiprocessing import connection, forkserver
@@ -15,7 +16,21 @@ from multiprocessing.context import ForkServerContext, ForkServerProcess
 
 from cnn_compare.comparison.executor import OnProgress
 from cnn_compare.comparison.spec import Config, Ended, Progress, RunSpec, Started, WorkerSpec
-from cnn_compare.errors import InvalidValueError
+from cnn_compare.errors import InvalidValueError, MainGuardError
+
+# Exit status of a process that found, while it imported the user's script, that the script would compare again.
+NO_MAIN_GUARD = 78
+
+
+def require_main_guard() -> None:
+    """End this process if it is a run's, which has reached ``compare()`` because it imports the user's script.
+
+    The process that started it then raises `MainGuardError`. A run's process imports the script for the backbones that
+    the script may define.
+    """
+    # The same sign by which multiprocessing itself refuses to start a process.
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        os._exit(NO_MAIN_GUARD)
 
 
 def start_server() -> ForkServerContext:
@@ -24,6 +39,7 @@ def start_server() -> ForkServerContext:
     It imports torch and Lightning once, for all runs. Call this before one's own slow imports: both then go on at the
     same time.
     """
+    require_main_guard()
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["cnn_compare.comparison.worker"])
     forkserver.ensure_running()
@@ -131,6 +147,8 @@ class LocalExecutor:
                     message: Started | Progress = receiver.recv()
                 except (EOFError, OSError):
                     processes[0].join()
+                    if processes[0].exitcode == NO_MAIN_GUARD:
+                        raise MainGuardError(str(getattr(sys.modules["__main__"], "__file__", None))) from None
                     return Ended(_describe_exit(processes[0].exitcode or 0, "its process"))
                 return message
 

@@ -18,6 +18,13 @@ from cnn_compare.results import RunFolder
 NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
 NAME_RULE = "letters, digits, '_', '-' and '.', not beginning with '-' or '.'"
 
+# What a comparison decides itself, and how.
+OWN_SETTINGS = {
+    "logger": "each run logs into its own folder",
+    "enable_checkpointing": "each run is tested with its best checkpoint, and resumed from its last one",
+    "default_root_dir": "log_dir names the folder of all logs",
+}
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -53,8 +60,9 @@ def plan_runs(comparison: Comparison) -> list[RunSpec]:
         Specs with the folders ``<backbone>/seed_<n>`` or ``<backbone>+<variant>/seed_<n>``.
 
     Raises:
-        InvalidValueError: If the name is unusable, there is no backbone or seed, one is given twice, a seed is out of
-            range, a variant has an unusable name or changes backbone or seed, or a setting has an impossible value.
+        InvalidValueError: If the name is unusable, there is no backbone or seed, one is given twice, two backbones
+            would share a folder, a seed is out of range, a variant has an unusable name or changes backbone or seed,
+            or a setting has an impossible value or means nothing in a comparison.
         ConfigurationError: If a variant changes a setting that does not exist.
         UnknownBackboneError: If a backbone does not exist.
         ImageTooSmallError: If the images are too small for a backbone.
@@ -85,6 +93,7 @@ def _check(comparison: Comparison) -> None:
     for setting, values in (("backbones", comparison.backbones), ("seeds", comparison.seeds)):
         if not values or len(set(values)) < len(values):
             raise InvalidValueError(setting, list(values), "a list of at least one, each different from the others")
+    require_own_folders(comparison.backbones)
     for seed in comparison.seeds:
         if not 0 <= seed < 2**32:
             raise InvalidValueError("seeds", seed, "from 0 to 4294967295")
@@ -93,6 +102,20 @@ def _check(comparison: Comparison) -> None:
             raise InvalidValueError("variants", variant, f"named with {NAME_RULE}")
         if taken := {"seed_everything", "model.backbone"} & set(flatten(changes)):
             raise InvalidValueError(f"variants.{variant}", min(taken), "without what backbones and seeds vary")
+
+
+def require_own_folders(backbones: Sequence[str]) -> None:
+    """Refuse two backbones whose folders would have the same name.
+
+    Raises:
+        InvalidValueError: If there are such; the message names both.
+    """
+    by_folder: dict[str, str] = {}
+    for backbone in backbones:
+        first = by_folder.setdefault(path_name(backbone), backbone)
+        if first != backbone:
+            expected = f"of different folders (two would write to {path_name(backbone)}/: rename or drop one)"
+            raise InvalidValueError("backbones", [first, backbone], expected)
 
 
 def _network_config(shared: Config, backbone: str, changes: Config) -> Config:
@@ -105,6 +128,9 @@ def _network_config(shared: Config, backbone: str, changes: Config) -> Config:
     image_size = config["data"]["init_args"].get("image_size")
     if image_size is not None:
         entry.require_image_size(config["model"]["stem"], image_size)
+    for setting, instead in OWN_SETTINGS.items():
+        if config["trainer"].get(setting) not in (None, True):
+            raise InvalidValueError(f"trainer.{setting}", config["trainer"][setting], f"left out: {instead}")
     if config["target_acc"] is not None:
         stop_at(config["target_acc"])
     world_size(config)

@@ -37,7 +37,10 @@ def run_all(
     interrupted = threading.Event()
 
     def run(spec: RunSpec) -> RunResult:
-        result, attempts = finished_result(spec.folder), 0
+        if earlier := finished_result(spec.folder):
+            display.end(spec, earlier, finished_earlier(earlier))
+            return earlier
+        result, attempts = None, 0
         while result is None or (result.status == "failed" and attempts <= retries):
             attempts += 1
             reason = executor.run(spec, partial(display.update, spec))
@@ -56,6 +59,12 @@ def run_all(
             raise
         finally:
             executor.stop()
+
+
+def finished_earlier(result: RunResult) -> str:
+    """When and where a run of an earlier command ended, in words."""
+    when = result.finished_at.replace("T", " ")[:16] if result.finished_at else "date unknown"
+    return f"{result.status} earlier ({when}{f', {result.device}' if result.device else ''})"
 
 
 def finished_result(folder: RunFolder) -> RunResult | None:
@@ -124,7 +133,7 @@ class _Display:
             self.active[spec.name] = description, min(progress.share, 1.0)
             self._refresh()
 
-    def end(self, spec: RunSpec, result: RunResult) -> None:
+    def end(self, spec: RunSpec, result: RunResult, remark: str = "") -> None:
         """Count a run as ended, and print its outcome."""
         with self.lock:
             self.active.pop(spec.name, None)
@@ -132,7 +141,8 @@ class _Display:
             self._refresh()
         accuracy = result.value("test_acc_pct")
         outcome = f"{accuracy:.2f} %" if accuracy is not None else f"{result.status}: {result.reason}"
-        self.bar.console.print(f"{spec.name}: {outcome}", highlight=False, markup=False, soft_wrap=True)
+        line = f"{spec.name}: {outcome}" + (f", {remark}" if remark else "")
+        self.bar.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def _refresh(self) -> None:
         descriptions = [description for description, _ in self.active.values()]

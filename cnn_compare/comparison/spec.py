@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ class RunSpec:
 
     @property
     def network(self) -> str:
-        """The name of backbone and variant."""
+        """The backbone with its variant, as `network_name` puts it."""
         return network_name(self.backbone, self.variant)
 
     @property
@@ -53,6 +54,7 @@ class RunSpec:
             variant=self.variant,
             declared_changes=self.declared_changes,
             status=status,
+            finished_at=datetime.now().astimezone().isoformat(timespec="seconds"),
             **fields,
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import platform
+import shutil
 import sys
 import threading
 from collections.abc import Sequence
@@ -21,12 +22,13 @@ from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from cnn_compare.backbones import count_macs, count_parameters, find_backbone
+from cnn_compare.backbones import code_fingerprint, count_macs, count_parameters, find_backbone
 from cnn_compare.callbacks import ConfusionFigures, EpochTimer, MachineLoad, MetricsCsv, TextLog
 from cnn_compare.checkpointing import resumable
 from cnn_compare.comparison.spec import Config, Progress, RunSpec, Started, WorkerSpec
 from cnn_compare.errors import DivergedError, own_error
 from cnn_compare.experiment import ExperimentCLI, checkpoints
+from cnn_compare.files import read_json, write_json
 from cnn_compare.machine import describe_device, peak_memory_bytes
 from cnn_compare.module import ClassifierModule
 from cnn_compare.results import Metric, RunResult, Status, first_reached, measured, usual_epoch_s
@@ -62,6 +64,7 @@ def _run_first_process(spec: RunSpec, worker: WorkerSpec, parent: Connection) ->
     for unfinished in spec.folder.path.rglob(".*.tmp"):
         unfinished.unlink()  # The process that wrote it was killed.
     try:
+        discard_checkpoints_of_other_code(spec)
         checkpoint = resumable(spec.folder.checkpoints)
         parent.send(Started(checkpoint))
         run = MeasuredRun(spec, worker, [SendProgress(parent)])
@@ -76,6 +79,20 @@ def _run_first_process(spec: RunSpec, worker: WorkerSpec, parent: Connection) ->
         cause = own_error(error) or error
         status: Status = "diverged" if isinstance(cause, DivergedError) else "failed"
         return spec.result(status, reason=f"{type(cause).__name__}: {cause}")
+
+
+def discard_checkpoints_of_other_code(spec: RunSpec) -> None:
+    """Delete a stopped run's checkpoints if the network's code has changed since: no run mixes two versions of it."""
+    code, path = _code(spec), spec.folder.code
+    if path.exists() and read_json(path) != code and spec.folder.checkpoints.exists():
+        logging.getLogger(__name__).warning("the network's code has changed: training begins anew")
+        shutil.rmtree(spec.folder.checkpoints)
+    write_json(path, code)
+
+
+def _code(spec: RunSpec) -> dict[str, str]:
+    model = spec.config["model"]
+    return code_fingerprint(spec.backbone, model["num_classes"], model["stem"])
 
 
 class SendProgress(Callback):
@@ -121,6 +138,8 @@ class MeasuredRun:
             enable_model_summary=False,
         )
         self.trainer, self.model, self.data = cli.trainer, cli.model, cli.datamodule
+        # Now, because the file may be edited while the network trains.
+        self.code = _code(spec)
 
     def train_and_test(self, checkpoint: Path | None) -> None:
         """Train, from a checkpoint if there is one, and test the weights of the best epoch."""
@@ -148,6 +167,7 @@ class MeasuredRun:
             data_fingerprint=self.data.fingerprint(),
             class_names=list(self.data.class_names),
             architecture=find_backbone(self.spec.backbone).architecture,
+            code_fingerprint=self.code,
         )
 
     def test_metrics(self) -> dict[str, Metric]:

@@ -116,6 +116,7 @@ def results_table(results: list[RunResult]) -> pd.DataFrame:
         "val_epochs_s",
         "versions",
         "architecture",
+        "code_fingerprint",
         "class_names",
         "declared_changes",
         "metrics",

@@ -1,0 +1,66 @@
+"""What a command would run, and about how long that takes; nothing is run or changed."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+
+from cnn_compare.backbones import count_macs, find_backbone
+from cnn_compare.comparison.existing import Existing
+from cnn_compare.comparison.runner import finished_earlier
+from cnn_compare.comparison.spec import RunSpec
+
+
+def preview(specs: Sequence[RunSpec], existing: Existing) -> list[dict[str, str]]:
+    """One row a planned run: its network and seed, what happens to it, and about how long it trains.
+
+    A network that has finished with another seed gives the time. Others take the time that their multiply-accumulates,
+    images and epochs give, relative to the finished runs; without any, relative to the cheapest run.
+    """
+    work = {spec.name: _work(spec) for spec in specs}
+    measured: dict[str, list[float]] = {}
+    s_per_mac: list[float] = []
+    for spec in specs:
+        result = existing.results.get(spec.name)
+        fit_s = result.value("fit_s") if result else None
+        if fit_s is not None:
+            measured.setdefault(spec.network, []).append(fit_s)
+            if work[spec.name]:
+                s_per_mac.append(fit_s / work[spec.name])
+    cheapest = min((macs for macs in work.values() if macs), default=0.0)
+    rows = []
+    for spec in specs:
+        macs = work[spec.name]
+        if spec.name in existing.results:
+            what, how_long = finished_earlier(existing.results[spec.name]), ""
+        else:
+            kept = not any(spec.folder.path.is_relative_to(path) for path in existing.remove)
+            resumes = kept and (spec.folder.checkpoints / spec.folder.LAST).exists()
+            what = "goes on from its last checkpoint" if resumes else "is trained"
+            if spec.network in measured:
+                how_long = f"{_minutes(statistics.median(measured[spec.network]))}, as with other seeds"
+            elif not macs:
+                how_long = "unknown"
+            elif s_per_mac:
+                how_long = f"roughly {_minutes(macs * statistics.median(s_per_mac))}, by its MACs"
+            else:
+                how_long = f"roughly {macs / cheapest:.3g} x the cheapest run, by its MACs"
+        rows.append({"network": spec.network, "seed": str(spec.seed), "run": what, "training": how_long})
+    return rows
+
+
+def _work(spec: RunSpec) -> float:
+    """The multiply-accumulates of a whole training; 0 where epochs or network are not known."""
+    model, data, epochs = spec.config["model"], spec.config["data"]["init_args"], spec.config["trainer"]["max_epochs"]
+    # Both are the same in all runs, unless a variant sets them: only the ratio of two runs is shown.
+    images = data.get("train_subset") or 50_000
+    size = data.get("image_size") or max(32, find_backbone(spec.backbone).min_size(model["stem"]))
+    try:
+        macs = count_macs(spec.backbone, size, model["num_classes"], model["stem"])
+    except Exception:  # It runs the user's code, which can raise anything; the run will say what.
+        return 0.0
+    return max(0.0, float(macs * images * (epochs or 0)))
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"

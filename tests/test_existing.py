@@ -1,0 +1,250 @@
+"""What a command does about runs that exist already. Runs are recorded without any training."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from helpers import command, run_command, small_comparison
+
+from cnn_compare.backbones import code_fingerprint
+from cnn_compare.comparison.local import LocalExecutor
+from cnn_compare.errors import ComparisonExistsError, InvalidValueError
+from cnn_compare.results import MANIFEST, Metric
+
+ROOT = Path(__file__).parents[1]
+FAILS = "json:loads"
+
+
+@pytest.fixture(autouse=True)
+def ran(monkeypatch):
+    """The names of the runs that were carried out: `FAILS` fails, every other one gets an accuracy at once."""
+    names = []
+
+    def run(self, spec, on_progress):
+        names.append(spec.name)
+        spec.folder.save_config(spec.config)
+        if spec.backbone == FAILS:
+            return "out of cheese"
+        metrics = {"test_acc_pct": Metric(50.0, "%", True), "fit_s": Metric(600.0, "s", False)}
+        code = code_fingerprint(spec.backbone, 10, "imagenet")
+        result = spec.result("finished", metrics=metrics, code_fingerprint=code, device="cpu: made up")
+        spec.folder.save_result(result)
+        return None
+
+    monkeypatch.setattr(LocalExecutor, "run", run)
+    return names
+
+
+def files(folder: Path) -> dict[Path, tuple[int, bytes]]:
+    return {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.rglob("*") if path.is_file()}
+
+
+def compare_command(folder: Path, capfd, *arguments: str) -> tuple[int, str, str]:
+    return run_command(command(folder, *arguments)[3:], capfd)
+
+
+def test_a_repeat_that_finds_everything_finished_says_so_first_and_changes_no_file(tmp_path, ran, capfd):
+    options = ["--backbones=[lenet,resnet20]", "--seeds=[0,1]"]
+    compare_command(tmp_path, capfd, *options)
+    before = files(tmp_path / "small")
+    status, output, errors = compare_command(tmp_path, capfd, *options)
+    assert (status, len(ran)) == (0, 4)
+    assert errors.startswith(f"{tmp_path}/small: all 4 runs finished earlier (20")
+    assert "Nothing is run, and no file changes. To run anew: another --log_dir or" in errors.partition("\n")[0]
+    assert "50.00" in output
+    assert files(tmp_path / "small") == before
+
+
+def test_a_reference_comparison_in_a_clone_is_shown_with_its_date_and_not_rewritten(tmp_path, ran, capfd):
+    shutil.copytree(ROOT / "lightning_logs" / "report_scratch_32", tmp_path / "report_scratch_32")
+    before = files(tmp_path / "report_scratch_32")
+    config = ROOT / "configs" / "comparisons" / "report_scratch_32.yaml"
+    status, output, errors = run_command(["compare", f"--config={config}", f"--log_dir={tmp_path}"], capfd)
+    assert (status, ran) == (0, [])
+    assert "all 4 runs finished earlier (2026-11-22" in errors.partition("\n")[0]
+    assert "76.27" in output
+    assert files(tmp_path / "report_scratch_32") == before
+
+
+def test_a_run_of_an_earlier_command_is_shown_with_its_date_and_device(tmp_path, ran, capfd):
+    small_comparison(tmp_path)
+    capfd.readouterr()
+    small_comparison(tmp_path, seeds=[0, 1])
+    assert ran == ["lenet seed 0", "lenet seed 1"]
+    lines = capfd.readouterr().err.splitlines()
+    assert [line.partition(" (20")[0] for line in lines if line.startswith("lenet seed")] == [
+        "lenet seed 0: 50.00 %, finished earlier",
+        "lenet seed 1: 50.00 %",
+    ]
+    assert ", cpu: made up)" in "".join(lines)
+
+
+NETWORK = """
+from torch import nn
+
+def net(num_classes):
+    return nn.Sequential(nn.Flatten(), nn.Linear(3072, num_classes))
+"""
+
+
+def test_runs_of_other_code_are_named_with_what_changed_and_the_way_out(tmp_path, monkeypatch, capfd):
+    source = tmp_path / "edited_network.py"
+    source.write_text(NETWORK)
+    monkeypatch.syspath_prepend(tmp_path)
+    backbones = ["edited_network:net", "lenet"]
+    folder = small_comparison(tmp_path, backbones=backbones)
+    small_comparison(tmp_path, backbones=backbones)
+    assert "other code" not in capfd.readouterr().err
+    source.write_text(NETWORK + "# edited\n")
+    result = folder / "lenet" / "seed_0" / "result.json"
+    stored = json.loads(result.read_text())
+    stored["versions"] = {"torch": "1.0"}
+    stored["code_fingerprint"]["graph"] = "another"
+    result.write_text(json.dumps(stored))
+    small_comparison(tmp_path, backbones=backbones)
+    edited, older = (line for line in capfd.readouterr().err.splitlines() if "other code" in line)
+    assert edited.startswith(
+        "edited_network:net/0 finished earlier with other code: the network's source file has changed since. "
+        "--rerun='[edited_network:net/0]' trains"
+    )
+    assert "lenet/0 finished earlier with other code: the network's graph has changed since; torch was 1.0 and" in older
+
+
+@pytest.mark.parametrize("commands", [[["pk:x_y", "pk_x:y"]], [["pk:x_y"], ["pk_x:y"]]], ids=["one", "two commands"])
+def test_two_backbones_of_one_folder_are_refused_by_name(tmp_path, monkeypatch, ran, commands):
+    for module, function in (("pk", "x_y"), ("pk_x", "y")):
+        (tmp_path / f"{module}.py").write_text(NETWORK.replace("def net", f"def {function}"))
+    monkeypatch.syspath_prepend(tmp_path)
+    for backbones in commands[:-1]:
+        small_comparison(tmp_path, backbones=backbones)
+    with pytest.raises(InvalidValueError, match=r"two would write to pk_x_y/.* is \['pk:x_y', 'pk_x:y'\]"):
+        small_comparison(tmp_path, backbones=commands[-1])
+    assert len(ran) == len(commands) - 1
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("--model.backbone=resnet18", "--model.backbone must be left out"),
+        ("--trainer.logger=false", "--trainer.logger must be left out: each run logs into its own folder, and is"),
+        ("--trainer.enable_checkpointing=false", "--trainer.enable_checkpointing must be left out"),
+        ("--trainer.default_root_dir=x", "--trainer.default_root_dir must be left out: log_dir names"),
+    ],
+)
+def test_a_setting_that_means_nothing_in_a_comparison_is_refused(tmp_path, capfd, option, message):
+    status, _, errors = compare_command(tmp_path, capfd, "--backbones=[lenet]", option)
+    assert status == 2
+    assert message in errors
+
+
+def test_a_comparison_without_a_finished_run_takes_the_corrected_configuration(tmp_path, capfd):
+    folder = small_comparison(tmp_path, backbones=[FAILS], trainer={"max_epochs": 1})
+    small_comparison(tmp_path, backbones=["lenet"], trainer={"max_epochs": 3})
+    assert "trainer.max_epochs is 1 there and 3 now: no run in" in capfd.readouterr().err
+    manifest = json.loads((folder / MANIFEST).read_text())
+    assert (manifest["backbones"], manifest["config"]["trainer"]["max_epochs"]) == (["lenet"], 3)
+    assert [path.name for path in folder.iterdir() if path.is_dir()] != [], "the new run is there"
+    assert not list((folder / "json_loads").glob("seed_*"))
+    with pytest.raises(ComparisonExistsError, match="max_epochs is 3 there and 4 now"):
+        small_comparison(tmp_path, trainer={"max_epochs": 4})
+
+
+def test_a_stopped_run_with_a_checkpoint_keeps_its_comparisons_configuration(tmp_path):
+    run = small_comparison(tmp_path) / "lenet" / "seed_0"
+    (run / "result.json").unlink()
+    (run / "checkpoints").mkdir()
+    (run / "checkpoints" / "last.ckpt").touch()
+    with pytest.raises(ComparisonExistsError, match="max_epochs is 2 there and 4 now"):
+        small_comparison(tmp_path, trainer={"max_epochs": 4})
+    assert (run / "checkpoints" / "last.ckpt").exists()
+
+
+def test_the_exit_status_is_about_the_runs_that_were_asked_for_and_drop_removes_the_others(tmp_path, capfd):
+    folder = tmp_path / "small"
+    status, _, errors = compare_command(tmp_path, capfd, f"--backbones=[lenet,{FAILS}]")
+    assert status == 1
+    assert "1 run failed: json:loads seed 0" in errors
+    assert compare_command(tmp_path, capfd, "--backbones=[lenet]")[0] == 0
+    assert FAILS in json.loads((folder / MANIFEST).read_text())["backbones"]
+    for drop, message in (("vgg11", "--drop must be one of lenet, json:loads"), ("lenet", "left out of backbones")):
+        status, _, errors = compare_command(tmp_path, capfd, "--backbones=[lenet]", f"--drop=[{drop}]")
+        assert status == 2
+        assert message in errors
+    assert compare_command(tmp_path, capfd, "--backbones=[lenet]", f"--drop=[{FAILS}]")[0] == 0
+    assert json.loads((folder / MANIFEST).read_text())["backbones"] == ["lenet"]
+    assert not (folder / "json_loads").exists()
+    assert FAILS not in (folder / "report.md").read_text()
+
+
+@pytest.mark.parametrize("damage", [None, "{", "[]", "{}"], ids=["lost", "half", "list", "empty"])
+def test_a_lost_manifest_is_rebuilt_from_the_runs(tmp_path, ran, capfd, damage):
+    folder = small_comparison(tmp_path, backbones=["lenet", "resnet20"], seeds=[0, 1])
+    (folder / MANIFEST).unlink() if damage is None else (folder / MANIFEST).write_text(damage)
+    with pytest.raises(ComparisonExistsError, match="max_epochs is 2 there and 3 now"):
+        small_comparison(tmp_path, trainer={"max_epochs": 3})
+    small_comparison(tmp_path, backbones=["lenet"], seeds=[0])
+    assert len(ran) == 4
+    assert f"{MANIFEST} was missing or damaged, and is rebuilt from the runs' configurations" in capfd.readouterr().err
+    manifest = json.loads((folder / MANIFEST).read_text())
+    assert (manifest["backbones"], manifest["seeds"]) == (["lenet", "resnet20"], [0, 1])
+
+
+def test_rerun_begins_one_run_anew_and_leaves_the_others(tmp_path, ran):
+    options = {"seeds": [0, 1], "variants": {"a": {}, "b": {"model": {"label_smoothing": 0.1}}}}
+    folder = small_comparison(tmp_path, **options)
+    others = {path: stamp for path, stamp in files(folder).items() if "lenet+b/seed_1" not in str(path)}
+    (folder / "lenet+b" / "seed_1" / "mark").touch()
+    del ran[:]
+    small_comparison(tmp_path, **options, rerun=["lenet+b/1", "lenet+b/1"])
+    assert ran == ["lenet (b) seed 1"]
+    assert not (folder / "lenet+b" / "seed_1" / "mark").exists()
+    after = files(folder)
+    assert {path for path in others if after[path] != others[path]} == {folder / MANIFEST}
+    with pytest.raises(InvalidValueError, match="rerun must be a run of this command: lenet"):
+        small_comparison(tmp_path, **options, rerun=["lenet/1"])
+
+
+def test_a_dry_run_shows_what_would_run_and_about_how_long_and_changes_nothing(tmp_path, ran, capfd, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
+    options = ["--backbones=[lenet,resnet20]", "--seeds=[0,1]", "--dry_run"]
+    status, output, _ = compare_command(tmp_path, capfd, *options)
+    assert status == 0
+    assert "roughly 1 x the cheapest run" in output
+    assert not list(tmp_path.iterdir())
+    small_comparison(tmp_path)
+    before = files(tmp_path)
+    rows = [line for line in compare_command(tmp_path, capfd, *options)[1].splitlines() if line.startswith("│")]
+    assert "finished earlier (20" in rows[0]
+    assert "10 min, as with other seeds" in rows[1]
+    # 40.8 M multiply-accumulates (arXiv:1512.03385, counted by hand) to LeNet's 0.65 M: 62 times ten minutes.
+    assert "roughly 62" in rows[2]
+    assert files(tmp_path) == before
+    assert ran == ["lenet seed 0"]
+
+
+def test_recipes_are_listed_with_their_descriptions(capsys):
+    status, output, _ = run_command(["recipes"], capsys)
+    assert status == 0
+    for path in (ROOT / "configs" / "recipes").glob("*.yaml"):
+        assert f"{path}\n" in output
+    assert "    64 px is the smallest power of two that AlexNet takes" in output
+
+
+def test_a_script_without_a_main_guard_is_told_once_and_fails(tmp_path):
+    script = tmp_path / "no_guard.py"
+    script.write_text(
+        "from cnn_compare import compare\nfrom cnn_compare.comparison.local import LocalExecutor\n"
+        f"compare('x', ['lenet', 'resnet20'], log_dir={str(tmp_path)!r}, data={{'class_path': 'DigitsDataModule'}}, "
+        "executor=LocalExecutor(jobs=2))\nprint('end')\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 1
+    assert done.stderr.count('Put the call under `if __name__ == "__main__":`.') == 1
+    assert f"{script} calls compare() when it is imported" in done.stderr
+    assert done.stdout == ""
+    assert not list(tmp_path.rglob("result.json"))
