@@ -161,7 +161,7 @@ def _conditions(summary: Summary) -> Table:
 
 def _without_result(summary: Summary) -> Table:
     return Table(
-        "Runs without a result, and files that could not be read",
+        "Runs without a result, and files that are missing or unreadable",
         ["run", "reason"],
         [[entry["run"], entry["reason"]] for entry in summary.without_result],
         of_numbers=False,

@@ -19,6 +19,12 @@ from cnn_compare.results import MANIFEST, METRICS, RunFolder, RunResult, network
 
 # Written in C where PyYAML was built with it, which is ten times faster.
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+# What a report lacks without a file of a finished run.
+MISSING = {
+    "config": "the file is missing: whether the run's settings are those of the others is not known",
+    "curves": "the file is missing: learning curves and seconds to an accuracy are without this run",
+    "predictions": "the file is missing: the network is compared by its accuracies alone, which can establish less",
+}
 
 
 @dataclass(frozen=True)
@@ -82,8 +88,11 @@ def find_runs(folder: str | Path) -> StoredRuns:
         parts: dict[str, Any] = {}
         if result.status == "finished":
             for part, read in (("config", _config), ("curves", _curves), ("predictions", _predictions)):
+                path = getattr(RunFolder(run_folder), part)
                 try:
-                    parts[part] = read(run_folder)
+                    if not path.exists():
+                        raise ResultError(path, MISSING[part])
+                    parts[part] = read(path)
                 except ResultError as error:
                     problems.append(error)
         if (answers := parts.get("predictions")) is not None:
@@ -171,12 +180,9 @@ def _manifest(folder: Path) -> dict[str, Any]:
     return manifest if isinstance(manifest, dict) else {}
 
 
-def _config(run_folder: Path) -> dict[str, Any]:
-    path = RunFolder(run_folder).config
+def _config(path: Path) -> dict[str, Any]:
     try:
         config = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506, a safe loader
-    except FileNotFoundError:
-        return {}
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise ResultError(path, f"it cannot be read as YAML ({_first_line(error)})") from error
     if not isinstance(config, dict):
@@ -184,12 +190,9 @@ def _config(run_folder: Path) -> dict[str, Any]:
     return config
 
 
-def _curves(run_folder: Path) -> pd.DataFrame:
-    path = RunFolder(run_folder).curves
+def _curves(path: Path) -> pd.DataFrame:
     try:
         curves = pd.read_csv(path)
-    except FileNotFoundError:
-        return pd.DataFrame()
     except (OSError, ValueError) as error:
         raise ResultError(path, f"it cannot be read as a table ({_first_line(error)})") from error
     if "epoch" not in curves or not all(map(pd.api.types.is_numeric_dtype, curves.dtypes)):
@@ -197,16 +200,13 @@ def _curves(run_folder: Path) -> pd.DataFrame:
     return curves
 
 
-def _predictions(run_folder: Path) -> Predictions | None:
-    path = RunFolder(run_folder).predictions
+def _predictions(path: Path) -> Predictions:
     try:
         # Opened here, and not by numpy, which leaves a damaged file open.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             # Reference comparisons keep the answer's probability alone, a fifth of the size.
             last = "confidence" if "confidence" in stored.files else "probabilities"
             labels, predictions, probabilities = (stored[name] for name in ("labels", "predictions", last))
-    except FileNotFoundError:
-        return None
     # A damaged archive can raise nearly anything.
     except Exception as error:
         raise ResultError(path, f"it cannot be read as predictions ({_first_line(error)})") from error

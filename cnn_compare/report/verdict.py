@@ -83,7 +83,8 @@ def _open_pair(pair: Pair) -> str:
         f"{format_signed(points.value, 2)} points, 95 % {format_signed(points.low)} … {format_signed(points.high)}"
     )
     if pair.seeds_needed is None:
-        return f"{sentence}; how many seeds it would take, one seed cannot tell."
+        without = "one seed cannot tell" if pair.seeds == 1 else "accuracies alone cannot tell"
+        return f"{sentence}; how many seeds it would take, {without}."
     if pair.seeds_needed <= pair.seeds:
         return (
             f"{sentence}; alone it would be (p = {pair.p:.2g}), as one of so many pairs it is not ({pair.p_holm:.2g})."

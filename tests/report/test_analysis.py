@@ -3,6 +3,8 @@ from __future__ import annotations
 import io
 import json
 import math
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +14,8 @@ from cnn_compare import load_results, write_report
 from cnn_compare.report.analysis import analyze
 from cnn_compare.report.load import find_runs
 from cnn_compare.report.tables import terminal_table
+
+REFERENCE = Path(__file__).parents[2] / "lightning_logs"
 
 
 @pytest.fixture
@@ -110,15 +114,43 @@ def test_without_predictions_the_accuracies_alone_are_compared(store_run, summar
     folder = store_run("b", right=range(700))
     (folder / "predictions.npz").unlink()
     (pair,) = summary().pairs
-    assert pair.method.startswith("unpaired")
+    assert pair.method == "two proportions, from accuracies alone"
     assert pair.differs
     assert summary().networks[1].calibration is None
+
+
+def test_without_some_predictions_a_stored_comparison_establishes_no_more_and_names_the_files(tmp_path):
+    folder = tmp_path / "subset_5k"
+    shutil.copytree(REFERENCE / "subset_5k", folder, ignore=shutil.ignore_patterns("events*"))
+    whole = analyze(find_runs(folder))
+    deleted = [next((folder / network.name).glob("*/predictions.npz")) for network in whole.networks]
+    for path in deleted:
+        path.unlink()
+    less = analyze(find_runs(folder))
+
+    def established(summary):
+        return {(pair.first, pair.second) for pair in summary.pairs if pair.differs}
+
+    assert established(less) <= established(whole)
+    for before, after in zip(whole.networks, less.networks, strict=True):
+        assert after.accuracy_pct.low <= before.accuracy_pct.low + 1e-6
+    assert {entry["run"] for entry in less.without_result} == {path.relative_to(folder).as_posix() for path in deleted}
+    assert "accuracies alone cannot tell" in text(less)
+
+
+@pytest.mark.parametrize("file", ["predictions.npz", "metrics.csv", "config.yaml"])
+def test_a_missing_file_of_a_finished_run_is_named_with_what_the_report_lacks(store_run, tmp_path, file):
+    store_run("a")
+    (store_run("b", right=range(700)) / file).unlink()
+    found = write_report(tmp_path)
+    assert [entry["run"] for entry in found.without_result] == [f"b/seed_0/{file}"]
+    assert f"| b/seed_0/{file} | the file is missing: " in (tmp_path / "report.md").read_text()
 
 
 def test_answers_to_other_test_images_are_not_paired(store_run, summary):
     store_run("a")
     store_run("b", labels=(np.arange(1000) + 3) % 10)
-    assert summary().pairs[0].method.startswith("unpaired")
+    assert summary().pairs[0].method.endswith("accuracies alone")
 
 
 def test_confusion_classes_and_hardest_images_are_counted(store_run, summary):
