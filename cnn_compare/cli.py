@@ -134,7 +134,7 @@ def _compare(arguments: list[str]) -> None:
     specs = plan_runs(comparison)
     executor = make_executor(**{name: options[name] for name in executor_options})
     folder = run_comparison(comparison, specs, executor, options["on_existing"], options["retries"])
-    _print_report(folder)
+    _print_report(folder, failures=False)  # The reasons were printed as the runs ended.
     results = load_results(folder)
     failed = results[results.status != "finished"]
     if len(failed):
@@ -184,8 +184,8 @@ def _report(arguments: list[str]) -> None:
     _print_report(parser.parse_args(arguments[1:]).runs_dir)
 
 
-def _print_report(folder: Path) -> None:
-    """Write the report, and show its table and verdict."""
+def _print_report(folder: Path, failures: bool = True) -> None:
+    """Write the report, and show its table and verdict; ``failures``: also why runs failed, each reason once."""
     from rich.console import Console
 
     from cnn_compare.report import write_report
@@ -193,12 +193,18 @@ def _print_report(folder: Path) -> None:
 
     summary = write_report(folder)
     console = Console(highlight=False, markup=False)
+    if summary.unfinished:
+        console.print(summary.unfinished)
     if summary.networks:
         console.print(terminal_table(summary))
     for sentence in [*summary.warnings, *summary.declared_changes, *summary.verdict]:
         console.print(f"- {sentence}")
+    runs_by_reason: dict[str, list[str]] = {}
     for entry in summary.without_result:
-        console.print(f"- {entry['run']}: {entry['reason']}")
+        if failures or entry["status"] not in ("failed", "diverged"):
+            runs_by_reason.setdefault(entry["reason"], []).append(entry["run"])
+    for reason, runs in runs_by_reason.items():
+        console.print(f"- {', '.join(runs)}: {reason}")
     console.print(f"report: {folder / 'report.html'}", soft_wrap=True)
 
 

@@ -99,6 +99,7 @@ def run_comparison(
             "backbones": list(dict.fromkeys([*before.get("backbones", []), *comparison.backbones])),
             "seeds": list(dict.fromkeys([*before.get("seeds", []), *comparison.seeds])),
             "variants": {**before.get("variants", {}), **comparison.variants},
+            "runs": _planned_runs(before.get("runs", []), specs),
             "published": comparison.published or before.get("published"),
             "config": _without_backbone(comparison.config),
             "varied": differences([spec.config for spec in specs]),
@@ -136,6 +137,12 @@ def _prepare_folder(comparison: Comparison, on_existing: OnExisting) -> Config:
         setting, (old, new) = next(iter(changed.items()))
         raise ComparisonExistsError(folder, f" with another configuration ({setting} is {old!r} there and {new!r} now)")
     return before
+
+
+def _planned_runs(before: list[Config], specs: Sequence[RunSpec]) -> list[Config]:
+    """Every run that this command or an earlier one asked for, so that a report knows which are still to come."""
+    planned = [{"backbone": spec.backbone, "variant": spec.variant, "seed": spec.seed} for spec in specs]
+    return [*before, *(run for run in planned if run not in before)]
 
 
 def _without_backbone(config: Config) -> Config:

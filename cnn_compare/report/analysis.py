@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,12 +18,13 @@ from cnn_compare.report.published import find_published
 from cnn_compare.report.statistics import Difference, Estimate
 from cnn_compare.report.summary import Curves, Network, Pair, Summary
 from cnn_compare.report.verdict import verdict
-from cnn_compare.results import first_reached, over_seeds
+from cnn_compare.results import RunFolder, first_reached, over_seeds
 
 # Settings that differ between the runs of every comparison, and settings that cannot change a result.
 EXPECTED_DIFFERENCES = {"seed_everything", "model.backbone", "own_recipe"}
 IRRELEVANT = {"data.init_args.data_dir", "trainer.default_root_dir", "trainer.logger"}
 HARDEST = 10
+UNFINISHED = "not finished; the same command again goes on with it"
 
 
 def analyze(stored: StoredRuns) -> Summary:
@@ -45,8 +47,10 @@ def analyze(stored: StoredRuns) -> Summary:
     except ResultError as error:
         published = None
         problems.append(error)
+    unfinished = _unfinished(stored)
     return Summary(
         name=str(stored.manifest.get("name", stored.folder.resolve().name)),
+        unfinished=unfinished,
         recipe=stored.manifest.get("recipe"),
         devices=distinct(result.device for result in results),
         precisions=distinct(result.precision for result in results),
@@ -61,11 +65,29 @@ def analyze(stored: StoredRuns) -> Summary:
         test_images=max((result.test_images for result in results if result.test_images), default=None),
         networks=networks,
         pairs=pairs,
-        verdict=verdict(networks, pairs, ranked),
+        verdict=verdict(networks, pairs, ranked, complete=unfinished is None),
         hardest=_hardest(runs, names),
         without_result=_without_result(stored, problems),
         published=published,
     )
+
+
+def _unfinished(stored: StoredRuns) -> str | None:
+    """A sentence about what is still missing; None if every planned run is finished."""
+    finished, planned = stored.finished, stored.planned
+    counts = {
+        "failed": len(stored.runs) - len(finished),
+        "not finished": len(stored.unfinished),
+        "with an unreadable result": sum(error.path.name == RunFolder.RESULT for error in stored.problems),
+    }
+    begun = len(finished) + sum(counts.values())
+    total = max(begun, sum(map(len, planned.values())))
+    if len(finished) == total:
+        return None
+    rest = ", ".join(f"{count} {what}" for what, count in {**counts, "not begun": total - begun}.items() if count)
+    missing = [name for name in planned if name not in _groups(finished)]
+    which = f"; networks without a finished run: {format_list(missing)}" if missing else ""
+    return f"{len(finished)} of {total} runs are finished ({rest}){which}."
 
 
 def _groups(runs: Sequence[StoredRun]) -> dict[str, list[StoredRun]]:
@@ -355,18 +377,20 @@ def _hardest(runs: Sequence[StoredRun], class_names: Sequence[str]) -> list[dict
 
 
 def _without_result(stored: StoredRuns, problems: Sequence[ResultError]) -> list[dict[str, str]]:
-    """Failed runs and unreadable files, each with the reason."""
+    """Failed and unfinished runs, and unusable files, each with the reason."""
+
+    def entry(path: Path, status: str, reason: str, log: str = "") -> dict[str, str]:
+        return {"run": path.relative_to(stored.folder).as_posix(), "status": status, "reason": reason, "log": log}
+
     failed = [
-        {
-            "run": run.folder.relative_to(stored.folder).as_posix(),
-            "reason": ("diverged: " if run.result.status == "diverged" else "") + (run.result.reason or "unknown"),
-            "log": "\n".join(run.result.log_tail),
-        }
+        entry(
+            run.folder,
+            run.result.status,
+            ("diverged: " if run.result.status == "diverged" else "") + (run.result.reason or "unknown"),
+            "\n".join(run.result.log_tail),
+        )
         for run in stored.runs
         if run.result.status != "finished"
     ]
-    unreadable = [
-        {"run": error.path.relative_to(stored.folder).as_posix(), "reason": error.reason, "log": ""}
-        for error in problems
-    ]
-    return failed + unreadable
+    unfinished = [entry(path, "unfinished", UNFINISHED) for path in stored.unfinished]
+    return failed + unfinished + [entry(error.path, "file", error.reason) for error in problems]

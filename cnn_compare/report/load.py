@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 from collections import Counter
 from collections.abc import Iterable
@@ -56,18 +58,31 @@ class StoredRuns:
         folder: Where.
         manifest: The comparison's own record; empty if there is none.
         runs: Those with a readable result, including failed ones.
+        unfinished: Folders of runs that have begun, and have no result yet.
         problems: An error for every unusable file.
     """
 
     folder: Path
     manifest: dict[str, Any]
     runs: list[StoredRun]
+    unfinished: list[Path]
     problems: list[ResultError]
 
     @property
     def finished(self) -> list[StoredRun]:
         """The runs that reached their end."""
         return [run for run in self.runs if run.result.status == "finished"]
+
+    @property
+    def planned(self) -> dict[str, set[int]]:
+        """Network -> seeds: what the manifest asks for, and whatever is stored besides."""
+        planned: dict[str, set[int]] = {}
+        with contextlib.suppress(KeyError, TypeError, ValueError, AttributeError):  # A damaged manifest.
+            for backbone, variant, seed in _runs_of(self.manifest):
+                planned.setdefault(network_name(backbone, variant), set()).add(int(seed))
+        for run in self.runs:
+            planned.setdefault(run.network, set()).add(run.result.seed)
+        return planned
 
 
 def find_runs(folder: str | Path) -> StoredRuns:
@@ -80,7 +95,7 @@ def find_runs(folder: str | Path) -> StoredRuns:
         InvalidValueError: If the folder is missing or holds no run.
     """
     folder = Path(folder)
-    results, problems = _results(folder)
+    results, unfinished, problems = _results(folder)
     names = _network_names(folder, results)
     runs: list[StoredRun] = []
     labels: NDArray[np.integer[Any]] | None = None
@@ -101,7 +116,7 @@ def find_runs(folder: str | Path) -> StoredRuns:
             if np.array_equal(labels, answers.labels):
                 parts["predictions"] = replace(answers, labels=labels)
         runs.append(StoredRun(run_folder, names[run_folder], result, **parts))
-    return StoredRuns(folder, _manifest(folder), runs, problems)
+    return StoredRuns(folder, _manifest(folder), runs, unfinished, problems)
 
 
 def load_results(folder: str | Path) -> pd.DataFrame:
@@ -145,18 +160,30 @@ def distinct(values: Iterable[Any]) -> list[str]:
     return sorted({str(value) for value in values if value is not None})
 
 
-def _results(folder: Path) -> tuple[dict[Path, RunResult], list[ResultError]]:
-    # A run that did not end has a configuration and no result: it is listed as well.
-    run_folders = sorted({path.parent for name in (RunFolder.RESULT, RunFolder.CONFIG) for path in folder.rglob(name)})
+def _results(folder: Path) -> tuple[dict[Path, RunResult], list[Path], list[ResultError]]:
+    """The results below a folder, the folders of runs without one, and what cannot be read."""
+    results, unfinished, problems = {}, [], []
+    run_folders = {path.parent for name in (RunFolder.RESULT, RunFolder.CONFIG) for path in folder.rglob(name)}
+    run_folders |= {path.parent.parent for path in folder.rglob(f"checkpoints/{RunFolder.LAST}")}
     if not run_folders:
         raise InvalidValueError("the folder of runs", str(folder), "a folder that holds at least one run")
-    results, problems = {}, []
-    for run_folder in run_folders:
+    for run_folder in sorted(run_folders):
+        if not RunFolder(run_folder).result.exists():
+            unfinished.append(run_folder)
+            continue
         try:
             results[run_folder] = RunFolder(run_folder).load_result()
         except ResultError as error:
             problems.append(error)
-    return results, problems
+    return results, unfinished, problems
+
+
+def _runs_of(manifest: dict[str, Any]) -> Iterable[tuple[str, str | None, int]]:
+    """Backbone, variant and seed of each planned run; older manifests hold only the lists that were combined."""
+    if "runs" in manifest:
+        return [(run["backbone"], run["variant"], run["seed"]) for run in manifest["runs"]]
+    variants = list(manifest.get("variants") or {}) or [None]
+    return itertools.product(manifest.get("backbones", []), variants, manifest.get("seeds", []))
 
 
 def _network_names(folder: Path, results: dict[Path, RunResult]) -> dict[Path, str]:

@@ -135,6 +135,7 @@ class Summary:
 
     Args:
         name: Of the comparison.
+        unfinished: How many runs of how many are finished, and which networks are missing; None if all runs are.
         recipe: Its name; None where it is not recorded.
         devices: Names of the devices.
         precisions: Lightning's names of them.
@@ -151,11 +152,13 @@ class Summary:
         pairs: Every pair of networks.
         verdict: The outcome in sentences.
         hardest: The test images that most runs got wrong.
-        without_result: Failed runs, and files that could not be read: ``run``, ``reason`` and the end of its ``log``.
+        without_result: Runs that failed or are not finished, and files that are missing or unreadable: ``run``,
+            ``reason``, ``status`` (``failed``, ``diverged``, ``unfinished``, ``file``) and the end of its ``log``.
         published: None where the comparison names none.
     """
 
     name: str
+    unfinished: str | None
     recipe: str | None
     devices: list[str]
     precisions: list[str]

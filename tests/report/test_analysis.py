@@ -147,6 +147,42 @@ def test_a_missing_file_of_a_finished_run_is_named_with_what_the_report_lacks(st
     assert f"| b/seed_0/{file} | the file is missing: " in (tmp_path / "report.md").read_text()
 
 
+def test_an_unfinished_comparison_says_so_first_and_claims_nothing_of_what_is_missing(store_run, tmp_path):
+    planned = {"backbones": ["a", "b", "c", "d"], "seeds": [0, 1], "variants": {}}
+    (tmp_path / "manifest.json").write_text(json.dumps(planned))
+    store_run("a", right=range(900))
+    store_run("a", seed=1, right=range(905))
+    store_run("b", right=range(600))
+    (store_run("c") / "result.json").unlink()
+    found = write_report(tmp_path)
+    first = "3 of 8 runs are finished (1 not finished, 4 not begun); networks without a finished run: c and d."
+    assert found.unfinished == first
+    assert (tmp_path / "report.md").read_text().splitlines()[2] == f"> **{first}**"
+    assert first in (tmp_path / "report.html").read_text()
+    assert "a is the most accurate so far" in text(found)
+    assert "its lead over every other network with finished runs is established" in text(found)
+    assert "one is established" not in text(found)
+    (entry,) = found.without_result
+    assert entry["run"] == "c/seed_0"
+    assert entry["reason"] == "not finished; the same command again goes on with it"
+
+
+def test_the_runs_of_a_manifest_are_what_was_planned_not_all_combinations(store_run, tmp_path):
+    runs = [{"backbone": name, "variant": None, "seed": seed} for name, seed in (("a", 0), ("a", 1), ("b", 0))]
+    planned = {"backbones": ["a", "b"], "seeds": [0, 1], "variants": {}, "runs": runs}
+    (tmp_path / "manifest.json").write_text(json.dumps(planned))
+    for run in runs:
+        store_run(run["backbone"], run["seed"])
+    assert write_report(tmp_path).unfinished is None
+
+
+@pytest.mark.parametrize("runs", [5, [5], [{"backbone": 1}], [{"backbone": "a", "variant": None, "seed": "x"}]])
+def test_a_damaged_plan_does_not_stop_the_report(store_run, tmp_path, runs):
+    store_run("a")
+    (tmp_path / "manifest.json").write_text(json.dumps({"runs": runs}))
+    assert [network.name for network in write_report(tmp_path).networks] == ["a"]
+
+
 def test_answers_to_other_test_images_are_not_paired(store_run, summary):
     store_run("a")
     store_run("b", labels=(np.arange(1000) + 3) % 10)
@@ -237,8 +273,9 @@ def test_nothing_finished_is_a_report_as_well(store_run, tmp_path):
     store_run("a", status="failed", reason="RuntimeError: out of\nmemory", test_acc_pct=None, log_tail=log)
     found = write_report(tmp_path)
     assert found.verdict == ["No run was finished: there is nothing to compare."]
-    failed = {"run": "a/seed_0", "reason": "RuntimeError: out of\nmemory", "log": "Traceback\nRuntimeError"}
-    assert found.without_result == [failed]
+    (failed,) = found.without_result
+    assert (failed["run"], failed["status"]) == ("a/seed_0", "failed")
+    assert (failed["reason"], failed["log"]) == ("RuntimeError: out of\nmemory", "Traceback\nRuntimeError")
     assert load_results(tmp_path).status.tolist() == ["failed"]
 
 

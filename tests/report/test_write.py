@@ -59,7 +59,8 @@ def test_a_run_without_a_result_and_a_failed_one_are_listed_with_their_reasons(t
     (tmp_path / "alexnet" / "seed_0" / "config.yaml").write_text("{}")
     text = write_and_find(tmp_path, "report.md").read_text()
     assert "| vgg16/seed_0 | RuntimeError: out of memory |" in text
-    assert "| alexnet/seed_0/result.json | the file is missing |" in text
+    assert "| alexnet/seed_0 | not finished; the same command again goes on with it |" in text
+    assert "0 of 2 runs are finished (1 failed, 1 not finished); networks without a finished run: vgg16." in text
 
 
 def test_names_stay_text_in_markdown(tmp_path):
