@@ -43,6 +43,14 @@ def format_p(value: float | None) -> str:
     return "< 0.0001" if value is not None and value < 1e-4 else format_number(value, ".2g")
 
 
+def shorten(text: str, length: int) -> str:
+    """A text of at most so many characters: its beginning and its end, because names often differ only there."""
+    if len(text) <= length:
+        return text
+    end = (length - 1) // 2
+    return f"{text[: length - 1 - end]}…{text[-end:]}"
+
+
 def format_list(names: Sequence[str]) -> str:
     """``a, b and c``."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

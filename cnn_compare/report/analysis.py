@@ -16,14 +16,14 @@ from cnn_compare.report import statistics
 from cnn_compare.report.load import StoredRun, StoredRuns, distinct
 from cnn_compare.report.published import find_published
 from cnn_compare.report.statistics import Difference, Estimate
-from cnn_compare.report.summary import Curves, Network, Pair, Summary
+from cnn_compare.report.summary import MOST_CLASSES, Curves, Mistake, Network, Pair, Summary, class_name
 from cnn_compare.report.verdict import verdict
 from cnn_compare.results import RunFolder, first_reached, over_seeds
 
 # Settings that differ between the runs of every comparison, and settings that cannot change a result.
 EXPECTED_DIFFERENCES = {"seed_everything", "model.backbone", "own_recipe"}
 IRRELEVANT = {"data.init_args.data_dir", "trainer.default_root_dir", "trainer.logger"}
-HARDEST = 10
+HARDEST = MISTAKES = 10
 UNFINISHED = "not finished; the same command again goes on with it"
 
 
@@ -184,7 +184,7 @@ def _network(
     names = set.intersection(*(set(result.metrics) for result in results))
     several = len(accuracies) > 1
     predictions = [run.predictions for run in runs if run.predictions]
-    confusion = _confusion(runs) if correct is not None else np.empty((0, 0), int)
+    by_class = _by_class(runs) if correct is not None else {"class_acc_pct": [], "confusion": [], "mistakes": []}
     return Network(
         name=name,
         backbone=results[0].backbone,
@@ -203,8 +203,7 @@ def _network(
         )
         if predictions
         else None,
-        class_acc_pct=[100 * float(share) for share in confusion.diagonal() / np.maximum(confusion.sum(1), 1)],
-        confusion=confusion.tolist(),
+        **by_class,
         curves=_curves(runs),
         seconds_to_pct={level: _seconds_to(runs, level) for level in levels},
     )
@@ -223,14 +222,24 @@ def _possible(estimate: Estimate, least: float) -> Estimate:
     return Estimate(estimate.value, *np.clip([estimate.low, estimate.high], least, 1).tolist())
 
 
-def _confusion(runs: Sequence[StoredRun]) -> np.ndarray:
-    """Counts over all seeds: rows are labels, columns answers."""
-    answers = [run.predictions for run in runs if run.predictions]
-    classes = 1 + max(int(max(run.labels.max(), run.predictions.max())) for run in answers)
-    counts = np.zeros(classes * classes, int)
-    for run in answers:
-        counts += np.bincount(run.labels.astype(int) * classes + run.predictions, minlength=classes * classes)
-    return counts.reshape(classes, classes)
+def _by_class(runs: Sequence[StoredRun]) -> dict[str, Any]:
+    """Accuracy of each class, and the confusion over all seeds or, with many classes, the commonest mistakes."""
+    predictions = [run.predictions for run in runs if run.predictions]
+    labels = np.concatenate([run.labels for run in predictions]).astype(int)
+    answers = np.concatenate([run.predictions for run in predictions]).astype(int)
+    classes = 1 + int(max(labels.max(), answers.max()))
+    images = np.maximum(np.bincount(labels, minlength=classes), 1)
+    right = np.bincount(labels[labels == answers], minlength=classes)
+    found: dict[str, Any] = {"class_acc_pct": (100 * right / images).tolist(), "confusion": [], "mistakes": []}
+    if classes <= MOST_CLASSES:
+        counts = np.bincount(labels * classes + answers, minlength=classes * classes)
+        return {**found, "confusion": counts.reshape(classes, classes).tolist()}
+    wrong = labels != answers
+    pairs, counts = np.unique(labels[wrong] * classes + answers[wrong], return_counts=True)
+    for index in np.argsort(-counts, kind="stable")[:MISTAKES]:
+        label, answer = divmod(int(pairs[index]), classes)
+        found["mistakes"].append(Mistake(label, answer, 100 * float(counts[index] / images[label])))
+    return found
 
 
 def _column(run: StoredRun, name: str, rows: int) -> np.ndarray:
@@ -361,14 +370,13 @@ def _hardest(runs: Sequence[StoredRun], class_names: Sequence[str]) -> list[dict
     answers = np.stack([run.predictions for run in answered])
     wrong = (answers != labels).mean(0)
 
-    def called(label: int) -> str:
-        return class_names[label] if label < len(class_names) else str(label)
-
     return [
         {
             "image": int(image),
-            "label": called(int(labels[image])),
-            "answer": called(int(np.bincount(answers[:, image][answers[:, image] != labels[image]]).argmax())),
+            "label": class_name(class_names, int(labels[image])),
+            "answer": class_name(
+                class_names, int(np.bincount(answers[:, image][answers[:, image] != labels[image]]).argmax())
+            ),
             "wrong_pct": 100 * float(wrong[image]),
         }
         for image in np.argsort(-wrong, kind="stable")[:HARDEST]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from cnn_compare.formatting import MISSING, format_number, format_p, format_signed, format_significant
 from cnn_compare.report.columns import COLUMNS, Column, columns
-from cnn_compare.report.summary import Summary
+from cnn_compare.report.summary import Summary, class_name
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ def tables(summary: Summary) -> dict[str, Table]:
         "variants": variants(summary),
         "pairs": _pairs(summary),
         "seconds_to": _seconds_to(summary),
+        "mistakes": _mistakes(summary),
         "hardest": _hardest(summary),
         "published": _beside_published(summary),
         "published_conditions": _published_conditions(summary),
@@ -101,6 +102,23 @@ def _seconds_to(summary: Summary) -> Table:
             if levels
         ],
         "Median over seeds; a dash where a seed did not reach it.",
+    )
+
+
+def _mistakes(summary: Summary) -> Table:
+    return Table(
+        "The commonest mistakes",
+        ["network", "class", "answer", "% of the class"],
+        [
+            [
+                network.name,
+                *(class_name(summary.class_names, label) for label in (mistake.label, mistake.answer)),
+                format_number(mistake.share_pct, ".0f"),
+            ]
+            for network in summary.networks
+            for mistake in network.mistakes
+        ],
+        "Over all seeds, by number of images; there are too many classes for a matrix.",
     )
 
 
