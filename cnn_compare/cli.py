@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from cnn_compare import __version__
 from cnn_compare.errors import CnnCompareError, InvalidValueError, RunsFailedError, own_error
+from cnn_compare.formatting import print_on_any_terminal
 
 if TYPE_CHECKING:
     from cnn_compare.comparison.executor import Executor
@@ -43,6 +44,7 @@ examples:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and exit with its status: 0, 1 (it failed), 2 (wrong usage), 130 (interrupted)."""
+    print_on_any_terminal()
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     parser = argparse.ArgumentParser(
         "cnn-compare",
@@ -196,7 +198,7 @@ def _print_report(folder: Path, failures: bool = True) -> None:
     if summary.unfinished:
         console.print(summary.unfinished)
     if summary.networks:
-        console.print(terminal_table(summary))
+        console.print(terminal_table(summary, console.width, console.options.ascii_only))
     for sentence in [*summary.warnings, *summary.declared_changes, *summary.verdict]:
         console.print(f"- {sentence}")
     runs_by_reason: dict[str, list[str]] = {}
@@ -275,7 +277,9 @@ def _print_table(
     table = Table(title=title, title_justify="left", caption=caption, caption_justify="left")
     for index, heading in enumerate(rows[0]):
         is_text = index < text_columns
-        table.add_column(heading, justify="left" if is_text else "right", no_wrap=not is_text)
+        # A narrow terminal shortens every column before the first, the name.
+        least = max(len(str(row[heading])) for row in rows) if index == 0 else None
+        table.add_column(heading, justify="left" if is_text else "right", no_wrap=not is_text, min_width=least)
     for row in rows:
         table.add_row(*map(str, row.values()))
     Console().print(table)

@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 
 from cnn_compare import load_results, write_report
+from cnn_compare.cli import main
 from cnn_compare.report.analysis import analyze
 from cnn_compare.report.load import find_runs
 from cnn_compare.report.tables import terminal_table
@@ -309,6 +310,34 @@ def test_balanced_accuracy_is_shown_where_classes_are_unequal_and_nowhere_else(s
     assert "| 81.25 |" in report
     assert "balanced" in (folder / "report.html").read_text()
     assert "balanced" in console_text(terminal_table(summary))
+
+
+@pytest.mark.parametrize("width", [40, 80, 120])
+def test_a_narrow_terminal_loses_other_columns_and_never_the_name(store_run, tmp_path, width):
+    names = ["resnet18", "module_of_mine:" + "network" * 9]
+    for name in names:
+        store_run(name)
+    output = Console(width=width, file=io.StringIO())
+    output.print(terminal_table(analyze(find_runs(tmp_path)), width))
+    lines = output.file.getvalue().splitlines()
+    assert max(map(len, lines)) <= width
+    cells = [line.split("│")[1].strip() for line in lines if line.startswith("│")]
+    assert "".join(cells) in (names[0] + names[1], names[1] + names[0])
+    assert sum("80.00" in line for line in lines) == 2
+
+
+def test_an_ascii_terminal_gets_the_whole_report(store_run, tmp_path, monkeypatch):
+    folder = tmp_path / "été"
+    store_run("resnet18", folder=folder)
+    store_run("lenet", folder=folder, right=range(795))
+    output = io.TextIOWrapper(io.BytesIO(), encoding="ascii", write_through=True)
+    monkeypatch.setattr("sys.stdout", output)
+    main(["report", str(folder)])
+    printed = output.buffer.getvalue().decode("ascii")
+    assert "80.00 +/- 2.4" in printed
+    assert "+0.50 points" in printed
+    assert "ete" in printed
+    assert "?" not in printed
 
 
 def console_text(table):
