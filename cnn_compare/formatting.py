@@ -61,12 +61,12 @@ def format_list(names: Sequence[str]) -> str:
 
 
 # What this package prints beyond ASCII, and what stands for it.
-_ASCII = {"–": "-", "−": "-", "±": "+/-", "…": "...", "×": "x", "→": "->", "━": "-", "╸": "-", "╺": "-"}
+_ASCII = str.maketrans({"–": "-", "−": "-", "±": "+/-", "…": "...", "×": "x", "→": "->", "━": "-", "╸": "-", "╺": "-"})
 
 
 def to_ascii(text: str) -> str:
     """Text for a terminal that knows nothing else: accents are dropped, what is unknown becomes ``?``."""
-    replaced = text.translate(str.maketrans(_ASCII))
+    replaced = text.translate(_ASCII)
     return "".join(
         unicodedata.normalize("NFKD", character).encode("ascii", "ignore").decode() or "?" for character in replaced
     )

@@ -36,7 +36,7 @@ class ConfusionFigures(Callback):
 def _confusion(shares: np.ndarray, names: list[str]) -> Figure:
     """Percent of each class (row) with each answer (column)."""
     side = max(2.0, 0.45 * min(len(names), MOST_CLASSES))  # No narrower than its title.
-    axes = _axes(width=side, height=side, names=names, below=names)
+    figure, axes = _axes(width=side, height=side, names=names, below=names)
     axes.set(xlabel="answer", ylabel="class", title="percent of each class")
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=100, aspect="auto")
     if len(names) <= MOST_CLASSES:
@@ -46,23 +46,23 @@ def _confusion(shares: np.ndarray, names: list[str]) -> Figure:
             if share >= 0.5:
                 color = "white" if share > 50 else "black"
                 axes.text(column, row, f"{share:.0f}", ha="center", va="center", color=color)
-    return axes.figure
+    return figure
 
 
 def _by_class(shares: np.ndarray, names: list[str]) -> Figure:
     """Accuracy within each class; of many classes, those with the lowest."""
     shown = range(len(names)) if len(names) <= MOST_CLASSES else np.argsort(shares, kind="stable")[:MOST_CLASSES]
     labels = [names[index] for index in shown]
-    axes = _axes(width=4.5, height=0.3 * len(labels), names=labels)
+    figure, axes = _axes(width=4.5, height=0.3 * len(labels), names=labels)
     title = "" if len(labels) == len(names) else f"the {len(labels)} of {len(names)} classes with the lowest accuracy"
     axes.set(xlabel="test accuracy %", xlim=(0, 112), title=title)
     axes.bar_label(axes.barh(range(len(labels)), shares[list(shown)]), fmt="%.0f", padding=2)
     axes.set_yticks(range(len(labels)), labels)
     axes.invert_yaxis()
-    return axes.figure
+    return figure
 
 
-def _axes(width: float, height: float, names: list[str], below: list[str] | None = None) -> Axes:
+def _axes(width: float, height: float, names: list[str], below: list[str] | None = None) -> tuple[Figure, Axes]:
     """Axes of a size in inches, with room for names to their left and perhaps below.
 
     The room is estimated: to have matplotlib measure every label took minutes with many classes.
@@ -71,4 +71,5 @@ def _axes(width: float, height: float, names: list[str], below: list[str] | None
     left, bottom = 0.5 + longest, 0.6 + (0.75 * longest if below else 0.0)
     whole_width, whole_height = left + width + 0.2, bottom + height + 0.4
     figure = Figure(figsize=(whole_width, whole_height))
-    return figure.add_axes((left / whole_width, bottom / whole_height, width / whole_width, height / whole_height))
+    box = (left / whole_width, bottom / whole_height, width / whole_width, height / whole_height)
+    return figure, figure.add_axes(box)

@@ -353,11 +353,11 @@ def _difference(
             for answer, network in zip(answers, (first, second), strict=True)
         ]
         return statistics.paired_difference(*paired)
-    shares = [
+    first_shares, second_shares = (
         [accuracy / 100 for accuracy in _at(network.seeds, network.test_acc_pct, seeds or network.seeds)]
         for network in (first, second)
-    ]
-    return statistics.difference_of_shares(*shares, images or 1, paired=bool(seeds))
+    )
+    return statistics.difference_of_shares(first_shares, second_shares, images or 1, paired=bool(seeds))
 
 
 def _hardest(runs: Sequence[StoredRun], class_names: Sequence[str]) -> list[dict[str, Any]]:

@@ -16,11 +16,16 @@ import pandas as pd
 import yaml
 from numpy.typing import NDArray
 
-from cnn_compare.errors import InvalidValueError, ResultError
+from cnn_compare.errors import NoRunsError, ResultError
 from cnn_compare.results import MANIFEST, METRICS, RunFolder, RunResult, network_name
 
 # Written in C where PyYAML was built with it, which is ten times faster.
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+FIT_RUN_WAY_OUT = (
+    "`fit` measures no test accuracy: `cnn-compare test` does, and `cnn-compare compare --backbones ...` trains, tests "
+    "and reports. TensorBoard shows the curves of a `fit`"
+)
+FIT_RUN = f"a run of `fit`, without a result.json. {FIT_RUN_WAY_OUT}"
 # What a report lacks without a file of a finished run.
 MISSING = {
     "config": "the file is missing: whether the run's settings are those of the others is not known",
@@ -92,7 +97,7 @@ def find_runs(folder: str | Path) -> StoredRuns:
         folder: A comparison's folder, or any folder that holds some.
 
     Raises:
-        InvalidValueError: If the folder is missing or holds no run.
+        NoRunsError: If the folder is missing or holds no run of a comparison.
     """
     folder = Path(folder)
     results, unfinished, problems = _results(folder)
@@ -128,7 +133,7 @@ def load_results(folder: str | Path) -> pd.DataFrame:
         folder: A comparison's folder, or any folder that holds some.
 
     Raises:
-        InvalidValueError: If the folder is missing or holds no run.
+        NoRunsError: If the folder is missing or holds no run of a comparison.
     """
     return results_table([result for _, result in _results(Path(folder))[0].items()])
 
@@ -166,16 +171,28 @@ def _results(folder: Path) -> tuple[dict[Path, RunResult], list[Path], list[Resu
     run_folders = {path.parent for name in (RunFolder.RESULT, RunFolder.CONFIG) for path in folder.rglob(name)}
     run_folders |= {path.parent.parent for path in folder.rglob(f"checkpoints/{RunFolder.LAST}")}
     if not run_folders:
-        raise InvalidValueError("the folder of runs", str(folder), "a folder that holds at least one run")
+        raise NoRunsError(folder, _why_none(folder))
     for run_folder in sorted(run_folders):
         if not RunFolder(run_folder).result.exists():
-            unfinished.append(run_folder)
+            # A comparison calls the folder of a run so; `fit` does not.
+            if run_folder.name.startswith("seed_"):
+                unfinished.append(run_folder)
+            else:
+                problems.append(ResultError(run_folder, FIT_RUN))
             continue
         try:
             results[run_folder] = RunFolder(run_folder).load_result()
         except ResultError as error:
             problems.append(error)
+    if not results and not unfinished and all(error.reason == FIT_RUN for error in problems):
+        raise NoRunsError(folder, f"{len(problems)} of `fit`, without a result.json. {FIT_RUN_WAY_OUT}")
     return results, unfinished, problems
+
+
+def _why_none(folder: Path) -> str:
+    if folder.is_dir():
+        return "the folder holds no result.json, no configuration and no checkpoint of a run"
+    return "it is a file, not a folder" if folder.exists() else "there is no such folder"
 
 
 def _runs_of(manifest: dict[str, Any]) -> Iterable[tuple[str, str | None, int]]:

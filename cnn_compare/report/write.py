@@ -26,7 +26,7 @@ def write_report(folder: str | Path) -> Summary:
         What the report says.
 
     Raises:
-        InvalidValueError: If the folder is missing or holds no run.
+        NoRunsError: If the folder is missing or holds no run of a comparison.
     """
     folder = Path(folder)
     stored = find_runs(folder)
