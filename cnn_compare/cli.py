@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from cnn_compare import __version__
 from cnn_compare.errors import CnnCompareError, InvalidValueError, RunsFailedError, own_error
+from cnn_compare.formatting import print_on_any_terminal
 
 if TYPE_CHECKING:
     from cnn_compare.comparison.executor import Executor
@@ -45,6 +46,7 @@ examples:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and exit with its status: 0, 1 (it failed), 2 (wrong usage), 130 (interrupted)."""
+    print_on_any_terminal()
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     parser = argparse.ArgumentParser(
         "cnn-compare",
@@ -159,7 +161,8 @@ def _compare(arguments: list[str]) -> None:
         )
         return
     outcome = run_comparison(comparison, specs, executor, request, options["retries"])
-    _print_report(outcome.folder, write=outcome.changed)
+    # The reasons of failures were printed as the runs ended.
+    _print_report(outcome.folder, write=outcome.changed, failures=not outcome.changed)
     failed = [spec.name for spec, result in zip(specs, outcome.results, strict=True) if result.status != "finished"]
     if failed:
         raise RunsFailedError(failed, outcome.folder)
@@ -208,8 +211,14 @@ def _report(arguments: list[str]) -> None:
     _print_report(parser.parse_args(arguments[1:]).runs_dir)
 
 
-def _print_report(folder: Path, write: bool = True) -> None:
-    """Show the report's table and verdict; ``write`` it too, or leave the files that there are."""
+def _print_report(folder: Path, write: bool = True, failures: bool = True) -> None:
+    """Show the report's table and verdict.
+
+    Args:
+        folder: A comparison's folder.
+        write: Whether to write the report as well, or to leave its files unchanged.
+        failures: Whether to show why runs failed, each reason once.
+    """
     from rich.console import Console
 
     from cnn_compare.report import write_report
@@ -220,12 +229,18 @@ def _print_report(folder: Path, write: bool = True) -> None:
     write = write or not (folder / "report.md").exists()
     summary = write_report(folder) if write else analyze(find_runs(folder))
     console = Console(highlight=False, markup=False)
+    if summary.unfinished:
+        console.print(summary.unfinished)
     if summary.networks:
-        console.print(terminal_table(summary))
+        console.print(terminal_table(summary, console.width, console.options.ascii_only))
     for sentence in [*summary.warnings, *summary.declared_changes, *summary.verdict]:
         console.print(f"- {sentence}")
+    runs_by_reason: dict[str, list[str]] = {}
     for entry in summary.without_result:
-        console.print(f"- {entry['run']}: {entry['reason']}")
+        if failures or entry["status"] not in ("failed", "diverged"):
+            runs_by_reason.setdefault(entry["reason"], []).append(entry["run"])
+    for reason, runs in runs_by_reason.items():
+        console.print(f"- {', '.join(runs)}: {reason}")
     if write:
         console.print(f"report: {folder / 'report.html'}", soft_wrap=True)
     else:
@@ -312,7 +327,9 @@ def _print_table(
     table = Table(title=title, title_justify="left", caption=caption, caption_justify="left")
     for index, heading in enumerate(rows[0]):
         is_text = index < text_columns
-        table.add_column(heading, justify="left" if is_text else "right", no_wrap=index == 0)
+        # A narrow terminal shortens every column before the first, the name.
+        least = max(len(str(row[heading])) for row in rows) if index == 0 else None
+        table.add_column(heading, justify="left" if is_text else "right", no_wrap=index == 0, min_width=least)
     for row in rows:
         table.add_row(*map(str, row.values()))
     Console().print(table)

@@ -207,6 +207,19 @@ class ResultError(RunError):
         super().__init__(f"{path} holds no readable result: {reason}.")
 
 
+class NoRunsError(UsageError, ValueError):
+    """There is nothing to report on."""
+
+    fields = ("runs_dir",)
+
+    def __init__(self, folder: Path, reason: str) -> None:
+        self.folder, self.reason = folder, reason
+        super().__init__(
+            f"no run to report on in {folder}: {reason}. Give the folder of a comparison, such as "
+            "lightning_logs/<name>; `cnn-compare compare` makes one."
+        )
+
+
 class DivergedError(RunError):
     """The training loss became infinite or NaN."""
 

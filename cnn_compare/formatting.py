@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
+import io
 import math
+import sys
+import unicodedata
 from collections.abc import Sequence
 
 MISSING = "–"
@@ -43,6 +47,40 @@ def format_p(value: float | None) -> str:
     return "< 0.0001" if value is not None and value < 1e-4 else format_number(value, ".2g")
 
 
+def shorten(text: str, length: int) -> str:
+    """A text of at most so many characters: its beginning and its end, because names often differ only there."""
+    if len(text) <= length:
+        return text
+    end = (length - 1) // 2
+    return f"{text[: length - 1 - end]}…{text[-end:]}"
+
+
 def format_list(names: Sequence[str]) -> str:
     """``a, b and c``."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+# What this package prints beyond ASCII, and what stands for it.
+_ASCII = str.maketrans({"–": "-", "−": "-", "±": "+/-", "…": "...", "×": "x", "→": "->", "━": "-", "╸": "-", "╺": "-"})
+
+
+def to_ascii(text: str) -> str:
+    """Text for a terminal that knows nothing else: accents are dropped, what is unknown becomes ``?``."""
+    replaced = text.translate(_ASCII)
+    return "".join(
+        unicodedata.normalize("NFKD", character).encode("ascii", "ignore").decode() or "?" for character in replaced
+    )
+
+
+def print_on_any_terminal() -> None:
+    """Make standard output and error print `to_ascii` of what their encoding lacks, instead of raising an error."""
+
+    def replace(error: UnicodeError) -> tuple[str, int]:
+        if not isinstance(error, UnicodeEncodeError):
+            raise error
+        return to_ascii(error.object[error.start : error.end]), error.end
+
+    codecs.register_error("cnn_compare_ascii", replace)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # Not so in a notebook, which shows everything.
+            stream.reconfigure(errors="cnn_compare_ascii")

@@ -5,12 +5,12 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
-import resource
 import sys
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 
 # From glibc's malloc.h.
@@ -48,6 +48,10 @@ def peak_memory_bytes(device: torch.device) -> int:
     """Peak so far of torch's memory on a GPU; elsewhere of this process's memory."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
+    if sys.platform == "win32":
+        return int(psutil.Process().memory_info().peak_wset)
+    import resource  # Windows has no such module.
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 

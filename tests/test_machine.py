@@ -38,3 +38,9 @@ def test_a_tuned_process_asks_cuda_itself_whether_there_is_a_gpu(monkeypatch):
     monkeypatch.setenv("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
     tune_process()
     assert "PYTORCH_NVML_BASED_CUDA_CHECK" not in os.environ
+
+
+def test_the_module_loads_where_there_is_no_module_resource():
+    # Other packages import it on this system.
+    program = "import psutil, sys, torch; sys.modules['resource'] = None; import cnn_compare.machine"
+    subprocess.run([sys.executable, "-c", program], check=True)

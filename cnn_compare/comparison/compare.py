@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import re
 import shutil
 import sys
 from collections.abc import Sequence
@@ -15,7 +14,7 @@ from cnn_compare.comparison.executor import Executor
 from cnn_compare.comparison.existing import OnExisting, Request, examine, without_backbone
 from cnn_compare.comparison.local import LocalExecutor, require_main_guard
 from cnn_compare.comparison.lock import comparison_lock
-from cnn_compare.comparison.plan import Comparison, path_name, plan_runs
+from cnn_compare.comparison.plan import Comparison, plan_runs
 from cnn_compare.comparison.runner import run_all
 from cnn_compare.comparison.spec import Config, RunSpec
 from cnn_compare.configs import differences
@@ -145,7 +144,7 @@ def run_comparison(
             "schema": MANIFEST_SCHEMA,
             "name": comparison.name,
             **record,
-            "runs": {**_kept_runs(before, request.drop), **{_relative(spec): spec.network for spec in specs}},
+            "runs": _planned_runs(before.get("runs", []), specs, request.drop),
             "config": without_backbone(comparison.config),
             "varied": differences([spec.config for spec in specs]),
             "machine": {"system": platform.platform(), "cpu_count": os.cpu_count()},
@@ -160,16 +159,10 @@ def _say(sentence: str) -> None:
     print(sentence, file=sys.stderr, flush=True)
 
 
-def _kept_runs(before: Config, drop: Sequence[str]) -> dict[str, str]:
-    """The runs that earlier commands have planned, without those of dropped backbones."""
-    dropped = {path_name(backbone) for backbone in drop}
-    runs: dict[str, str] = before.get("runs", {})
-    return {path: network for path, network in runs.items() if re.split(r"[+/]", path)[0] not in dropped}
-
-
-def _relative(spec: RunSpec) -> str:
-    """A run's folder within that of its comparison."""
-    return "/".join(spec.folder.path.parts[-2:])
+def _planned_runs(before: list[Config], specs: Sequence[RunSpec], drop: Sequence[str]) -> list[Config]:
+    """The runs of this and earlier commands without dropped backbones, so that a report knows which are missing."""
+    planned = [{"backbone": spec.backbone, "variant": spec.variant, "seed": spec.seed} for spec in specs]
+    return [*(run for run in before if run not in planned and run["backbone"] not in drop), *planned]
 
 
 def _all_finished(folder: Path, results: Sequence[RunResult]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,14 +16,15 @@ from cnn_compare.report import statistics
 from cnn_compare.report.load import StoredRun, StoredRuns, distinct
 from cnn_compare.report.published import find_published
 from cnn_compare.report.statistics import Difference, Estimate
-from cnn_compare.report.summary import Curves, Network, Pair, Summary
+from cnn_compare.report.summary import MOST_CLASSES, Curves, Mistake, Network, Pair, Summary, class_name
 from cnn_compare.report.verdict import verdict
-from cnn_compare.results import first_reached, over_seeds
+from cnn_compare.results import RunFolder, first_reached, over_seeds
 
 # Settings that differ between the runs of every comparison, and settings that cannot change a result.
 EXPECTED_DIFFERENCES = {"seed_everything", "model.backbone", "own_recipe"}
 IRRELEVANT = {"data.init_args.data_dir", "trainer.default_root_dir", "trainer.logger"}
-HARDEST = 10
+HARDEST = MISTAKES = 10
+UNFINISHED = "not finished; the same command again goes on with it"
 
 
 def analyze(stored: StoredRuns) -> Summary:
@@ -45,8 +47,10 @@ def analyze(stored: StoredRuns) -> Summary:
     except ResultError as error:
         published = None
         problems.append(error)
+    unfinished = _unfinished(stored)
     return Summary(
         name=str(stored.manifest.get("name", stored.folder.resolve().name)),
+        unfinished=unfinished,
         recipe=stored.manifest.get("recipe"),
         devices=distinct(result.device for result in results),
         precisions=distinct(result.precision for result in results),
@@ -61,11 +65,29 @@ def analyze(stored: StoredRuns) -> Summary:
         test_images=max((result.test_images for result in results if result.test_images), default=None),
         networks=networks,
         pairs=pairs,
-        verdict=[*_progress(stored), *verdict(networks, pairs, ranked), *_missing_files(problems)],
+        verdict=verdict(networks, pairs, ranked, complete=unfinished is None),
         hardest=_hardest(runs, names),
         without_result=_without_result(stored, problems),
         published=published,
     )
+
+
+def _unfinished(stored: StoredRuns) -> str | None:
+    """A sentence about what is still missing; None if every planned run is finished."""
+    finished, planned = stored.finished, stored.planned
+    counts = {
+        "failed": len(stored.runs) - len(finished),
+        "not finished": len(stored.unfinished),
+        "with an unreadable result": sum(error.path.name == RunFolder.RESULT for error in stored.problems),
+    }
+    begun = len(finished) + sum(counts.values())
+    total = max(begun, sum(map(len, planned.values())))
+    if len(finished) == total:
+        return None
+    rest = ", ".join(f"{count} {what}" for what, count in {**counts, "not begun": total - begun}.items() if count)
+    missing = [name for name in planned if name not in _groups(finished)]
+    which = f"; networks without a finished run: {format_list(missing)}" if missing else ""
+    return f"{len(finished)} of {total} runs are finished ({rest}){which}."
 
 
 def _groups(runs: Sequence[StoredRun]) -> dict[str, list[StoredRun]]:
@@ -162,7 +184,7 @@ def _network(
     names = set.intersection(*(set(result.metrics) for result in results))
     several = len(accuracies) > 1
     predictions = [run.predictions for run in runs if run.predictions]
-    confusion = _confusion(runs) if correct is not None else np.empty((0, 0), int)
+    by_class = _by_class(runs) if correct is not None else {"class_acc_pct": [], "confusion": [], "mistakes": []}
     return Network(
         name=name,
         backbone=results[0].backbone,
@@ -181,8 +203,7 @@ def _network(
         )
         if predictions
         else None,
-        class_acc_pct=[100 * float(share) for share in confusion.diagonal() / np.maximum(confusion.sum(1), 1)],
-        confusion=confusion.tolist(),
+        **by_class,
         curves=_curves(runs),
         seconds_to_pct={level: _seconds_to(runs, level) for level in levels},
     )
@@ -201,14 +222,24 @@ def _possible(estimate: Estimate, least: float) -> Estimate:
     return Estimate(estimate.value, *np.clip([estimate.low, estimate.high], least, 1).tolist())
 
 
-def _confusion(runs: Sequence[StoredRun]) -> np.ndarray:
-    """Counts over all seeds: rows are labels, columns answers."""
-    answers = [run.predictions for run in runs if run.predictions]
-    classes = 1 + max(int(max(run.labels.max(), run.predictions.max())) for run in answers)
-    counts = np.zeros(classes * classes, int)
-    for run in answers:
-        counts += np.bincount(run.labels.astype(int) * classes + run.predictions, minlength=classes * classes)
-    return counts.reshape(classes, classes)
+def _by_class(runs: Sequence[StoredRun]) -> dict[str, Any]:
+    """Accuracy of each class, and the confusion over all seeds or, with many classes, the commonest mistakes."""
+    predictions = [run.predictions for run in runs if run.predictions]
+    labels = np.concatenate([run.labels for run in predictions]).astype(int)
+    answers = np.concatenate([run.predictions for run in predictions]).astype(int)
+    classes = 1 + int(max(labels.max(), answers.max()))
+    images = np.maximum(np.bincount(labels, minlength=classes), 1)
+    right = np.bincount(labels[labels == answers], minlength=classes)
+    found: dict[str, Any] = {"class_acc_pct": (100 * right / images).tolist(), "confusion": [], "mistakes": []}
+    if classes <= MOST_CLASSES:
+        counts = np.bincount(labels * classes + answers, minlength=classes * classes)
+        return {**found, "confusion": counts.reshape(classes, classes).tolist()}
+    wrong = labels != answers
+    pairs, counts = np.unique(labels[wrong] * classes + answers[wrong], return_counts=True)
+    for index in np.argsort(-counts, kind="stable")[:MISTAKES]:
+        label, answer = divmod(int(pairs[index]), classes)
+        found["mistakes"].append(Mistake(label, answer, 100 * float(counts[index] / images[label])))
+    return found
 
 
 def _column(run: StoredRun, name: str, rows: int) -> np.ndarray:
@@ -322,13 +353,11 @@ def _difference(
             for answer, network in zip(answers, (first, second), strict=True)
         ]
         return statistics.paired_difference(*paired)
-    # Networks without a seed in common are paired in the order of their seeds, which are independent anyway.
-    count = min(len(first.seeds), len(second.seeds))
-    shares = [
-        np.divide(_at(network.seeds, network.test_acc_pct, seeds or network.seeds[:count]), 100).tolist()
+    first_shares, second_shares = (
+        [accuracy / 100 for accuracy in _at(network.seeds, network.test_acc_pct, seeds or network.seeds)]
         for network in (first, second)
-    ]
-    return statistics.difference_of_shares(shares[0], shares[1], images or 1)
+    )
+    return statistics.difference_of_shares(first_shares, second_shares, images or 1, paired=bool(seeds))
 
 
 def _hardest(runs: Sequence[StoredRun], class_names: Sequence[str]) -> list[dict[str, Any]]:
@@ -341,14 +370,13 @@ def _hardest(runs: Sequence[StoredRun], class_names: Sequence[str]) -> list[dict
     answers = np.stack([run.predictions for run in answered])
     wrong = (answers != labels).mean(0)
 
-    def called(label: int) -> str:
-        return class_names[label] if label < len(class_names) else str(label)
-
     return [
         {
             "image": int(image),
-            "label": called(int(labels[image])),
-            "answer": called(int(np.bincount(answers[:, image][answers[:, image] != labels[image]]).argmax())),
+            "label": class_name(class_names, int(labels[image])),
+            "answer": class_name(
+                class_names, int(np.bincount(answers[:, image][answers[:, image] != labels[image]]).argmax())
+            ),
             "wrong_pct": 100 * float(wrong[image]),
         }
         for image in np.argsort(-wrong, kind="stable")[:HARDEST]
@@ -356,40 +384,21 @@ def _hardest(runs: Sequence[StoredRun], class_names: Sequence[str]) -> list[dict
     ]
 
 
-def _progress(stored: StoredRuns) -> list[str]:
-    """How many runs are finished, unless all are, and which networks have none."""
-    planned: dict[str, str] = stored.manifest.get("runs") or {}
-    finished = {run.folder.relative_to(stored.folder).as_posix() for run in stored.finished}
-    missing = [folder for folder in planned if folder not in finished]
-    if not missing:
-        return []
-    networks = dict.fromkeys(planned.values())
-    absent = [name for name in networks if not any(planned.get(folder) == name for folder in finished)]
-    sentence = f"{len(planned) - len(missing)} of {len(planned)} runs are finished; what follows holds for these."
-    return [f"{sentence} Without any: {format_list(absent)}." if absent else sentence]
-
-
-def _missing_files(problems: Sequence[ResultError]) -> list[str]:
-    """That files are missing or unreadable, and what follows."""
-    if not (count := len(problems)):
-        return []
-    files = "1 file is" if count == 1 else f"{count} files are"
-    return [f"{files} missing or cannot be read (listed below); networks without predictions are compared by accuracy."]
-
-
 def _without_result(stored: StoredRuns, problems: Sequence[ResultError]) -> list[dict[str, str]]:
-    """Failed runs and unreadable files, each with the reason."""
+    """Failed and unfinished runs, and unusable files, each with the reason."""
+
+    def entry(path: Path, status: str, reason: str, log: str = "") -> dict[str, str]:
+        return {"run": path.relative_to(stored.folder).as_posix(), "status": status, "reason": reason, "log": log}
+
     failed = [
-        {
-            "run": run.folder.relative_to(stored.folder).as_posix(),
-            "reason": ("diverged: " if run.result.status == "diverged" else "") + (run.result.reason or "unknown"),
-            "log": "\n".join(run.result.log_tail),
-        }
+        entry(
+            run.folder,
+            run.result.status,
+            ("diverged: " if run.result.status == "diverged" else "") + (run.result.reason or "unknown"),
+            "\n".join(run.result.log_tail),
+        )
         for run in stored.runs
         if run.result.status != "finished"
     ]
-    unreadable = [
-        {"run": error.path.relative_to(stored.folder).as_posix(), "reason": error.reason, "log": ""}
-        for error in problems
-    ]
-    return failed + unreadable
+    unfinished = [entry(path, "unfinished", UNFINISHED) for path in stored.unfinished]
+    return failed + unfinished + [entry(error.path, "file", error.reason) for error in problems]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from cnn_compare.formatting import MISSING, format_number, format_p, format_signed, format_significant
 from cnn_compare.report.columns import COLUMNS, Column, columns
-from cnn_compare.report.summary import Summary
+from cnn_compare.report.summary import Summary, class_name
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ def tables(summary: Summary) -> dict[str, Table]:
         "variants": variants(summary),
         "pairs": _pairs(summary),
         "seconds_to": _seconds_to(summary),
+        "mistakes": _mistakes(summary),
         "hardest": _hardest(summary),
         "published": _beside_published(summary),
         "published_conditions": _published_conditions(summary),
@@ -104,6 +105,23 @@ def _seconds_to(summary: Summary) -> Table:
     )
 
 
+def _mistakes(summary: Summary) -> Table:
+    return Table(
+        "The commonest mistakes",
+        ["network", "class", "answer", "% of the class"],
+        [
+            [
+                network.name,
+                *(class_name(summary.class_names, label) for label in (mistake.label, mistake.answer)),
+                format_number(mistake.share_pct, ".0f"),
+            ]
+            for network in summary.networks
+            for mistake in network.mistakes
+        ],
+        "Over all seeds, by number of images; there are too many classes for a matrix.",
+    )
+
+
 def _hardest(summary: Summary) -> Table:
     return Table(
         "The hardest test images",
@@ -161,7 +179,7 @@ def _conditions(summary: Summary) -> Table:
 
 def _without_result(summary: Summary) -> Table:
     return Table(
-        "Runs without a result, and files that could not be read",
+        "Runs without a result, and files that are missing or unreadable",
         ["run", "reason"],
         [[entry["run"], entry["reason"]] for entry in summary.without_result],
         of_numbers=False,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 from collections import Counter
 from collections.abc import Iterable
@@ -14,11 +16,22 @@ import pandas as pd
 import yaml
 from numpy.typing import NDArray
 
-from cnn_compare.errors import InvalidValueError, ResultError
+from cnn_compare.errors import NoRunsError, ResultError
 from cnn_compare.results import MANIFEST, METRICS, RunFolder, RunResult, network_name
 
 # Written in C where PyYAML was built with it, which is ten times faster.
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+FIT_RUN_WAY_OUT = (
+    "`fit` measures no test accuracy: `cnn-compare test` does, and `cnn-compare compare --backbones ...` trains, tests "
+    "and reports. TensorBoard shows the curves of a `fit`"
+)
+FIT_RUN = f"a run of `fit`, without a result.json. {FIT_RUN_WAY_OUT}"
+# What a report lacks without a file of a finished run.
+MISSING = {
+    "config": "the file is missing: whether the run's settings are those of the others is not known",
+    "curves": "the file is missing: learning curves and seconds to an accuracy are without this run",
+    "predictions": "the file is missing: the network is compared by its accuracies alone, which can establish less",
+}
 
 
 @dataclass(frozen=True)
@@ -50,18 +63,31 @@ class StoredRuns:
         folder: Where.
         manifest: The comparison's own record; empty if there is none.
         runs: Those with a readable result, including failed ones.
+        unfinished: Folders of runs that have begun, and have no result yet.
         problems: An error for every unusable file.
     """
 
     folder: Path
     manifest: dict[str, Any]
     runs: list[StoredRun]
+    unfinished: list[Path]
     problems: list[ResultError]
 
     @property
     def finished(self) -> list[StoredRun]:
         """The runs that reached their end."""
         return [run for run in self.runs if run.result.status == "finished"]
+
+    @property
+    def planned(self) -> dict[str, set[int]]:
+        """Network -> seeds: what the manifest asks for, and whatever is stored besides."""
+        planned: dict[str, set[int]] = {}
+        with contextlib.suppress(KeyError, TypeError, ValueError, AttributeError):  # A damaged manifest.
+            for backbone, variant, seed in _runs_of(self.manifest):
+                planned.setdefault(network_name(backbone, variant), set()).add(int(seed))
+        for run in self.runs:
+            planned.setdefault(run.network, set()).add(run.result.seed)
+        return planned
 
 
 def find_runs(folder: str | Path) -> StoredRuns:
@@ -71,10 +97,10 @@ def find_runs(folder: str | Path) -> StoredRuns:
         folder: A comparison's folder, or any folder that holds some.
 
     Raises:
-        InvalidValueError: If the folder is missing or holds no run.
+        NoRunsError: If the folder is missing or holds no run of a comparison.
     """
     folder = Path(folder)
-    results, problems = _results(folder)
+    results, unfinished, problems = _results(folder)
     names = _network_names(folder, results)
     runs: list[StoredRun] = []
     labels: NDArray[np.integer[Any]] | None = None
@@ -82,8 +108,11 @@ def find_runs(folder: str | Path) -> StoredRuns:
         parts: dict[str, Any] = {}
         if result.status == "finished":
             for part, read in (("config", _config), ("curves", _curves), ("predictions", _predictions)):
+                path = getattr(RunFolder(run_folder), part)
                 try:
-                    parts[part] = read(run_folder)
+                    if not path.exists():
+                        raise ResultError(path, MISSING[part])
+                    parts[part] = read(path)
                 except ResultError as error:
                     problems.append(error)
         if (answers := parts.get("predictions")) is not None:
@@ -92,7 +121,7 @@ def find_runs(folder: str | Path) -> StoredRuns:
             if np.array_equal(labels, answers.labels):
                 parts["predictions"] = replace(answers, labels=labels)
         runs.append(StoredRun(run_folder, names[run_folder], result, **parts))
-    return StoredRuns(folder, _manifest(folder), runs, problems)
+    return StoredRuns(folder, _manifest(folder), runs, unfinished, problems)
 
 
 def load_results(folder: str | Path) -> pd.DataFrame:
@@ -104,7 +133,7 @@ def load_results(folder: str | Path) -> pd.DataFrame:
         folder: A comparison's folder, or any folder that holds some.
 
     Raises:
-        InvalidValueError: If the folder is missing or holds no run.
+        NoRunsError: If the folder is missing or holds no run of a comparison.
     """
     return results_table([result for _, result in _results(Path(folder))[0].items()])
 
@@ -116,8 +145,8 @@ def results_table(results: list[RunResult]) -> pd.DataFrame:
         "val_epochs_s",
         "versions",
         "architecture",
-        "code_fingerprint",
         "class_names",
+        "code_fingerprint",
         "declared_changes",
         "metrics",
     }
@@ -137,19 +166,42 @@ def distinct(values: Iterable[Any]) -> list[str]:
     return sorted({str(value) for value in values if value is not None})
 
 
-def _results(folder: Path) -> tuple[dict[Path, RunResult], list[ResultError]]:
-    # A run that did not end has a configuration and no result: it is listed as well.
-    run_folders = sorted({path.parent for name in (RunFolder.RESULT, RunFolder.CONFIG) for path in folder.rglob(name)})
+def _results(folder: Path) -> tuple[dict[Path, RunResult], list[Path], list[ResultError]]:
+    """The results below a folder, the folders of runs without one, and what cannot be read."""
+    results, unfinished, problems = {}, [], []
+    run_folders = {path.parent for name in (RunFolder.RESULT, RunFolder.CONFIG) for path in folder.rglob(name)}
+    run_folders |= {path.parent.parent for path in folder.rglob(f"checkpoints/{RunFolder.LAST}")}
     if not run_folders:
-        raise InvalidValueError("the folder of runs", str(folder), "a folder that holds at least one run")
-    results, problems = {}, []
-    for run_folder in run_folders:
+        raise NoRunsError(folder, _why_none(folder))
+    for run_folder in sorted(run_folders):
+        if not RunFolder(run_folder).result.exists():
+            # A comparison calls the folder of a run so; `fit` does not.
+            if run_folder.name.startswith("seed_"):
+                unfinished.append(run_folder)
+            else:
+                problems.append(ResultError(run_folder, FIT_RUN))
+            continue
         try:
             results[run_folder] = RunFolder(run_folder).load_result()
         except ResultError as error:
-            missing = not RunFolder(run_folder).result.exists()
-            problems.append(ResultError(run_folder, "the run is not finished") if missing else error)
-    return results, problems
+            problems.append(error)
+    if not results and not unfinished and all(error.reason == FIT_RUN for error in problems):
+        raise NoRunsError(folder, f"{len(problems)} of `fit`, without a result.json. {FIT_RUN_WAY_OUT}")
+    return results, unfinished, problems
+
+
+def _why_none(folder: Path) -> str:
+    if folder.is_dir():
+        return "the folder holds no result.json, no configuration and no checkpoint of a run"
+    return "it is a file, not a folder" if folder.exists() else "there is no such folder"
+
+
+def _runs_of(manifest: dict[str, Any]) -> Iterable[tuple[str, str | None, int]]:
+    """Backbone, variant and seed of each planned run; older manifests hold only the lists that were combined."""
+    if "runs" in manifest:
+        return [(run["backbone"], run["variant"], run["seed"]) for run in manifest["runs"]]
+    variants = list(manifest.get("variants") or {}) or [None]
+    return itertools.product(manifest.get("backbones", []), variants, manifest.get("seeds", []))
 
 
 def _network_names(folder: Path, results: dict[Path, RunResult]) -> dict[Path, str]:
@@ -173,12 +225,9 @@ def _manifest(folder: Path) -> dict[str, Any]:
     return manifest if isinstance(manifest, dict) else {}
 
 
-def _config(run_folder: Path) -> dict[str, Any]:
-    path = RunFolder(run_folder).config
+def _config(path: Path) -> dict[str, Any]:
     try:
         config = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506, a safe loader
-    except FileNotFoundError as error:
-        raise ResultError(path, "the file is missing") from error
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise ResultError(path, f"it cannot be read as YAML ({_first_line(error)})") from error
     if not isinstance(config, dict):
@@ -186,12 +235,9 @@ def _config(run_folder: Path) -> dict[str, Any]:
     return config
 
 
-def _curves(run_folder: Path) -> pd.DataFrame:
-    path = RunFolder(run_folder).curves
+def _curves(path: Path) -> pd.DataFrame:
     try:
         curves = pd.read_csv(path)
-    except FileNotFoundError as error:
-        raise ResultError(path, "the file is missing") from error
     except (OSError, ValueError) as error:
         raise ResultError(path, f"it cannot be read as a table ({_first_line(error)})") from error
     if "epoch" not in curves or not all(map(pd.api.types.is_numeric_dtype, curves.dtypes)):
@@ -199,16 +245,13 @@ def _curves(run_folder: Path) -> pd.DataFrame:
     return curves
 
 
-def _predictions(run_folder: Path) -> Predictions:
-    path = RunFolder(run_folder).predictions
+def _predictions(path: Path) -> Predictions:
     try:
         # Opened here, and not by numpy, which leaves a damaged file open.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             # Reference comparisons keep the answer's probability alone, a fifth of the size.
             last = "confidence" if "confidence" in stored.files else "probabilities"
             labels, predictions, probabilities = (stored[name] for name in ("labels", "predictions", last))
-    except FileNotFoundError as error:
-        raise ResultError(path, "the file is missing") from error
     # A damaged archive can raise nearly anything.
     except Exception as error:
         raise ResultError(path, f"it cannot be read as predictions ({_first_line(error)})") from error

@@ -12,15 +12,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cnn_compare.formatting import format_signed, format_significant
+from cnn_compare.formatting import format_signed, format_significant, shorten
 from cnn_compare.report.columns import columns
-from cnn_compare.report.summary import Curves, Network, Summary
+from cnn_compare.report.summary import MOST_CLASSES, Curves, Network, Summary, class_name
 
 # Okabe and Ito's colours, which most colour-blind people can distinguish, without the yellow; with different symbols.
 COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8C8C8C")
 SYMBOLS = ("circle", "square", "diamond", "cross", "x", "triangle-up", "triangle-down", "pentagon", "star")
 SMALLEST, LARGEST = 10, 44
 ROW_HEIGHT = 34
+LOWEST_CLASSES = 25
+NAME_LENGTH = 28  # Of a network or a class beside a chart, in characters.
 
 Figure = dict[str, Any]
 
@@ -48,6 +50,17 @@ def charts(summary: Summary) -> list[Chart]:
 def _label(text: str) -> str:
     # Plotly interprets some HTML in its texts.
     return html.escape(text)
+
+
+def _short_label(text: str) -> str:
+    return _label(shorten(text, NAME_LENGTH))
+
+
+def _ticks(names: Sequence[str]) -> Figure:
+    """Whole names tell categories apart; what stands beside the axis is short."""
+    if all(len(name) <= NAME_LENGTH for name in names):
+        return {}
+    return {"tickvals": [_label(name) for name in names], "ticktext": [_short_label(name) for name in names]}
 
 
 def _style(networks: Sequence[Network]) -> dict[str, tuple[str, str]]:
@@ -92,7 +105,7 @@ def _accuracy_against_time(summary: Summary) -> Chart | None:
                 "mode": "markers+text",
                 "x": [network.epoch_s],
                 "y": [accuracy.value],
-                "text": [_label(network.name)],
+                "text": [_short_label(network.name)],
                 "textposition": corner,
                 "cliponaxis": False,
                 "name": _label(network.name),
@@ -163,7 +176,7 @@ def _label_corners(networks: Sequence[Network], positions: Sequence[float], size
     taken = [(x - radius, y - radius, x + radius, y + radius) for x, y, radius in marks]
     corners = []
     for network, (x, y, radius) in zip(networks, marks, strict=True):
-        width, height = 8 * len(network.name), 16
+        width, height = 8 * min(len(network.name), NAME_LENGTH), 16
         candidates = []
         for corner in ("top right", "top left", "bottom right", "bottom left"):
             left = x + radius if corner.endswith("right") else x - radius - width
@@ -196,7 +209,7 @@ def _learning_curves(summary: Summary) -> list[Chart]:
             **_line(name, [epoch + 1 for epoch in curves.epochs], values, style[name]),
             "line": {"color": style[name][0], "dash": dash},
         }
-        | {"name": f"{_label(name)}, {what}"}
+        | {"name": f"{_short_label(name)}, {what}"}
         for name, curves in drawn
         for what, values, dash in (
             ("training", curves.train_loss, "dot"),
@@ -245,7 +258,7 @@ def _line(name: str, along: Sequence[float], values: Sequence[float], style: tup
         "mode": "lines+markers" if len(along) <= 30 else "lines",
         "x": list(along),
         "y": values,
-        "name": _label(name),
+        "name": _short_label(name),
         "legendgroup": _label(name),
         "line": {"color": color},
         "marker": {"symbol": symbol, "size": 7},
@@ -299,8 +312,8 @@ def _heatmap(rows: Sequence[str], columns: Sequence[str], values: Any, texts: An
         "data": [data],
         "layout": {
             # Otherwise plotly would convert names that look like numbers or dates.
-            "xaxis": {"type": "category", "side": "top", "showgrid": False},
-            "yaxis": {"type": "category", "autorange": "reversed", "showgrid": False},
+            "xaxis": {"type": "category", "side": "top", "showgrid": False, **_ticks(columns)},
+            "yaxis": {"type": "category", "autorange": "reversed", "showgrid": False, **_ticks(rows)},
             "height": 150 + ROW_HEIGHT * len(rows),
         },
     }
@@ -322,27 +335,29 @@ def _ranks(summary: Summary) -> Chart | None:
     )
 
 
-def _class_names(summary: Summary, count: int) -> list[str]:
-    names = summary.class_names
-    return list(names) if len(names) == count else [f"class {index}" for index in range(count)]
-
-
 def _classes(summary: Summary) -> Chart | None:
     networks = [network for network in summary.networks if network.class_acc_pct]
     if not networks:
         return None
-    values = [network.class_acc_pct for network in networks]
+    count = min(len(network.class_acc_pct) for network in networks)
+    shown, which = list(range(count)), ""
+    if count > MOST_CLASSES:
+        means = [sum(network.class_acc_pct[label] for network in networks) for label in shown]
+        tested = [label for label, images in enumerate(summary.class_images) if images]
+        shown = sorted(tested, key=means.__getitem__)[:LOWEST_CLASSES]
+        which = f" Of {count} classes, the {len(shown)} with the lowest mean over the networks."
+    values = [[network.class_acc_pct[label] for label in shown] for network in networks]
     texts = [[f"{value:.0f}" for value in row] for row in values]
-    names = _class_names(summary, max(len(row) for row in values))
+    names = [class_name(summary.class_names, label) for label in shown]
     figure = _heatmap([network.name for network in networks], names, values, texts, colorscale="Viridis")
-    return Chart("classes", "Accuracy by class", "Percent of each class's test images answered right.", figure)
+    return Chart("classes", "Accuracy by class", f"Percent of each class's test images answered right.{which}", figure)
 
 
 def _confusion(summary: Summary) -> Chart | None:
     options = {}
     for network in summary.networks:
         if network.confusion:
-            names = _class_names(summary, len(network.confusion))
+            names = [class_name(summary.class_names, label) for label in range(len(network.confusion))]
             shares = [[100 * count / max(sum(row), 1) for count in row] for row in network.confusion]
             texts = [[f"{share:.0f}" if share >= 0.5 else "" for share in row] for row in shares]
             options[network.name] = _heatmap(
@@ -366,7 +381,7 @@ def _reliability(summary: Summary) -> Chart | None:
                     "mode": "lines+markers",
                     "x": [100 * value for value in network.calibration.confidence],
                     "y": [100 * value for value in network.calibration.accuracy],
-                    "name": f"{_label(network.name)} (ECE {100 * network.calibration.ece:.1f} %)",
+                    "name": f"{_short_label(network.name)} (ECE {100 * network.calibration.ece:.1f} %)",
                     "line": {"color": color},
                     "marker": {"symbol": symbol, "size": 7},
                 }
@@ -406,7 +421,7 @@ def _costs(summary: Summary) -> list[Chart]:
             "hovertemplate": "%{y}: %{text}<extra></extra>",
         }
         layout = {
-            "yaxis": {"type": "category", "autorange": "reversed"},
+            "yaxis": {"type": "category", "autorange": "reversed", **_ticks([it.name for it in summary.networks])},
             "xaxis": {"rangemode": "tozero", "tickformat": "~s"},
             "showlegend": False,
             "height": 90 + ROW_HEIGHT * len(values),

@@ -104,7 +104,18 @@ def accuracy_from_shares(shares: Sequence[float], images: int | None) -> Estimat
     if len(shares) == 1:
         low, high = proportion_confint(round(mean * images), images, LEVEL, method="wilson")
         return Estimate(mean, float(low), float(high))
-    return _crossed_shares(shares, mean * (1 - mean) / images).estimate
+    return CrossedMean(mean, _standard_error(shares), _image_error(shares, images), len(shares) - 1).estimate
+
+
+def _standard_error(values: Sequence[float]) -> float:
+    """Of the mean of at least two values."""
+    return float(np.std(values, ddof=1)) / math.sqrt(len(values))
+
+
+def _image_error(shares: Sequence[float], images: int) -> float:
+    """What other test images can change in the mean accuracy at most: as if all seeds were wrong on the same ones."""
+    mean = float(np.mean(shares))
+    return math.sqrt(mean * (1 - mean) / images)
 
 
 # A normal distribution in steps, of which each is worth its density.
@@ -171,19 +182,15 @@ def _mean_squares(values: Scores) -> tuple[float, float, float]:
     return by_seed / (seeds - 1), by_image / (images - 1), max(float(rest), 0.0) / ((seeds - 1) * (images - 1))
 
 
-def _interval(mean: float, error: float, freedom: float) -> Estimate:
-    half = float(stats.t.ppf(1 - LEVEL / 2, freedom)) * error
-    return Estimate(mean, mean - half, mean + half)
-
-
 def seed_interval(accuracies: Sequence[float]) -> Estimate:
     """Student's t interval of the mean over seeds: what other seeds would give on these very test images.
 
     Args:
         accuracies: One a seed, at least two.
     """
-    error = float(np.std(accuracies, ddof=1)) / math.sqrt(len(accuracies))
-    return _interval(float(np.mean(accuracies)), error, len(accuracies) - 1)
+    half = float(stats.t.ppf(1 - LEVEL / 2, len(accuracies) - 1)) * _standard_error(accuracies)
+    mean = float(np.mean(accuracies))
+    return Estimate(mean, mean - half, mean + half)
 
 
 def paired_difference(first: Correct, second: Correct) -> Difference:
@@ -215,32 +222,33 @@ def paired_difference(first: Correct, second: Correct) -> Difference:
     return Difference(crossed.estimate, crossed.p(abs(crossed.mean)), seeds, method, seeds_needed(values))
 
 
-def difference_of_shares(first: Sequence[float], second: Sequence[float], images: int) -> Difference:
-    """Compare two networks by their accuracies alone, where the answers to single images are missing.
+def difference_of_shares(first: Sequence[float], second: Sequence[float], images: int, paired: bool) -> Difference:
+    """Compare two networks by their accuracies alone, where the answers to single images are not at hand.
 
-    It never establishes more than `paired_difference` would: the error of the test images is that of two independent
-    samples, the largest possible.
+    The error over seeds and its degrees of freedom are those of `paired_difference`. The error of the test images is
+    that of two independent sets of images, which is larger: fewer data never make a difference surer.
 
     Args:
         first: Accuracies of one network, one a seed.
-        second: Those of the other, with the same seeds in the same order.
+        second: Those of the other.
         images: Size of the test set.
+        paired: Whether both have the same seeds in the same order. If not, Welch's error, with the degrees of freedom
+            of the network with fewer seeds.
+
+    Source:
+        Welch 1938, doi:10.1093/biomet/29.3-4.350.
     """
-    differences = np.subtract(first, second)
-    image_variance = sum(mean * (1 - mean) for mean in (float(np.mean(first)), float(np.mean(second)))) / images
-    if len(differences) > 1:
-        crossed = _crossed_shares(differences, image_variance)
-        p, method = crossed.p(abs(crossed.mean)), "unpaired images, t over seeds"
-        return Difference(crossed.estimate, p, len(differences), method)
-    share = _interval(float(differences[0]), math.sqrt(image_variance), math.inf)
-    p = 2 * float(stats.norm.sf(abs(share.value) / math.sqrt(image_variance))) if image_variance else 1.0
-    return Difference(share, p, 1, "unpaired images, two proportions")
-
-
-def _crossed_shares(values: Sequence[float] | NDArray[np.float64], image_variance: float) -> CrossedMean:
-    """`CrossedMean` of one value a seed, at least two, with the variance that the images add to their mean."""
-    seed_error = float(np.std(values, ddof=1)) / math.sqrt(len(values))
-    return CrossedMean(float(np.mean(values)), seed_error, math.sqrt(image_variance), len(values) - 1)
+    seeds = min(len(first), len(second))
+    if seeds == 1:
+        seed_error, method = 0.0, "two proportions"
+    elif paired:
+        seed_error, method = _standard_error(np.subtract(first, second).tolist()), "paired t over seeds"
+    else:
+        seed_error, method = math.hypot(_standard_error(first), _standard_error(second)), "Welch's t over seeds"
+    image_error = math.hypot(_image_error(first, images), _image_error(second, images))
+    mean = float(np.mean(first)) - float(np.mean(second))
+    crossed = CrossedMean(mean, seed_error, image_error, max(seeds - 1, 1))
+    return Difference(crossed.estimate, crossed.p(abs(mean)), seeds, f"{method}, from accuracies alone")
 
 
 def paired_t_p(first: Sequence[float], second: Sequence[float]) -> float:

@@ -2,10 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from cnn_compare.report.statistics import Calibration, Estimate
+
+MOST_CLASSES = 50
+"""Up to so many classes a report shows every one; of more, the least accurate ones and the commonest mistakes."""
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """Images of one class that were taken for another, over all seeds.
+
+    Args:
+        label: Number of the true class.
+        answer: Number of the class that was answered.
+        share_pct: Of the true class's images.
+    """
+
+    label: int
+    answer: int
+    share_pct: float
 
 
 @dataclass(frozen=True)
@@ -51,7 +70,9 @@ class Network:
         architecture: As in `RunResult`.
         calibration: None without predictions.
         class_acc_pct: Accuracy on the test images of each class; empty without predictions.
-        confusion: Answers over all seeds: a row a true class, a column an answer; empty without predictions.
+        confusion: Answers over all seeds: a row a true class, a column an answer; empty without predictions, and with
+            more than `MOST_CLASSES` classes.
+        mistakes: The commonest ones, counted in images, where ``confusion`` is too large to be shown.
         curves: None without curves.
         seconds_to_pct: Validation accuracy -> median training seconds until it is reached; None unless every seed did.
         rank_shares: How often it takes each rank when seeds and test images are drawn anew; empty without predictions.
@@ -73,6 +94,7 @@ class Network:
     calibration: Calibration | None
     class_acc_pct: list[float]
     confusion: list[list[int]]
+    mistakes: list[Mistake]
     curves: Curves | None
     seconds_to_pct: dict[int, float | None]
     rank_shares: list[float] = field(default_factory=list)
@@ -135,6 +157,7 @@ class Summary:
 
     Args:
         name: Of the comparison.
+        unfinished: How many runs of how many are finished, and which networks are missing; None if all runs are.
         recipe: Its name; None where it is not recorded.
         devices: Names of the devices.
         precisions: Lightning's names of them.
@@ -151,11 +174,13 @@ class Summary:
         pairs: Every pair of networks.
         verdict: The outcome in sentences.
         hardest: The test images that most runs got wrong.
-        without_result: Failed runs, and files that could not be read: ``run``, ``reason`` and the end of its ``log``.
+        without_result: Runs that failed or are not finished, and files that are missing or unreadable: ``run``,
+            ``reason``, ``status`` (``failed``, ``diverged``, ``unfinished``, ``file``) and the end of its ``log``.
         published: None where the comparison names none.
     """
 
     name: str
+    unfinished: str | None
     recipe: str | None
     devices: list[str]
     precisions: list[str]
@@ -174,3 +199,8 @@ class Summary:
     hardest: list[dict[str, Any]]
     without_result: list[dict[str, str]]
     published: Published | None
+
+
+def class_name(names: Sequence[str], label: int) -> str:
+    """What a class is called; its number where that is not recorded."""
+    return names[label] if label < len(names) else f"class {label}"

@@ -2,39 +2,70 @@
 
 from __future__ import annotations
 
+from rich import box
 from rich.bar import Bar
 from rich.table import Table as TerminalTable
 from rich.text import Text
 
+from cnn_compare.formatting import to_ascii
 from cnn_compare.report.columns import columns
 from cnn_compare.report.contents import Table
 from cnn_compare.report.summary import Summary
 
 BAR_WIDTH = 8
+NAME_WIDTH = 14
 # Columns with a bar beside the figure: its colour, and the value of a full bar (None: the largest one).
 BARS: dict[str, tuple[str, float | None]] = {"test_acc_pct": ("green", 100), "train_epoch_s": ("yellow", None)}
 
 
-def terminal_table(summary: Summary) -> TerminalTable:
-    """For `rich` to print in 80 characters: accuracy and time with bars, while there is room for them."""
-    table = TerminalTable(title=Text(summary.name), title_justify="left", caption_justify="left")
+def terminal_table(summary: Summary, width: int = 80, ascii_only: bool = False) -> TerminalTable:
+    """For `rich` to print: accuracy and time, with bars where there is room.
+
+    Args:
+        summary: What it shows.
+        width: Of the terminal, in characters. A narrow one has no bars, and fewer columns; names are always there.
+        ascii_only: Whether the terminal shows no other characters.
+    """
+
+    def shown_text(text: str) -> str:
+        return to_ascii(text) if ascii_only else text
+
     shown = columns(summary, "terminal")
-    bars = BARS if len(shown) <= 5 else {}
-    largest = {}
+    texts = {
+        column.key: [shown_text(text) for text in (column.heading, *map(column.cell, summary.networks))]
+        for column in shown
+    }
+    widths = {key: max(map(len, column)) for key, column in texts.items()}
+    widths["network"] = min(widths["network"], NAME_WIDTH)
+
+    def total(bars: bool) -> int:
+        frame = 1 + sum(widths[column.key] + 3 for column in shown)
+        return frame + sum(BAR_WIDTH + 3 for column in shown if column.key in BARS and bars)
+
+    bars = not ascii_only and total(bars=True) <= width
+    while total(bars) > width and shown[-1].key not in ("network", "test_acc_pct"):
+        shown.pop()
+    title = Text(shown_text(summary.name))
+    table = TerminalTable(title=title, title_justify="left", box=box.ASCII if ascii_only else box.HEAVY_HEAD)
     for column in shown:
         name = column.key == "network"
-        table.add_column(column.heading, justify="left" if name else "right", overflow="fold", no_wrap=not name)
-        if column.key in bars:
+        table.add_column(
+            texts[column.key][0],
+            justify="left" if name else "right",
+            overflow="fold",
+            no_wrap=not name,
+            min_width=widths["network"] if name else None,
+        )
+        if bars and column.key in BARS:
             table.add_column("", no_wrap=True)
-            values = [column.value(network) or 0 for network in summary.networks]
-            largest[column.key] = bars[column.key][1] or max(values, default=0) or 1
-    for network in summary.networks:
+    for row, network in enumerate(summary.networks, start=1):
         cells: list[Text | Bar] = []
         for column in shown:
-            cells.append(Text(column.cell(network)))
-            if column.key in bars:
-                length = column.value(network) or 0
-                cells.append(Bar(largest[column.key], 0, length, width=BAR_WIDTH, color=bars[column.key][0]))
+            cells.append(Text(texts[column.key][row]))
+            if bars and column.key in BARS:
+                color, largest = BARS[column.key]
+                largest = largest or max((column.value(each) or 0 for each in summary.networks), default=0) or 1
+                cells.append(Bar(largest, 0, column.value(network) or 0, width=BAR_WIDTH, color=color))
         table.add_row(*cells)
     return table
 

@@ -11,13 +11,14 @@ from cnn_compare.report.summary import Network, Pair
 PAIRS_IN_WORDS = 6
 
 
-def verdict(networks: Sequence[Network], pairs: Sequence[Pair], ranked: bool) -> list[str]:
+def verdict(networks: Sequence[Network], pairs: Sequence[Pair], ranked: bool, complete: bool = True) -> list[str]:
     """The most accurate network, those that are dominated, and the differences that are not established.
 
     Args:
         networks: In the order of their accuracy.
         pairs: Of all networks.
         ranked: Whether times can be compared.
+        complete: Whether all runs are finished; if not, the verdict is of those that are.
     """
     if not networks:
         return ["No run was finished: there is nothing to compare."]
@@ -25,15 +26,16 @@ def verdict(networks: Sequence[Network], pairs: Sequence[Pair], ranked: bool) ->
     estimate = best.accuracy_pct
     interval = "" if math.isnan(estimate.low) else f" (95 % {estimate.low:.2f} … {estimate.high:.2f})"
     figures = f"{estimate.value:.2f} %{interval} on {_seeds(len(best.seeds))}"
+    so_far, with_runs = ("", "") if complete else (" so far", "with finished runs ")
     if len(networks) == 1:
-        return [f"{best.name}: {figures}. There is no other network to compare it with."]
+        return [f"{best.name}: {figures}. There is no other network {with_runs}to compare it with."]
     close = [pair.second for pair in pairs if pair.first == best.name and not pair.differs]
     lead = (
         f"{format_list(close)} cannot be told apart from it"
         if close
-        else "its lead over every other one is established"
+        else f"its lead over every other {'one' if complete else 'network with finished runs'} is established"
     )
-    sentences = [f"{best.name} is the most accurate: {figures}; {lead}."]
+    sentences = [f"{best.name} is the most accurate{so_far}: {figures}; {lead}."]
     if ranked:
         sentences += _pareto_sentences(networks, {(pair.first, pair.second) for pair in pairs if pair.differs})
     else:
@@ -45,7 +47,7 @@ def verdict(networks: Sequence[Network], pairs: Sequence[Pair], ranked: bool) ->
             f"{len(open_pairs) - PAIRS_IN_WORDS} more differences are not established; the matrix has all."
         )
     if len(pairs) > 1 and not open_pairs:
-        sentences.append(f"All {len(pairs)} differences between the networks are established.")
+        sentences.append(f"All {len(pairs)} differences between the networks {with_runs}are established.")
     if best.rank_shares:
         sentences.append(
             f"With seeds and test images drawn anew, {best.name} comes first "
@@ -83,7 +85,8 @@ def _open_pair(pair: Pair) -> str:
         f"{format_signed(points.value, 2)} points, 95 % {format_signed(points.low)} … {format_signed(points.high)}"
     )
     if pair.seeds_needed is None:
-        return f"{sentence}; how many seeds it would take, one seed cannot tell."
+        without = "one seed cannot tell" if pair.seeds == 1 else "accuracies alone cannot tell"
+        return f"{sentence}; how many seeds it would take, {without}."
     if pair.seeds_needed <= pair.seeds:
         return (
             f"{sentence}; alone it would be (p = {pair.p:.2g}), as one of so many pairs it is not ({pair.p_holm:.2g})."

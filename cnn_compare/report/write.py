@@ -26,7 +26,7 @@ def write_report(folder: str | Path) -> Summary:
         What the report says.
 
     Raises:
-        InvalidValueError: If the folder is missing or holds no run.
+        NoRunsError: If the folder is missing or holds no run of a comparison.
     """
     folder = Path(folder)
     stored = find_runs(folder)
@@ -41,7 +41,7 @@ def write_report(folder: str | Path) -> Summary:
 
 def _markdown(summary: Summary) -> str:
     parts = [f"# {escape(summary.name)}"]
-    parts += [f"> **{escape(warning)}**" for warning in summary.warnings]
+    parts += [f"> **{escape(warning)}**" for warning in [*filter(None, [summary.unfinished]), *summary.warnings]]
     parts += [f"> {escape(sentence)}" for sentence in summary.declared_changes]
     parts.append("\n".join(f"- {escape(sentence)}" for sentence in summary.verdict))
     for table in tables(summary).values():

@@ -21,16 +21,20 @@ def store_run(tmp_path):
     """Store a run whose answers are right for the images of ``right``, and one class further for the others."""
 
     def store(backbone="resnet18", seed=0, right=range(800), folder=None, config=None, labels=LABELS, **fields):
+        classes = max(CLASSES, int(labels.max()) + 1)
         folder = (tmp_path if folder is None else folder) / backbone / f"seed_{seed}"
-        predictions = (labels + 1) % CLASSES
+        predictions = (labels + 1) % classes
         predictions[list(right)] = labels[list(right)]
-        probabilities = np.full((len(labels), CLASSES), 0.02, np.float16)
+        probabilities = np.full((len(labels), classes), 0.02, np.float16)
         probabilities[np.arange(len(labels)), predictions] = 0.82
         buffer = io.BytesIO()
         np.savez_compressed(buffer, labels=labels, predictions=predictions, probabilities=probabilities)
         write_bytes(folder / "predictions.npz", buffer.getvalue())
         accuracy = 100 * float((predictions == labels).mean())
-        curve = [{"epoch": e, "val/acc": (e + 1) / 3 * accuracy / 100, "time/train_epoch_s": 5.0} for e in range(3)]
+        curve = [
+            {"epoch": e, "val/acc": (e + 1) / 3 * accuracy / 100, "val/loss": 2 - e / 2, "time/train_epoch_s": 5.0}
+            for e in range(3)
+        ]
         write_csv(folder / "metrics.csv", curve)
         settings = {"seed_everything": seed, "model": {"backbone": backbone}, "trainer": {"max_epochs": 3}}
         write_text(folder / "config.yaml", yaml.safe_dump({**settings, **(config or {})}))

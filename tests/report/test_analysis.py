@@ -11,9 +11,12 @@ import pytest
 from rich.console import Console
 
 from cnn_compare import load_results, write_report
+from cnn_compare.cli import main
 from cnn_compare.report.analysis import analyze
 from cnn_compare.report.load import find_runs
 from cnn_compare.report.tables import terminal_table
+
+REFERENCE = Path(__file__).parents[2] / "lightning_logs"
 
 
 @pytest.fixture
@@ -112,15 +115,79 @@ def test_without_predictions_the_accuracies_alone_are_compared(store_run, summar
     folder = store_run("b", right=range(700))
     (folder / "predictions.npz").unlink()
     (pair,) = summary().pairs
-    assert pair.method.startswith("unpaired")
+    assert pair.method == "two proportions, from accuracies alone"
     assert pair.differs
     assert summary().networks[1].calibration is None
+
+
+def test_without_some_predictions_a_stored_comparison_establishes_no_more_and_names_the_files(tmp_path):
+    folder = tmp_path / "subset_5k"
+    shutil.copytree(REFERENCE / "subset_5k", folder, ignore=shutil.ignore_patterns("events*"))
+    whole = analyze(find_runs(folder))
+    deleted = [next((folder / network.name).glob("*/predictions.npz")) for network in whole.networks]
+    for path in deleted:
+        path.unlink()
+    less = analyze(find_runs(folder))
+
+    def established(summary):
+        return {(pair.first, pair.second) for pair in summary.pairs if pair.differs}
+
+    assert established(less) <= established(whole)
+    for before, after in zip(whole.networks, less.networks, strict=True):
+        assert after.accuracy_pct.low <= before.accuracy_pct.low + 1e-6
+    assert {entry["run"] for entry in less.without_result} == {path.relative_to(folder).as_posix() for path in deleted}
+    assert "accuracies alone cannot tell" in text(less)
+
+
+@pytest.mark.parametrize("file", ["predictions.npz", "metrics.csv", "config.yaml"])
+def test_a_missing_file_of_a_finished_run_is_named_with_what_the_report_lacks(store_run, tmp_path, file):
+    store_run("a")
+    (store_run("b", right=range(700)) / file).unlink()
+    found = write_report(tmp_path)
+    assert [entry["run"] for entry in found.without_result] == [f"b/seed_0/{file}"]
+    assert f"| b/seed_0/{file} | the file is missing: " in (tmp_path / "report.md").read_text()
+
+
+def test_an_unfinished_comparison_says_so_first_and_claims_nothing_of_what_is_missing(store_run, tmp_path):
+    planned = {"backbones": ["a", "b", "c", "d"], "seeds": [0, 1], "variants": {}}
+    (tmp_path / "manifest.json").write_text(json.dumps(planned))
+    store_run("a", right=range(900))
+    store_run("a", seed=1, right=range(905))
+    store_run("b", right=range(600))
+    (store_run("c") / "result.json").unlink()
+    found = write_report(tmp_path)
+    first = "3 of 8 runs are finished (1 not finished, 4 not begun); networks without a finished run: c and d."
+    assert found.unfinished == first
+    assert (tmp_path / "report.md").read_text().splitlines()[2] == f"> **{first}**"
+    assert first in (tmp_path / "report.html").read_text()
+    assert "a is the most accurate so far" in text(found)
+    assert "its lead over every other network with finished runs is established" in text(found)
+    assert "one is established" not in text(found)
+    (entry,) = found.without_result
+    assert entry["run"] == "c/seed_0"
+    assert entry["reason"] == "not finished; the same command again goes on with it"
+
+
+def test_the_runs_of_a_manifest_are_what_was_planned_not_all_combinations(store_run, tmp_path):
+    runs = [{"backbone": name, "variant": None, "seed": seed} for name, seed in (("a", 0), ("a", 1), ("b", 0))]
+    planned = {"backbones": ["a", "b"], "seeds": [0, 1], "variants": {}, "runs": runs}
+    (tmp_path / "manifest.json").write_text(json.dumps(planned))
+    for run in runs:
+        store_run(run["backbone"], run["seed"])
+    assert write_report(tmp_path).unfinished is None
+
+
+@pytest.mark.parametrize("runs", [5, [5], [{"backbone": 1}], [{"backbone": "a", "variant": None, "seed": "x"}]])
+def test_a_damaged_plan_does_not_stop_the_report(store_run, tmp_path, runs):
+    store_run("a")
+    (tmp_path / "manifest.json").write_text(json.dumps({"runs": runs}))
+    assert [network.name for network in write_report(tmp_path).networks] == ["a"]
 
 
 def test_answers_to_other_test_images_are_not_paired(store_run, summary):
     store_run("a")
     store_run("b", labels=(np.arange(1000) + 3) % 10)
-    assert summary().pairs[0].method.startswith("unpaired")
+    assert summary().pairs[0].method.endswith("accuracies alone")
 
 
 def test_confusion_classes_and_hardest_images_are_counted(store_run, summary):
@@ -207,8 +274,9 @@ def test_nothing_finished_is_a_report_as_well(store_run, tmp_path):
     store_run("a", status="failed", reason="RuntimeError: out of\nmemory", test_acc_pct=None, log_tail=log)
     found = write_report(tmp_path)
     assert found.verdict == ["No run was finished: there is nothing to compare."]
-    failed = {"run": "a/seed_0", "reason": "RuntimeError: out of\nmemory", "log": "Traceback\nRuntimeError"}
-    assert found.without_result == [failed]
+    (failed,) = found.without_result
+    assert (failed["run"], failed["status"]) == ("a/seed_0", "failed")
+    assert (failed["reason"], failed["log"]) == ("RuntimeError: out of\nmemory", "Traceback\nRuntimeError")
     assert load_results(tmp_path).status.tolist() == ["failed"]
 
 
@@ -244,43 +312,35 @@ def test_balanced_accuracy_is_shown_where_classes_are_unequal_and_nowhere_else(s
     assert "balanced" in console_text(terminal_table(summary))
 
 
+@pytest.mark.parametrize("width", [40, 80, 120])
+def test_a_narrow_terminal_loses_other_columns_and_never_the_name(store_run, tmp_path, width):
+    names = ["resnet18", "module_of_mine:" + "network" * 9]
+    for name in names:
+        store_run(name)
+    output = Console(width=width, file=io.StringIO())
+    output.print(terminal_table(analyze(find_runs(tmp_path)), width))
+    lines = output.file.getvalue().splitlines()
+    assert max(map(len, lines)) <= width
+    cells = [line.split("│")[1].strip() for line in lines if line.startswith("│")]
+    assert "".join(cells) in (names[0] + names[1], names[1] + names[0])
+    assert sum("80.00" in line for line in lines) == 2
+
+
+def test_an_ascii_terminal_gets_the_whole_report(store_run, tmp_path, monkeypatch):
+    folder = tmp_path / "été"
+    store_run("resnet18", folder=folder)
+    store_run("lenet", folder=folder, right=range(795))
+    output = io.TextIOWrapper(io.BytesIO(), encoding="ascii", write_through=True)
+    monkeypatch.setattr("sys.stdout", output)
+    main(["report", str(folder)])
+    printed = output.buffer.getvalue().decode("ascii")
+    assert "80.00 +/- 2.4" in printed
+    assert "+0.50 points" in printed
+    assert "ete" in printed
+    assert "?" not in printed
+
+
 def console_text(table):
     console = Console(width=100, file=io.StringIO())
     console.print(table)
     return console.file.getvalue()
-
-
-def test_missing_predictions_are_named_and_establish_nothing_more(tmp_path):
-    stored = Path(__file__).parents[2] / "lightning_logs" / "subset_5k"
-    shutil.copytree(stored, tmp_path / "subset_5k")
-    whole = analyze(find_runs(tmp_path / "subset_5k"))
-    removed = sorted((tmp_path / "subset_5k").glob("*/seed_0/predictions.npz"))
-    for path in removed:
-        path.unlink()
-    summary = analyze(find_runs(tmp_path / "subset_5k"))
-    established = {(pair.first, pair.second) for pair in summary.pairs if pair.differs}
-    assert established <= {(pair.first, pair.second) for pair in whole.pairs if pair.differs}
-    assert "6 files are missing or cannot be read" in text(summary)
-    assert len(removed) == len(whole.networks) == 6
-    named = {entry["run"]: entry["reason"] for entry in summary.without_result}
-    assert named == {path.relative_to(tmp_path / "subset_5k").as_posix(): "the file is missing" for path in removed}
-
-
-@pytest.mark.parametrize("name", ["config.yaml", "metrics.csv", "predictions.npz"])
-def test_any_missing_file_of_a_finished_run_is_named(store_run, summary, name):
-    store_run("b")
-    (store_run("a") / name).unlink()
-    assert summary().without_result == [{"run": f"a/seed_0/{name}", "reason": "the file is missing", "log": ""}]
-
-
-def test_an_unfinished_comparison_says_first_how_many_runs_are_there_and_which_networks_are_missing(
-    store_run, summary, tmp_path
-):
-    store_run("a")
-    (tmp_path / "a" / "seed_1").mkdir()
-    (tmp_path / "a" / "seed_1" / "config.yaml").write_text("{}")
-    runs = {"a/seed_0": "a", "a/seed_1": "a", "b/seed_0": "b", "b/seed_1": "b"}
-    (tmp_path / "manifest.json").write_text(json.dumps({"runs": runs}))
-    found = summary()
-    assert found.verdict[0] == "1 of 4 runs are finished; what follows holds for these. Without any: b."
-    assert found.without_result == [{"run": "a/seed_1", "reason": "the run is not finished", "log": ""}]

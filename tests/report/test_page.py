@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import re
 import shutil
 import subprocess
@@ -207,7 +208,8 @@ def test_every_chart_is_valid_to_plotly(store_run, tmp_path):
         store_run("b", seed, right=range(700 - seed), train_epoch_s=400.0)
     made = charts(analyze(find_runs(tmp_path)))
     assert {chart.key for chart in made} == {
-        *("accuracy-time", "by-epoch", "by-seconds", "differences", "ranks", "classes", "confusion", "reliability"),
+        *("accuracy-time", "by-epoch", "by-seconds", "loss", "differences", "ranks", "classes", "confusion"),
+        "reliability",
         *("cost-train_epoch_s", "cost-params", "cost-macs", "cost-peak_memory_bytes", "cost-energy_j_per_epoch"),
     }
     for chart in made:
@@ -246,3 +248,32 @@ def test_tensorboard_shows_our_curves_under_readable_names(browser, tmp_path):
     finally:
         server.terminate()
         server.communicate()
+
+
+def test_a_thousand_classes_and_names_of_eighty_characters_fit_a_small_page(store_run, tmp_path):
+    labels = np.arange(3000) % 1000
+    names = [f"{index} {'a long name ' * 6}" for index in range(1000)]
+    network = "module_of_mine:" + "n" * 65
+    for name, wrong in ((network, 7), ("lenet", 8)):
+        right = [index for index in range(3000) if labels[index] != wrong]
+        store_run(name, right=right, labels=labels, class_names=names)
+    found = write_report(tmp_path)
+    page = (tmp_path / "report.html").read_text()
+    drawn = {chart.key: chart for chart in charts(found)}
+    figures = json.dumps([[chart.figure, chart.options] for chart in drawn.values()])
+    assert len(figures) < 200_000
+    assert len(page) < 4_000_000
+    assert sum((tmp_path / name).stat().st_size for name in ("report.md", "results.json")) < 1_000_000
+    assert "confusion" not in drawn
+    assert len(drawn["classes"].figure["data"][0]["x"]) == 25
+    assert drawn["classes"].figure["data"][0]["x"][:2] == [names[7], names[8]]
+    assert max(map(len, drawn["classes"].figure["layout"]["yaxis"]["ticktext"])) <= 28
+    mistakes = {each.name: each.mistakes for each in found.networks}
+    assert [(it.label, it.answer, it.share_pct) for it in mistakes[network]] == [(7, 8, 100.0)]
+    assert "## The commonest mistakes" in (tmp_path / "report.md").read_text()
+
+
+def test_every_chart_counts_epochs_from_one(comparison, tmp_path):
+    drawn = {chart.key: chart.figure for chart in charts(analyze(find_runs(tmp_path)))}
+    for key in ("by-epoch", "loss"):
+        assert {tuple(line["x"][:3]) for line in drawn[key]["data"] if line.get("showlegend", True)} == {(1, 2, 3)}

@@ -106,23 +106,37 @@ def test_equal_answers_do_not_differ():
 
 def test_without_answers_two_proportions_are_compared():
     # (0.80 - 0.75) / sqrt(0.8 * 0.2 / 1000 + 0.75 * 0.25 / 1000) = 2.6822
-    difference = statistics.difference_of_shares([0.80], [0.75], 1000)
+    difference = statistics.difference_of_shares([0.80], [0.75], 1000, paired=True)
     assert difference.p == pytest.approx(2 * stats.norm.sf(2.6822), rel=1e-3)
     assert difference.share.low == pytest.approx(0.05 - 1.959964 * 0.018641, abs=1e-5)
 
 
-@pytest.mark.parametrize("seeds", [2, 3, 5])
-def test_accuracies_alone_never_establish_more_than_the_answers_to_the_same_images(seeds):
-    draw = np.random.default_rng(seeds)
-    for gain in (0.0, 0.01, 0.05):
-        chance = draw.uniform(0.5, 1.0, 500)
-        first = draw.random((seeds, 500)) < np.minimum(chance + gain, 1)
-        second = draw.random((seeds, 500)) < chance
-        alone = statistics.difference_of_shares(first.mean(1), second.mean(1), 500)
-        paired = statistics.paired_difference(first, second)
-        assert alone.share.value == pytest.approx(paired.share.value)
-        assert alone.p >= paired.p - 1e-9
-        assert alone.share.high - alone.share.low >= paired.share.high - paired.share.low - 1e-9
+@pytest.mark.parametrize("paired", [True, False])
+def test_accuracies_of_few_seeds_are_compared_by_students_t(paired):
+    first, second = [0.83, 0.80, 0.84], [0.78, 0.79, 0.76]
+    difference = statistics.difference_of_shares(first, second, 10**9, paired)  # So many images add nothing.
+    if paired:
+        oracle = stats.ttest_rel(first, second).pvalue
+    else:
+        error = math.sqrt((stats.sem(first)) ** 2 + stats.sem(second) ** 2)
+        oracle = 2 * stats.t.sf((np.mean(first) - np.mean(second)) / error, 2)
+    assert difference.p == pytest.approx(oracle, rel=1e-3)
+    assert statistics.accuracy_from_shares(first, 10**9).low == pytest.approx(
+        stats.t.interval(0.95, 2, np.mean(first), stats.sem(first))[0], abs=1e-4
+    )
+
+
+def test_accuracies_alone_never_say_more_than_the_answers_behind_them():
+    draw = np.random.default_rng(0)
+    for _ in range(100):
+        chance = np.clip(0.7 + draw.normal(0, 0.2, 500), 0, 1)
+        first, second = (
+            draw.random((3, 500)) < np.clip(chance + draw.normal(shift, 0.02, (3, 1)), 0, 1) for shift in (0.03, 0)
+        )
+        whole = statistics.paired_difference(first, second)
+        less = statistics.difference_of_shares(first.mean(1), second.mean(1), 500, paired=True)
+        assert less.p >= whole.p - 1e-6
+        assert less.share.high - less.share.low >= whole.share.high - whole.share.low - 1e-6
 
 
 def test_the_seeds_needed_are_those_of_the_paired_t_test_where_images_do_not_matter():

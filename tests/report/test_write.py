@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pandas as pd
 import pytest
-from helpers import run_result
+from helpers import run_command, run_result
 
 from cnn_compare import load_results, write_report
-from cnn_compare.errors import InvalidValueError
+from cnn_compare.errors import NoRunsError
 from cnn_compare.formatting import format_count, format_p
 from cnn_compare.results import RunFolder
 
@@ -59,7 +60,8 @@ def test_a_run_without_a_result_and_a_failed_one_are_listed_with_their_reasons(t
     (tmp_path / "alexnet" / "seed_0" / "config.yaml").write_text("{}")
     text = write_and_find(tmp_path, "report.md").read_text()
     assert "| vgg16/seed_0 | RuntimeError: out of memory |" in text
-    assert "| alexnet/seed_0 | the run is not finished |" in text
+    assert "| alexnet/seed_0 | not finished; the same command again goes on with it |" in text
+    assert "0 of 2 runs are finished (1 failed, 1 not finished); networks without a finished run: vgg16." in text
 
 
 def test_names_stay_text_in_markdown(tmp_path):
@@ -110,11 +112,45 @@ def test_damaged_published_figures_are_listed_and_the_rest_is_reported(tmp_path,
     assert "| resnet18 | 1 | 80.00" in text
 
 
-@pytest.mark.parametrize("where", ["missing", "empty"])
-def test_a_folder_without_runs_is_refused_by_name(tmp_path, where):
+@pytest.mark.parametrize(
+    ("where", "reason"),
+    [
+        ("missing", "there is no such folder"),
+        ("empty", "the folder holds no result.json"),
+        ("file", "it is a file, not a folder"),
+        ("fits", "2 of `fit`, without a result.json. `fit` measures no test accuracy: `cnn-compare test` does"),
+    ],
+)
+def test_a_folder_without_runs_is_refused_with_the_reason_and_the_way_out(tmp_path, where, reason):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InvalidValueError, match=where):
+    (tmp_path / "file").touch()
+    for version in ("version_0", "version_1"):
+        (tmp_path / "fits" / version).mkdir(parents=True)
+        (tmp_path / "fits" / version / "config.yaml").write_text("model: {backbone: lenet}")
+    with pytest.raises(NoRunsError, match=re.escape(f"no run to report on in {tmp_path / where}: {reason}")):
         write_report(tmp_path / where)
+
+
+def test_a_run_of_fit_beside_a_comparison_is_listed_and_not_called_unfinished(tmp_path):
+    store(tmp_path)
+    (tmp_path / "version_0").mkdir()
+    (tmp_path / "version_0" / "config.yaml").touch()
+    found = write_report(tmp_path)
+    (entry,) = (entry for entry in found.without_result if "version" in entry["run"])
+    assert entry["run"] == "version_0"
+    assert entry["reason"].startswith("a run of `fit`")
+    assert found.unfinished is None
+
+
+@pytest.mark.parametrize("failed", [0, 2])
+def test_the_reason_of_failed_runs_is_printed_once(tmp_path, capsys, failed):
+    store(tmp_path)
+    for seed in range(failed):
+        store(tmp_path, backbone="vgg16", seed=seed, status="failed", reason="out of memory", test_acc_pct=None)
+    status, out, _ = run_command(["report", str(tmp_path)], capsys)
+    assert status == 0
+    assert out.count("out of memory") == (1 if failed else 0)
+    assert ("vgg16/seed_0, vgg16/seed_1: out of memory" in out) == bool(failed)
 
 
 @pytest.mark.parametrize(
