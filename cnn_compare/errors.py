@@ -48,9 +48,9 @@ class InvalidValueError(UsageError, ValueError):
 class ConfigurationError(UsageError, ValueError):
     """A configuration has a setting that does not exist, or a value of the wrong type."""
 
-    def __init__(self, problem: str) -> None:
-        self.problem = problem
-        super().__init__(f"{' '.join(problem.split())}. `cnn-compare compare --help` lists all settings.")
+    def __init__(self, problem: str, fields: tuple[str, ...] = ()) -> None:
+        self.problem, self.fields = " ".join(problem.split()), fields
+        super().__init__(f"{self.problem}{'' if problem.endswith('?') else '.'} --help lists all settings.")
 
 
 class UnknownBackboneError(UsageError):
@@ -313,6 +313,15 @@ class RunsFailedError(RunError):
             f"{len(failed)} run{'s' if len(failed) > 1 else ''} failed: {', '.join(failed)}. The reasons are in "
             f"{folder}/report.md; the same command again retries them, except those that diverged."
         )
+
+
+class UnforeseenError(RunError):
+    """An error that this package does not expect; its traceback is in a file."""
+
+    def __init__(self, error: Exception, traceback: Path) -> None:
+        self.error, self.traceback = error, traceback
+        what = " ".join(str(error).split()) or "without a message"
+        super().__init__(f"{type(error).__name__}: {what}. The traceback is in {traceback}.")
 
 
 def own_error(error: BaseException | None) -> CnnCompareError | None:

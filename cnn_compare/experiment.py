@@ -31,9 +31,10 @@ from cnn_compare.callbacks import (
 from cnn_compare.checkpointing import AtomicCheckpointIO, require_checkpoint
 from cnn_compare.configs import merge_config
 from cnn_compare.data import CIFAR10DataModule, ImageDataModule
-from cnn_compare.errors import CheckpointError, ConfigurationError, InvalidValueError
+from cnn_compare.errors import CheckpointError, InvalidValueError
 from cnn_compare.machine import tune_process
 from cnn_compare.module import ClassifierModule
+from cnn_compare.parsing import OneLineErrors
 from cnn_compare.results import RunFolder
 
 NETWORK_SETTINGS = ("model.backbone", "model.num_classes", "model.stem")
@@ -81,6 +82,10 @@ def stop_at(target_acc: float) -> EarlyStopping:
     return EarlyStopping("val/acc", mode="max", patience=sys.maxsize, stopping_threshold=target_acc, verbose=True)
 
 
+class Parser(OneLineErrors, LightningArgumentParser):
+    """LightningCLI's parser; what it refuses is a `ConfigurationError`."""
+
+
 class SaveConfig(SaveConfigCallback):
     """Writes ``config.yaml`` beside the logs, if there are logs."""
 
@@ -120,6 +125,7 @@ class ExperimentCLI(LightningCLI):
             save_config_callback=SaveConfig,
             save_config_kwargs={"overwrite": True},
             auto_configure_optimizers=False,
+            parser_class=Parser,
             args=args,
             run=run,
         )
@@ -194,9 +200,9 @@ def _add_common(parser: LightningArgumentParser) -> None:
     parser.set_defaults({"data": {"class_path": class_path(CIFAR10DataModule)}})
 
 
-def experiment_parser(**options: Any) -> LightningArgumentParser:
+def experiment_parser(**options: Any) -> Parser:
     """A parser with every ``--trainer.*``, ``--model.*`` and ``--data.*`` flag of `ExperimentCLI`."""
-    parser = LightningArgumentParser(**options)
+    parser = Parser(**options)
     parser.add_lightning_class_args(Trainer, "trainer")
     parser.add_lightning_class_args(ClassifierModule, "model")
     parser.add_lightning_class_args(ImageDataModule, "data", subclass_mode=True)
@@ -252,19 +258,17 @@ def resolve_config(config: Mapping[str, Any], recipe: str | Path | None = None) 
         InvalidValueError: If there is no such recipe.
     """
     parser, base = _resolver(), Namespace()  # type: ignore[no-untyped-call]
+    parser.files.clear()
     # A copy, because parsing puts its own objects into what it is given.
     given = {name: copy.deepcopy(value) for name, value in config.items() if value is not None}
-    try:
-        if recipe is not None:
-            _read_recipe(parser, base, recipe)
-        return plain_config(parser, parser.parse_object(given, namespace=base))
-    except argparse.ArgumentError as error:
-        raise ConfigurationError(str(error)) from error
+    if recipe is not None:
+        _read_recipe(parser, base, recipe)
+    return plain_config(parser, parser.parse_object(given, namespace=base))
 
 
 @cache
-def _resolver() -> LightningArgumentParser:
-    return experiment_parser(exit_on_error=False)
+def _resolver() -> Parser:
+    return experiment_parser()
 
 
 def apply_own_recipe(config: Mapping[str, Any]) -> dict[str, Any]:
