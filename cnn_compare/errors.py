@@ -53,6 +53,28 @@ class ConfigurationError(UsageError, ValueError):
         super().__init__(f"{self.problem}{'' if problem.endswith('?') else '.'} --help lists all settings.")
 
 
+class RefusedSettingError(UsageError, ValueError):
+    """Lightning or torch refuses a setting."""
+
+    def __init__(self, field: str, value: object, reason: str) -> None:
+        self.field, self.value, self.reason = field, value, " ".join(reason.split()).rstrip(".!")
+        self.fields = (field,)
+        super().__init__(f"{field}={value} is refused: {self.reason}.")
+
+
+class NetworkOutputError(RunError):
+    """A network does not return one number for each class."""
+
+    fields = ("model.num_classes",)
+
+    def __init__(self, backbone: str, found: object, num_classes: int) -> None:
+        self.backbone, self.found, self.num_classes = backbone, found, num_classes
+        super().__init__(
+            f"{backbone} returns {found} for one image, and should return logits of shape (1, {num_classes}), one for "
+            "each class. A backbone is called with num_classes, and its last layer has as many outputs."
+        )
+
+
 class UnknownBackboneError(UsageError):
     """No backbone has this name: it is not registered, not importable, and unknown to timm."""
 

@@ -29,6 +29,7 @@ from cnn_compare.callbacks import (
     ThrottledProgressBar,
 )
 from cnn_compare.checkpointing import AtomicCheckpointIO, require_checkpoint
+from cnn_compare.checks import check_machine, check_settings
 from cnn_compare.configs import merge_config
 from cnn_compare.data import CIFAR10DataModule, ImageDataModule
 from cnn_compare.errors import CheckpointError, InvalidValueError
@@ -39,6 +40,9 @@ from cnn_compare.results import RunFolder
 
 NETWORK_SETTINGS = ("model.backbone", "model.num_classes", "model.stem")
 """What a checkpoint and the request must agree on."""
+
+STAGES = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",), "predict": ("predict",)}
+"""Which batches each command reads."""
 
 TRAINER_DEFAULTS = {
     "max_epochs": 10,
@@ -140,6 +144,7 @@ class ExperimentCLI(LightningCLI):
             # Lightning suspects a mistake where a program has arguments of its own.
             warnings.filterwarnings("ignore", "LightningCLI's args parameter")
             super().parse_arguments(parser, args)
+        self._check()
         self.given = Namespace()  # type: ignore[no-untyped-call]
         checkpoint = self.config.get(f"{self.config.get('subcommand')}.ckpt_path")
         if checkpoint:
@@ -147,6 +152,13 @@ class ExperimentCLI(LightningCLI):
             self.given = parser.parse_args(args, defaults=False)  # type: ignore[arg-type]
             if not re.fullmatch("best|last|hpc|registry.*", str(checkpoint)):  # Lightning's keywords
                 require_checkpoint(checkpoint)
+
+    def _check(self) -> None:
+        """Check the settings of a command before it starts; those of a comparison's run have been checked."""
+        if command := self.config.get("subcommand"):
+            config = plain_config(self.parser, self.config)[command]
+            check_settings(config, STAGES[command])
+            check_machine(config["trainer"])
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add what `fit` and comparisons have in common."""

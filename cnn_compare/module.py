@@ -15,6 +15,7 @@ from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from cnn_compare.backbones import InputConversion, Stem, build_backbone, find_backbone
+from cnn_compare.checks import check_network
 from cnn_compare.errors import CheckpointError, InvalidValueError
 from cnn_compare.metrics import evaluation_metrics
 from cnn_compare.schedules import WarmupCosine, mean_over_devices, span_run, time_limit, total_steps
@@ -124,6 +125,7 @@ class ClassifierModule(L.LightningModule):
         entry.require_image_size(stem, image_size)
         if (classes := getattr(data, "num_classes", self.num_classes)) != self.num_classes:
             raise InvalidValueError("model.num_classes", self.num_classes, f"{classes}, as the data has")
+        check_network(self.backbone, self.hparams["backbone"], image_size, self.num_classes)
         if any(getattr(logger, "_log_graph", False) for logger in self.trainer.loggers):
             # For `TensorBoardLogger(log_graph=True)`.
             self.example_input_array = torch.zeros(1, 3, image_size, image_size)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cnn_compare.backbones import find_backbone
+from cnn_compare.checks import check_settings
 from cnn_compare.comparison.local import world_size
 from cnn_compare.comparison.spec import Config, RunSpec
 from cnn_compare.configs import differences, flatten, merge_config
@@ -105,6 +106,11 @@ def _network_config(shared: Config, backbone: str, changes: Config) -> Config:
     image_size = config["data"]["init_args"].get("image_size")
     if image_size is not None:
         entry.require_image_size(config["model"]["stem"], image_size)
+    if config["trainer"].get("fast_dev_run"):
+        raise InvalidValueError(
+            "trainer.fast_dev_run", config["trainer"]["fast_dev_run"], "false: it stores no results"
+        )
+    check_settings(config, ("train", "val", "test"))
     if config["target_acc"] is not None:
         stop_at(config["target_acc"])
     world_size(config)
