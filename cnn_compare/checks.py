@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import logging
 import math
@@ -12,15 +13,20 @@ from typing import Any
 
 import torch
 from lightning import Trainer
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.cli import instantiate_class
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import nn
 
 from cnn_compare.errors import InvalidValueError, NetworkOutputError, RefusedSettingError
 
 REFUSALS = (MisconfigurationException, ValueError, TypeError, ImportError, RuntimeError)
-QUIET = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
+QUIET: dict[str, Any] = {
+    "logger": False,
+    "enable_checkpointing": False,
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+}
 MACHINE = ("accelerator", "devices", "num_nodes")
 """The trainer's settings that this machine need not have if another one trains."""
 
@@ -36,6 +42,7 @@ def check_settings(config: Mapping[str, Any], stages: Sequence[str] = ("train", 
         InvalidValueError: If a value would be taken, and nothing sensible would come of it.
         RefusedSettingError: If Lightning or torch refuses a value.
     """
+    check_classes(config["model"]["num_classes"], config["model"]["label_smoothing"])
     seed, trainer = config.get("seed_everything") or 0, config["trainer"]
     if not 0 <= seed < 2**32:
         raise InvalidValueError("seed_everything", seed, "from 0 to 4294967295")
@@ -48,6 +55,18 @@ def check_settings(config: Mapping[str, Any], stages: Sequence[str] = ("train", 
         _check_epochs(trainer)
         make_optimizer(config["model"])
     make_trainer({name: value for name, value in trainer.items() if name not in MACHINE})
+
+
+def check_classes(num_classes: int, label_smoothing: float) -> None:
+    """Check a classifier's number of classes and its loss.
+
+    Raises:
+        InvalidValueError: If there are fewer than two classes, or nothing is left of the labels.
+    """
+    if num_classes < 2:
+        raise InvalidValueError("model.num_classes", num_classes, "at least 2")
+    if not 0 <= label_smoothing < 1:
+        raise InvalidValueError("model.label_smoothing", label_smoothing, "from 0 to below 1")
 
 
 def _check_epochs(trainer: Mapping[str, Any]) -> None:
@@ -96,7 +115,8 @@ def make_trainer(settings: Mapping[str, Any]) -> Trainer:
         and not (isinstance(value, list) and any(isinstance(item, dict) for item in value))
     }
     with _without_notes():
-        return _make("trainer", lambda **given: Trainer(**QUIET, **given), plain)
+        trainer: Trainer = _make("trainer", lambda **given: Trainer(**QUIET, **given), plain)
+    return trainer
 
 
 def make_optimizer(model: Mapping[str, Any]) -> torch.optim.Optimizer:
@@ -107,7 +127,7 @@ def make_optimizer(model: Mapping[str, Any]) -> torch.optim.Optimizer:
         RefusedSettingError: If the optimiser or the schedule refuses a setting, with its name.
     """
     parameters = [nn.Parameter(torch.zeros(1))]
-    optimizer = _make_class("model.optimizer", parameters, model["optimizer"])
+    optimizer: torch.optim.Optimizer = _make_class("model.optimizer", parameters, model["optimizer"])
     for group in optimizer.param_groups:
         if not 0 < float(group["lr"]) < math.inf:
             raise InvalidValueError("model.optimizer.lr", group["lr"], "a number above 0")
@@ -169,15 +189,35 @@ def check_network(network: nn.Module, name: str, image_size: int, num_classes: i
     Raises:
         NetworkOutputError: If the output is anything but a tensor ``(1, num_classes)``.
     """
-    parameter = next(network.parameters(), torch.zeros(0))
+    image = _black_image(network, image_size)
     modes = [(module, module.training) for module in network.modules()]
     network.eval()
     try:
         with torch.random.fork_rng(devices=[]):
-            output = network.forward(torch.zeros(1, 3, image_size, image_size, device=parameter.device))
+            output = network.forward(image)
     finally:
         for module, training in modes:
             module.training = training
     found = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
     if found != (1, num_classes):
         raise NetworkOutputError(name, found, num_classes)
+
+
+@torch.no_grad()
+def check_single_images(network: nn.Module, image_size: int) -> None:
+    """Check that a network, which is left as it is, can be trained with batches of one image.
+
+    Raises:
+        InvalidValueError: If its batch norm cannot.
+    """
+    try:
+        with torch.random.fork_rng(devices=[]):
+            copy.deepcopy(network).train()(_black_image(network, image_size))
+    except ValueError as error:  # torch's "Expected more than 1 value per channel when training".
+        expected = "at least 2 images for each device: batch norm needs more than one value"
+        raise InvalidValueError("data.batch_size", 1, expected) from error
+
+
+def _black_image(network: nn.Module, image_size: int) -> torch.Tensor:
+    parameter = next(network.parameters(), torch.zeros(0))
+    return torch.zeros(1, 3, image_size, image_size, device=parameter.device)

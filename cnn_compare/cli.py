@@ -119,6 +119,7 @@ def _compare(arguments: list[str]) -> None:
         start_server()  # Its imports take as long as those below, and run at the same time.
     from cnn_compare.comparison.compare import compare, run_comparison
     from cnn_compare.comparison.plan import Comparison, plan_runs
+    from cnn_compare.configs import as_list
     from cnn_compare.experiment import ComparisonFile, RecipeFile, experiment_parser, plain_config
     from cnn_compare.report import load_results
 
@@ -145,8 +146,8 @@ def _compare(arguments: list[str]) -> None:
     files = [str(path) for path in (parsed.recipe, *(parsed.config or [])) if path is not None]
     comparison = Comparison(
         name=options["name"],
-        backbones=options["backbones"],
-        seeds=options["seeds"],
+        backbones=as_list(options["backbones"]),
+        seeds=as_list(options["seeds"]),
         config={name: options[name] for name in settings},
         recipe=Path(files[0]).stem if files else None,
         variants=options["variants"] or {},

@@ -16,6 +16,7 @@ from pathlib import Path
 STORAGE = {
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO),
     *(errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST),
+    *(errno.ENOENT, errno.EISDIR, errno.ENAMETOOLONG),
 }
 
 
@@ -254,10 +255,20 @@ class CheckpointError(RunError):
         )
 
 
+class ResumeError(RunError):
+    """Training cannot go on from a checkpoint."""
+
+    fields = ("ckpt_path", "model.weights", "model.optimizer", "trainer.max_epochs")
+
+    def __init__(self, path: str | Path, reason: str) -> None:
+        self.path, self.reason = path, reason
+        super().__init__(f"training cannot go on from ckpt_path={path}: {reason}.")
+
+
 class CheckpointFileError(RunError):
     """A checkpoint is missing or unreadable."""
 
-    fields = ("ckpt_path",)
+    fields = ("ckpt_path", "model.weights")
 
     def __init__(self, path: str | Path, reason: str) -> None:
         self.path, self.reason = path, reason

@@ -28,8 +28,8 @@ from cnn_compare.callbacks import (
     StopWhenDiverged,
     ThrottledProgressBar,
 )
-from cnn_compare.checkpointing import AtomicCheckpointIO, require_checkpoint
-from cnn_compare.checks import check_machine, check_settings
+from cnn_compare.checkpointing import AtomicCheckpointIO, require_checkpoint, require_resumable
+from cnn_compare.checks import check_machine, check_settings, make_optimizer
 from cnn_compare.configs import merge_config
 from cnn_compare.data import CIFAR10DataModule, ImageDataModule
 from cnn_compare.errors import CheckpointError, InvalidValueError
@@ -151,7 +151,11 @@ class ExperimentCLI(LightningCLI):
             # Lightning will overwrite these settings with those of the checkpoint, without a word.
             self.given = parser.parse_args(args, defaults=False)  # type: ignore[arg-type]
             if not re.fullmatch("best|last|hpc|registry.*", str(checkpoint)):  # Lightning's keywords
-                require_checkpoint(checkpoint)
+                content = require_checkpoint(checkpoint)
+                if self.config["subcommand"] == "fit":
+                    config = plain_config(self.parser, self.config)["fit"]
+                    optimizer = make_optimizer(config["model"])
+                    require_resumable(checkpoint, content, optimizer, config["trainer"]["max_epochs"])
 
     def _check(self) -> None:
         """Check the settings of a command before it starts; those of a comparison's run have been checked."""
@@ -281,6 +285,15 @@ def resolve_config(config: Mapping[str, Any], recipe: str | Path | None = None) 
 @cache
 def _resolver() -> Parser:
     return experiment_parser()
+
+
+def make_data(config: Mapping[str, Any]) -> ImageDataModule:
+    """The data module of a configuration."""
+    parser = Parser()
+    parser.add_lightning_class_args(ImageDataModule, "data", subclass_mode=True)
+    section = parser.parse_object({"data": copy.deepcopy(config["data"])})
+    data: ImageDataModule = parser.instantiate_classes(section)["data"]
+    return data
 
 
 def apply_own_recipe(config: Mapping[str, Any]) -> dict[str, Any]:

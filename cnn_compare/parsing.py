@@ -48,7 +48,9 @@ class OneLineErrors(_Parser):
         """Refuse, in one line; a parser made with ``exit_on_error=False`` does as its base class."""
         if not self.exit_on_error:
             super().error(message, *([ex] if ex else []))  # Raises: only then does jsonargparse call with `ex`.
-        raise self._with_file(one_line(message, self._option_string_actions))
+        # jsonargparse notes here that the mistake is among the options of a subcommand.
+        parser: OneLineErrors = getattr(ex, "subcommand_parser", None) or self
+        raise parser._with_file(one_line(message, parser._option_string_actions))
 
     def parse_path(self, path: Any, *args: Any, **options: Any) -> Any:
         """As jsonargparse's; what is wrong with the file is said with its name."""
@@ -92,10 +94,14 @@ def one_line(message: str, options: Iterable[str]) -> ConfigurationError:
         group, name = unknown.groups()
         return _unknown(".".join(filter(None, [section, group, name])), known)
     if section and (expected := re.findall(r"Expected a (.+?)(?:\. Got value.*|: .*)?$", message, re.MULTILINE)):
-        words = list(dict.fromkeys(_in_words(kind) for kind in expected if not kind.startswith("path ")))
+        kinds = [kind for kind in expected if not kind.startswith("path ")]
+        words = list(dict.fromkeys(word for kind in kinds for word in _in_words(kind)))
         value = re.search(r"(?:Got|Given) value: (.*?)(?:\. Got value.*)?$|Expected .* string: (.*)$", message, re.M)
         given = next((text for text in value.groups() if text is not None), "") if value else ""
-        return ConfigurationError(f"{section} must be {' or '.join(words)}, and is {given!r}", (section,))
+        return ConfigurationError(f"{section} must be {_either(words)}, and is {given!r}", (section,))
+    if choice := re.match(r"argument -*(\S+): invalid choice: '(.*)' \(choose from (.*)\)", message):
+        name, given, known_values = choice[1], choice[2], choice[3].replace("'", "").split(", ")
+        return ConfigurationError(f"{name} must be {_either(known_values)}, and is {given!r}", (name,))
     if required := re.match(r"the following arguments are required: (.*)", message):
         return ConfigurationError(f"{required[1]} is missing")
     return ConfigurationError(re.sub(r"^Parser key \"[^\"]+\": ?", "", message))
@@ -111,9 +117,13 @@ def _unknown(name: str, known: Iterable[str]) -> ConfigurationError:
     return ConfigurationError(f"there is no setting {name}{hint}", (name, *close))
 
 
-def _in_words(kind: str) -> str:
+def _either(words: list[str]) -> str:
+    return " or ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
+
+
+def _in_words(kind: str) -> list[str]:
     literal = re.fullmatch(r"typing.Literal\[(.*)\]", kind)
-    return literal[1].replace("'", "").replace(", ", " or ") if literal else TYPES.get(kind, kind)
+    return re.sub(r"['\"]", "", literal[1]).split(", ") if literal else [TYPES.get(kind, kind)]
 
 
 def _arguments(message: str) -> set[str]:

@@ -97,11 +97,11 @@ SETTINGS = [
     ([*COMPARE, "--trainer.fast_dev_run=true"], 2, "--trainer.fast_dev_run"),
     ([*COMPARE, "--trainer.limit_test_batches=0"], 2, "--trainer.limit_test_batches"),
     ([*TEST, "--trainer.limit_test_batches=0"], 2, "--trainer.limit_test_batches"),
-    ([*FIT, "--model.backbone=resnet20", "--model.stem=cifar", "--data.batch_size=1"], 2, "--data.batch_size"),
+    ([*FIT, "--model.backbone=resnet18", "--data.batch_size=1"], 2, "--data.batch_size"),
     # Networks that do not answer with one logit per class.
     ([*FIT, "--model.backbone=test_mistakes:seven_outputs"], 1, "(1, 7)"),
     ([*FIT, "--model.backbone=test_mistakes:no_logits"], 1, "(1, 3, 32, 32)"),
-    ([*FIT, "--model.backbone=test_mistakes:a_string"], 1, "str"),
+    ([*FIT, "--model.backbone=test_mistakes:a_string"], 2, "str"),
     # Files and folders.
     (["fit", "--config=missing.yaml"], 2, "missing.yaml"),
     (["fit", "--config=folder"], 2, "folder"),
@@ -130,7 +130,7 @@ SETTINGS = [
     ([*FIT, "--ckpt_path=state_dict.pt"], 1, "--model.weights=state_dict.pt"),
     ([*FIT, "--ckpt_path=best.ckpt"], 1, "last.ckpt"),
     ([*FIT, "--trainer.max_epochs=2", "--ckpt_path=last.ckpt", "--model.optimizer=SGD"], 1, "optimizer"),
-    ([*FIT, "--trainer.max_epochs=1", "--ckpt_path=last.ckpt"], 2, "--trainer.max_epochs"),
+    ([*FIT, "--trainer.max_epochs=1", "--ckpt_path=last.ckpt"], 1, "--trainer.max_epochs"),
     ([*FIT, "--model.backbone=resnet20", "--model.weights=list.pt"], 1, "list.pt"),
 ]
 
@@ -187,9 +187,12 @@ def test_a_mistake_ends_in_one_line_before_any_training(folder, capsys, monkeypa
 
     monkeypatch.setattr("cnn_compare.module.ClassifierModule.on_train_epoch_start", no_training)
     monkeypatch.setattr("cnn_compare.comparison.compare.run_all", no_training)
+    monkeypatch.setattr("cnn_compare.comparison.local.start_server", lambda: None)
     monkeypatch.setattr("cnn_compare.profiling.measure", no_training)
     code, _, errors = run_command(arguments, capsys)
     assert (code, named in errors) == (status, True), errors
     assert "Traceback" not in errors
-    message = [line for line in errors.splitlines() if not re.match(r"cnn-compare .*: ", line)]
+    message = [
+        line for line in errors.splitlines() if not re.match(r"cnn-compare \w+: |Seed set to|[GT]PU available", line)
+    ]
     assert len(message) == 1, errors

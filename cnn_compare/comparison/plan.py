@@ -13,7 +13,7 @@ from cnn_compare.comparison.local import world_size
 from cnn_compare.comparison.spec import Config, RunSpec
 from cnn_compare.configs import differences, flatten, merge_config
 from cnn_compare.errors import InvalidValueError
-from cnn_compare.experiment import apply_own_recipe, resolve_config, stop_at
+from cnn_compare.experiment import apply_own_recipe, make_data, resolve_config, stop_at
 from cnn_compare.results import RunFolder
 
 NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
@@ -41,7 +41,7 @@ class Comparison:
     @property
     def folder(self) -> Path:
         """The comparison's folder."""
-        return Path(self.log_dir) / self.name
+        return Path(self.log_dir).expanduser() / self.name
 
 
 def plan_runs(comparison: Comparison) -> list[RunSpec]:
@@ -111,6 +111,10 @@ def _network_config(shared: Config, backbone: str, changes: Config) -> Config:
             "trainer.fast_dev_run", config["trainer"]["fast_dev_run"], "false: it stores no results"
         )
     check_settings(config, ("train", "val", "test"))
+    num_classes = config["model"]["num_classes"]
+    # A data module may know its classes only after it has read its files.
+    if (classes := getattr(make_data(config), "num_classes", num_classes)) != num_classes:
+        raise InvalidValueError("model.num_classes", num_classes, f"{classes}, as the data has")
     if config["target_acc"] is not None:
         stop_at(config["target_acc"])
     world_size(config)
