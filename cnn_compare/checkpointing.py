@@ -10,8 +10,9 @@ from typing import Any
 
 import torch
 from lightning.pytorch.plugins import TorchCheckpointIO
+from torch.optim import Optimizer
 
-from cnn_compare.errors import CheckpointFileError
+from cnn_compare.errors import CheckpointFileError, ResumeError
 from cnn_compare.files import write_bytes
 from cnn_compare.results import RunFolder
 
@@ -38,21 +39,55 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         return super().load_checkpoint(path, map_location, weights_only=True)
 
 
-def require_checkpoint(path: str | Path) -> None:
-    """Check that a file is a checkpoint, without running code that may be in it.
+def require_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Read a checkpoint's content, without running code that may be in it.
 
     Raises:
-        CheckpointFileError: If there is no such file, or it cannot be read as data.
+        CheckpointFileError: If there is no such file, it cannot be read as data, or it holds something else.
     """
     if not Path(path).is_file():
         raise CheckpointFileError(path, "there is no such file")
     try:
-        torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        content: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except pickle.UnpicklingError as error:
         raise CheckpointFileError(path, "it holds code, or damaged data, and is not opened") from error
     # A damaged archive can raise anything.
     except Exception as error:
         raise CheckpointFileError(path, f"{type(error).__name__}: {str(error).splitlines()[0]}") from error
+    if not isinstance(content, dict):
+        raise CheckpointFileError(path, f"it holds a {type(content).__name__}")
+    if not {"state_dict", "pytorch-lightning_version"} <= content.keys():
+        reason = f"it holds weights alone, which are given as model.weights={path}, or something else"
+        raise CheckpointFileError(path, reason)
+    return content
+
+
+def require_resumable(
+    path: str | Path, checkpoint: dict[str, Any], optimizer: Optimizer, max_epochs: int | None
+) -> None:
+    """Check that training can go on from a checkpoint.
+
+    Args:
+        path: Of the checkpoint, for messages.
+        checkpoint: Its content.
+        optimizer: One like that of the training that is to go on.
+        max_epochs: Of that training; None or -1: no limit.
+
+    Raises:
+        ResumeError: If it holds no state of training, that of another optimiser, or a training that is over.
+    """
+    if not checkpoint.get("optimizer_states"):
+        reason = f"it holds weights alone; give {RunFolder.LAST}, which holds all state, or model.weights={path}"
+        raise ResumeError(path, f"{reason} to train anew from these weights")
+    stored = checkpoint["optimizer_states"][0]["param_groups"][0].keys()
+    here = optimizer.param_groups[0].keys()
+    if missing := sorted(here - stored):
+        reason = f"its optimiser is another one than {type(optimizer).__name__}, which has {', '.join(missing)}"
+        raise ResumeError(path, f"{reason}; give the model.optimizer that it was trained with")
+    epochs = checkpoint["epoch"] + 1
+    if max_epochs is not None and 0 <= max_epochs <= epochs:
+        reason = f"it has {epochs} epoch{'s' if epochs > 1 else ''}, and trainer.max_epochs={max_epochs} is reached"
+        raise ResumeError(path, f"{reason}; give trainer.max_epochs={epochs + 1} or more")
 
 
 def stored_data(path: str | Path) -> dict[str, Any]:

@@ -10,14 +10,18 @@ import json
 import os
 import re
 import sys
+import tempfile
+import time
+import traceback
 from collections.abc import Mapping, Sequence
 from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from cnn_compare import __version__
-from cnn_compare.errors import CnnCompareError, InvalidValueError, RunsFailedError, own_error
+from cnn_compare.errors import CnnCompareError, InvalidValueError, RunsFailedError, UnforeseenError, own_error
 from cnn_compare.formatting import print_on_any_terminal
+from cnn_compare.parsing import OneLineErrors
 
 if TYPE_CHECKING:
     from cnn_compare.comparison.executor import Executor
@@ -35,6 +39,8 @@ OWN_COMMANDS = {
     "backbones": "list the backbones",
     "profile": "measure what backbones cost on this machine, without training them",
 }
+COMMANDS = FIT_COMMANDS | OWN_COMMANDS
+SLOW_TO_START = {*COMMANDS} - {"report", "backbones"}
 EXAMPLES = """
 examples:
   cnn-compare fit --model.backbone=googlenet
@@ -44,11 +50,15 @@ examples:
 """
 
 
+class Parser(OneLineErrors, argparse.ArgumentParser):
+    """argparse's parser; what it refuses is a `ConfigurationError`."""
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and exit with its status: 0, 1 (it failed), 2 (wrong usage), 130 (interrupted)."""
     print_on_any_terminal()
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         "cnn-compare",
         usage="cnn-compare COMMAND [options]",
         description="Compare CNN backbones under controlled conditions.",
@@ -57,9 +67,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command", required=True)
-    for name, text in {**FIT_COMMANDS, **OWN_COMMANDS}.items():
+    for name, text in COMMANDS.items():
         commands.add_parser(name, help=text, add_help=False)
-    command = parser.parse_known_args(arguments[:1])[0].command
     # So that `my_file:my_backbone` is found in the working folder, as with `python -m`; installed packages come first.
     sys.path.append(str(Path.cwd()))
     own = {
@@ -70,6 +79,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "profile": _profile,
     }
     try:
+        command = parser.parse_known_args(arguments[:1])[0].command
+        if not {"-h", "--help"} & set(arguments) and command in SLOW_TO_START and "LOCAL_RANK" not in os.environ:
+            print(f"cnn-compare {command}: {COMMANDS[command]}; starting", file=sys.stderr, flush=True)
         own.get(command, _fit)(arguments)
     except KeyboardInterrupt:
         print("interrupted; a comparison goes on from here with the same command", file=sys.stderr)
@@ -78,11 +90,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # The reader of the output has ended, as in `cnn-compare backbones | head`.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Exception as error:
-        known = own_error(error)
-        if known is None:
-            raise
+        known = own_error(error) or UnforeseenError(error, _store_traceback(error))
         print(f"{type(known).__name__}: {with_flags(known)}", file=sys.stderr)
         sys.exit(known.exit_status)
+
+
+def _store_traceback(error: Exception) -> Path:
+    """Write an error's traceback to a file in the working folder, or where that cannot be written, a temporary one."""
+    name, content = time.strftime("cnn_compare_error_%Y%m%d_%H%M%S.log"), "".join(traceback.format_exception(error))
+    try:
+        path = Path(name)
+        path.write_text(content, encoding="utf-8")
+    except OSError:
+        path = Path(tempfile.gettempdir()) / name
+        path.write_text(content, encoding="utf-8")
+    return path
 
 
 def with_flags(error: CnnCompareError) -> str:
@@ -113,6 +135,7 @@ def _compare(arguments: list[str]) -> None:
     from cnn_compare.comparison.existing import Request, examine
     from cnn_compare.comparison.plan import Comparison, plan_runs
     from cnn_compare.comparison.preview import preview
+    from cnn_compare.configs import as_list
     from cnn_compare.experiment import ComparisonFile, RecipeFile, experiment_parser, plain_config
 
     given = [argument for argument in arguments if argument.startswith("--model.backbone")]
@@ -144,8 +167,8 @@ def _compare(arguments: list[str]) -> None:
     files = [str(path) for path in (parsed.recipe, *(parsed.config or [])) if path is not None]
     comparison = Comparison(
         name=options["name"],
-        backbones=options["backbones"],
-        seeds=options["seeds"],
+        backbones=as_list(options["backbones"]),
+        seeds=as_list(options["seeds"]),
         config={name: options[name] for name in settings},
         recipe=Path(files[0]).stem if files else None,
         variants=options["variants"] or {},
@@ -153,7 +176,8 @@ def _compare(arguments: list[str]) -> None:
         log_dir=options["log_dir"],
     )
     specs = plan_runs(comparison)
-    request = Request(**{name: options[name] for name in ("on_existing", "rerun", "drop")})
+    names = {name: as_list(options[name]) for name in ("rerun", "drop")}
+    request = Request(options["on_existing"], **names)
     executor = make_executor(**{name: options[name] for name in executor_options})
     if options["dry_run"]:
         _print_table(
@@ -206,7 +230,7 @@ def make_executor(
 
 
 def _report(arguments: list[str]) -> None:
-    parser = argparse.ArgumentParser("cnn-compare report", description=OWN_COMMANDS["report"])
+    parser = Parser("cnn-compare report", description=OWN_COMMANDS["report"])
     parser.add_argument("runs_dir", type=Path, help="a comparison's folder, or any folder that holds runs")
     _print_report(parser.parse_args(arguments[1:]).runs_dir)
 
@@ -264,7 +288,7 @@ def _backbones(arguments: list[str]) -> None:
     from cnn_compare.backbones import describe_backbones
     from cnn_compare.formatting import format_count
 
-    parser = argparse.ArgumentParser("cnn-compare backbones", description=OWN_COMMANDS["backbones"])
+    parser = Parser("cnn-compare backbones", description=OWN_COMMANDS["backbones"])
     parser.add_argument("--filter", default="*", metavar="PATTERN", help="such as 'resnet*'")
     parser.add_argument("--format", choices=("table", "json"), default="table")
     options = parser.parse_args(arguments[1:])
@@ -295,7 +319,10 @@ def _profile(arguments: list[str]) -> None:
     from cnn_compare.formatting import format_count
     from cnn_compare.profiling import profile
 
-    parser = ArgumentParser("cnn-compare profile", description=OWN_COMMANDS["profile"])
+    class ProfileParser(OneLineErrors, ArgumentParser):
+        pass
+
+    parser = ProfileParser("cnn-compare profile", description=OWN_COMMANDS["profile"])
     parser.add_function_arguments(profile)
     options = parser.parse_args(arguments[1:])
     profiles = profile(**options)

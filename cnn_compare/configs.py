@@ -7,6 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 
+def as_list(values: Any) -> list[Any]:
+    """A list of one for a single name or number, which the command line need not put in brackets."""
+    return [values] if isinstance(values, str | int) else list(values)
+
+
 def merge_config(config: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """A copy of a configuration with changes merged in, recursively.
 

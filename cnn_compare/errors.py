@@ -16,6 +16,7 @@ from pathlib import Path
 STORAGE = {
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO),
     *(errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST),
+    *(errno.ENOENT, errno.EISDIR, errno.ENAMETOOLONG),
 }
 
 
@@ -48,9 +49,31 @@ class InvalidValueError(UsageError, ValueError):
 class ConfigurationError(UsageError, ValueError):
     """A configuration has a setting that does not exist, or a value of the wrong type."""
 
-    def __init__(self, problem: str) -> None:
-        self.problem = problem
-        super().__init__(f"{' '.join(problem.split())}. `cnn-compare compare --help` lists all settings.")
+    def __init__(self, problem: str, fields: tuple[str, ...] = ()) -> None:
+        self.problem, self.fields = " ".join(problem.split()), fields
+        super().__init__(f"{self.problem}{'' if problem.endswith('?') else '.'} --help lists all settings.")
+
+
+class RefusedSettingError(UsageError, ValueError):
+    """Lightning or torch refuses a setting."""
+
+    def __init__(self, field: str, value: object, reason: str) -> None:
+        self.field, self.value, self.reason = field, value, " ".join(reason.split()).rstrip(".!")
+        self.fields = (field,)
+        super().__init__(f"{field}={value} is refused: {self.reason}.")
+
+
+class NetworkOutputError(RunError):
+    """A network does not return one number for each class."""
+
+    fields = ("model.num_classes",)
+
+    def __init__(self, backbone: str, found: object, num_classes: int) -> None:
+        self.backbone, self.found, self.num_classes = backbone, found, num_classes
+        super().__init__(
+            f"{backbone} returns {found} for one image, and should return logits of shape (1, {num_classes}), one for "
+            "each class. A backbone is called with num_classes, and its last layer has as many outputs."
+        )
 
 
 class UnknownBackboneError(UsageError):
@@ -259,10 +282,20 @@ class NoWeightsError(UsageError):
         )
 
 
+class ResumeError(RunError):
+    """Training cannot go on from a checkpoint."""
+
+    fields = ("ckpt_path", "model.weights", "model.optimizer", "trainer.max_epochs")
+
+    def __init__(self, path: str | Path, reason: str) -> None:
+        self.path, self.reason = path, reason
+        super().__init__(f"training cannot go on from ckpt_path={path}: {reason}.")
+
+
 class CheckpointFileError(RunError):
     """A checkpoint is missing or unreadable."""
 
-    fields = ("ckpt_path",)
+    fields = ("ckpt_path", "model.weights")
 
     def __init__(self, path: str | Path, reason: str) -> None:
         self.path, self.reason = path, reason
@@ -354,6 +387,15 @@ class RunsFailedError(RunError):
             f"{folder}/report.md. The same command again retries them, except those that diverged: rerun begins these "
             "anew. drop removes a backbone from the comparison."
         )
+
+
+class UnforeseenError(RunError):
+    """An error that this package does not expect; its traceback is in a file."""
+
+    def __init__(self, error: Exception, traceback: Path) -> None:
+        self.error, self.traceback = error, traceback
+        what = " ".join(str(error).split()) or "without a message"
+        super().__init__(f"{type(error).__name__}: {what}. The traceback is in {traceback}.")
 
 
 def own_error(error: BaseException | None) -> CnnCompareError | None:

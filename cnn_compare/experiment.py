@@ -29,12 +29,20 @@ from cnn_compare.callbacks import (
     StopWhenDiverged,
     ThrottledProgressBar,
 )
-from cnn_compare.checkpointing import AtomicCheckpointIO, newest_checkpoint, require_checkpoint, stored_data
+from cnn_compare.checkpointing import (
+    AtomicCheckpointIO,
+    newest_checkpoint,
+    require_checkpoint,
+    require_resumable,
+    stored_data,
+)
+from cnn_compare.checks import check_machine, check_settings, make_optimizer
 from cnn_compare.configs import flatten, merge_config
 from cnn_compare.data import CIFAR10DataModule, ImageDataModule
-from cnn_compare.errors import CheckpointError, ConfigurationError, InvalidValueError, NoWeightsError
+from cnn_compare.errors import CheckpointError, InvalidValueError, NoWeightsError
 from cnn_compare.machine import tune_process
 from cnn_compare.module import ClassifierModule
+from cnn_compare.parsing import OneLineErrors
 from cnn_compare.results import RunFolder
 
 NETWORK_SETTINGS = ("model.backbone", "model.num_classes", "model.stem")
@@ -42,6 +50,8 @@ NETWORK_SETTINGS = ("model.backbone", "model.num_classes", "model.stem")
 
 EVALUATIONS = ("validate", "test", "predict")
 """Commands that need trained weights, and data as in training."""
+STAGES = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",), "predict": ("predict",)}
+"""Which batches each command reads."""
 
 TRAINER_DEFAULTS = {
     "max_epochs": 10,
@@ -85,6 +95,10 @@ def stop_at(target_acc: float) -> EarlyStopping:
     return EarlyStopping("val/acc", mode="max", patience=sys.maxsize, stopping_threshold=target_acc, verbose=True)
 
 
+class Parser(OneLineErrors, LightningArgumentParser):
+    """LightningCLI's parser; what it refuses is a `ConfigurationError`."""
+
+
 class SaveConfig(SaveConfigCallback):
     """Writes ``config.yaml`` beside the logs, if there are logs."""
 
@@ -124,6 +138,7 @@ class ExperimentCLI(LightningCLI):
             save_config_callback=SaveConfig,
             save_config_kwargs={"overwrite": True},
             auto_configure_optimizers=False,
+            parser_class=Parser,
             args=args,
             run=run,
         )
@@ -138,6 +153,7 @@ class ExperimentCLI(LightningCLI):
             # Lightning suspects a mistake where a program has arguments of its own.
             warnings.filterwarnings("ignore", "LightningCLI's args parameter")
             super().parse_arguments(parser, args)
+        self._check()
         self.given = Namespace()  # type: ignore[no-untyped-call]
         command = self.config.get("subcommand")
         checkpoint = self.config.get(f"{command}.ckpt_path")
@@ -152,11 +168,22 @@ class ExperimentCLI(LightningCLI):
             if not any(re.match(r"--data(\.class_path)?(=|$)|-c|--config", word) for word in words):
                 self.given.pop(f"{command}.data.class_path", None)
             if not re.fullmatch("hpc|registry.*", str(checkpoint)):  # Lightning's keywords
-                require_checkpoint(checkpoint)
+                content = require_checkpoint(checkpoint)
+                if command == "fit":
+                    config = plain_config(self.parser, self.config)["fit"]
+                    optimizer = make_optimizer(config["model"])
+                    require_resumable(checkpoint, content, optimizer, config["trainer"]["max_epochs"])
         elif command in EVALUATIONS:
             model = self.config[command].model
             if not (model.weights or model.pretrained):
                 raise NoWeightsError(command)
+
+    def _check(self) -> None:
+        """Check the settings of a command before it starts; those of a comparison's run have been checked."""
+        if command := self.config.get("subcommand"):
+            config = plain_config(self.parser, self.config)[command]
+            check_settings(config, STAGES[command])
+            check_machine(config["trainer"])
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add what `fit` and comparisons have in common, and what the evaluation of a checkpoint takes."""
@@ -254,9 +281,9 @@ def _add_common(parser: LightningArgumentParser) -> None:
     parser.set_defaults({"data": {"class_path": class_path(CIFAR10DataModule)}})
 
 
-def experiment_parser(**options: Any) -> LightningArgumentParser:
+def experiment_parser(**options: Any) -> Parser:
     """A parser with every ``--trainer.*``, ``--model.*`` and ``--data.*`` flag of `ExperimentCLI`."""
-    parser = LightningArgumentParser(**options)
+    parser = Parser(**options)
     parser.add_lightning_class_args(Trainer, "trainer")
     parser.add_lightning_class_args(ClassifierModule, "model")
     parser.add_lightning_class_args(ImageDataModule, "data", subclass_mode=True)
@@ -312,19 +339,26 @@ def resolve_config(config: Mapping[str, Any], recipe: str | Path | None = None) 
         InvalidValueError: If there is no such recipe.
     """
     parser, base = _resolver(), Namespace()  # type: ignore[no-untyped-call]
+    parser.files.clear()
     # A copy, because parsing puts its own objects into what it is given.
     given = {name: copy.deepcopy(value) for name, value in config.items() if value is not None}
-    try:
-        if recipe is not None:
-            _read_recipe(parser, base, recipe)
-        return plain_config(parser, parser.parse_object(given, namespace=base))
-    except argparse.ArgumentError as error:
-        raise ConfigurationError(str(error)) from error
+    if recipe is not None:
+        _read_recipe(parser, base, recipe)
+    return plain_config(parser, parser.parse_object(given, namespace=base))
 
 
 @cache
-def _resolver() -> LightningArgumentParser:
-    return experiment_parser(exit_on_error=False)
+def _resolver() -> Parser:
+    return experiment_parser()
+
+
+def make_data(config: Mapping[str, Any]) -> ImageDataModule:
+    """The data module of a configuration."""
+    parser = Parser()
+    parser.add_lightning_class_args(ImageDataModule, "data", subclass_mode=True)
+    section = parser.parse_object({"data": copy.deepcopy(config["data"])})
+    data: ImageDataModule = parser.instantiate_classes(section)["data"]
+    return data
 
 
 def apply_own_recipe(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from cnn_compare.backbones import InputConversion, Stem, build_backbone, find_backbone
+from cnn_compare.checks import check_classes, check_network, check_single_images
 from cnn_compare.errors import CheckpointError, InvalidValueError
 from cnn_compare.metrics import evaluation_metrics
 from cnn_compare.schedules import WarmupCosine, mean_over_devices, span_run, time_limit, total_steps
@@ -71,10 +72,7 @@ class ClassifierModule(L.LightningModule):
         flip_tta: bool = False,
     ) -> None:
         super().__init__()
-        if num_classes < 2:
-            raise InvalidValueError("model.num_classes", num_classes, "at least 2")
-        if not 0 <= label_smoothing < 1:
-            raise InvalidValueError("model.label_smoothing", label_smoothing, "from 0 to below 1")
+        check_classes(num_classes, label_smoothing)
         # Plain values only: a checkpoint then loads with weights_only=True, and optimisers are no part of a network.
         self.save_hyperparameters(
             {
@@ -124,6 +122,9 @@ class ClassifierModule(L.LightningModule):
         entry.require_image_size(stem, image_size)
         if (classes := getattr(data, "num_classes", self.num_classes)) != self.num_classes:
             raise InvalidValueError("model.num_classes", self.num_classes, f"{classes}, as the data has")
+        check_network(self.backbone, self.hparams["backbone"], image_size, self.num_classes)
+        if stage == "fit" and getattr(data, "batch_size", 0) == 1:
+            check_single_images(self.backbone, image_size)
         if any(getattr(logger, "_log_graph", False) for logger in self.trainer.loggers):
             # For `TensorBoardLogger(log_graph=True)`.
             self.example_input_array = torch.zeros(1, 3, image_size, image_size)

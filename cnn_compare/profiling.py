@@ -16,6 +16,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from cnn_compare.backbones import Stem, build_backbone, count_macs, count_parameters, find_backbone
+from cnn_compare.configs import as_list
 from cnn_compare.errors import InvalidValueError
 from cnn_compare.files import write_text
 from cnn_compare.machine import describe_device, peak_memory_bytes, tune_process
@@ -44,12 +45,12 @@ class Profile:
 
 
 def profile(
-    backbones: Sequence[str], image_size: int = 32, stem: Stem = "imagenet", output: str = "profile.json"
+    backbones: Sequence[str] | str, image_size: int = 32, stem: Stem = "imagenet", output: str = "profile.json"
 ) -> list[Profile]:
     """Measure each backbone in its own process: training at batch size 128, inference at 1 and 256.
 
     Args:
-        backbones: Names, as `build_backbone` takes them.
+        backbones: Names, as `build_backbone` takes them, or one name.
         image_size: Height and width of the images, in pixels.
         stem: ``imagenet`` or ``cifar``.
         output: JSON file for the results.
@@ -58,12 +59,16 @@ def profile(
         UnknownBackboneError: If a backbone does not exist.
         ImageTooSmallError: If the images are too small for one.
     """
+    backbones = as_list(backbones)
     if not backbones:
         raise InvalidValueError("backbones", list(backbones), "a list of at least one name")
     if image_size < 1:
         raise InvalidValueError("image_size", image_size, "at least 1")
     for name in backbones:
         find_backbone(name).require_image_size(stem, image_size, "image_size", "stem")
+    if Path(output).is_dir():
+        raise InvalidValueError("output", output, "a file, and not a folder")
+    Path(output).parent.mkdir(parents=True, exist_ok=True)  # Before the measurements, in case it cannot be made.
     # A fresh process each: the memory peak of one network would hide that of the next.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])

@@ -16,7 +16,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -90,6 +90,9 @@ class RayExecutor:
             self._ray.init(address, log_to_driver=False, runtime_env={"env_vars": variables}, **options)
         except (OSError, ValueError, RuntimeError) as error:
             raise ClusterError(address, error) from error
+
+    def check(self, specs: Sequence[RunSpec]) -> None:
+        """See `Executor`; what the cluster's machines have is not known here."""
 
     def run(self, spec: RunSpec, on_progress: OnProgress) -> str | None:
         """See `Executor`."""

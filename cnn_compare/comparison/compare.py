@@ -15,9 +15,9 @@ from cnn_compare.comparison.existing import OnExisting, Request, examine, withou
 from cnn_compare.comparison.local import LocalExecutor, require_main_guard
 from cnn_compare.comparison.lock import comparison_lock
 from cnn_compare.comparison.plan import Comparison, plan_runs
-from cnn_compare.comparison.runner import run_all
+from cnn_compare.comparison.runner import finished_result, run_all
 from cnn_compare.comparison.spec import Config, RunSpec
-from cnn_compare.configs import differences
+from cnn_compare.configs import as_list, differences
 from cnn_compare.errors import InvalidValueError
 from cnn_compare.experiment import resolve_config
 from cnn_compare.files import write_json
@@ -28,8 +28,8 @@ MANIFEST_SCHEMA = 1
 
 def compare(
     name: str,
-    backbones: Sequence[str],
-    seeds: Sequence[int] = (0,),
+    backbones: Sequence[str] | str,
+    seeds: Sequence[int] | int = (0,),
     on_existing: OnExisting = "resume",
     log_dir: str = "lightning_logs",
     recipe: str | Path | None = None,
@@ -53,8 +53,8 @@ def compare(
 
     Args:
         name: Of the comparison: its folder is ``<log_dir>/<name>``.
-        backbones: Names, as `build_backbone` takes them.
-        seeds: Each backbone is trained once with each.
+        backbones: Names, as `build_backbone` takes them, or one name.
+        seeds: Each backbone is trained once with each; or one seed.
         on_existing: What to do about a comparison of that name.
         log_dir: Folder of all logs.
         recipe: A YAML file of settings; the arguments below take precedence.
@@ -85,8 +85,9 @@ def compare(
     settings = {"trainer": trainer, "model": model, "data": data, "target_acc": target_acc}
     config = resolve_config({**settings, "own_recipe": own_recipe or None}, recipe)
     recipe_name = None if recipe is None else Path(recipe).stem
-    comparison = Comparison(name, backbones, seeds, config, recipe_name, variants or {}, published, log_dir)
-    request = Request(on_existing, rerun, drop)
+    names, numbers = as_list(backbones), as_list(seeds)
+    comparison = Comparison(name, names, numbers, config, recipe_name, variants or {}, published, log_dir)
+    request = Request(on_existing, as_list(rerun), as_list(drop))
     return run_comparison(comparison, plan_runs(comparison), executor or LocalExecutor(), request, retries).folder
 
 
@@ -115,6 +116,7 @@ def run_comparison(
     """Run the ``specs`` that `plan_runs` made of a comparison, and write its manifest; otherwise as `compare`."""
     if retries < 0:
         raise InvalidValueError("retries", retries, "0 or more")
+    executor.check([spec for spec in specs if finished_result(spec.folder) is None])
     with comparison_lock(comparison.folder):
         existing = examine(comparison, specs, request)
         before = existing.manifest

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from cnn_compare.comparison.spec import Progress, RunSpec
@@ -18,6 +18,13 @@ class Executor(Protocol):
     """
 
     jobs: int
+
+    def check(self, specs: Sequence[RunSpec]) -> None:
+        """Check what can be known of runs before they start.
+
+        Raises:
+            CnnCompareError: If the machines lack the devices, or the data does not fit the settings.
+        """
 
     def run(self, spec: RunSpec, on_progress: OnProgress) -> str | None:
         """Carry out a run, or resume it from its last checkpoint, and leave its files in its folder.

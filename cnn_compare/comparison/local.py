@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from multiprocessing import connection, forkserver
 from multiprocessing.context import ForkServerContext, ForkServerProcess
@@ -71,6 +72,22 @@ class LocalExecutor:
         self._slots: queue.SimpleQueue[int] = queue.SimpleQueue()
         for slot in range(self.jobs):
             self._slots.put(slot)
+
+    def check(self, specs: Sequence[RunSpec]) -> None:
+        """See `Executor`."""
+        # Imported late, as the worker is.
+        from cnn_compare.checks import check_machine
+        from cnn_compare.experiment import make_data
+
+        checked: list[Config] = []
+        for spec in specs:
+            sections = {name: spec.config[name] for name in ("trainer", "data")}
+            if sections not in checked:
+                checked.append(sections)
+                check_machine(sections["trainer"])
+                data = make_data(sections)
+                data.prepare_data()
+                data.setup("fit")
 
     def run(self, spec: RunSpec, on_progress: OnProgress) -> str | None:
         """See `Executor`."""

@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cnn_compare.backbones import find_backbone
+from cnn_compare.checks import check_settings
 from cnn_compare.comparison.local import world_size
 from cnn_compare.comparison.spec import Config, RunSpec
 from cnn_compare.configs import differences, flatten, merge_config
 from cnn_compare.errors import InvalidValueError
-from cnn_compare.experiment import apply_own_recipe, resolve_config, stop_at
+from cnn_compare.experiment import apply_own_recipe, make_data, resolve_config, stop_at
 from cnn_compare.results import RunFolder
 
 NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
@@ -47,7 +48,7 @@ class Comparison:
     @property
     def folder(self) -> Path:
         """The comparison's folder."""
-        return Path(self.log_dir) / self.name
+        return Path(self.log_dir).expanduser() / self.name
 
 
 def plan_runs(comparison: Comparison) -> list[RunSpec]:
@@ -131,6 +132,15 @@ def _network_config(shared: Config, backbone: str, changes: Config) -> Config:
     for setting, instead in OWN_SETTINGS.items():
         if config["trainer"].get(setting) not in (None, True):
             raise InvalidValueError(f"trainer.{setting}", config["trainer"][setting], f"left out: {instead}")
+    if config["trainer"].get("fast_dev_run"):
+        raise InvalidValueError(
+            "trainer.fast_dev_run", config["trainer"]["fast_dev_run"], "false: it stores no results"
+        )
+    check_settings(config, ("train", "val", "test"))
+    num_classes = config["model"]["num_classes"]
+    # A data module may know its classes only after it has read its files.
+    if (classes := getattr(make_data(config), "num_classes", num_classes)) != num_classes:
+        raise InvalidValueError("model.num_classes", num_classes, f"{classes}, as the data has")
     if config["target_acc"] is not None:
         stop_at(config["target_acc"])
     world_size(config)

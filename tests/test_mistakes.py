@@ -1,0 +1,198 @@
+"""What a user gets for a mistake: one line that names it, a status, and no training before that."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from helpers import run_command
+
+ROOT = Path(__file__).parents[1]
+FIT = [
+    "fit",
+    "--data=DigitsDataModule",
+    "--data.train_subset=40",
+    "--data.val_size=20",
+    "--trainer.max_epochs=1",
+    "--model.backbone=lenet",
+    "--trainer.enable_progress_bar=false",
+]
+COMPARE = ["compare", "--name=x", "--backbones=[lenet]", *FIT[1:5]]
+TEST = ["test", *FIT[1:]]
+NO_TRAINER_VALUES = "trainer:\n  max_epoch: 3\n"
+
+# The command line, its status, and what its message must name: the setting, the value, or the way out.
+SETTINGS = [
+    # A name that does not exist.
+    (["fitt"], 2, "fit"),
+    (["fit", "--trainer.max_epoch=3"], 2, "did you mean --trainer.max_epochs"),
+    (["fit", "--max_epochs=3"], 2, "did you mean --trainer.max_epochs"),
+    (["fit", "--model.bakbone=lenet"], 2, "did you mean --model.backbone"),
+    (["fit", "--data.batchsize=3"], 2, "did you mean --data.batch_size"),
+    (["fit", "--modle.backbone", "lenet"], 2, "did you mean --model.backbone"),
+    (["fit", "extra"], 2, "extra"),
+    (["compare", "--nme=x", "--backbones=[lenet]"], 2, "did you mean --name"),
+    (["compare", "--name=x", "--backbone=lenet"], 2, "did you mean --backbones"),
+    (["report"], 2, "runs_dir"),
+    (["backbones", "--fliter=a"], 2, "did you mean --filter"),
+    (["backbones", "--format=xml"], 2, "xml"),
+    (["profile"], 2, "backbones"),
+    (["profile", "--backbones=[lenet]", "--img_size=3"], 2, "did you mean --image_size"),
+    (["profile", "--backbones=lennet"], 2, "lenet"),
+    # A value of another type.
+    (["fit", "--trainer.max_epochs=many"], 2, "--trainer.max_epochs"),
+    (["fit", "--trainer.max_epochs=1.5"], 2, "--trainer.max_epochs"),
+    (["fit", "--model.stem=foo"], 2, "--model.stem"),
+    (["fit", "--data.batch_size=big"], 2, "--data.batch_size"),
+    (["fit", "--data.normalization=zscore"], 2, "--data.normalization"),
+    (["fit", "--data=NoSuchData"], 2, "NoSuchData"),
+    (["fit", "--model.optimizer=NoSuchOptimizer"], 2, "NoSuchOptimizer"),
+    (["fit", "--model.optimizer.lr=fast"], 2, "--model.optimizer.lr"),
+    (["fit", "--seed_everything=abc"], 2, "--seed_everything"),
+    (["compare", "--name=x", "--backbones=[lenet]", "--jobs=two"], 2, "--jobs"),
+    (["compare", "--name=x", "--backbones=[lenet]", "--seeds=[a]"], 2, "--seeds"),
+    (["compare", "--name=x", "--backbones=[lenet]", "--executor=cloud"], 2, "--executor"),
+    # Values that a Trainer, an optimiser or the data cannot take.
+    *(
+        ([*command, f"--{setting}={value}"], 2, f"--{setting}")
+        for command in (FIT, COMPARE)
+        for setting, value in (
+            ("trainer.accelerator", "gpu"),
+            ("trainer.accelerator", "abacus"),
+            ("trainer.devices", "0"),
+            ("trainer.devices", "9999"),
+            ("trainer.max_epochs", "-5"),
+            ("trainer.max_epochs", "0"),
+            ("trainer.max_epochs", "-1"),
+            ("trainer.strategy", "dpp"),
+            ("trainer.precision", "17"),
+            ("trainer.limit_train_batches", "0"),
+            ("trainer.limit_val_batches", "0"),
+            ("trainer.limit_val_batches", "1.5"),
+            ("trainer.check_val_every_n_epoch", "2"),
+            ("trainer.check_val_every_n_epoch", "0"),
+            ("trainer.max_time", "10min"),
+            ("trainer.gradient_clip_val", "-1"),
+            ("trainer.accumulate_grad_batches", "0"),
+            ("model.optimizer.lr", "-1"),
+            ("model.optimizer.lr", "0"),
+            ("model.optimizer.lr", ".nan"),
+            ("model.optimizer.weight_decay", "-1"),
+            ("model.num_classes", "1"),
+            ("model.num_classes", "7"),
+            ("model.label_smoothing", "1"),
+            ("data.batch_size", "0"),
+            ("data.batch_size", "13"),
+            ("data.train_subset", "100000"),
+            ("data.train_subset", "3"),
+            ("data.val_size", "100000"),
+            ("target_acc", "94"),
+        )
+    ),
+    ([*FIT, "--seed_everything=-3"], 2, "--seed_everything"),
+    ([*COMPARE, "--seeds=[-3]"], 2, "--seeds"),
+    ([*COMPARE, "--seeds=[0,0]"], 2, "--seeds"),
+    ([*COMPARE, "--trainer.fast_dev_run=true"], 2, "--trainer.fast_dev_run"),
+    ([*COMPARE, "--trainer.limit_test_batches=0"], 2, "--trainer.limit_test_batches"),
+    ([*TEST, "--trainer.limit_test_batches=0"], 2, "--trainer.limit_test_batches"),
+    ([*FIT, "--model.backbone=resnet18", "--data.batch_size=1"], 2, "--data.batch_size"),
+    # Networks that do not answer with one logit per class.
+    ([*FIT, "--model.backbone=test_mistakes:seven_outputs"], 1, "(1, 7)"),
+    ([*FIT, "--model.backbone=test_mistakes:no_logits"], 1, "(1, 3, 32, 32)"),
+    ([*FIT, "--model.backbone=test_mistakes:a_string"], 2, "str"),
+    # Files and folders.
+    (["fit", "--config=missing.yaml"], 2, "missing.yaml"),
+    (["fit", "--config=folder"], 2, "folder"),
+    (["fit", "--config=binary.yaml"], 2, "binary.yaml"),
+    (["fit", "--config=broken.yaml"], 2, "broken.yaml"),
+    (["fit", "--config=list.yaml"], 2, "list.yaml"),
+    (["fit", "--config=unknown_key.yaml"], 2, "unknown_key.yaml"),
+    (["fit", "--config=unknown_key.yaml"], 2, "did you mean trainer.max_epochs"),
+    (["fit", "--config=wrong_value.yaml"], 2, "wrong_value.yaml"),
+    (["compare", "--config=binary.yaml"], 2, "binary.yaml"),
+    (["compare", "--config=unknown_key.yaml"], 2, "unknown_key.yaml"),
+    (["compare", "--name=x", "--backbones=[lenet]", "--recipe=binary.yaml"], 2, "binary.yaml"),
+    (["compare", "--name=x", "--backbones=[lenet]", "--recipe=folder"], 2, "folder"),
+    ([*COMPARE, "--log_dir=/proc/x"], 1, "/proc/x"),
+    ([*COMPARE, "--log_dir=broken.yaml"], 1, "broken.yaml"),
+    ([*FIT, "--trainer.default_root_dir=/proc/x"], 1, "/proc/x"),
+    (["profile", "--backbones=[lenet]", "--output=folder"], 2, "--output"),
+    (["profile", "--backbones=[lenet]", "--output=/proc/x/y.json"], 1, "/proc/x"),
+    (["report", "binary.yaml"], 2, "binary.yaml"),
+    # Checkpoints.
+    ([*FIT, "--ckpt_path=missing.ckpt"], 1, "missing.ckpt"),
+    ([*FIT, "--ckpt_path=folder"], 1, "folder"),
+    ([*FIT, "--ckpt_path=binary.yaml"], 1, "binary.yaml"),
+    ([*TEST, "--ckpt_path=state_dict.pt"], 1, "--model.weights=state_dict.pt"),
+    ([*TEST, "--ckpt_path=list.pt"], 1, "list.pt"),
+    ([*FIT, "--ckpt_path=state_dict.pt"], 1, "--model.weights=state_dict.pt"),
+    ([*FIT, "--ckpt_path=best.ckpt"], 1, "last.ckpt"),
+    ([*FIT, "--trainer.max_epochs=2", "--ckpt_path=last.ckpt", "--model.optimizer=SGD"], 1, "optimizer"),
+    ([*FIT, "--trainer.max_epochs=1", "--ckpt_path=last.ckpt"], 1, "--trainer.max_epochs"),
+    ([*FIT, "--model.backbone=resnet20", "--model.weights=list.pt"], 1, "list.pt"),
+]
+
+
+def seven_outputs(num_classes):
+    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3072, 7))
+
+
+def no_logits(num_classes):
+    return torch.nn.Identity()
+
+
+def a_string(num_classes):
+    return "network"
+
+
+@pytest.fixture(scope="module")
+def lenet_checkpoints(tmp_path_factory) -> Path:
+    """The folder with the `best.ckpt` and `last.ckpt` of a LeNet, trained for one epoch."""
+    from cnn_compare.experiment import ExperimentCLI
+
+    root = tmp_path_factory.mktemp("trained")
+    ExperimentCLI([*FIT, f"--trainer.default_root_dir={root}"])
+    return root / "lightning_logs" / "version_0" / "checkpoints"
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch, lenet_checkpoints) -> Path:
+    """The working folder, with files that are not what a command needs."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("socket.getaddrinfo", lambda *_, **__: (_ for _ in ()).throw(OSError("no network")))
+    Path("folder").mkdir()
+    Path("binary.yaml").write_bytes(b"\x00\xff\xfe\x80binary")
+    Path("broken.yaml").write_text("trainer: {max_epochs: 3\n")
+    Path("list.yaml").write_text("- a\n- b\n")
+    Path("unknown_key.yaml").write_text(NO_TRAINER_VALUES)
+    Path("wrong_value.yaml").write_text("trainer:\n  max_epochs: many\n")
+    torch.save({"conv.weight": torch.zeros(3)}, "state_dict.pt")
+    torch.save([1, 2], "list.pt")
+    for name in ("best.ckpt", "last.ckpt"):
+        Path(name).symlink_to(lenet_checkpoints / name)
+    return tmp_path
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("arguments", "status", "named"),
+    SETTINGS,
+    ids=[f"{arguments[0]} {arguments[-1]}" if arguments else "nothing" for arguments, _, _ in SETTINGS],
+)
+def test_a_mistake_ends_in_one_line_before_any_training(folder, capsys, monkeypatch, arguments, status, named):
+    def no_training(*_, **__):
+        raise AssertionError("an epoch began")
+
+    monkeypatch.setattr("cnn_compare.module.ClassifierModule.on_train_epoch_start", no_training)
+    monkeypatch.setattr("cnn_compare.comparison.compare.run_all", no_training)
+    monkeypatch.setattr("cnn_compare.comparison.local.start_server", lambda: None)
+    monkeypatch.setattr("cnn_compare.profiling.measure", no_training)
+    code, _, errors = run_command(arguments, capsys)
+    assert (code, named in errors) == (status, True), errors
+    assert "Traceback" not in errors
+    message = [
+        line for line in errors.splitlines() if not re.match(r"cnn-compare \w+: |Seed set to|[GT]PU available", line)
+    ]
+    assert len(message) == 1, errors
