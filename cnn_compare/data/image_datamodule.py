@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 
 from cnn_compare.data import augment
 from cnn_compare.data.augment import Augmentation, Draws
+from cnn_compare.data.loaded import as_tensors
 from cnn_compare.data.resident import Batch, EpochSampler, ResidentDataset, shard_size
 from cnn_compare.errors import InvalidValueError
 
@@ -62,6 +63,7 @@ class ImageDataModule(L.LightningDataModule):
 
     Raises:
         InvalidValueError: If a number is not positive, or the splits are larger than the data.
+        LoadedDataError: If what ``load`` returns cannot be used.
     """
 
     class_names: tuple[str, ...]
@@ -81,7 +83,9 @@ class ImageDataModule(L.LightningDataModule):
     ) -> None:
         super().__init__()
         # Not the signature's default: the command line would carry one data set's default over to another's.
-        val_size = self.usual_val_size if val_size is None else val_size
+        val_size = getattr(self, "usual_val_size", None) if val_size is None else val_size
+        if val_size is None:
+            raise InvalidValueError("data.val_size", None, f"a number: {type(self).__name__} has no usual_val_size")
         for option, value in {"batch_size": batch_size, "val_size": val_size, "image_size": image_size}.items():
             if value < 1:
                 raise InvalidValueError(f"data.{option}", value, "at least 1")
@@ -116,17 +120,26 @@ class ImageDataModule(L.LightningDataModule):
 
     @abstractmethod
     def load(self, split: Split) -> tuple[Tensor, Tensor]:
-        """All images ``(N, H, W, 3)`` uint8 and labels ``(N,)`` int64 of a split."""
+        """All images ``(N, H, W, 3)`` uint8 and labels ``(N,)`` int64 of a split.
+
+        Grey images, channels first, floats and NumPy arrays are converted where their meaning is clear; see
+        `as_tensors`.
+        """
 
     def setup(self, stage: str) -> None:
         """Load the training set for ``fit`` and ``validate``, else the test set."""
         if stage in ("fit", "validate") and "train" not in self._splits:
-            images, labels = self.load("train")
+            images, labels = self._load("train")
             train, val = self._split(labels)
             self._splits["train"] = ResidentDataset(images, labels, train)
             self._splits["val"] = ResidentDataset(images, labels, val)
         if stage in ("test", "predict") and "test" not in self._splits:
-            self._splits["test"] = ResidentDataset(*self.load("test"))
+            self._splits["test"] = ResidentDataset(*self._load("test"))
+
+    def _load(self, split: Split) -> tuple[Tensor, Tensor]:
+        if not hasattr(self, "class_names"):
+            raise InvalidValueError("data", type(self).__name__, "a data module with class_names")
+        return as_tensors(self.load(split), self.num_classes, f'{type(self).__name__}.load("{split}")')
 
     def _split(self, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Sorted indices of the training and the validation images."""
