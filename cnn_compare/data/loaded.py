@@ -52,7 +52,7 @@ def _tensor(values: Any, what: str, expected: str, source: str) -> Tensor:
     except (TypeError, ValueError) as error:
         found = f"{what} of type {type(values).__name__} that are no array of numbers ({error})"
         raise LoadedDataError(source, found, expected) from error
-    return torch.atleast_1d(array.detach().cpu())
+    return array.detach().cpu().reshape(array.shape or (1,))
 
 
 def _channels_last(images: Tensor, source: str) -> Tensor:
