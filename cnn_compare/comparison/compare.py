@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -16,6 +16,7 @@ from cnn_compare.comparison.plan import Comparison, plan_runs
 from cnn_compare.comparison.runner import run_all
 from cnn_compare.comparison.spec import Config, RunSpec
 from cnn_compare.configs import differences
+from cnn_compare.data import ImageDataModule
 from cnn_compare.errors import ComparisonExistsError, InvalidValueError
 from cnn_compare.experiment import resolve_config
 from cnn_compare.files import read_json, write_json
@@ -34,7 +35,7 @@ def compare(
     recipe: str | Path | None = None,
     trainer: Config | None = None,
     model: Config | None = None,
-    data: Config | None = None,
+    data: Config | ImageDataModule | None = None,
     target_acc: float | None = None,
     own_recipe: bool = False,
     # Bare dicts: into a dict[str, Any], jsonargparse would write every default of a class that it names.
@@ -57,7 +58,7 @@ def compare(
         recipe: A YAML file of settings; the arguments below take precedence.
         trainer: Arguments of Lightning's ``Trainer``.
         model: Arguments of `ClassifierModule`, without ``backbone``.
-        data: ``class_path`` and ``init_args`` of an `ImageDataModule`; CIFAR-10 by default.
+        data: An `ImageDataModule`, or its ``class_path`` and ``init_args``; CIFAR-10 by default.
         target_acc: End each run once its validation accuracy reaches this share, and record when.
         own_recipe: Let a backbone's own recipe take the place of ``recipes/modern.yaml``'s settings.
         variants: Train every backbone in each of these ways: a name, and what it changes of the options above, such as
@@ -73,11 +74,28 @@ def compare(
     Raises:
         UsageError: If the request cannot be carried out; nothing has been run or changed then.
     """
-    settings = {"trainer": trainer, "model": model, "data": data, "target_acc": target_acc}
+    _refuse_objects(backbones)
+    settings = {"trainer": trainer, "model": model, "data": _data_config(data), "target_acc": target_acc}
     config = resolve_config({**settings, "own_recipe": own_recipe or None}, recipe)
     recipe_name = None if recipe is None else Path(recipe).stem
     comparison = Comparison(name, backbones, seeds, config, recipe_name, variants or {}, published, log_dir)
     return run_comparison(comparison, plan_runs(comparison), executor or LocalExecutor(), on_existing, retries)
+
+
+def _refuse_objects(backbones: Sequence[object]) -> None:
+    for backbone in backbones:
+        if not isinstance(backbone, str):
+            expected = "names, because each run builds its own network: my_nets:MyNet instead of MyNet()"
+            raise InvalidValueError("backbones", backbone, expected)
+
+
+def _data_config(data: object) -> object:
+    """What to resolve: a data module as its class and arguments."""
+    if isinstance(data, ImageDataModule):
+        return data.config()
+    if data is None or isinstance(data, (Mapping, str)):
+        return data
+    raise InvalidValueError("data", data, "an ImageDataModule, or class_path and init_args of one")
 
 
 def run_comparison(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import os
+import sys
 import warnings
 from abc import abstractmethod
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Self, get_args
 
 import lightning as L
 import numpy as np
@@ -68,6 +70,7 @@ class ImageDataModule(L.LightningDataModule):
 
     class_names: tuple[str, ...]
     usual_val_size: int
+    _arguments: tuple[tuple[Any, ...], dict[str, Any]]
 
     def __init__(
         self,
@@ -107,6 +110,41 @@ class ImageDataModule(L.LightningDataModule):
         self._splits: dict[str, ResidentDataset] = {}
         self._sampler: EpochSampler | None = None
         self._draws: tuple[int, Draws] | None = None
+
+    def __new__(cls, *arguments: Any, **options: Any) -> Self:
+        """Note the arguments, for `config`."""
+        self = super().__new__(cls)
+        self._arguments = arguments, options
+        return self
+
+    def config(self) -> dict[str, Any]:
+        """``class_path`` and ``init_args``, from which other processes make this data module again.
+
+        Raises:
+            InvalidValueError: If other processes cannot import the class, an argument is no plain value, or an
+                attribute was changed later.
+        """
+        cls = type(self)
+        arguments, given = self._arguments
+        module = _importable_from(cls)
+        if module is None:
+            expected = "of a class at the top of a file that can be imported, because each run imports it anew"
+            raise InvalidValueError("data", f"{cls.__module__}.{cls.__qualname__}", expected)
+        bound = inspect.signature(cls.__init__).bind(self, *arguments, **given)
+        init_args: dict[str, Any] = {}
+        for parameter, value in list(bound.arguments.items())[1:]:
+            kind = bound.signature.parameters[parameter].kind
+            init_args |= value if kind is inspect.Parameter.VAR_KEYWORD else {parameter: value}
+        for option, value in init_args.items():
+            try:
+                init_args[option] = json.loads(json.dumps(value, default=os.fspath))
+            except TypeError:
+                raise InvalidValueError(f"data.{option}", value, "a plain value, as in a YAML file") from None
+        again = vars(cls(*arguments, **given))
+        for option in list(inspect.signature(ImageDataModule.__init__).parameters)[1:]:
+            if (value := getattr(self, option)) != again[option] and (option, init_args.get(option)) != ("seed", None):
+                raise InvalidValueError(f"data.{option}", value, f"{again[option]!r}, as it was made with")
+        return {"class_path": f"{module}.{cls.__name__}", "init_args": init_args}
 
     @property
     def num_classes(self) -> int:
@@ -255,6 +293,13 @@ class ImageDataModule(L.LightningDataModule):
         }
         digest.update(json.dumps(prepared, sort_keys=True).encode())
         return digest.hexdigest()
+
+
+def _importable_from(cls: type) -> str | None:
+    """The first of a class's module and the packages around it that has the class, as jsonargparse finds it."""
+    parts = cls.__module__.split(".")
+    modules = [".".join(parts[: end + 1]) for end in range(len(parts)) if parts != ["__main__"]]
+    return next((name for name in modules if getattr(sys.modules[name], cls.__name__, None) is cls), None)
 
 
 def stratified_order(labels: np.ndarray, seed: int) -> np.ndarray:
