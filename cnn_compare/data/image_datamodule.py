@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import inspect
 import json
@@ -9,7 +10,7 @@ import os
 import sys
 import warnings
 from abc import abstractmethod
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, get_args
 
 import lightning as L
 import numpy as np
@@ -44,6 +45,18 @@ def global_seed() -> int:
     return int(os.environ.get("PL_GLOBAL_SEED", 0))
 
 
+def _noting_arguments(init: Any) -> Any:
+    """Wrap a constructor: the first one called, which is the most derived class's, keeps what it was given."""
+
+    @functools.wraps(init)
+    def noting(self: ImageDataModule, *arguments: Any, **options: Any) -> None:
+        if "_arguments" not in vars(self):
+            self._arguments = arguments, options
+        init(self, *arguments, **options)
+
+    return noting
+
+
 class ImageDataModule(L.LightningDataModule):
     """Images in memory, split, then augmented and normalised a batch at a time on the training device.
 
@@ -72,6 +85,7 @@ class ImageDataModule(L.LightningDataModule):
     usual_val_size: int
     _arguments: tuple[tuple[Any, ...], dict[str, Any]]
 
+    @_noting_arguments
     def __init__(
         self,
         batch_size: int = 128,
@@ -111,11 +125,12 @@ class ImageDataModule(L.LightningDataModule):
         self._sampler: EpochSampler | None = None
         self._draws: tuple[int, Draws] | None = None
 
-    def __new__(cls, *arguments: Any, **options: Any) -> Self:
-        """Note the arguments, for `config`."""
-        self = super().__new__(cls)
-        self._arguments = arguments, options
-        return self
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Note the arguments of the most derived constructor, for `config`."""
+        super().__init_subclass__(**options)
+        # A ``__new__`` would hide the constructor's arguments from the command line.
+        if "__init__" in vars(cls):
+            cls.__init__ = _noting_arguments(cls.__init__)  # type: ignore[method-assign]
 
     def config(self) -> dict[str, Any]:
         """``class_path`` and ``init_args``, from which other processes make this data module again.
