@@ -7,10 +7,12 @@ configurations do, such as ``data.image_size``; ``fields`` lists them, so that t
 
 from __future__ import annotations
 
+import copyreg
 import errno
 from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 # Faults of a disk or its permissions, not of a request.
 STORAGE = {
@@ -25,6 +27,10 @@ class CnnCompareError(Exception):
 
     exit_status = 1
     fields: tuple[str, ...] = ()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Keep message and attributes: pickle would otherwise call the class with the message alone."""
+        return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]
 
 
 class UsageError(CnnCompareError):
@@ -140,7 +146,7 @@ class WeightsUnavailableError(WeightsError):
     """Published weights are not in torch's cache and could not be downloaded."""
 
     def __init__(self, path: Path, url: str, reason: object) -> None:
-        self.path, self.url, self.reason = path, url, reason
+        self.path, self.url, self.reason = path, url, str(reason)
         super().__init__(
             f"{path.name} is not in {path.parent}, and downloading it failed ({reason}). Fetch {url} on another "
             f"machine and put it there, or anywhere and name it with model.weights=/path/to/{path.name}."
@@ -203,7 +209,7 @@ class DataUnavailableError(DataError):
     fields = ("data.data_dir", "data")
 
     def __init__(self, name: str, folder: Path, url: str, files: str, reason: object) -> None:
-        self.name, self.folder, self.url, self.reason = name, folder, url, reason
+        self.name, self.folder, self.url, self.reason = name, folder, url, str(reason)
         super().__init__(
             f"no {name} in {folder}, and downloading it from {url} failed ({reason}). "
             f"Try again, or put {files} there by hand, or name the folder that holds it with "
@@ -220,6 +226,14 @@ class DataDamagedError(DataError):
             f"{path} is damaged: its md5 is {md5} and should be {expected_md5}. "
             "It was not opened. Delete it and run again to download a fresh copy."
         )
+
+
+class LoadedDataError(DataError):
+    """What a data module's ``load`` returned cannot be used."""
+
+    def __init__(self, source: str, found: str, expected: str) -> None:
+        self.source, self.found, self.expected = source, found, expected
+        super().__init__(f"{source} returned {found}. Expected: {expected}.")
 
 
 class ResultError(RunError):
@@ -368,7 +382,7 @@ class ClusterError(RunError):
     fields = ("ray_address",)
 
     def __init__(self, address: str | None, reason: object) -> None:
-        self.address, self.reason = address, reason
+        self.address, self.reason = address, str(reason)
         super().__init__(
             f"no Ray cluster at {address or 'this machine'}: {reason}. Start one with `ray start --head`, or leave out "
             "ray_address to have one started for the comparison."

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 import warnings
-from typing import Any, Self, cast
+from functools import partial
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import lightning as L
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import MulticlassConfusionMatrix
 
-from cnn_compare.backbones import InputConversion, Stem, build_backbone, find_backbone
+from cnn_compare.backbones import InputConversion, Stem, build_backbone, find_backbone, given_as_object
 from cnn_compare.checks import check_classes, check_network, check_single_images
 from cnn_compare.errors import CheckpointError, InvalidValueError
 from cnn_compare.metrics import evaluation_metrics
@@ -22,12 +23,18 @@ from cnn_compare.schedules import WarmupCosine, mean_over_devices, span_run, tim
 
 Images = tuple[Tensor, Tensor]
 
+# The command line and configurations can give a name only; their help would list every class of torch.nn.
+if TYPE_CHECKING:
+    Backbone = str | nn.Module
+else:
+    Backbone = str
+
 # Logged values are those of all devices already.
 warnings.filterwarnings("ignore", "It is recommended to use `self.log.*sync_dist=True")
 
 
 class ClassifierModule(L.LightningModule):
-    """Trains and evaluates any backbone of the registry.
+    """Trains and evaluates any backbone of the registry, or any network.
 
     Batches are ``(images (B, 3, H, W) float, labels (B,) int64)``. Logs, once an epoch: ``train/loss``, ``train/acc``,
     ``lr``; for ``val`` and ``test``: ``loss`` and the names of `evaluation_metrics`. After a test, ``test_outputs``
@@ -39,7 +46,8 @@ class ClassifierModule(L.LightningModule):
     ``sync_batchnorm=True``.
 
     Args:
-        backbone: A registered name (`cnn-compare backbones`), ``package.module:callable`` or ``timm/<name>``.
+        backbone: A registered name (`cnn-compare backbones`), ``package.module:callable`` or ``timm/<name>``; or a
+            network, which is then trained itself. `load_from_checkpoint` needs that network again, as ``backbone=``.
         num_classes: Number of classes.
         stem: ``imagenet``: the published graph; ``cifar``: the graph adapted to 32x32 images.
         pretrained: Start from ImageNet weights, with a fresh head.
@@ -59,7 +67,7 @@ class ClassifierModule(L.LightningModule):
 
     def __init__(
         self,
-        backbone: str = "resnet18",
+        backbone: Backbone = "resnet18",
         num_classes: int = 10,
         stem: Stem = "imagenet",
         pretrained: bool = False,
@@ -72,11 +80,12 @@ class ClassifierModule(L.LightningModule):
         flip_tta: bool = False,
     ) -> None:
         super().__init__()
+        entry = find_backbone(backbone)
         check_classes(num_classes, label_smoothing)
         # Plain values only: a checkpoint then loads with weights_only=True, and optimisers are no part of a network.
         self.save_hyperparameters(
             {
-                "backbone": backbone,
+                "backbone": entry.name,
                 "num_classes": num_classes,
                 "stem": stem,
                 "pretrained": pretrained,
@@ -88,9 +97,9 @@ class ClassifierModule(L.LightningModule):
             }
         )
         self.num_classes, self.label_smoothing = num_classes, label_smoothing
-        self.make_optimizer, self.make_lr_scheduler = optimizer, lr_scheduler
+        self.make_optimizer = _without_parser(optimizer)
+        self.make_lr_scheduler = lr_scheduler and _without_parser(lr_scheduler)
         self.backbone = build_backbone(backbone, num_classes, stem, weights or ("imagenet" if pretrained else None))
-        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.backbone.to(memory_format=self.memory_format)
         self._largest_batch = 0
         if compile:
@@ -103,6 +112,11 @@ class ClassifierModule(L.LightningModule):
         self._outputs: list[tuple[Tensor, Tensor]] = []
         self.test_outputs: dict[str, Tensor] = {}
         self.test_confusion: Tensor | None = None
+
+    @property
+    def memory_format(self) -> torch.memory_format:
+        """Of images and weights; no attribute, because ``torch.save`` cannot store one."""
+        return torch.channels_last if self.hparams["channels_last"] else torch.contiguous_format
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits ``(B, num_classes)`` of images ``(B, 3, H, W)``; in training mode the backbone's whole output."""
@@ -144,7 +158,9 @@ class ClassifierModule(L.LightningModule):
         Raises:
             CheckpointError: If the checkpoint is of another network.
         """
-        stored = checkpoint.get("hyper_parameters", {})
+        stored = dict(checkpoint.get("hyper_parameters", {}))
+        if any(given_as_object(name) for name in (stored.get("backbone", ""), self.hparams["backbone"])):
+            stored.pop("backbone", None)  # Whether the weights fit is seen when they are loaded.
         for name in ("backbone", "num_classes", "stem"):
             if stored.get(name, self.hparams[name]) != self.hparams[name]:
                 raise CheckpointError(f"model.{name}", stored[name], self.hparams[name])
@@ -300,3 +316,11 @@ class ClassifierModule(L.LightningModule):
         if isinstance(scheduler, WarmupCosine) and time_limit(self.trainer) is not None:
             span_run(scheduler, self.trainer)
         super().lr_scheduler_step(scheduler, metric)
+
+
+def _without_parser(make: Any) -> Any:
+    """A factory that ``torch.save`` can store: that of a configuration, but without the parser it was made by."""
+    if isinstance(make, partial) and make.func.__module__.startswith("jsonargparse."):
+        _, cls = make.args
+        return partial(cls, **make.keywords)
+    return make

@@ -7,13 +7,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import lightning as L
 import numpy as np
 import pytest
+import torch
 import yaml
 from helpers import DROPS, command, predictions, small_comparison, wait_until, without_times
 from sklearn.metrics import accuracy_score
 
-from cnn_compare import load_results, write_report
+from cnn_compare import DigitsDataModule, load_results, write_report
 from cnn_compare.backbones import find_backbone
 from cnn_compare.cli import main
 from cnn_compare.comparison.plan import Comparison, plan_runs
@@ -98,6 +100,25 @@ def test_the_same_call_again_repeats_nothing(finished):
     before = {path: path.stat().st_mtime_ns for path in finished.rglob("result.json")}
     small_comparison(finished.parent, backbones=["lenet", "resnet20"], seeds=[0, 1])
     assert {path: path.stat().st_mtime_ns for path in finished.rglob("result.json")} == before
+
+
+def test_a_data_module_object_means_the_same_as_its_class_and_arguments(finished):
+    before = {path: path.stat().st_mtime_ns for path in finished.rglob("result.json")}
+    data = DigitsDataModule(40, train_subset=120, val_size=50, augmentation="crop_flip_cutout")
+    small_comparison(finished.parent, backbones=["lenet", "resnet20"], seeds=[0, 1], data=data)
+    assert {path: path.stat().st_mtime_ns for path in finished.rglob("result.json")} == before
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"data": L.LightningDataModule()}, "data must be an ImageDataModule, or class_path and init_args of one"),
+        ({"backbones": [torch.nn.Linear(3, 10)]}, "backbones must be names, because each run builds its own network"),
+    ],
+)
+def test_objects_that_other_processes_cannot_make_again_are_refused(tmp_path, options, message):
+    with pytest.raises(InvalidValueError, match=message):
+        small_comparison(tmp_path, **options)
 
 
 def test_the_same_request_gives_the_same_predictions(finished, tmp_path):

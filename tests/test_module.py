@@ -19,7 +19,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import nn
 
 from cnn_compare import ClassifierModule, DigitsDataModule, EpochTimer, WarmupCosine
-from cnn_compare.errors import ImageTooSmallError, InvalidValueError
+from cnn_compare.errors import ImageTooSmallError, InvalidValueError, NoImageNetWeightsError, UnknownBackboneError
+from cnn_compare.experiment import ExperimentCLI
 from cnn_compare.metrics import evaluation_metrics
 
 
@@ -355,3 +356,79 @@ def test_the_graph_is_logged_on_request_and_leaves_the_network_as_it_is(tmp_path
     events = EventAccumulator(str(tmp_path)).Reload()
     assert "layer" in str(events.Graph())
     torch.testing.assert_close(dict(module.backbone.state_dict()), before, rtol=0, atol=0)
+
+
+class TinyNet(nn.Module):
+    """A user's network."""
+
+    def __init__(self, num_classes=10):
+        super().__init__()
+        self.head = nn.Linear(3, num_classes)
+
+    def forward(self, images):
+        return self.head(images.mean((2, 3)))
+
+
+@pytest.fixture(scope="module")
+def trained_object(tmp_path_factory):
+    """A network given as an object, trained for an epoch: the object, its module, and its checkpoint."""
+    network = TinyNet()
+    module, folder = ClassifierModule(network), tmp_path_factory.mktemp("object")
+    trainer = quiet_trainer(folder)
+    trainer.fit(module, small_digits())
+    trainer.save_checkpoint(folder / "tiny.ckpt")
+    return network, module, folder / "tiny.ckpt"
+
+
+def test_a_network_given_as_an_object_is_trained_itself(trained_object):
+    network, module, _ = trained_object
+    assert module.backbone is network
+    assert module.hparams["backbone"].endswith("test_module.TinyNet")
+
+
+def test_the_checkpoint_of_an_object_needs_the_object_or_a_name_again(trained_object):
+    network, _, checkpoint = trained_object
+    with pytest.raises(UnknownBackboneError, match=r"load_from_checkpoint\(path, backbone=MyNet\(\)\)"):
+        ClassifierModule.load_from_checkpoint(checkpoint)
+    for again in (TinyNet(), "test_module:TinyNet"):
+        loaded = ClassifierModule.load_from_checkpoint(checkpoint, backbone=again)
+        torch.testing.assert_close(loaded.backbone.head.weight, network.head.weight)
+
+
+@pytest.mark.parametrize("wrong", [TinyNet, 5, None, ["lenet"], nn.Linear(3, 10).forward])
+def test_what_is_no_network_and_no_name_is_refused_in_one_line(wrong):
+    with pytest.raises(InvalidValueError, match=r"^backbone must be a backbone's name or a torch.nn.Module object"):
+        ClassifierModule(wrong)
+
+
+def test_a_network_given_as_an_object_has_no_stem_or_published_weights():
+    with pytest.raises(InvalidValueError, match="keeps its own stem"):
+        ClassifierModule(TinyNet(), stem="cifar")
+    with pytest.raises(NoImageNetWeightsError):
+        ClassifierModule(TinyNet(), pretrained=True)
+
+
+@pytest.mark.parametrize("backbone", ["lenet", "googlenet", TinyNet()])
+def test_a_module_saved_whole_by_torch_gives_the_same_answers(backbone, tmp_path):
+    original = ClassifierModule(backbone, lr_scheduler=WarmupCosine).eval()
+    torch.save(original, tmp_path / "module.pt")
+    loaded = torch.load(tmp_path / "module.pt", weights_only=False)
+    images = torch.randn(2, 3, 32, 32)
+    torch.testing.assert_close(loaded(images), original(images))
+    assert loaded.hparams == original.hparams
+
+
+def test_a_trained_module_of_the_command_line_saved_whole_can_be_trained_on(tmp_path):
+    options = [
+        "--model.backbone=lenet",
+        "--model.optimizer=SGD",
+        "--model.optimizer.lr=0.25",
+        "--data=DigitsDataModule",
+    ]
+    options += ["--model.lr_scheduler=WarmupCosine", "--model.lr_scheduler.warmup=0.5", "--trainer.logger=false"]
+    module = ExperimentCLI(args=options, run=False).model
+    quiet_trainer(tmp_path).fit(module, small_digits())
+    torch.save(module, tmp_path / "module.pt")
+    loaded = torch.load(tmp_path / "module.pt", weights_only=False)
+    assert loaded.make_optimizer(loaded.parameters()).param_groups[0]["lr"] == 0.25
+    quiet_trainer(tmp_path).fit(loaded, small_digits())

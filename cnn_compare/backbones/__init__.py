@@ -8,6 +8,7 @@ from cnn_compare.backbones.registry import (
     Stem,
     build_backbone,
     find_backbone,
+    given_as_object,
     list_backbones,
     register_backbone,
 )
@@ -28,6 +29,7 @@ __all__ = [
     "densenet",
     "describe_backbones",
     "find_backbone",
+    "given_as_object",
     "googlenet",
     "inception",
     "lenet",

@@ -30,6 +30,7 @@ SLOW_SGD = {
     }
 }
 Builder = Callable[[int, Stem], nn.Module]
+_OBJECT = "object of "
 
 
 @dataclass(frozen=True)
@@ -149,12 +150,21 @@ def list_backbones(pattern: str = "*") -> list[BackboneEntry]:
     )
 
 
-def find_backbone(name: str) -> BackboneEntry:
+def find_backbone(name: str | nn.Module) -> BackboneEntry:
     """The entry of a name: registered, an importable callable (``my_pkg.nets:tiny_net``), or ``timm/<name>``.
+
+    A network is its own backbone, and its entry builds that very object.
 
     Raises:
         UnknownBackboneError: If there is no such backbone; the message says what was tried.
+        InvalidValueError: If ``name`` is neither a name nor a network.
     """
+    if isinstance(name, nn.Module):
+        return _object_entry(name)
+    if not isinstance(name, str):
+        raise InvalidValueError("backbone", name, "a backbone's name or a torch.nn.Module object, such as MyNet()")
+    if given_as_object(name):
+        return _lost_object_entry(name)
     if name in _entries:
         return _entries[name]
     if name.startswith("timm/"):
@@ -165,7 +175,7 @@ def find_backbone(name: str) -> BackboneEntry:
 
 
 def build_backbone(
-    name: str, num_classes: int = 10, stem: Stem = "imagenet", weights: str | Path | None = None
+    name: str | nn.Module, num_classes: int = 10, stem: Stem = "imagenet", weights: str | Path | None = None
 ) -> nn.Module:
     """Build a network that turns ``(N, 3, H, W)`` images into ``(N, num_classes)`` logits.
 
@@ -191,8 +201,37 @@ def build_backbone(
     entry = find_backbone(name)
     network = entry.build(num_classes, stem)
     if weights is not None:
-        load_weights(network, weights, name, stem, num_classes, entry.imagenet_weights)
+        load_weights(network, weights, entry.name, stem, num_classes, entry.imagenet_weights)
     return network
+
+
+def _object_entry(network: nn.Module) -> BackboneEntry:
+    name = f"{_OBJECT}{type(network).__module__}.{type(network).__qualname__}"
+
+    def build(num_classes: int, stem: Stem) -> nn.Module:
+        if stem != "imagenet":
+            raise InvalidValueError("stem", stem, "'imagenet' for a network given as an object: it keeps its own stem")
+        return network
+
+    return BackboneEntry(name, build, key_idea=(inspect.getdoc(network) or "").partition("\n")[0])
+
+
+def _lost_object_entry(name: str) -> BackboneEntry:
+    """Of the name that a checkpoint has, which holds the object's weights only."""
+
+    def build(num_classes: int, stem: Stem) -> nn.Module:
+        reason = (
+            "It was given to ClassifierModule as an object, and its checkpoint holds the weights only. Give the object "
+            "again, ClassifierModule.load_from_checkpoint(path, backbone=MyNet()), or a name such as my_nets:MyNet."
+        )
+        raise UnknownBackboneError(name, _entries, reason)
+
+    return BackboneEntry(name, build)
+
+
+def given_as_object(backbone: str | nn.Module) -> bool:
+    """Whether this is a network, or the name that one has in its checkpoint."""
+    return isinstance(backbone, nn.Module) or backbone.startswith(_OBJECT)
 
 
 def _importable_entry(name: str) -> BackboneEntry:

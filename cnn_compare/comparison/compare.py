@@ -6,7 +6,7 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from cnn_compare.comparison.plan import Comparison, plan_runs
 from cnn_compare.comparison.runner import finished_result, run_all
 from cnn_compare.comparison.spec import Config, RunSpec
 from cnn_compare.configs import as_list, differences
+from cnn_compare.data import ImageDataModule
 from cnn_compare.errors import InvalidValueError
 from cnn_compare.experiment import resolve_config
 from cnn_compare.files import write_json
@@ -35,7 +36,7 @@ def compare(
     recipe: str | Path | None = None,
     trainer: Config | None = None,
     model: Config | None = None,
-    data: Config | None = None,
+    data: Config | ImageDataModule | None = None,
     target_acc: float | None = None,
     own_recipe: bool = False,
     # Bare dicts: into a dict[str, Any], jsonargparse would write every default of a class that it names.
@@ -60,7 +61,7 @@ def compare(
         recipe: A YAML file of settings; the arguments below take precedence.
         trainer: Arguments of Lightning's ``Trainer``.
         model: Arguments of `ClassifierModule`, without ``backbone``.
-        data: ``class_path`` and ``init_args`` of an `ImageDataModule`; CIFAR-10 by default.
+        data: An `ImageDataModule`, or its ``class_path`` and ``init_args``; CIFAR-10 by default.
         target_acc: End each run once its validation accuracy reaches this share, and record when.
         own_recipe: Let a backbone's own recipe take the place of ``recipes/modern.yaml``'s settings.
         variants: Train every backbone in each of these ways: a name, and what it changes of the options above, such as
@@ -82,7 +83,8 @@ def compare(
     require_main_guard()
     if model and "backbone" in model:
         raise InvalidValueError("model.backbone", model["backbone"], "left out: backbones names what is compared")
-    settings = {"trainer": trainer, "model": model, "data": data, "target_acc": target_acc}
+    _refuse_objects(as_list(backbones))
+    settings = {"trainer": trainer, "model": model, "data": _data_config(data), "target_acc": target_acc}
     config = resolve_config({**settings, "own_recipe": own_recipe or None}, recipe)
     recipe_name = None if recipe is None else Path(recipe).stem
     names, numbers = as_list(backbones), as_list(seeds)
@@ -104,6 +106,22 @@ class Outcome:
     folder: Path
     results: list[RunResult]
     changed: bool = True
+
+
+def _refuse_objects(backbones: Sequence[object]) -> None:
+    for backbone in backbones:
+        if not isinstance(backbone, str):
+            expected = "names, because each run builds its own network: my_nets:MyNet instead of MyNet()"
+            raise InvalidValueError("backbones", backbone, expected)
+
+
+def _data_config(data: object) -> object:
+    """What to resolve: a data module as its class and arguments."""
+    if isinstance(data, ImageDataModule):
+        return data.config()
+    if data is None or isinstance(data, (Mapping, str)):
+        return data
+    raise InvalidValueError("data", data, "an ImageDataModule, or class_path and init_args of one")
 
 
 def run_comparison(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import inspect
 import json
 import os
+import sys
 import warnings
 from abc import abstractmethod
 from typing import Any, Literal, get_args
@@ -18,6 +21,7 @@ from torch.utils.data import DataLoader
 
 from cnn_compare.data import augment
 from cnn_compare.data.augment import Augmentation, Draws
+from cnn_compare.data.loaded import as_tensors
 from cnn_compare.data.resident import Batch, EpochSampler, ResidentDataset, shard_size
 from cnn_compare.errors import InvalidValueError
 
@@ -41,6 +45,18 @@ def global_seed() -> int:
     return int(os.environ.get("PL_GLOBAL_SEED", 0))
 
 
+def _noting_arguments(init: Any) -> Any:
+    """Wrap a constructor: the first one called, which is the most derived class's, keeps what it was given."""
+
+    @functools.wraps(init)
+    def noting(self: ImageDataModule, *arguments: Any, **options: Any) -> None:
+        if "_arguments" not in vars(self):
+            self._arguments = arguments, options
+        init(self, *arguments, **options)
+
+    return noting
+
+
 class ImageDataModule(L.LightningDataModule):
     """Images in memory, split, then augmented and normalised a batch at a time on the training device.
 
@@ -62,11 +78,14 @@ class ImageDataModule(L.LightningDataModule):
 
     Raises:
         InvalidValueError: If a number is not positive, or the splits are larger than the data.
+        LoadedDataError: If what ``load`` returns cannot be used.
     """
 
     class_names: tuple[str, ...]
     usual_val_size: int
+    _arguments: tuple[tuple[Any, ...], dict[str, Any]]
 
+    @_noting_arguments
     def __init__(
         self,
         batch_size: int = 128,
@@ -81,7 +100,9 @@ class ImageDataModule(L.LightningDataModule):
     ) -> None:
         super().__init__()
         # Not the signature's default: the command line would carry one data set's default over to another's.
-        val_size = self.usual_val_size if val_size is None else val_size
+        val_size = getattr(self, "usual_val_size", None) if val_size is None else val_size
+        if val_size is None:
+            raise InvalidValueError("data.val_size", None, f"a number: {type(self).__name__} has no usual_val_size")
         for option, value in {"batch_size": batch_size, "val_size": val_size, "image_size": image_size}.items():
             if value < 1:
                 raise InvalidValueError(f"data.{option}", value, "at least 1")
@@ -103,6 +124,42 @@ class ImageDataModule(L.LightningDataModule):
         self._splits: dict[str, ResidentDataset] = {}
         self._sampler: EpochSampler | None = None
         self._draws: tuple[int, Draws] | None = None
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Note the arguments of the most derived constructor, for `config`."""
+        super().__init_subclass__(**options)
+        # A ``__new__`` would hide the constructor's arguments from the command line.
+        if "__init__" in vars(cls):
+            cls.__init__ = _noting_arguments(cls.__init__)  # type: ignore[method-assign]
+
+    def config(self) -> dict[str, Any]:
+        """``class_path`` and ``init_args``, from which other processes make this data module again.
+
+        Raises:
+            InvalidValueError: If other processes cannot import the class, an argument is no plain value, or an
+                attribute was changed later.
+        """
+        cls = type(self)
+        arguments, given = self._arguments
+        module = _importable_from(cls)
+        if module is None:
+            expected = "of a class at the top of a file that can be imported, because each run imports it anew"
+            raise InvalidValueError("data", f"{cls.__module__}.{cls.__qualname__}", expected)
+        bound = inspect.signature(cls.__init__).bind(self, *arguments, **given)
+        init_args: dict[str, Any] = {}
+        for parameter, value in list(bound.arguments.items())[1:]:
+            kind = bound.signature.parameters[parameter].kind
+            init_args |= value if kind is inspect.Parameter.VAR_KEYWORD else {parameter: value}
+        for option, value in init_args.items():
+            try:
+                init_args[option] = json.loads(json.dumps(value, default=os.fspath))
+            except TypeError:
+                raise InvalidValueError(f"data.{option}", value, "a plain value, as in a YAML file") from None
+        again = vars(cls(*arguments, **given))
+        for option in list(inspect.signature(ImageDataModule.__init__).parameters)[1:]:
+            if (value := getattr(self, option)) != again[option] and (option, init_args.get(option)) != ("seed", None):
+                raise InvalidValueError(f"data.{option}", value, f"{again[option]!r}, as it was made with")
+        return {"class_path": f"{module}.{cls.__name__}", "init_args": init_args}
 
     @property
     def num_classes(self) -> int:
@@ -126,17 +183,26 @@ class ImageDataModule(L.LightningDataModule):
 
     @abstractmethod
     def load(self, split: Split) -> tuple[Tensor, Tensor]:
-        """All images ``(N, H, W, 3)`` uint8 and labels ``(N,)`` int64 of a split."""
+        """All images ``(N, H, W, 3)`` uint8 and labels ``(N,)`` int64 of a split.
+
+        Grey images, channels first, floats and NumPy arrays are converted where their meaning is clear; see
+        `as_tensors`.
+        """
 
     def setup(self, stage: str) -> None:
         """Load the training set for ``fit`` and ``validate``, else the test set."""
         if stage in ("fit", "validate") and "train" not in self._splits:
-            images, labels = self.load("train")
+            images, labels = self._load("train")
             train, val = self._split(labels)
             self._splits["train"] = ResidentDataset(images, labels, train)
             self._splits["val"] = ResidentDataset(images, labels, val)
         if stage in ("test", "predict") and "test" not in self._splits:
-            self._splits["test"] = ResidentDataset(*self.load("test"))
+            self._splits["test"] = ResidentDataset(*self._load("test"))
+
+    def _load(self, split: Split) -> tuple[Tensor, Tensor]:
+        if not hasattr(self, "class_names"):
+            raise InvalidValueError("data", type(self).__name__, "a data module with class_names")
+        return as_tensors(self.load(split), self.num_classes, f'{type(self).__name__}.load("{split}")')
 
     def _split(self, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Sorted indices of the training and the validation images."""
@@ -252,6 +318,13 @@ class ImageDataModule(L.LightningDataModule):
         }
         digest.update(json.dumps(prepared, sort_keys=True).encode())
         return digest.hexdigest()
+
+
+def _importable_from(cls: type) -> str | None:
+    """The first of a class's module and the packages around it that has the class, as jsonargparse finds it."""
+    parts = cls.__module__.split(".")
+    modules = [".".join(parts[: end + 1]) for end in range(len(parts)) if parts != ["__main__"]]
+    return next((name for name in modules if getattr(sys.modules[name], cls.__name__, None) is cls), None)
 
 
 def stratified_order(labels: np.ndarray, seed: int) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections import Counter
 from itertools import pairwise
 
@@ -463,3 +464,34 @@ def test_the_real_cifar10_has_its_published_sizes_means_and_deviations(real_cifa
     # Published to four digits; the deviations that everybody quotes are off by one in the last.
     np.testing.assert_allclose(mean, PUBLISHED["cifar10"][0], atol=5e-5)
     np.testing.assert_allclose(deviation, PUBLISHED["cifar10"][1], atol=1e-4)
+
+
+class Furnished(ImageDataModule):
+    """Takes arguments of its own, by position and by name."""
+
+    def __init__(self, folder, *, scale=1.0, **options):
+        self.folder, self.scale = folder, scale
+        super().__init__(**options)
+
+
+def test_a_data_module_tells_the_arguments_it_was_made_with(tmp_path):
+    data = Furnished(tmp_path, scale=0.5, val_size=20)
+    config = {"folder": str(tmp_path), "scale": 0.5, "val_size": 20}
+    assert data.config() == {"class_path": f"{__name__}.Furnished", "init_args": config}
+    digits = {"class_path": "cnn_compare.DigitsDataModule", "init_args": {"batch_size": 64}}
+    assert DigitsDataModule(64).config() == digits
+    assert pickle.loads(pickle.dumps(data)).config() == data.config()
+
+
+def test_a_data_module_that_other_processes_could_not_make_again_is_refused():
+    class Local(DigitsDataModule):
+        pass
+
+    with pytest.raises(InvalidValueError, match=r"at the top of a file that can be imported"):
+        Local().config()
+    with pytest.raises(InvalidValueError, match=r"data\.folder must be a plain value"):
+        Furnished(object(), val_size=20).config()
+    changed = DigitsDataModule(batch_size=64)
+    changed.batch_size = 32
+    with pytest.raises(InvalidValueError, match=r"data\.batch_size must be 64, as it was made with, and is 32"):
+        changed.config()

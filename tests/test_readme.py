@@ -1,0 +1,91 @@
+"""Every command and the Python example of README.md run as written, shortened only by what this file declares."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from helpers import run_command
+
+from cnn_compare import CIFAR10DataModule
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+FEW_DIGITS = ["--data=DigitsDataModule", "--data.train_subset=40", "--data.val_size=20", "--data.image_size=32"]
+# Not pretrained, because weights are downloaded.
+SHORT = [*FEW_DIGITS, "--data.batch_size=20", "--trainer.max_epochs=1", "--model.pretrained=false"]
+ONE_SMALL = [*SHORT, "--backbones=[lenet]", "--seeds=[0]"]
+APPENDED = {"fit": SHORT, "compare": ONE_SMALL, "report": [], "backbones": [], "profile": ["--backbones=[lenet]"]}
+"""What is appended to a command, so that it ends soon and needs no data set."""
+
+SHORTER = {"max_epochs=10": "max_epochs=1"}
+"""What is replaced in the Python example."""
+
+SKIPPED = {
+    "make ": "installs the package, or runs these tests",
+    "tensorboard ": "serves until it is stopped",
+    "--ray_address=auto": "needs a running cluster",
+    "--trainer.devices=4": "needs four GPUs",
+    "configs/recipes/speedrun.yaml": "compiles its network, and its half precision is a GPU's",
+}
+"""Lines with these words do not run here."""
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+
+
+def command_lines() -> list[str]:
+    """The lines of the blocks without a language, and the commands in the text."""
+    lines = [line for block in blocks("") for line in block.replace("\\\n", " ").splitlines()]
+    return [*filter(None, lines), *re.findall(r"`(cnn-compare [^`]+)`", README)]
+
+
+def reason_to_skip(line: str) -> str | None:
+    return next((reason for words, reason in SKIPPED.items() if words in line), None)
+
+
+RUNNING = [line for line in command_lines() if reason_to_skip(line) is None]
+
+
+@pytest.fixture
+def clone(tmp_path, monkeypatch):
+    """The working folder: the configurations of a clone, and no results."""
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+# One test, because a line can need what a line before it has written.
+@pytest.mark.filterwarnings("default")
+def test_every_command_of_the_readme_runs_as_written(clone, capsys):
+    failures = {}
+    for line in RUNNING:
+        program, command, *options = shlex.split(line, comments=True)
+        assert program == "cnn-compare"
+        status, _, errors = run_command([command, *options, *APPENDED[command]], capsys)
+        if status:
+            failures[line] = errors[-900:]
+    assert not failures, "\n".join(f"{k}: {v}" for k, v in failures.items())
+    graphs = [path for path in clone.rglob("events.out.tfevents*") if b"graph_def" in path.read_bytes()]
+    assert [path.parent.parent for path in graphs] == [clone / "lightning_logs"]
+
+
+def test_most_commands_of_the_readme_run_here_and_every_skipped_one_has_a_line():
+    assert len(RUNNING) >= 10
+    assert all(any(words in line for line in command_lines()) for words in SKIPPED)
+
+
+@pytest.mark.filterwarnings("default")
+def test_the_python_example_of_the_readme_runs_as_written(tiny_cifar10, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CNN_COMPARE_DATA_DIR", str(tiny_cifar10))
+    monkeypatch.setattr(CIFAR10DataModule, "usual_val_size", 150)
+    (example,) = blocks("python")
+    for written, shorter in SHORTER.items():
+        assert written in example
+        example = example.replace(written, shorter)
+    exec(compile(example, "README.md", "exec"), {})
