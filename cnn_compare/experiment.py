@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 from jsonargparse import ActionConfigFile, Namespace  # type: ignore[attr-defined]
 from lightning import LightningModule, Trainer
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.plugins import TorchCheckpointIO
@@ -32,7 +33,7 @@ from cnn_compare.checkpointing import AtomicCheckpointIO, require_checkpoint, re
 from cnn_compare.checks import check_machine, check_settings, make_optimizer
 from cnn_compare.configs import merge_config
 from cnn_compare.data import CIFAR10DataModule, ImageDataModule
-from cnn_compare.errors import CheckpointError, InvalidValueError
+from cnn_compare.errors import CheckpointError, InvalidValueError, RefusedSettingError
 from cnn_compare.machine import tune_process
 from cnn_compare.module import ClassifierModule
 from cnn_compare.parsing import OneLineErrors
@@ -192,7 +193,10 @@ class ExperimentCLI(LightningCLI):
             self.trainer_defaults["callbacks"] = [
                 callback for callback in callbacks if not isinstance(callback, ProgressBar)
             ]
-        trainer = super().instantiate_trainer(**{**kwargs, **self.overrides})
+        try:
+            trainer = super().instantiate_trainer(**{**kwargs, **self.overrides})
+        except MisconfigurationException as error:
+            raise RefusedSettingError("trainer", None, str(error)) from error
         if (target_acc := self._get(self.config, "target_acc")) is not None:
             trainer.callbacks.append(stop_at(target_acc))  # type: ignore[attr-defined]
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
