@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from lightning import Trainer
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.cli import instantiate_class
@@ -21,11 +22,13 @@ from torch import nn
 from cnn_compare.errors import InvalidValueError, NetworkOutputError, RefusedSettingError
 
 REFUSALS = (MisconfigurationException, ValueError, TypeError, ImportError, RuntimeError)
+# The plugin: a SLURM job around the command is not what trains, and must not be checked.
 QUIET: dict[str, Any] = {
     "logger": False,
     "enable_checkpointing": False,
     "enable_progress_bar": False,
     "enable_model_summary": False,
+    "plugins": [LightningEnvironment()],
 }
 MACHINE = ("accelerator", "devices", "num_nodes")
 """The trainer's settings that this machine need not have if another one trains."""
@@ -159,7 +162,7 @@ def _make(section: str, make: Any, settings: Mapping[str, Any]) -> Any:
             except REFUSALS:
                 continue
             raise RefusedSettingError(f"{section}.{name}", value, str(error)) from error
-        raise RefusedSettingError(section, settings, str(error)) from error
+        raise RefusedSettingError(section, None, str(error)) from error
 
 
 @contextmanager

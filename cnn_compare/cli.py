@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import re
+import shlex
 import sys
 import tempfile
 import time
@@ -121,9 +122,36 @@ def with_flags(error: CnnCompareError) -> str:
 
 def _fit(arguments: list[str]) -> None:
     """``fit``, ``validate``, ``test``, ``predict``: LightningCLI's own."""
+    from lightning.pytorch.utilities.exceptions import SIGTERMException
+
     from cnn_compare.experiment import ExperimentCLI
 
-    ExperimentCLI(args=arguments)
+    started = time.time()
+    try:
+        ExperimentCLI(args=arguments)
+    except SystemExit as end:
+        # Lightning ends with status 0 after SIGTERM, and with 1 after an interrupt from the keyboard.
+        terminated = isinstance(end, SIGTERMException)
+        if not terminated and not isinstance(end.__context__, KeyboardInterrupt):
+            raise
+        if arguments[0] == "fit":
+            print(_how_to_go_on(arguments, started), file=sys.stderr)
+        sys.exit(143 if terminated else 130)
+
+
+def _how_to_go_on(arguments: list[str], started: float) -> str:
+    """Which checkpoint an interrupted `fit` has left, and the command that goes on from it."""
+    from cnn_compare.checkpointing import newest_checkpoint
+    from cnn_compare.errors import CheckpointFileError
+
+    try:
+        checkpoint = newest_checkpoint(Path("lightning_logs"), "last")
+    except CheckpointFileError:
+        checkpoint = None
+    if checkpoint is None or checkpoint.stat().st_mtime < started:
+        return "stopped before a checkpoint was written below lightning_logs"
+    kept = [argument for argument in arguments if not argument.startswith("--ckpt_path=")]
+    return f"stopped; {checkpoint} holds the last state. To go on: cnn-compare {shlex.join(kept)} --ckpt_path=last"
 
 
 def _compare(arguments: list[str]) -> None:

@@ -66,7 +66,8 @@ class RefusedSettingError(UsageError, ValueError):
     def __init__(self, field: str, value: object, reason: str) -> None:
         self.field, self.value, self.reason = field, value, " ".join(reason.split()).rstrip(".!")
         self.fields = (field,)
-        super().__init__(f"{field}={value} is refused: {self.reason}.")
+        setting = field if value is None else f"{field}={value}"
+        super().__init__(f"{setting} is refused: {self.reason}.")
 
 
 class NetworkOutputError(RunError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import logging
 import re
 import sys
 import warnings
@@ -16,6 +17,7 @@ from typing import Any
 import yaml
 from jsonargparse import ActionConfigFile, Namespace  # type: ignore[attr-defined]
 from lightning import LightningModule, Trainer
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.plugins import TorchCheckpointIO
@@ -25,6 +27,7 @@ from cnn_compare.callbacks import (
     ConfusionFigures,
     EpochSeed,
     EpochTimer,
+    FitSummary,
     LastCheckpoint,
     StopWhenDiverged,
     ThrottledProgressBar,
@@ -39,7 +42,7 @@ from cnn_compare.checkpointing import (
 from cnn_compare.checks import check_machine, check_settings, make_optimizer
 from cnn_compare.configs import flatten, merge_config
 from cnn_compare.data import CIFAR10DataModule, ImageDataModule
-from cnn_compare.errors import CheckpointError, InvalidValueError, NoWeightsError
+from cnn_compare.errors import CheckpointError, InvalidValueError, NoWeightsError, RefusedSettingError
 from cnn_compare.machine import tune_process
 from cnn_compare.module import ClassifierModule
 from cnn_compare.parsing import OneLineErrors
@@ -99,6 +102,10 @@ class Parser(OneLineErrors, LightningArgumentParser):
     """LightningCLI's parser; what it refuses is a `ConfigurationError`."""
 
 
+# Lightning advertises products of its own there.
+logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda record: "Tip:" not in record.getMessage())
+
+
 class SaveConfig(SaveConfigCallback):
     """Writes ``config.yaml`` beside the logs, if there are logs."""
 
@@ -127,8 +134,10 @@ class ExperimentCLI(LightningCLI):
     ) -> None:
         tune_process()
         self.overrides = overrides
+        self.timer: EpochTimer | None = None
         if callbacks is None:
-            callbacks = [EpochTimer(), ThrottledProgressBar(), ConfusionFigures(), *checkpoints()]
+            self.timer = EpochTimer()
+            callbacks = [self.timer, ThrottledProgressBar(), ConfusionFigures(), *checkpoints()]
         super().__init__(
             ClassifierModule,
             ImageDataModule,
@@ -257,9 +266,16 @@ class ExperimentCLI(LightningCLI):
             self.trainer_defaults["callbacks"] = [
                 callback for callback in callbacks if not isinstance(callback, ProgressBar)
             ]
-        trainer = super().instantiate_trainer(**{**kwargs, **self.overrides})
+        if self.timer and self._get(self.config_init, "trainer.enable_model_summary") is None:
+            kwargs["enable_model_summary"] = False  # Lightning's is long, and says that FLOPs are 0.
+        try:
+            trainer = super().instantiate_trainer(**{**kwargs, **self.overrides})
+        except MisconfigurationException as error:
+            raise RefusedSettingError("trainer", None, str(error)) from error
         if (target_acc := self._get(self.config, "target_acc")) is not None:
             trainer.callbacks.append(stop_at(target_acc))  # type: ignore[attr-defined]
+        if self.timer:
+            trainer.callbacks.append(FitSummary(self.timer, target_acc))  # type: ignore[attr-defined]
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
             trainer.strategy.checkpoint_io = AtomicCheckpointIO()
         return trainer

@@ -1,13 +1,16 @@
-"""`test`, `validate` and `predict` evaluate trained weights on the data that they were trained for."""
+"""What `fit` leaves, and `test`, `validate`, `predict` on the data that weights were trained for."""
 
 from __future__ import annotations
 
 import os
 import re
+import signal
+import subprocess
+import sys
 
 import pytest
 import torch
-from helpers import run_command
+from helpers import run_command, wait_until
 
 from cnn_compare.checkpointing import newest_checkpoint
 
@@ -105,3 +108,40 @@ def test_the_last_checkpoint_is_that_of_the_newest_fit(tmp_path):
         path.touch()
         os.utime(path, (1000 - age_s, 1000 - age_s))
     assert newest_checkpoint(tmp_path, "last") == tmp_path / "version_0" / "checkpoints" / "last.ckpt"
+
+
+def test_fit_ends_with_best_epoch_accuracy_seconds_checkpoint_and_the_command_that_tests_it(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    status, output, errors = run_command([*FIT, "--target_acc=0.99"], capsys)
+    assert status == 0
+    assert re.search(r"best epoch: [12] of 2, validation accuracy [\d.]+ %", output)
+    assert re.search(r"training: [\d.]+ s in 2 epochs", output)
+    assert "99 % validation accuracy: not reached" in output
+    command = output.partition("test them: cnn-compare ")[2].splitlines()[0].split()
+    assert run_command(command, capsys)[0] == 0
+    for noise in ("Tip:", "FLOPs", "Epoch 0/0"):
+        assert noise not in output + errors
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_stopped_fit_says_which_checkpoint_it_left_and_how_to_go_on(tmp_path, number, status):
+    command = [sys.executable, "-c", INTERRUPTIBLE, *FIT, "--trainer.max_epochs=100000"]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    wait_until(lambda: any(tmp_path.rglob("last.ckpt")), process)
+    process.send_signal(number)
+    _, errors = process.communicate()
+    assert process.returncode == status, errors
+    (checkpoint,) = tmp_path.rglob("last.ckpt")
+    assert f"stopped; {checkpoint.relative_to(tmp_path)} holds the last state. To go on: cnn-compare fit" in errors
+    assert errors.strip().endswith("--ckpt_path=last")
+
+
+# A test runner in the background passes on that SIGINT is ignored.
+INTERRUPTIBLE = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from cnn_compare.cli import main
+main()
+"""

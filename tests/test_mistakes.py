@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 from helpers import run_command
+
+from cnn_compare.checks import check_network
 
 ROOT = Path(__file__).parents[1]
 FIT = [
@@ -196,3 +200,49 @@ def test_a_mistake_ends_in_one_line_before_any_training(folder, capsys, monkeypa
         line for line in errors.splitlines() if not re.match(r"cnn-compare \w+: |Seed set to|[GT]PU available", line)
     ]
     assert len(message) == 1, errors
+
+
+def test_a_command_says_what_it_is_about_to_do_before_it_imports_torch():
+    code = (
+        "import sys\n"
+        "sys.modules['torch'] = sys.modules['lightning'] = sys.modules['jsonargparse'] = None\n"
+        "from cnn_compare.cli import main\n"
+        "main(['fit'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.stderr.startswith("cnn-compare fit: train a backbone; starting\n")
+
+
+def test_an_unforeseen_error_is_one_line_and_its_traceback_is_in_the_file_that_it_names(folder, capsys, monkeypatch):
+    def fail(*_):
+        raise ZeroDivisionError("seven\nby zero")
+
+    monkeypatch.setattr("cnn_compare.cli._report", fail)
+    code, _, errors = run_command(["report", "folder"], capsys)
+    (log,) = folder.glob("cnn_compare_error_*.log")
+    assert (code, errors.splitlines()) == (
+        1,
+        [f"UnforeseenError: ZeroDivisionError: seven by zero. The traceback is in {log.name}."],
+    )
+    assert "in fail" in log.read_text()
+
+
+def test_one_backbone_and_one_seed_need_no_brackets_and_a_tilde_is_the_home_folder(folder, capsys, monkeypatch):
+    planned = []
+    monkeypatch.setenv("HOME", str(folder / "home"))
+    monkeypatch.setattr("cnn_compare.comparison.compare.run_all", lambda specs, *_: planned.extend(specs) or [])
+    monkeypatch.setattr("cnn_compare.comparison.local.start_server", lambda: None)
+    options = ["--backbones", "lenet", "--seeds", "3", "--log_dir=~/logs"]
+    run_command(["compare", "--name=x", *options, *FIT[1:5]], capsys)
+    assert [(spec.backbone, spec.seed) for spec in planned] == [("lenet", 3)]
+    assert planned[0].folder.path == folder / "home" / "logs" / "x" / "lenet" / "seed_3"
+
+
+def test_the_check_of_a_network_leaves_it_and_the_random_numbers_as_they_are():
+    network = torch.nn.Sequential(torch.nn.BatchNorm2d(3), torch.nn.Flatten(), torch.nn.Linear(3072, 10))
+    network[0].eval()
+    before, state = {name: tensor.clone() for name, tensor in network.state_dict().items()}, torch.get_rng_state()
+    check_network(network, "net", 32, 10)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
+    assert [module.training for module in network] == [False, True, True]
+    assert torch.equal(torch.get_rng_state(), state)

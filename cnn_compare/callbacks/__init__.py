@@ -3,6 +3,7 @@
 from cnn_compare.callbacks.confusion_figures import ConfusionFigures
 from cnn_compare.callbacks.epoch_seed import EpochSeed
 from cnn_compare.callbacks.epoch_timer import EpochTimer
+from cnn_compare.callbacks.fit_summary import FitSummary
 from cnn_compare.callbacks.last_checkpoint import LastCheckpoint
 from cnn_compare.callbacks.machine_load import MachineLoad
 from cnn_compare.callbacks.metrics_csv import MetricsCsv
@@ -14,6 +15,7 @@ __all__ = [
     "ConfusionFigures",
     "EpochSeed",
     "EpochTimer",
+    "FitSummary",
     "LastCheckpoint",
     "MachineLoad",
     "MetricsCsv",
