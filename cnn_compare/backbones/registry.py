@@ -159,8 +159,7 @@ def find_backbone(name: str | nn.Module) -> BackboneEntry:
     if isinstance(name, nn.Module):
         return _object_entry(name)
     if not isinstance(name, str):
-        found = name.__name__ if isinstance(name, type) else type(name).__name__
-        raise InvalidValueError("backbone", found, "a backbone's name or a torch.nn.Module object, such as MyNet()")
+        raise InvalidValueError("backbone", name, "a backbone's name or a torch.nn.Module object, such as MyNet()")
     if given_as_object(name):
         return _lost_object_entry(name)
     if name in _entries:
