@@ -112,7 +112,7 @@ def _refuse_objects(backbones: Sequence[object]) -> None:
     for backbone in backbones:
         if not isinstance(backbone, str):
             expected = "names, because each run builds its own network: my_nets:MyNet instead of MyNet()"
-            raise InvalidValueError("backbones", backbone, expected)
+            raise InvalidValueError("backbones", type(backbone).__name__, expected)
 
 
 def _data_config(data: object) -> object:
@@ -121,7 +121,7 @@ def _data_config(data: object) -> object:
         return data.config()
     if data is None or isinstance(data, (Mapping, str)):
         return data
-    raise InvalidValueError("data", data, "an ImageDataModule, or class_path and init_args of one")
+    raise InvalidValueError("data", type(data).__name__, "an ImageDataModule, or class_path and init_args of one")
 
 
 def run_comparison(

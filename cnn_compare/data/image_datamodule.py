@@ -154,7 +154,8 @@ class ImageDataModule(L.LightningDataModule):
             try:
                 init_args[option] = json.loads(json.dumps(value, default=os.fspath))
             except TypeError:
-                raise InvalidValueError(f"data.{option}", value, "a plain value, as in a YAML file") from None
+                expected = "a plain value, as in a YAML file"
+                raise InvalidValueError(f"data.{option}", type(value).__name__, expected) from None
         again = vars(cls(*arguments, **given))
         for option in list(inspect.signature(ImageDataModule.__init__).parameters)[1:]:
             if (value := getattr(self, option)) != again[option] and (option, init_args.get(option)) != ("seed", None):
