@@ -112,11 +112,7 @@ def with_flags(error: CnnCompareError) -> str:
     """An error's message, with each field that it mentions written as a flag."""
     message = str(error)
     for field in error.fields:
-        pattern = rf"(?<![\w.'/-]){re.escape(field)}(?![\w/]|\.\w)"
-        if field.isalpha():
-            # Also an ordinary word, such as `stem`: meant where it begins the message or gets a value.
-            pattern = rf"^{field}\b|(?<![\w.'/-]){field}(?==)"
-        message = re.sub(pattern, f"--{field}", message)
+        message = re.sub(rf"(?<![\w.'/-]){re.escape(field)}(?![\w/]|\.\w)", f"--{field}", message)
     return message
 
 

@@ -46,7 +46,7 @@ class RunError(CnnCompareError):
 class InvalidValueError(UsageError, ValueError):
     """A setting has a value that it does not accept."""
 
-    def __init__(self, field: str, value: object, expected: str, *mentioned: str) -> None:
+    def __init__(self, field: str, value: object, expected: str, mentioned: Iterable[str] = ()) -> None:
         self.field, self.value, self.expected = field, value, expected
         self.fields = (field, *mentioned)
         super().__init__(f"{field} must be {expected}, and is {value!r}.")
@@ -115,7 +115,8 @@ class ImageTooSmallError(UsageError):
         stem_field: str = "model.stem",
     ) -> None:
         self.backbone, self.stem, self.min_size, self.size = backbone, stem, min_size, size
-        self.fields = (size_field, stem_field)
+        # With its value, because `stem` alone is an ordinary word of the message as well.
+        self.fields = (size_field, f"{stem_field}=cifar")
         larger = 1 << (min_size - 1).bit_length()
         way_out = f"Use {size_field}={larger}"
         if stem == "imagenet" and size >= 32:
@@ -277,7 +278,7 @@ class CheckpointError(RunError):
     def __init__(self, field: str, stored: object, requested: object) -> None:
         self.field, self.stored, self.requested = field, stored, requested
         self.fields = (field, "ckpt_path", "allow_other_data")
-        data = " To use other data all the same, give allow_other_data=true." if field.startswith("data") else ""
+        data = " To use it all the same, give allow_other_data=true." if field.startswith("data") else ""
         super().__init__(
             f"the checkpoint has {field}={stored!r}, and {requested!r} was requested. Leave {field} out, or give "
             f"another ckpt_path.{data}"

@@ -80,7 +80,7 @@ def span_run(schedule: WarmupCosine, trainer: L.Trainer) -> None:
         steps = float(mean_over_devices(torch.tensor(steps, device=trainer.strategy.root_device)))
     if math.isinf(steps):
         expected = "a number, or trainer.max_time set, for WarmupCosine"
-        raise InvalidValueError("trainer.max_epochs", trainer.max_epochs, expected, "trainer.max_time")
+        raise InvalidValueError("trainer.max_epochs", trainer.max_epochs, expected, ["trainer.max_time"])
     schedule.set_total_steps(math.ceil(steps))
 
 

@@ -82,9 +82,9 @@ def test_an_unknown_key_in_a_configuration_is_named(elsewhere, capsys):
 
 
 def test_a_field_in_a_message_becomes_a_flag_once_and_nothing_else_does():
-    error = CnnCompareError("data.size of my_name, name=2 and --name; data.size_hint, my/name, 'name', name.")
+    error = CnnCompareError("data.size of my_name, name=2 and --name; data.size_hint, my/name, 'name', --name.")
     error.fields = ("name", "data.size", "data")
-    expected = "--data.size of my_name, --name=2 and --name; data.size_hint, my/name, 'name', name."
+    expected = "--data.size of my_name, --name=2 and --name; data.size_hint, my/name, 'name', --name."
     assert with_flags(error) == expected
 
 

@@ -54,8 +54,8 @@ def test_a_repeat_that_finds_everything_finished_says_so_first_and_changes_no_fi
     before = files(tmp_path / "small")
     status, output, errors = compare_command(tmp_path, capfd, *options)
     assert (status, len(ran)) == (0, 4)
-    assert errors.startswith(f"{tmp_path}/small: all 4 runs finished earlier (20")
-    assert "Nothing is run, and no file changes. To run anew: another --log_dir or" in errors.partition("\n")[0]
+    assert errors.splitlines()[1].startswith(f"{tmp_path}/small: all 4 runs finished earlier (20")
+    assert "Nothing is run, and no file changes. To run anew: another --log_dir or" in errors.splitlines()[1]
     assert "50.00" in output
     assert files(tmp_path / "small") == before
 
@@ -66,7 +66,7 @@ def test_a_reference_comparison_in_a_clone_is_shown_with_its_date_and_not_rewrit
     config = ROOT / "configs" / "comparisons" / "report_scratch_32.yaml"
     status, output, errors = run_command(["compare", f"--config={config}", f"--log_dir={tmp_path}"], capfd)
     assert (status, ran) == (0, [])
-    assert "all 4 runs finished earlier (2026-11-22" in errors.partition("\n")[0]
+    assert "all 4 runs finished earlier (2026-11-22" in errors.splitlines()[1]
     assert "76.27" in output
     assert files(tmp_path / "report_scratch_32") == before
 
