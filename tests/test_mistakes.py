@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -202,14 +203,16 @@ def test_a_mistake_ends_in_one_line_before_any_training(folder, capsys, monkeypa
     assert len(message) == 1, errors
 
 
-def test_a_command_says_what_it_is_about_to_do_before_it_imports_torch():
+def test_a_command_says_what_it_is_about_to_do_before_it_imports_torch(tmp_path):
     code = (
         "import sys\n"
         "sys.modules['torch'] = sys.modules['lightning'] = sys.modules['jsonargparse'] = None\n"
         "from cnn_compare.cli import main\n"
         "main(['fit'])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = {**os.environ, "PYTHONPATH": path}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env=environment)
     assert done.stderr.startswith("cnn-compare fit: train a backbone; starting\n")
 
 

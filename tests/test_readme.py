@@ -19,7 +19,14 @@ FEW_DIGITS = ["--data=DigitsDataModule", "--data.train_subset=40", "--data.val_s
 NETWORK = ["--model.pretrained=false", "--model.compile=false"]
 SHORT = [*FEW_DIGITS, "--data.batch_size=20", "--trainer.max_epochs=1", *NETWORK]
 ONE_SMALL = [*SHORT, "--backbones=[lenet]", "--seeds=[0]"]
-APPENDED = {"fit": SHORT, "compare": ONE_SMALL, "report": [], "backbones": [], "profile": ["--backbones=[lenet]"]}
+APPENDED = {
+    "fit": SHORT,
+    "compare": ONE_SMALL,
+    "report": [],
+    "backbones": [],
+    "recipes": [],
+    "profile": ["--backbones=[lenet]"],
+}
 """What is appended to a command, so that it ends soon and needs no data set."""
 
 SHORTER = {"max_epochs=10": "max_epochs=1"}
