@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import re
 import subprocess
@@ -13,12 +14,15 @@ import pytest
 import torch
 import yaml
 from helpers import DROPS, command, predictions, small_comparison, wait_until, without_times
+from rich.console import Console
 from sklearn.metrics import accuracy_score
 
 from cnn_compare import DigitsDataModule, load_results, write_report
 from cnn_compare.backbones import find_backbone
 from cnn_compare.cli import main
+from cnn_compare.comparison import runner
 from cnn_compare.comparison.plan import Comparison, plan_runs
+from cnn_compare.comparison.spec import Progress, RunSpec
 from cnn_compare.configs import differences, flatten, merge_config
 from cnn_compare.errors import (
     ComparisonExistsError,
@@ -355,3 +359,13 @@ def test_a_target_that_is_no_share_is_refused_before_anything_runs(tmp_path, tar
     with pytest.raises(InvalidValueError, match=r"target_acc must be a share above 0, up to 1, such as 0.94 for 94 %"):
         small_comparison(tmp_path, target_acc=target_acc)
     assert not list(tmp_path.iterdir())
+
+
+def test_progress_without_a_terminal_is_a_plain_line_now_and_then(tmp_path):
+    console = Console(file=io.StringIO(), width=200)
+    spec = RunSpec("lenet", 0, {"trainer": {"max_epochs": 3}}, RunFolder(tmp_path))
+    with runner._Display([spec, spec], console) as display:
+        for share in (0.1, 0.2, 0.3):
+            display.update(spec, Progress(0, share))
+    lines = [line for line in console.file.getvalue().splitlines() if "run 1 of 2" in line]
+    assert lines == ["run 1 of 2: lenet seed 0, epoch 1 of 3"]

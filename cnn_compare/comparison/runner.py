@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -17,6 +19,8 @@ from cnn_compare.errors import ResultError
 from cnn_compare.results import RunFolder, RunResult
 
 LOG_LINES = 20
+# Between two lines of progress where the output is no terminal.
+LINE_INTERVAL_S = 5.0
 
 
 def run_all(
@@ -100,7 +104,10 @@ def _last_lines(path: Path) -> list[str]:
 
 
 class _Display:
-    """A progress bar over all runs: how many have ended, which are active, and how long the rest may take."""
+    """A progress bar over all runs: how many have ended, which are active, and how long the rest may take.
+
+    Where the output is no terminal, a plain line takes its place, every few seconds at most.
+    """
 
     def __init__(self, specs: Sequence[RunSpec], console: Console) -> None:
         self.lock = threading.Lock()  # Each run has a thread of its own.
@@ -117,6 +124,7 @@ class _Display:
             console=console,
         )
         self.task = self.bar.add_task("", total=len(specs))
+        self.total, self.printed_at = len(specs), -math.inf
 
     def __enter__(self) -> _Display:
         self.bar.start()
@@ -149,6 +157,11 @@ class _Display:
         text = next(iter(descriptions), "")
         if len(descriptions) > 1:
             text += f" and {len(descriptions) - 1} more"
+        now = time.monotonic()
+        if text and not self.bar.console.is_terminal and now - self.printed_at >= LINE_INTERVAL_S:
+            self.printed_at = now
+            line = f"run {self.ended + 1} of {self.total}: {text}"
+            self.bar.console.print(line, highlight=False, markup=False, soft_wrap=True)
         self.bar.update(
             self.task, completed=self.ended + sum(share for _, share in self.active.values()), description=text
         )
