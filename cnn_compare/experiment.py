@@ -275,7 +275,8 @@ class ExperimentCLI(LightningCLI):
         if (target_acc := self._get(self.config, "target_acc")) is not None:
             trainer.callbacks.append(stop_at(target_acc))  # type: ignore[attr-defined]
         if self.timer:
-            trainer.callbacks.append(FitSummary(self.timer, target_acc))  # type: ignore[attr-defined]
+            # First, so that a checkpoint of this epoch knows its accuracy.
+            trainer.callbacks.insert(0, FitSummary(self.timer, target_acc))  # type: ignore[attr-defined]
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
             trainer.strategy.checkpoint_io = AtomicCheckpointIO()
         return trainer

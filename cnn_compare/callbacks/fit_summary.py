@@ -1,7 +1,8 @@
-"""What a training by `fit` came to, in a few lines at its end."""
+"""The outcome of `fit`, in a few lines at its end."""
 
 from __future__ import annotations
 
+import math
 import shlex
 
 import lightning as L
@@ -25,22 +26,22 @@ class FitSummary(Callback):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Note the epoch's validation accuracy."""
-        self._accuracies.append(float(trainer.callback_metrics.get("val/acc", float("nan"))))
+        self._accuracies.append(float(trainer.callback_metrics.get("val/acc", math.nan)))
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Print."""
-        known = [accuracy for accuracy in self._accuracies if accuracy == accuracy]
+        known = [accuracy for accuracy in self._accuracies if not math.isnan(accuracy)]
         if not trainer.is_global_zero or not known:
             return
         epochs = len(self._accuracies)
         best = max(known)
         number = trainer.current_epoch - epochs + self._accuracies.index(best) + 1
-        seconds_s = sum(self.timer.train_epoch_s)
+        seconds = self.timer.train_epoch_s
         print(f"best epoch: {number} of {trainer.current_epoch}, validation accuracy {100 * best:.2f} %")
-        print(f"training: {seconds_s:.1f} s in {len(self.timer.train_epoch_s)} epochs, without validation")
+        print(f"training: {sum(seconds):.1f} s in {len(seconds)} epochs, without validation")
         if self.target_acc is not None:
-            seconds = self.timer.train_epoch_s[-epochs:]
-            reached = first_reached(self._accuracies[-len(seconds) :], seconds, self.target_acc)
+            count = min(len(seconds), epochs)  # A time limit may end an epoch that the timer does not count.
+            reached = first_reached(self._accuracies[:count], seconds[:count], self.target_acc)
             outcome = "not reached" if reached is None else f"reached after {reached:.1f} s of training"
             print(f"{100 * self.target_acc:g} % validation accuracy: {outcome}")
         for callback in trainer.checkpoint_callbacks:
