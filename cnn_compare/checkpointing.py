@@ -90,12 +90,6 @@ def require_resumable(
         raise ResumeError(path, f"{reason}; give trainer.max_epochs={epochs + 1} or more")
 
 
-def stored_data(path: str | Path) -> dict[str, Any]:
-    """The `ImageDataModule.preparation` of a checkpoint's run; empty in older checkpoints."""
-    stored: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True).get("data", {})
-    return stored
-
-
 def newest_checkpoint(log_dir: Path, name: str) -> Path:
     """The newest checkpoint that `fit` has written below a folder of logs.
 

@@ -9,7 +9,6 @@ import argparse
 import json
 import os
 import re
-import shlex
 import sys
 import tempfile
 import time
@@ -85,7 +84,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(f"cnn-compare {command}: {COMMANDS[command]}; starting", file=sys.stderr, flush=True)
         own.get(command, _fit)(arguments)
     except KeyboardInterrupt:
-        print("interrupted; a comparison goes on from here with the same command", file=sys.stderr)
+        hint = "; a comparison goes on from here with the same command" if command == "compare" else ""
+        print(f"interrupted{hint}", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:
         # The reader of the output has ended, as in `cnn-compare backbones | head`.
@@ -122,7 +122,6 @@ def _fit(arguments: list[str]) -> None:
 
     from cnn_compare.experiment import ExperimentCLI
 
-    started = time.time()
     try:
         ExperimentCLI(args=arguments)
     except SystemExit as end:
@@ -130,24 +129,7 @@ def _fit(arguments: list[str]) -> None:
         terminated = isinstance(end, SIGTERMException)
         if not terminated and not isinstance(end.__context__, KeyboardInterrupt):
             raise
-        if arguments[0] == "fit":
-            print(_how_to_go_on(arguments, started), file=sys.stderr)
         sys.exit(143 if terminated else 130)
-
-
-def _how_to_go_on(arguments: list[str], started: float) -> str:
-    """Which checkpoint an interrupted `fit` has left, and the command that goes on from it."""
-    from cnn_compare.checkpointing import newest_checkpoint
-    from cnn_compare.errors import CheckpointFileError
-
-    try:
-        checkpoint = newest_checkpoint(Path("lightning_logs"), "last")
-    except CheckpointFileError:
-        checkpoint = None
-    if checkpoint is None or checkpoint.stat().st_mtime < started:
-        return "stopped before a checkpoint was written below lightning_logs"
-    kept = [argument for argument in arguments if not argument.startswith("--ckpt_path=")]
-    return f"stopped; {checkpoint} holds the last state. To go on: cnn-compare {shlex.join(kept)} --ckpt_path=last"
 
 
 def _compare(arguments: list[str]) -> None:

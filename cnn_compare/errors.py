@@ -288,13 +288,13 @@ class CheckpointError(RunError):
 class NoWeightsError(UsageError):
     """A network is to be evaluated, and there are no trained weights."""
 
-    fields = ("ckpt_path", "model.weights", "model.pretrained")
+    fields = ("ckpt_path", "model.weights", "model.pretrained", "model.num_classes")
 
-    def __init__(self, command: str) -> None:
-        self.command = command
+    def __init__(self, command: str, reason: str = "") -> None:
+        self.command, self.reason = command, reason
         super().__init__(
-            f"{command} needs trained weights. Give ckpt_path=FILE as written by `fit` or `compare`, ckpt_path=last "
-            "for those of the last `fit`, model.weights=FILE, or model.pretrained=true."
+            f"{command} needs trained weights{reason}. Give ckpt_path=FILE as written by `fit` or `compare`, "
+            "ckpt_path=last for those of the last `fit`, model.weights=FILE, or model.pretrained=true."
         )
 
 

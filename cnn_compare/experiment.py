@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import inspect
 import logging
 import re
 import sys
@@ -24,6 +25,7 @@ from lightning.pytorch.plugins import TorchCheckpointIO
 
 from cnn_compare.backbones import find_backbone
 from cnn_compare.callbacks import (
+    BestCheckpoint,
     ConfusionFigures,
     EpochSeed,
     EpochTimer,
@@ -37,10 +39,9 @@ from cnn_compare.checkpointing import (
     newest_checkpoint,
     require_checkpoint,
     require_resumable,
-    stored_data,
 )
 from cnn_compare.checks import check_machine, check_settings, make_optimizer
-from cnn_compare.configs import flatten, merge_config
+from cnn_compare.configs import merge_config
 from cnn_compare.data import CIFAR10DataModule, ImageDataModule
 from cnn_compare.errors import CheckpointError, InvalidValueError, NoWeightsError, RefusedSettingError
 from cnn_compare.machine import tune_process
@@ -71,17 +72,8 @@ def checkpoints(folder: Path | None = None) -> list[ModelCheckpoint]:
     Args:
         folder: For the files; None: beside the logs.
     """
-    best = ModelCheckpoint(
-        folder,
-        filename=Path(RunFolder.BEST).stem,
-        monitor="val/acc",
-        mode="max",
-        save_weights_only=True,
-        save_on_train_epoch_end=True,
-        enable_version_counter=False,
-    )
     # `last` comes second: it also stores the state of `best`, which must already know this epoch.
-    return [best, LastCheckpoint(folder)]
+    return [BestCheckpoint(folder), LastCheckpoint(folder)]
 
 
 def stop_at(target_acc: float) -> EarlyStopping:
@@ -102,6 +94,8 @@ class Parser(OneLineErrors, LightningArgumentParser):
     """LightningCLI's parser; what it refuses is a `ConfigurationError`."""
 
 
+# Lightning suspects a mistake where a program has arguments of its own.
+warnings.filterwarnings("ignore", "LightningCLI's args parameter")
 # Lightning advertises products of its own there.
 logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda record: "Tip:" not in record.getMessage())
 
@@ -153,39 +147,43 @@ class ExperimentCLI(LightningCLI):
         )
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
-        """Parse, and note which settings were given together with a checkpoint.
+        """Parse; with a checkpoint, its data is the default, and which settings were given is noted.
 
         Raises:
             CheckpointFileError: If the checkpoint cannot be read.
         """
-        with warnings.catch_warnings():
-            # Lightning suspects a mistake where a program has arguments of its own.
-            warnings.filterwarnings("ignore", "LightningCLI's args parameter")
-            super().parse_arguments(parser, args)
-        self._check()
+        super().parse_arguments(parser, args)
         self.given = Namespace()  # type: ignore[no-untyped-call]
+        self.stored_data: dict[str, Any] = {}
         command = self.config.get("subcommand")
         checkpoint = self.config.get(f"{command}.ckpt_path")
+        if not checkpoint:
+            self._check()
+            model = self.config[command].model if command in EVALUATIONS else None
+            if model and not (model.weights or model.pretrained):
+                raise NoWeightsError(command)
+            return
         if checkpoint in (Path(RunFolder.LAST).stem, Path(RunFolder.BEST).stem):
             log_dir = Path(self.config[command].trainer.default_root_dir or ".") / "lightning_logs"
-            checkpoint = self.config[command].ckpt_path = str(newest_checkpoint(log_dir, checkpoint))
-        if checkpoint:
-            # Lightning will overwrite these settings with those of the checkpoint, without a word.
-            words = [str(word) for word in (args if isinstance(args, list) else sys.argv[1:])]
-            default_data = f"--data={class_path(CIFAR10DataModule)}"  # Without defaults, it would be missing.
-            self.given = parser.parse_args([words[0], default_data, *words[1:]], defaults=False)
-            if not any(re.match(r"--data(\.class_path)?(=|$)|-c|--config", word) for word in words):
-                self.given.pop(f"{command}.data.class_path", None)
-            if not re.fullmatch("hpc|registry.*", str(checkpoint)):  # Lightning's keywords
-                content = require_checkpoint(checkpoint)
-                if command == "fit":
-                    config = plain_config(self.parser, self.config)["fit"]
-                    optimizer = make_optimizer(config["model"])
-                    require_resumable(checkpoint, content, optimizer, config["trainer"]["max_epochs"])
-        elif command in EVALUATIONS:
-            model = self.config[command].model
-            if not (model.weights or model.pretrained):
-                raise NoWeightsError(command)
+            checkpoint = str(newest_checkpoint(log_dir, checkpoint))
+        content: dict[str, Any] = {}
+        if not re.fullmatch("hpc|registry.*", str(checkpoint)):  # Lightning's keywords
+            content = require_checkpoint(checkpoint)
+            self.stored_data = content.get("data", {})
+        default_data = data_defaults(self.stored_data)
+        self._subcommand_parsers[command].set_defaults({"data": default_data})
+        super().parse_arguments(parser, args)
+        self.config[command].ckpt_path = checkpoint
+        self._check()
+        # Lightning will overwrite these settings with those of the checkpoint, without a word.
+        words = [str(word) for word in (args if isinstance(args, list) else sys.argv[1:])]
+        # Without defaults, the data would be missing.
+        words[1:1] = [f"--data={default_data['class_path']}"]
+        self.given = parser.parse_args(words, defaults=False)
+        if command == "fit" and content:
+            config = plain_config(self.parser, self.config)["fit"]
+            optimizer = make_optimizer(config["model"])
+            require_resumable(checkpoint, content, optimizer, config["trainer"]["max_epochs"])
 
     def _check(self) -> None:
         """Check the settings of a command before it starts; those of a comparison's run have been checked."""
@@ -195,13 +193,13 @@ class ExperimentCLI(LightningCLI):
             check_machine(config["trainer"])
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add what `fit` and comparisons have in common, and what the evaluation of a checkpoint takes."""
+        """Add what `fit` and comparisons have in common, and what the use of a checkpoint takes."""
         _add_common(parser)
         parser.add_argument(
             "--allow_other_data",
             type=bool,
             default=False,
-            help="Evaluate a checkpoint on other data, or otherwise prepared data, than it was trained on.",
+            help="Use a checkpoint with other data, or otherwise prepared data, than it was trained on.",
         )
 
     def before_instantiate_classes(self) -> None:
@@ -214,49 +212,30 @@ class ExperimentCLI(LightningCLI):
             given, stored = self._get(self.given, name), self._get(self.config, name)
             if given is not None and given != stored:
                 raise CheckpointError(name, stored, given)
-        if self.subcommand in EVALUATIONS:
-            self._prepare_data_as_in_training()
         if self._get(self.config, "own_recipe"):
             config = plain_config(self.parser, self.config)
             section = config[self.subcommand] if self.subcommand else config
             section.update(apply_own_recipe(section))
             self.config = self.parser.parse_object(config)
 
-    def _prepare_data_as_in_training(self) -> None:
-        """Give the data the settings that the checkpoint stores, where they are not given otherwise.
-
-        Raises:
-            CheckpointError: If a given setting contradicts the checkpoint.
-        """
-        checkpoint = self._get(self.config, "ckpt_path")
-        stored = stored_data(checkpoint) if checkpoint else {}
-        if not stored or self._get(self.config, "allow_other_data"):
-            return
-        given = flatten(self._get(self.given, "data").as_dict()) if self._get(self.given, "data") else {}
-        init_args = {name.removeprefix("init_args."): value for name, value in given.items() if name != "class_path"}
-        for name in ("image_size", "normalization"):
-            if init_args.setdefault(name, stored[name]) != stored[name]:
-                raise CheckpointError(f"data.{name}", stored[name], init_args[name])
-        class_path = given.get("class_path", stored["class_path"])
-        if locate(class_path) is not locate(stored["class_path"]):
-            raise CheckpointError("data", stored["class_path"], class_path)
-        config = plain_config(self.parser, self.config)
-        config[str(self.subcommand)]["data"] = {"class_path": stored["class_path"], "init_args": init_args}
-        self.config = self.parser.parse_object(config)
-
     def instantiate_classes(self) -> None:
-        """Make trainer, module and data; compare the data's classes with the checkpoint's.
+        """Make trainer, module and data; compare the data with the checkpoint's.
 
         Raises:
-            CheckpointError: If the classes are others.
+            CheckpointError: If it is other data, or prepared otherwise.
+            NoWeightsError: If the head is to be evaluated as it starts, because the weights are for other classes.
         """
         super().instantiate_classes()
-        checkpoint = self._get(self.config, "ckpt_path") if self.subcommand in EVALUATIONS else None
-        if checkpoint and not self._get(self.config, "allow_other_data"):
-            names = list(getattr(self.datamodule, "class_names", []))
-            stored = stored_data(checkpoint).get("class_names", names)
-            if stored != names:
-                raise CheckpointError("data.class_names", stored, names)
+        checkpoint = self._get(self.config, "ckpt_path")
+        if self.subcommand in EVALUATIONS and not checkpoint and hasattr(self.model.backbone, "has_fresh_head"):
+            reason = f", and those given are not for model.num_classes={self.model.num_classes}: the head is untrained"
+            raise NoWeightsError(self.subcommand, reason)
+        if not self.stored_data or self._get(self.config, "allow_other_data"):
+            return
+        for name, requested in self.datamodule.preparation.items():
+            stored = self.stored_data.get(name, requested)
+            if stored != requested:
+                raise CheckpointError("data" if name == "class_path" else f"data.{name}", stored, requested)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The configured trainer, with the overrides."""
@@ -392,6 +371,18 @@ def plain_config(parser: LightningArgumentParser, config: Namespace) -> dict[str
     """A parsed configuration as plain lists, dictionaries and values, defaults written out."""
     resolved: dict[str, Any] = yaml.safe_load(parser.dump(config, skip_none=False))
     return resolved
+
+
+def data_defaults(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """The default data of a command with a checkpoint: what the checkpoint stores, as far as its class accepts it."""
+    cls = locate(stored["class_path"]) if stored else None
+    if not isinstance(cls, type):
+        return {"class_path": class_path(CIFAR10DataModule)}
+    parameters = inspect.signature(cls).parameters
+    any_name = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    settings = {name: value for name, value in stored.items() if name not in ("class_path", "class_names")}
+    accepted = {name: value for name, value in settings.items() if any_name or name in parameters}
+    return {"class_path": class_path(cls), "init_args": accepted}
 
 
 def class_path(cls: type) -> str:

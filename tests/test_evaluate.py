@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 from helpers import run_command, wait_until
 
+from cnn_compare import DigitsDataModule
+from cnn_compare.backbones import build_backbone
 from cnn_compare.checkpointing import newest_checkpoint
+from cnn_compare.module import ClassifierModule
 
 FIT = [
     *("fit", "--data=DigitsDataModule", "--data.normalization=imagenet", "--data.image_size=24", "--data.val_size=20"),
@@ -41,7 +46,7 @@ def command(fitted, monkeypatch, capsys):
 
 
 def accuracy(output: str) -> float:
-    return float(re.search(r"test/acc\W+([\d.]+)", output)[1])
+    return float(re.search(r"(?:test|val)/acc\W+([\d.]+)", output)[1])
 
 
 def test_a_checkpoint_brings_data_module_size_normalisation_and_class_names(fitted):
@@ -58,22 +63,71 @@ def test_a_checkpoint_alone_is_tested_on_what_it_was_trained_for(command):
     assert accuracy(alone) == accuracy(command("test", "--ckpt_path=best", *options)[1])
 
 
+@pytest.mark.parametrize("file", ["model:\n  backbone: lenet_relu\n", "ckpt_path: best\n"])
+def test_a_file_that_says_nothing_of_the_data_contradicts_nothing(command, fitted, file):
+    (fitted / "part.yaml").write_text(file)
+    status, output, errors = command("test", "--config=part.yaml", "--ckpt_path=best")
+    assert status == 0, errors
+    assert accuracy(output) == accuracy(command("test", "--ckpt_path=best")[1])
+
+
+@pytest.mark.parametrize("name", ["validate", "test", "fit"])
 @pytest.mark.parametrize(
     ("option", "stored"),
     [
         ("--data.image_size=32", "--data.image_size=24"),
         ("--data.normalization=half", "--data.normalization='imagenet'"),
-        ("--data=CIFAR10DataModule", "DigitsDataModule'"),
+        ("--data.val_size=30", "--data.val_size=20"),
+        ("--data=CIFAR10DataModule", "--data='cnn_compare.data.digits.DigitsDataModule'"),
     ],
 )
-def test_data_that_contradicts_the_checkpoint_is_refused_unless_it_is_asked_for(command, option, stored):
-    status, _, errors = command("test", "--ckpt_path=best", option)
-    assert status == 1
-    assert f"CheckpointError: the checkpoint has {stored}" in errors or stored in errors
+def test_data_that_contradicts_the_checkpoint_is_refused(command, name, option, stored):
+    status, _, errors = command(name, "--ckpt_path=last", "--trainer.max_epochs=3", option)
+    assert (status, f"CheckpointError: the checkpoint has {stored}" in errors) == (1, True), errors
     assert "--allow_other_data=true" in errors
-    if "CIFAR10" not in option:
-        asked = command("test", "--ckpt_path=best", "--data=DigitsDataModule", option, "--allow_other_data=true")
-        assert asked[0] == 0
+
+
+def test_other_data_that_is_asked_for_changes_only_what_is_given(command):
+    assert accuracy(command("test", "--ckpt_path=best", "--allow_other_data=true")[1]) == accuracy(
+        command("test", "--ckpt_path=best")[1]
+    )
+    options = ("--data=DigitsDataModule", "--data.normalization=imagenet", "--data.image_size=32")
+    alone = command("test", "--ckpt_path=best", options[-1], "--allow_other_data=true")[1]
+    assert accuracy(alone) == accuracy(command("test", "--ckpt_path=best", *options, "--allow_other_data=true")[1])
+
+
+def test_the_validation_images_of_a_checkpoint_are_those_it_was_not_trained_on(command):
+    output = command("validate", "--ckpt_path=best")[1]
+    # Of 20 images, each counts 5 points; of the data's usual 200, 60 were trained on.
+    assert (20 * accuracy(output)) == pytest.approx(round(20 * accuracy(output)), abs=1e-4)
+
+
+class FixedDigits(DigitsDataModule):
+    """Digits whose preparation is no setting."""
+
+    def __init__(self, batch_size: int = 20) -> None:
+        super().__init__(batch_size, image_size=24, val_size=20, train_subset=60)
+
+
+def test_a_data_module_without_settings_for_its_preparation_can_be_tested(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    options = ["--model.backbone=lenet_relu", "--trainer.max_epochs=1", "--trainer.enable_progress_bar=false"]
+    assert run_command(["fit", "--data=test_evaluate.FixedDigits", *options], capsys)[0] == 0
+    status, _, errors = run_command(["test", "--ckpt_path=best"], capsys)
+    assert status == 0, errors
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_training_goes_on_with_the_checkpoints_data(tmp_path, command, fitted):
+    status, _, errors = command(
+        *("fit", "--ckpt_path=last", "--data.train_subset=60", "--data.batch_size=20", "--trainer.max_epochs=3"),
+        *("--trainer.enable_progress_bar=false", "--trainer.logger=TensorBoardLogger"),
+        f"--trainer.logger.save_dir={tmp_path}",
+    )
+    assert status == 0, errors
+    (path,) = tmp_path.rglob("last.ckpt")
+    (first,) = fitted.rglob("last.ckpt")
+    assert torch.load(path, weights_only=True)["data"] == torch.load(first, weights_only=True)["data"]
 
 
 def test_a_checkpoint_of_before_that_lacks_its_data_is_tested_on_the_data_given(command, fitted):
@@ -125,17 +179,55 @@ def test_fit_ends_with_best_epoch_accuracy_seconds_checkpoint_and_the_command_th
         assert noise not in output + errors
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_stopped_fit_says_which_checkpoint_it_left_and_how_to_go_on(tmp_path, number, status):
-    command = [sys.executable, "-c", INTERRUPTIBLE, *FIT, "--trainer.max_epochs=100000"]
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("number", "status", "option"),
+    [(signal.SIGTERM, 143, "--trainer.default_root_dir=else where"), (signal.SIGINT, 130, "--trainer.logger=false")],
+)
+def test_a_stopped_fit_says_which_checkpoint_it_left_and_how_to_go_on(
+    tmp_path, monkeypatch, capsys, number, status, option
+):
+    command = [sys.executable, "-c", INTERRUPTIBLE, *FIT, "--trainer.max_epochs=100000", option]
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     wait_until(lambda: any(tmp_path.rglob("last.ckpt")), process)
     process.send_signal(number)
     _, errors = process.communicate()
     assert process.returncode == status, errors
     (checkpoint,) = tmp_path.rglob("last.ckpt")
-    assert f"stopped; {checkpoint.relative_to(tmp_path)} holds the last state. To go on: cnn-compare fit" in errors
-    assert errors.strip().endswith("--ckpt_path=last")
+    monkeypatch.chdir(tmp_path)
+    said = errors.partition("stopped; ")[2].partition(" holds the last state. To go on: ")[0]
+    assert Path(said).samefile(checkpoint)
+    how = errors.partition("To go on: ")[2]
+    options = shlex.split(how.removeprefix("cnn-compare ").removeprefix("the same command with "))
+    go_on = options if how.startswith("cnn-compare") else [*FIT, option, *options]
+    epochs = torch.load(checkpoint, weights_only=True)["epoch"] + 2
+    status, output, errors = run_command([*go_on, f"--trainer.max_epochs={epochs}"], capsys)
+    assert (status, f"of {epochs}, validation accuracy" in output) == (0, True), errors
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_resumed_training_that_gets_no_better_keeps_the_first_ones_best(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert run_command([*FIT, "--trainer.max_epochs=4"], capsys)[0] == 0
+    (best,) = tmp_path.rglob("best.ckpt")
+    # All further weights are zero, and every answer is the first class.
+    monkeypatch.setattr(ClassifierModule, "on_validation_epoch_start", zero_weights, raising=False)
+    status, output, errors = run_command([*FIT, "--trainer.max_epochs=5", "--ckpt_path=last"], capsys)
+    assert status == 0, errors
+    assert f"weights: {best}\n" in output
+    assert [*tmp_path.rglob("best.ckpt")] == [best]
+
+
+def zero_weights(module):
+    for parameter in module.parameters():
+        parameter.data.zero_()
+
+
+def test_weights_for_other_classes_are_not_evaluated_with_an_untrained_head(tmp_path, command):
+    torch.save(build_backbone("lenet_relu", 7, "imagenet", None).state_dict(), tmp_path / "seven.pth")
+    options = ("--data=DigitsDataModule", "--model.backbone=lenet_relu", f"--model.weights={tmp_path / 'seven.pth'}")
+    status, _, errors = command("test", *options)
+    assert (status, "are not for --model.num_classes=10: the head is untrained" in errors) == (2, True), errors
 
 
 # A test runner in the background passes on that SIGINT is ignored.

@@ -7,7 +7,7 @@ import logging
 import re
 from http.client import HTTPException
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -134,5 +134,6 @@ def _fit(
     if missing or unexpected or mismatched - head:
         raise WeightsMismatchError(source, backbone, stem, missing, unexpected, mismatched - head)
     if head:
+        cast(Any, network).has_fresh_head = True
         log.info("%s is for %d classes, %s has %d: its head starts fresh.", source, *classes, backbone, num_classes)
     network.load_state_dict({key: stored[key] for key in shared - head}, strict=False)

@@ -1,5 +1,6 @@
 """Callbacks, one a file."""
 
+from cnn_compare.callbacks.best_checkpoint import BestCheckpoint
 from cnn_compare.callbacks.confusion_figures import ConfusionFigures
 from cnn_compare.callbacks.epoch_seed import EpochSeed
 from cnn_compare.callbacks.epoch_timer import EpochTimer
@@ -12,6 +13,7 @@ from cnn_compare.callbacks.text_log import TextLog
 from cnn_compare.callbacks.throttled_progress_bar import ThrottledProgressBar
 
 __all__ = [
+    "BestCheckpoint",
     "ConfusionFigures",
     "EpochSeed",
     "EpochTimer",

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import math
 import shlex
+import sys
+from pathlib import Path
 
 import lightning as L
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from cnn_compare.callbacks.epoch_timer import EpochTimer
+from cnn_compare.callbacks.last_checkpoint import LastCheckpoint
 from cnn_compare.results import RunFolder, first_reached
 
 
 class FitSummary(Callback):
     """Prints best epoch and accuracy, seconds of training, the checkpoint, and the command that tests it.
+
+    After a signal, the checkpoint that holds the last state, and the command that goes on from it.
 
     Args:
         timer: Of the same trainer.
@@ -48,6 +55,26 @@ class FitSummary(Callback):
             if isinstance(callback, ModelCheckpoint) and callback.best_model_path.endswith(RunFolder.BEST):
                 print(f"weights: {callback.best_model_path}")
                 print(f"test them: cnn-compare test --ckpt_path={shlex.quote(callback.best_model_path)}")
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """After a signal, print how to go on."""
+        stopped = isinstance(exception, (KeyboardInterrupt, SIGTERMException))
+        if not stopped or not trainer.is_global_zero or trainer.state.fn != TrainerFn.FITTING:
+            return
+        last = [callback for callback in trainer.checkpoint_callbacks if isinstance(callback, LastCheckpoint)]
+        # A resumed training that has saved nothing goes on from where it went on before.
+        paths = [*(callback.best_model_path for callback in last), str(trainer.ckpt_path or "")]
+        path = next((path for path in paths if path and Path(path).is_file()), None)
+        config = Path(trainer.log_dir or "", RunFolder.CONFIG)
+        if path is None:
+            message = "before the first checkpoint: the same command starts anew"
+        elif trainer.loggers and config.is_file():
+            options = shlex.join([f"--config={config}", f"--ckpt_path={path}"])
+            message = f"{path} holds the last state. To go on: cnn-compare fit {options}"
+        else:
+            option = shlex.join([f"--ckpt_path={path}"])
+            message = f"{path} holds the last state. To go on: the same command with {option}"
+        print(f"stopped; {message}", file=sys.stderr)
 
     def state_dict(self) -> dict[str, list[float]]:
         """The accuracies so far, for the checkpoint."""

@@ -169,11 +169,13 @@ class ImageDataModule(L.LightningDataModule):
 
     @property
     def preparation(self) -> dict[str, Any]:
-        """What a checkpoint stores, so that its network gets images prepared in the same way; plain values."""
+        """What a checkpoint stores: its network is to get the same split, prepared in the same way; plain values."""
         return {
             "class_path": f"{type(self).__module__}.{type(self).__qualname__}",
             "image_size": self.image_size,
             "normalization": self.normalization,
+            "val_size": self.val_size,
+            "split_seed": self.split_seed,
             "class_names": list(self.class_names),
         }
 
