@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import itertools
+import math
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cnn_compare.configs import differences
-from cnn_compare.errors import ResultError
+from cnn_compare.errors import InvalidValueError, ResultError
 from cnn_compare.formatting import format_list
 from cnn_compare.report import statistics
 from cnn_compare.report.load import StoredRun, StoredRuns, distinct
 from cnn_compare.report.published import find_published
-from cnn_compare.report.statistics import Difference, Estimate
-from cnn_compare.report.summary import MOST_CLASSES, Curves, Mistake, Network, Pair, Summary, class_name
+from cnn_compare.report.statistics import LEVEL, Difference, Estimate, Sample
+from cnn_compare.report.summary import MOST_CLASSES, Curves, Mistake, Network, Pair, Question, Summary, class_name
 from cnn_compare.report.verdict import verdict
-from cnn_compare.results import RunFolder, first_reached, over_seeds
+from cnn_compare.results import METRICS, RunFolder, first_reached, over_seeds
 
 # Settings that differ between the runs of every comparison, and settings that cannot change a result.
 EXPECTED_DIFFERENCES = {"seed_everything", "model.backbone", "own_recipe"}
@@ -27,18 +30,33 @@ HARDEST = MISTAKES = 10
 UNFINISHED = "not finished; the same command again goes on with it"
 
 
-def analyze(stored: StoredRuns) -> Summary:
-    """Compute everything that a report shows."""
+def analyze(stored: StoredRuns, question: Question | None = None) -> Summary:
+    """Compute everything that a report shows.
+
+    Args:
+        stored: The runs.
+        question: What the reader asks; None: what the comparison's manifest has.
+
+    Raises:
+        InvalidValueError: If the baseline is no network of the comparison, or a limit's metric is unknown.
+    """
+    question = question or Question(**stored.manifest.get("question", {}))
     runs = stored.finished
     results = [run.result for run in runs]
     groups = _groups(runs)
     levels = _levels(runs)
     warnings, varied, ranked = _conditions(stored)
-    correct = _correct(groups)
-    networks = [_network(name, members, correct[name], levels) for name, members in groups.items()]
+    samples = _samples(groups)
+    estimates = dict(zip(samples, statistics.accuracy_estimates(list(samples.values())), strict=True))
+    failed = Counter(run.network for run in stored.runs if run.result.status != "finished")
+    networks = [
+        _network(name, members, estimates[name], levels, planned=len(stored.planned[name]), failed=failed[name])
+        for name, members in groups.items()
+    ]
     networks.sort(key=lambda network: -network.accuracy_pct.value)
-    networks = _ranked(networks, correct, ranked)
-    pairs = _pairs(networks, groups, correct)
+    networks = _with_front(networks, ranked)
+    _check(question, networks)
+    pairs = _pairs(networks, samples, question, stored.manifest.get("looks", []))
     names = next((result.class_names for result in results if result.class_names), [])
     labels = next((run.predictions.labels for run in runs if run.predictions), None)
     problems = list(stored.problems)
@@ -64,8 +82,9 @@ def analyze(stored: StoredRuns) -> Summary:
         class_images=[] if labels is None else np.bincount(labels).tolist(),
         test_images=max((result.test_images for result in results if result.test_images), default=None),
         networks=networks,
+        question=question,
         pairs=pairs,
-        verdict=verdict(networks, pairs, ranked, complete=unfinished is None),
+        verdict=verdict(networks, pairs, question, ranked, complete=unfinished is None),
         hardest=_hardest(runs, names),
         without_result=_without_result(stored, problems),
         published=published,
@@ -97,20 +116,24 @@ def _groups(runs: Sequence[StoredRun]) -> dict[str, list[StoredRun]]:
     return groups
 
 
-def _correct(groups: dict[str, list[StoredRun]]) -> dict[str, statistics.Correct | None]:
-    """``(seeds, images)`` of each network; None unless all its runs were tested on the same images as all others."""
+def _samples(groups: dict[str, list[StoredRun]]) -> dict[str, Sample]:
+    """What is tested; with single answers where all runs of all networks were tested on the same images."""
     all_runs = [run for members in groups.values() for run in members]
     labels = next((run.predictions.labels for run in all_runs if run.predictions), np.empty(0))
 
-    def comparable(run: StoredRun) -> bool:
-        return run.predictions is not None and np.array_equal(run.predictions.labels, labels)
+    def sample(members: Sequence[StoredRun]) -> Sample:
+        answers = [
+            run.predictions.predictions == labels
+            for run in members
+            if run.predictions and np.array_equal(run.predictions.labels, labels)
+        ]
+        if len(answers) == len(members):
+            return Sample.of(np.stack(answers))
+        shares = [run.result.metrics["test_acc_pct"].value / 100 for run in members]
+        # Where the number of images is not recorded, the accuracies say as little as possible.
+        return Sample(shares, members[0].result.test_images or 1)
 
-    return {
-        name: np.stack([run.predictions.predictions == labels for run in members if run.predictions])
-        if all(comparable(run) for run in members)
-        else None
-        for name, members in groups.items()
-    }
+    return {name: sample(members) for name, members in groups.items()}
 
 
 def _conditions(stored: StoredRuns) -> tuple[list[str], dict[str, list[str]], bool]:
@@ -173,27 +196,32 @@ def _versions(versions: dict[str, str]) -> str:
 
 
 def _percent(estimate: Estimate) -> Estimate:
-    return Estimate(100 * estimate.value, 100 * estimate.low, 100 * estimate.high)
+    """In percent, within what is possible: intervals of two seeds may be wider."""
+    return Estimate(100 * estimate.value, max(100 * estimate.low, -100.0), min(100 * estimate.high, 100.0))
 
 
 def _network(
-    name: str, runs: Sequence[StoredRun], correct: statistics.Correct | None, levels: Sequence[int]
+    name: str, runs: Sequence[StoredRun], estimate: Estimate, levels: Sequence[int], planned: int, failed: int
 ) -> Network:
     results = [run.result for run in runs]
     accuracies = [result.metrics["test_acc_pct"].value for result in results]
     names = set.intersection(*(set(result.metrics) for result in results))
     several = len(accuracies) > 1
     predictions = [run.predictions for run in runs if run.predictions]
-    by_class = _by_class(runs) if correct is not None else {"class_acc_pct": [], "confusion": [], "mistakes": []}
+    by_class: dict[str, Any] = {"class_acc_pct": [], "confusion": [], "mistakes": []}
+    seconds = results[0].train_epochs_s[1:]
+    if several:
+        seconds = [value for result in results if (value := result.value("train_epoch_s")) is not None]
     return Network(
         name=name,
         backbone=results[0].backbone,
         variant=results[0].variant,
         seeds=[result.seed for result in results],
+        planned=planned,
+        failed=failed,
         test_acc_pct=accuracies,
-        accuracy_pct=_percent(_accuracy(accuracies, results[0].test_images, correct)),
+        accuracy_pct=_percent(estimate),
         sd_points=float(np.std(accuracies, ddof=1)) if several else None,
-        seeds_pct=statistics.seed_interval(accuracies) if several else None,
         metrics={name: over_seeds([result.metrics[name] for result in results]) for name in sorted(names)},
         contended=any(result.contended for result in results),
         architecture=next((result.architecture for result in results if result.architecture), {}),
@@ -203,23 +231,11 @@ def _network(
         )
         if predictions
         else None,
-        **by_class,
+        **(_by_class(runs) if len(predictions) == len(runs) else by_class),
         curves=_curves(runs),
         seconds_to_pct={level: _seconds_to(runs, level) for level in levels},
+        epoch_s_range=(min(seconds), max(seconds)) if len(seconds) > 1 else None,
     )
-
-
-def _accuracy(accuracies_pct: Sequence[float], images: int | None, correct: statistics.Correct | None) -> Estimate:
-    if correct is not None:
-        estimate = statistics.accuracy_estimate(correct)
-    else:
-        estimate = statistics.accuracy_from_shares([accuracy / 100 for accuracy in accuracies_pct], images)
-    return _possible(estimate, least=0)
-
-
-def _possible(estimate: Estimate, least: float) -> Estimate:
-    """Clip an interval to possible values: with two seeds it may be wider. NaN stays NaN."""
-    return Estimate(estimate.value, *np.clip([estimate.low, estimate.high], least, 1).tolist())
 
 
 def _by_class(runs: Sequence[StoredRun]) -> dict[str, Any]:
@@ -290,74 +306,118 @@ def _seconds_to(runs: Sequence[StoredRun], level_pct: int) -> float | None:
     return float(np.median(reached)) if reached and len(reached) == len(seconds) else None
 
 
-def _ranked(networks: list[Network], correct: dict[str, Any], timings_ranked: bool) -> list[Network]:
-    """With Pareto front and rank stability."""
-    added: list[dict[str, Any]] = [{} for _ in networks]
-    timed = [network for network in networks if network.epoch_s is not None]
-    if timings_ranked and len(timed) == len(networks):
-        accuracies = [network.accuracy_pct.value for network in networks]
-        dominating = statistics.dominated_by(accuracies, [network.epoch_s or 0.0 for network in networks])
-        for more, index in zip(added, dominating, strict=True):
-            more |= {"on_front": index is None, "dominated_by": None if index is None else networks[index].name}
-    answers = [correct[network.name] for network in networks]
-    if len(networks) > 1 and all(answer is not None for answer in answers):
-        for more, shares in zip(added, statistics.rank_probabilities(answers), strict=True):
-            more["rank_shares"] = shares.tolist()
-    return [Network(**{**vars(network), **more}) for network, more in zip(networks, added, strict=True)]
-
-
-def _pairs(
-    networks: Sequence[Network],
-    groups: dict[str, list[StoredRun]],
-    correct: dict[str, statistics.Correct | None],
-) -> list[Pair]:
-    compared = []
-    for first, second in itertools.combinations(networks, 2):
-        seeds = [seed for seed in first.seeds if seed in second.seeds]
-        difference = _difference(first, second, seeds, correct, groups[first.name][0].result.test_images)
-        p_paired_t = None
-        if len(seeds) > 1:
-            p_paired_t = statistics.paired_t_p(
-                *(_at(network.seeds, network.test_acc_pct, seeds) for network in (first, second))
-            )
-        compared.append((first.name, second.name, difference, p_paired_t))
-    corrected = statistics.holm([difference.p for _, _, difference, _ in compared])
+def _with_front(networks: list[Network], timings_ranked: bool) -> list[Network]:
+    """With the Pareto front of accuracy and time."""
+    if not timings_ranked or any(network.epoch_s is None for network in networks):
+        return networks
+    accuracies = [network.accuracy_pct.value for network in networks]
+    dominating = statistics.dominated_by(accuracies, [network.epoch_s or 0.0 for network in networks])
     return [
-        Pair(
-            first=first,
-            second=second,
-            points=_percent(_possible(difference.share, least=-1)),
-            p=difference.p,
-            p_holm=p_holm,
-            differs=p_holm <= statistics.LEVEL,
-            seeds=difference.seeds,
-            method=difference.method,
-            seeds_needed=difference.seeds_needed,
-            p_paired_t=p_paired_t,
-        )
-        for (first, second, difference, p_paired_t), p_holm in zip(compared, corrected, strict=True)
+        replace(network, on_front=index is None, dominated_by=None if index is None else networks[index].name)
+        for network, index in zip(networks, dominating, strict=True)
     ]
 
 
-def _at(seeds: Sequence[int], values: Any, chosen: Sequence[int]) -> list[Any]:
-    return [values[seeds.index(seed)] for seed in chosen]
+def _check(question: Question, networks: Sequence[Network]) -> None:
+    names = [network.name for network in networks]
+    if question.baseline is not None and question.baseline not in names:
+        raise InvalidValueError("baseline", question.baseline, f"a network with finished runs: {', '.join(names)}")
+    if question.margin is not None and not question.margin > 0:
+        raise InvalidValueError("margin", question.margin, "more than 0 points")
+    for metric in question.limits:
+        if METRICS.get(metric, ("", None))[1] is None:
+            known = ", ".join(name for name, (_, more_is_better) in METRICS.items() if more_is_better is not None)
+            raise InvalidValueError("limit", metric, f"one of {known}")
 
 
-def _difference(
-    first: Network, second: Network, seeds: Sequence[int], correct: dict[str, Any], images: int | None
-) -> Difference:
-    answers = [correct[network.name] for network in (first, second)]
-    if seeds and all(answer is not None for answer in answers):
-        paired = [
-            answer[_at(network.seeds, range(len(answer)), seeds)]
-            for answer, network in zip(answers, (first, second), strict=True)
-        ]
-        return statistics.paired_difference(*paired)
-    first_shares, second_shares = (
-        [accuracy / 100 for accuracy in _at(network.seeds, network.test_acc_pct, seeds or network.seeds)]
-        for network in (first, second)
+def _pairs(
+    networks: Sequence[Network], samples: dict[str, Sample], question: Question, looks: Sequence[int]
+) -> list[Pair]:
+    """Every pair that the question is about: of architectures where both have several seeds, else of one seed's."""
+    pairs = [
+        (first, second)
+        for first, second in itertools.combinations(networks, 2)
+        if question.baseline is None or question.baseline in (first.name, second.name)
+    ]
+    of_architectures = [pair for pair in pairs if min(len(network.seeds) for network in pair) > 1]
+    of_trained = [pair for pair in pairs if pair not in of_architectures]
+    several = {name: sample for name, sample in samples.items() if sample.seeds > 1}
+    shared = set.intersection(*(set(network.seeds) for network in networks)) if networks else set()
+    single = {
+        network.name: _of_seeds(samples[network.name], [network.seeds.index(min(shared or network.seeds))])
+        for network in networks
+    }
+    if not pairs:
+        return []
+    compared = {
+        **_compared(of_architectures, several, question, looks, LEVEL * len(of_architectures) / len(pairs)),
+        **_compared(of_trained, single, question, [], LEVEL * len(of_trained) / len(pairs)),
+    }
+    return [compared[first.name, second.name] for first, second in pairs]
+
+
+def _of_seeds(sample: Sample, chosen: Sequence[int]) -> Sample:
+    """The sample with some of its seeds, by their position."""
+    correct = None if sample.correct is None else sample.correct[list(chosen)]
+    return Sample([sample.accuracies[seed] for seed in chosen], sample.images, correct)
+
+
+def _excludes_0(share: Estimate) -> bool:
+    return share.low > 0 or share.high < 0
+
+
+def _within(share: Estimate, margin: float) -> bool:
+    return max(-100 * share.low, 100 * share.high) < margin
+
+
+def _seeds_needed(difference: Difference, seeds: tuple[int, int], pairs: int) -> tuple[float, float]:
+    """At least and at most, over what the variances may be; more than there are, which have not established it."""
+    squares = [error**2 * count for (error, _), count in zip(difference.error.seeds, seeds, strict=True)]
+    freedom = min(freedom for _, freedom in difference.error.seeds)
+    deviation = math.sqrt(sum(squares) / 2)
+    low, high = (
+        statistics.seeds_needed(difference.share.value, factor * deviation, difference.error.images, pairs)
+        for factor in statistics.deviation_range(freedom)
     )
-    return statistics.difference_of_shares(first_shares, second_shares, images or 1, paired=bool(seeds))
+    return low, high
+
+
+def _compared(
+    pairs: Sequence[tuple[Network, Network]],
+    samples: dict[str, Sample],
+    question: Question,
+    looks: Sequence[int],
+    level: float,
+) -> dict[tuple[str, str], Pair]:
+    """One family of pairs, corrected together; ``level`` is its share of `LEVEL`."""
+    names = list(samples)
+    numbers = [(names.index(first.name), names.index(second.name)) for first, second in pairs]
+    level /= max(len(looks), 1)
+    of_all = list(samples.values())
+    found = statistics.differences(of_all, numbers, level)
+    # What an earlier look has decided remains so: its level was spent on that.
+    earlier = [
+        statistics.differences([_of_seeds(sample, range(look)) for sample in of_all], numbers, level)
+        for look in looks
+        if look < min((sample.seeds for sample in of_all), default=0)
+    ]
+    result = {}
+    for index, ((first, second), difference) in enumerate(zip(pairs, found, strict=True)):
+        looked = [difference, *(look[index] for look in earlier)]
+        a, b = (samples[network.name] for network in (first, second))
+        result[first.name, second.name] = Pair(
+            first=first.name,
+            second=second.name,
+            points=_percent(difference.share),
+            p=difference.p,
+            p_corrected=difference.p_corrected,
+            differs=any(_excludes_0(each.share) for each in looked),
+            same=None if question.margin is None else any(_within(each.share, question.margin) for each in looked),
+            of_trained=a.seeds == 1,
+            seeds=(len(first.seeds), len(second.seeds)),
+            seeds_needed=_seeds_needed(difference, (a.seeds, b.seeds), len(pairs)) if a.seeds > 1 else None,
+        )
+    return result
 
 
 def _hardest(runs: Sequence[StoredRun], class_names: Sequence[str]) -> list[dict[str, Any]]:

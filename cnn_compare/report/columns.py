@@ -75,6 +75,11 @@ def _interval(network: Network) -> str:
     return MISSING if math.isnan(estimate.low) else f"{_percent(estimate.low)} … {_percent(estimate.high)}"
 
 
+def _seeds(network: Network) -> str:
+    seeds = len(network.seeds)
+    return str(seeds) if seeds == network.planned else f"{seeds} of {network.planned}"
+
+
 def _overfit(network: Network) -> float | None:
     train, test = (network.metrics.get(name) for name in ("train_acc_pct", "test_acc_pct"))
     return None if train is None or test is None else train - test
@@ -82,6 +87,11 @@ def _overfit(network: Network) -> float | None:
 
 def _calibration_error(network: Network) -> float | None:
     return None if network.calibration is None else 100 * network.calibration.ece
+
+
+def _calibration_text(network: Network) -> str:
+    found = network.calibration
+    return "" if found is None else f"{100 * found.ece:.1f} % (by chance up to {100 * found.ece_by_chance:.1f} %)"
 
 
 def _unequal_classes(summary: Summary) -> bool:
@@ -95,7 +105,15 @@ COLUMNS = (
     fact("venue"),
     fact("paper"),
     fact("depth", "{} layers with weights".format),
-    Column("n", "n", lambda network: len(network.seeds), str, ("terminal", "table"), note="n: seeds."),
+    Column(
+        "n",
+        "n",
+        lambda network: len(network.seeds),
+        str,
+        ("terminal", "table"),
+        text=_seeds,
+        note="n: seeds; 2 of 3: one has no result, and the figures are those of the others.",
+    ),
     Column(
         "test_acc_pct",
         "test acc. %",
@@ -151,7 +169,7 @@ COLUMNS = (
     metric("test_top5_pct", "top-5 %", _percent, "card", applies=lambda summary: len(summary.class_names) > 5),
     metric("test_macro_f1_pct", "macro F1 %", _percent, "card"),
     Column("overfit", "train − test", _overfit, lambda points: f"{format_signed(points)} points", ("card",)),
-    Column("ece", "ECE", _calibration_error, "{:.1f} %".format, ("card",)),
+    Column("ece", "ECE", _calibration_error, "{:.1f} %".format, ("card",), text=_calibration_text),
     Column("dominated_by", "dominated by", lambda network: network.dominated_by, str, ("card",)),
 )
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from cnn_compare.formatting import MISSING, format_number, format_p, format_signed, format_significant
 from cnn_compare.report.columns import COLUMNS, Column, columns
 from cnn_compare.report.summary import Summary, class_name
+from cnn_compare.report.verdict import outcome
 
 
 @dataclass(frozen=True)
@@ -70,24 +71,24 @@ def variants(summary: Summary) -> Table:
 
 
 def _pairs(summary: Summary) -> Table:
-    methods = ", ".join(dict.fromkeys(pair.method for pair in summary.pairs))
     return Table(
         "Differences",
-        ["networks", "points", "95 %", "p", "p (Holm)", "p, t over seeds alone", "seeds", "difference"],
+        ["networks", "points", "95 %, all pairs together", "p", "p, corrected", "seeds", "difference"],
         [
             [
                 f"{pair.first} − {pair.second}",
                 format_signed(pair.points.value, 2),
                 f"{format_signed(pair.points.low, 2)} … {format_signed(pair.points.high, 2)}",
                 format_p(pair.p),
-                format_p(pair.p_holm),
-                format_p(pair.p_paired_t),
-                str(pair.seeds),
-                "differs" if pair.differs else "not established",
+                format_p(pair.p_corrected),
+                " and ".join(map(str, dict.fromkeys(pair.seeds))),
+                outcome(pair, summary.question.margin),
             ]
             for pair in summary.pairs
         ],
-        f"Test: {methods}; Holm's correction over all pairs.",
+        "Behrens and Fisher's test over seeds and test images, with variances over seeds shrunken towards what the "
+        "networks have in common; with one seed, over test images. p is that of a pair alone; intervals and corrected "
+        "p values are for all pairs together.",
     )
 
 

@@ -42,7 +42,7 @@ def charts(summary: Summary) -> list[Chart]:
     """All charts for which there is data."""
     if not summary.networks:
         return []
-    made = [_accuracy_against_time(summary), *_learning_curves(summary), _differences(summary), _ranks(summary)]
+    made = [_accuracy_against_time(summary), *_learning_curves(summary), _differences(summary)]
     made += [_classes(summary), _confusion(summary), _reliability(summary), *_costs(summary)]
     return [chart for chart in made if chart is not None]
 
@@ -317,22 +317,6 @@ def _heatmap(rows: Sequence[str], columns: Sequence[str], values: Any, texts: An
             "height": 150 + ROW_HEIGHT * len(rows),
         },
     }
-
-
-def _ranks(summary: Summary) -> Chart | None:
-    networks = [network for network in summary.networks if network.rank_shares]
-    if not networks:
-        return None
-    values = [[100 * share for share in network.rank_shares] for network in networks]
-    texts = [[f"{value:.0f}" if value >= 0.5 else "" for value in row] for row in values]
-    names = [network.name for network in networks]
-    ranks = [str(rank + 1) for rank in range(len(names))]
-    return Chart(
-        "ranks",
-        "How stable the ranking is",
-        "In how many of 100 redrawn sets of seeds and test images each network takes each rank by accuracy.",
-        _heatmap(names, ranks, values, texts, colorscale="Blues", reversescale=True, zmin=0, zmax=100),
-    )
 
 
 def _classes(summary: Summary) -> Chart | None:

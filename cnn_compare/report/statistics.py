@@ -1,7 +1,8 @@
-"""Intervals, tests and rankings as pure functions, on top of scipy and statsmodels.
+"""Intervals and tests as pure functions, on top of scipy.
 
-A measured accuracy varies with the seed of the run and with the sample of test images. Networks are compared image by
-image and seed by seed; the intervals cover both sources wherever the data shows both. Shares run from 0 to 1.
+A measured accuracy varies with the seed of the run and with the sample of test images. Networks with several seeds are
+compared by both: what is established holds for other seeds and other test images. A network with one seed is compared
+by its answers to the test images alone: what is established holds for the trained network. Shares run from 0 to 1.
 """
 
 from __future__ import annotations
@@ -9,23 +10,28 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 from scipy.optimize import brentq
-from scipy.special import stdtr
-from statsmodels.stats.contingency_tables import mcnemar
-from statsmodels.stats.multitest import multipletests
-from statsmodels.stats.power import TTestPower
-from statsmodels.stats.proportion import proportion_confint
+from scipy.special import digamma, expit, ndtr, polygamma
 
 LEVEL = 0.05
 POWER = 0.8
 CALIBRATION_BINS = 15
+# Seed variances of other networks count as much as this many seeds more at most, and as nothing where they say less
+# than the second number: beyond these bounds the tests are wrong too often where true deviations differ.
+MOST_PRIOR_FREEDOM, LEAST_PRIOR_FREEDOM = 4.0, 3.0
+# A network keeps its own variance where it exceeds the others' by more than chance does in nine cases of ten.
+STANDS_OUT = 0.9
+# How often chance is drawn to see how large the largest of several errors becomes.
+DRAWS = 20_000
+MOST_SEEDS = 1000
 
 Correct = NDArray[np.bool_]
-Scores = NDArray[np.int8] | NDArray[np.float64]
+Vector = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -39,22 +45,19 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Difference:
-    """How much more accurate one network is than another.
+    """How much more accurate one network is than another, as one of several differences that are looked at together.
 
     Args:
-        share: The difference with its 95 % interval, of this pair alone.
-        p: Of the test that there is none, before any correction for other pairs.
-        seeds: How many seeds both networks have in common.
-        method: Name of the test.
-        seeds_needed: With how many seeds a difference of this size would be found in four comparisons of five; None
-            where one seed cannot tell, `math.inf` where only more test images would help.
+        share: The difference. All intervals together hold the truth in 95 % of comparisons.
+        p: That of this difference alone, without any correction for the others.
+        p_corrected: How often chance makes the largest of all differences as clear as this one.
+        error: What it is uncertain by.
     """
 
     share: Estimate
     p: float
-    seeds: int
-    method: str
-    seeds_needed: float | None = None
+    p_corrected: float
+    error: Error
 
 
 @dataclass(frozen=True)
@@ -63,245 +66,332 @@ class Calibration:
 
     Args:
         ece: Expected calibration error: the mean gap between confidence and accuracy, weighted by images.
+        ece_by_chance: What it exceeds in one case of twenty, with so many images, where confidence is always right.
         confidence: Mean confidence of each bin that is not empty.
         accuracy: Share of right answers in each bin.
         images: Number of images in each bin.
     """
 
     ece: float
+    ece_by_chance: float
     confidence: list[float]
     accuracy: list[float]
     images: list[int]
 
 
-def accuracy_estimate(correct: Correct) -> Estimate:
-    """Accuracy over seeds, with its interval: Wilson's for one seed, else `CrossedMean`'s.
+@dataclass(frozen=True)
+class Sample:
+    """What the tests need of one network.
 
     Args:
-        correct: ``(seeds, images)``, whether each answer was right.
-
-    Source:
-        Wilson 1927, doi:10.1080/01621459.1927.10502953.
+        accuracies: Shares of right answers, one a seed.
+        images: Number of test images.
+        correct: ``(seeds, images)``, whether each answer was right; None where single answers are not at hand.
     """
-    seeds, images = correct.shape
-    if seeds == 1:
-        right = int(correct.sum())
-        low, high = proportion_confint(right, images, LEVEL, method="wilson")
-        return Estimate(right / images, float(low), float(high))
-    return CrossedMean.of(correct.astype(np.int8)).estimate
 
+    accuracies: Sequence[float]
+    images: int
+    correct: Correct | None = None
 
-def accuracy_from_shares(shares: Sequence[float], images: int | None) -> Estimate:
-    """As `accuracy_estimate`, where the answers to single images are not at hand.
+    @classmethod
+    def of(cls, correct: Correct) -> Sample:
+        """Of the answers ``(seeds, images)``."""
+        return cls(correct.mean(1).tolist(), correct.shape[1], correct)
 
-    Args:
-        shares: Accuracies, one a seed.
-        images: Size of the test set; None leaves the interval open (NaN).
-    """
-    mean = float(np.mean(shares))
-    if images is None:
-        return Estimate(mean, math.nan, math.nan)
-    if len(shares) == 1:
-        low, high = proportion_confint(round(mean * images), images, LEVEL, method="wilson")
-        return Estimate(mean, float(low), float(high))
-    return CrossedMean(mean, _standard_error(shares), _image_error(shares, images), len(shares) - 1).estimate
+    @property
+    def seeds(self) -> int:
+        """Number of seeds."""
+        return len(self.accuracies)
 
+    @cached_property
+    def mean(self) -> float:
+        """Mean accuracy over the seeds."""
+        return float(np.mean(self.accuracies))
 
-def _standard_error(values: Sequence[float]) -> float:
-    """Of the mean of at least two values."""
-    return float(np.std(values, ddof=1)) / math.sqrt(len(values))
+    @cached_property
+    def image_means(self) -> Vector:
+        """``(images,)``: the share of seeds that answered an image right."""
+        assert self.correct is not None, "only where the answers are at hand"
+        means: Vector = self.correct.mean(0)
+        return means
 
+    @cached_property
+    def noise(self) -> float:
+        """Variance of an answer that neither the image nor the seed's accuracy explains; of several seeds.
 
-def _image_error(shares: Sequence[float], images: int) -> float:
-    """What other test images can change in the mean accuracy at most: as if all seeds were wrong on the same ones."""
-    mean = float(np.mean(shares))
-    return math.sqrt(mean * (1 - mean) / images)
-
-
-# A normal distribution in steps, of which each is worth its density.
-Z = np.linspace(-8.5, 8.5, 2001)
-NORMAL = stats.norm.pdf(Z) * (Z[1] - Z[0])
+        It is that of the two-way analysis of variance, and the largest possible one where the answers are not at hand.
+        It is never 0: that no answer changed with the seed does not show that none ever does.
+        """
+        if self.correct is None:
+            noise = self.mean * (1 - self.mean)
+        else:
+            by_image = float(np.mean(self.image_means * (1 - self.image_means))) * self.seeds / (self.seeds - 1)
+            noise = by_image - float(np.var(self.accuracies, ddof=1))
+        return max(noise, 1 / self.images)
 
 
 @dataclass(frozen=True)
-class CrossedMean:
-    """Mean of a table whose rows (seeds) and columns (images) are both samples, with an error for each.
+class SeedVariance:
+    """Variance of one seed's accuracy on these test images, and the degrees of freedom that it is known with."""
 
-    The first error is Student's, with ``seeds - 1`` degrees of freedom: other seeds on these images. The second is what
-    other images would change beyond that, from the two-way analysis of variance; there are so many images that it
-    counts as known. Together they are Behrens and Fisher's problem, solved as they did: where images add nothing this
-    is exactly the t-test over seeds, and nowhere is it more often wrong than it says.
+    variance: float
+    freedom: float
+
+
+def seed_variances(samples: Sequence[Sample]) -> list[SeedVariance]:
+    """Variance over seeds of each network, shrunken towards what the networks have in common.
+
+    Three seeds alone say little about their variance. Where the networks' variances are alike, those of the others are
+    evidence as well. With two seeds nothing shows whether they are alike, and each network keeps its own. No variance
+    is taken to be less than the noise of single answers, which equal accuracies of all seeds would hide.
+
+    Args:
+        samples: Of networks with at least two seeds each.
+
+    Source:
+        Smyth 2004, doi:10.2202/1544-6115.1027, section 6.2. Phipson et al. 2016, doi:10.1214/16-AOAS920, for networks
+        whose variance stands out.
+    """
+    variances = np.array([max(float(np.var(s.accuracies, ddof=1)), s.noise / s.images) for s in samples])
+    freedoms = np.array([s.seeds - 1.0 for s in samples])
+    prior, prior_freedom = _common_variance(variances, freedoms)
+    if not prior_freedom:
+        return [SeedVariance(*each) for each in zip(variances.tolist(), freedoms.tolist(), strict=True)]
+    stands_out = variances / prior > stats.f.ppf(STANDS_OUT, freedoms, prior_freedom)
+    total = freedoms + np.where(stands_out, 0, prior_freedom)
+    shrunken = np.where(stands_out, variances, (freedoms * variances + prior_freedom * prior) / total)
+    return [SeedVariance(*each) for each in zip(shrunken.tolist(), total.tolist(), strict=True)]
+
+
+def _common_variance(variances: Vector, freedoms: Vector) -> tuple[float, float]:
+    """The variance that networks have in common, and its degrees of freedom; 0 where it says nothing about others."""
+    if len(variances) < 2 or freedoms.min() < 2:
+        return 0.0, 0.0
+    # Logarithms of sample variances, corrected for their bias, scatter by trigamma(freedom / 2) around a common value.
+    logs = np.log(variances) - digamma(freedoms / 2) + np.log(freedoms / 2)
+    beyond = float(np.var(logs, ddof=1) - polygamma(1, freedoms / 2).mean())
+    freedom = MOST_PRIOR_FREEDOM if beyond <= 0 else min(2 * _trigamma_inverse(beyond), MOST_PRIOR_FREEDOM)
+    if freedom < LEAST_PRIOR_FREEDOM:
+        return 0.0, 0.0
+    return math.exp(float(logs.mean()) + float(digamma(freedom / 2)) - math.log(freedom / 2)), freedom
+
+
+def _trigamma_inverse(value: float) -> float:
+    return math.exp(brentq(lambda log: float(polygamma(1, math.exp(log))) - value, -20, 20))
+
+
+# Where chi-squared variables are integrated: equal steps of the logit of their quantiles reach far into both tails.
+LOGITS = np.linspace(-34, 34, 103)
+WEIGHTS = expit(LOGITS) * expit(-LOGITS) * (LOGITS[1] - LOGITS[0])
+
+
+@lru_cache(maxsize=1024)
+def _variance_factors(freedom: float) -> Vector:
+    """What a true variance may be at each of `LOGITS`, as a factor of the estimated one: ``freedom / chi2``."""
+    low = stats.chi2.ppf(expit(LOGITS), freedom)
+    high = stats.chi2.isf(expit(-LOGITS), freedom)  # Precise where ``low`` is not, and the other way round.
+    factors: Vector = freedom / np.maximum(np.where(LOGITS > 0, high, low), 1e-300)
+    return factors
+
+
+@dataclass(frozen=True)
+class Error:
+    """What chance can do to a mean accuracy, or to a difference of two.
+
+    Each network's error over seeds is Student's, with its own degrees of freedom; the error of the test images is
+    normal, as there are many of them. Their sum is Behrens and Fisher's problem, solved as they did.
+
+    Args:
+        seeds: Standard error and degrees of freedom, for each network with several seeds.
+        images: Standard error that other test images add.
 
     Source:
         Fisher 1935, doi:10.1111/j.1469-1809.1935.tb02120.x.
     """
 
-    mean: float
-    seed_error: float
-    image_error: float
-    freedom: int
+    seeds: tuple[tuple[float, float], ...]
+    images: float
 
-    @classmethod
-    def of(cls, values: Scores) -> CrossedMean:
-        """Of a table ``(seeds, images)``, at least two of each."""
-        seeds, images = values.shape
-        by_seed, by_image, rest = _mean_squares(values)
-        beyond = max(by_image - rest, 0.0)
-        count = seeds * images
-        return cls(float(values.mean()), math.sqrt(by_seed / count), math.sqrt(beyond / count), seeds - 1)
+    @cached_property
+    def _deviations(self) -> tuple[Vector, Vector]:
+        """Standard deviations that the error may have, and how probable each is."""
+        squares, weights = np.array([self.images**2]), np.ones(1)
+        for error, freedom in self.seeds:
+            squares = (squares[:, None] + error**2 * _variance_factors(freedom)).ravel()
+            weights = (weights[:, None] * WEIGHTS).ravel()
+        matter = weights > 1e-18
+        return np.sqrt(squares[matter]), weights[matter]
 
     def p(self, distance: float) -> float:
-        """How often chance alone takes a mean at least this far, to either side."""
-        if self.seed_error <= 1e-3 * self.image_error:  # Narrower than the steps of the integral below.
-            return 2 * float(stats.norm.sf(distance / self.image_error)) if self.image_error else float(distance == 0)
-        # The wider the seeds' part, the smoother what is summed: a tenth of the steps then gives ten digits as well.
-        every = 10 if self.seed_error > 0.3 * self.image_error else 1
-        moved = distance - Z[::every] * self.image_error
-        tails = stdtr(self.freedom, -moved / self.seed_error)
-        return min(1.0, 2 * every * float(NORMAL[::every] @ tails))
+        """How often chance alone takes the value at least this far, to either side."""
+        deviations, weights = self._deviations
+        if not deviations.any():
+            return float(distance == 0)
+        return min(1.0, 2 * float(weights @ ndtr(-abs(distance) / np.maximum(deviations, 1e-300))))
 
-    @property
-    def estimate(self) -> Estimate:
-        """The mean with its interval: every value that the test would not refuse."""
-        if self.seed_error == self.image_error == 0:
-            return Estimate(self.mean, self.mean, self.mean)
-        most = float(stats.t.ppf(1 - LEVEL / 4, self.freedom)) * self.seed_error + 4 * self.image_error
-        half = brentq(lambda distance: self.p(distance) - LEVEL, 0, most, xtol=1e-9)
-        return Estimate(self.mean, self.mean - half, self.mean + half)
+    def half_width(self, level: float = LEVEL) -> float:
+        """Half of an interval that misses the truth in a share ``level`` of cases."""
+        # Each error beyond such a bound in its part of the level: their sum is within all bounds together.
+        part = level / (2 * (len(self.seeds) + 1))
+        most = self.images * stats.norm.isf(part) + sum(error * stats.t.isf(part, df) for error, df in self.seeds)
+        return float(brentq(lambda distance: self.p(distance) - level, 0, most, rtol=1e-7)) if most else 0.0
 
 
-def _mean_squares(values: Scores) -> tuple[float, float, float]:
-    """Mean squares between seeds, between images, and of what is left: the whole less the other two."""
-    seeds, images = values.shape
-    mean, seed_means, image_means = values.mean(), values.mean(1), values.mean(0)
-    by_seed = images * float(((seed_means - mean) ** 2).sum())
-    by_image = seeds * float(((image_means - mean) ** 2).sum())
-    # Without a table of floats, which a thousand seeds would make large.
-    squares = np.einsum("si,si->", values, values, dtype=np.float64)
-    rest = squares - seeds * images * mean**2 - by_seed - by_image
-    return by_seed / (seeds - 1), by_image / (images - 1), max(float(rest), 0.0) / ((seeds - 1) * (images - 1))
+def accuracy_estimates(samples: Sequence[Sample]) -> list[Estimate]:
+    """Mean accuracy of each network, with an interval for other test images and, with several seeds, other seeds.
 
-
-def seed_interval(accuracies: Sequence[float]) -> Estimate:
-    """Student's t interval of the mean over seeds: what other seeds would give on these very test images.
+    With one seed the interval is Wilson's. With several, it is that of `Error` in the form of Wilson's: accuracies
+    near 0 and 1 have intervals that are not symmetric.
 
     Args:
-        accuracies: One a seed, at least two.
-    """
-    half = float(stats.t.ppf(1 - LEVEL / 2, len(accuracies) - 1)) * _standard_error(accuracies)
-    mean = float(np.mean(accuracies))
-    return Estimate(mean, mean - half, mean + half)
-
-
-def paired_difference(first: Correct, second: Correct) -> Difference:
-    """Compare two networks on the same images, seed by seed.
-
-    One seed: exact McNemar test, and Agresti and Min's interval; it says that these two trained networks differ, and
-    nothing about other seeds. Several: the mean difference over seeds and images, by `CrossedMean`.
-
-    Args:
-        first: ``(seeds, images)``, whether each answer was right.
-        second: The same of the other network, with the same seeds in the same order.
+        samples: Of one comparison, on the same test images.
 
     Source:
-        McNemar 1947, doi:10.1007/BF02295996; Agresti and Min 2005, doi:10.1002/sim.1781.
+        Wilson 1927, doi:10.1080/01621459.1927.10502953.
     """
-    seeds, images = first.shape
-    if seeds == 1:
-        only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
-        test = mcnemar([[0, only_first], [only_second, 0]], exact=True)
-        # Half an image more in each of the four cells keeps the interval honest when hardly any image tells them apart.
-        more, fewer, total = only_first + 0.5, only_second + 0.5, images + 2
-        middle = (more - fewer) / total
-        half = float(stats.norm.ppf(1 - LEVEL / 2)) * math.sqrt((more + fewer) / total - middle**2) / math.sqrt(total)
-        share = Estimate((only_first - only_second) / images, middle - half, middle + half)
-        return Difference(share, float(test.pvalue), 1, "exact McNemar")
-    values = first.astype(np.int8) - second
-    crossed = CrossedMean.of(values)
-    method = "paired t over seeds, widened for other test images"
-    return Difference(crossed.estimate, crossed.p(abs(crossed.mean)), seeds, method, seeds_needed(values))
+    several = [sample for sample in samples if sample.seeds > 1]
+    variances = iter(seed_variances(several) if several else [])
+    estimates = []
+    for sample in samples:
+        error = Error((), math.sqrt(sample.mean * (1 - sample.mean) / sample.images))
+        if sample.seeds > 1:
+            variance = next(variances)
+            by_images = float(_image_covariance([sample])[0, 0])
+            error = Error(((math.sqrt(variance.variance / sample.seeds), variance.freedom),), math.sqrt(by_images))
+        estimates.append(_wilson(sample.mean, error.half_width(), sample.images))
+    return estimates
 
 
-def difference_of_shares(first: Sequence[float], second: Sequence[float], images: int, paired: bool) -> Difference:
-    """Compare two networks by their accuracies alone, where the answers to single images are not at hand.
+def _wilson(mean: float, half_width: float, images: int) -> Estimate:
+    """An interval of a mean between 0 and 1, by the half width that it would have if it were symmetric."""
+    # Wilson's z² / n. A mean of 0 or 1 has no half width to take it from: then it is that of the images alone.
+    between = mean * (1 - mean)
+    ratio = half_width**2 / between if between else float(stats.norm.isf(LEVEL / 2)) ** 2 / images
+    middle = (mean + ratio / 2) / (1 + ratio)
+    half = math.sqrt(ratio * between + ratio**2 / 4) / (1 + ratio)
+    return Estimate(mean, max(middle - half, 0.0), min(middle + half, 1.0))
 
-    The error over seeds and its degrees of freedom are those of `paired_difference`. The error of the test images is
-    that of two independent sets of images, which is larger: fewer data never make a difference surer.
+
+def _image_covariance(samples: Sequence[Sample]) -> NDArray[np.float64]:
+    """``(networks, networks)``: how mean accuracies vary together when other test images are drawn."""
+    images = samples[0].images
+    if any(sample.correct is None for sample in samples):
+        # As if no two networks had anything in common, and no two seeds of one network differed: the most it can be.
+        return np.diag([sample.mean * (1 - sample.mean) for sample in samples]) / images
+    covariance = np.atleast_2d(np.cov(np.stack([sample.image_means for sample in samples]), bias=True))
+    covariance -= np.diag([sample.noise / sample.seeds if sample.seeds > 1 else 0.0 for sample in samples])
+    # Without the noise the estimate may be no covariance any more; this is the nearest one that is.
+    values, vectors = np.linalg.eigh(covariance)
+    nearest: NDArray[np.float64] = (vectors * np.maximum(values, 0)) @ vectors.T / images
+    return nearest
+
+
+def differences(samples: Sequence[Sample], pairs: Sequence[tuple[int, int]], level: float = LEVEL) -> list[Difference]:
+    """Compare pairs of networks on the same test images, with a correction for how many pairs there are.
+
+    The correction is that of the largest error among all pairs, drawn from the same model as each single error: Tukey's
+    for all pairs, and Dunnett's for pairs with one network in common, with unequal variances and correlated images. A
+    difference is established at ``level`` if its interval excludes 0.
 
     Args:
-        first: Accuracies of one network, one a seed.
-        second: Those of the other.
-        images: Size of the test set.
-        paired: Whether both have the same seeds in the same order. If not, Welch's error, with the degrees of freedom
-            of the network with fewer seeds.
+        samples: All with one seed, or all with several.
+        pairs: Numbers of the networks in ``samples``: by how much the first is more accurate than the second.
+        level: In how many comparisons at least one interval may miss the truth: less than `LEVEL` where other families
+            of pairs, or other looks at the same ones, have their share of it. Corrected p values are for `LEVEL`.
 
     Source:
-        Welch 1938, doi:10.1093/biomet/29.3-4.350.
+        Tukey 1953, "The problem of multiple comparisons"; Dunnett 1955, doi:10.1080/01621459.1955.10501294. For one
+        seed: Agresti and Min 2005, doi:10.1002/sim.1781, who count one image more that tells two networks apart.
     """
-    seeds = min(len(first), len(second))
-    if seeds == 1:
-        seed_error, method = 0.0, "two proportions"
-    elif paired:
-        seed_error, method = _standard_error(np.subtract(first, second).tolist()), "paired t over seeds"
-    else:
-        seed_error, method = math.hypot(_standard_error(first), _standard_error(second)), "Welch's t over seeds"
-    image_error = math.hypot(_image_error(first, images), _image_error(second, images))
-    mean = float(np.mean(first)) - float(np.mean(second))
-    crossed = CrossedMean(mean, seed_error, image_error, max(seeds - 1, 1))
-    return Difference(crossed.estimate, crossed.p(abs(mean)), seeds, f"{method}, from accuracies alone")
+    if not pairs:
+        return []
+    seed_errors: list[tuple[tuple[float, float], ...]] = [()] * len(samples)
+    if samples[0].seeds > 1:
+        seed_errors = [
+            ((math.sqrt(each.variance / sample.seeds), each.freedom),)
+            for sample, each in zip(samples, seed_variances(samples), strict=True)
+        ]
+    images = samples[0].images
+    covariance = _image_covariance(samples) + np.eye(len(samples)) / (2 * images**2)
+    errors = [
+        Error(
+            seed_errors[first] + seed_errors[second],
+            math.sqrt(covariance[first, first] + covariance[second, second] - 2 * covariance[first, second]),
+        )
+        for first, second in pairs
+    ]
+    half_widths = [error.half_width(level / len(pairs)) for error in errors]
+    largest = _largest_errors(seed_errors, covariance, pairs, half_widths)
+    scale = min(float(np.quantile(largest, 1 - level)), 1.0)  # Bonferroni's bound, 1, holds anyway.
+    found = []
+    for (first, second), error, half_width in zip(pairs, errors, half_widths, strict=True):
+        value, half = samples[first].mean - samples[second].mean, scale * half_width
+        p = error.p(value)
+        p_corrected = min(max(float(np.mean(largest >= abs(value) / half_width)), p), p * len(pairs))
+        p_corrected = min(p_corrected * LEVEL / level, 1.0)
+        found.append(Difference(Estimate(value, value - half, value + half), p, p_corrected, error))
+    return found
 
 
-def paired_t_p(first: Sequence[float], second: Sequence[float]) -> float:
-    """P of Student's paired test over seeds: whether other seeds would agree, on these very test images.
+def _largest_errors(
+    seed_errors: Sequence[tuple[tuple[float, float], ...]],
+    covariance: NDArray[np.float64],
+    pairs: Sequence[tuple[int, int]],
+    half_widths: Sequence[float],
+) -> Vector:
+    """``(DRAWS,)``: the largest error of a pair, as a share of its half width, each time chance is drawn."""
+    generator = np.random.default_rng(0)
+    values, vectors = np.linalg.eigh(covariance)
+    errors = (vectors * np.sqrt(np.maximum(values, 0))) @ generator.normal(size=(len(covariance), DRAWS))
+    for network, of_network in enumerate(seed_errors):
+        for error, freedom in of_network:
+            errors[network] += error * generator.standard_t(freedom, DRAWS)
+    largest = np.zeros(DRAWS)
+    for (first, second), half_width in zip(pairs, half_widths, strict=True):
+        np.maximum(largest, np.abs(errors[first] - errors[second]) / half_width, out=largest)
+    return largest
+
+
+def smallest_difference(seeds: int, deviation: float, image_error: float, pairs: int = 1) -> float:
+    """The smallest difference that is established in four comparisons of five, by networks whose seeds vary alike.
 
     Args:
-        first: Accuracies of one network, one a seed, at least two.
-        second: Those of the other, with the same seeds in the same order.
+        seeds: Of each network, at least two.
+        deviation: Standard deviation of one seed's accuracy on the same test images.
+        image_error: Standard error of a difference from the test images.
+        pairs: How many are compared.
     """
-    differences = np.subtract(first, second)
-    if np.ptp(differences) < 1e-9:  # scipy divides by the deviation.
-        return float(abs(differences[0]) < 1e-9)
-    return float(stats.ttest_rel(first, second).pvalue)
+    error = deviation / math.sqrt(seeds)
+    of_seeds = (error, seeds - 1 + (MOST_PRIOR_FREEDOM if seeds > 2 and pairs > 1 else 0))
+    half_width = Error((of_seeds, of_seeds), image_error).half_width(LEVEL / pairs)
+    return half_width + float(stats.norm.ppf(POWER)) * math.hypot(error, error, image_error)
 
 
-def seeds_needed(values: Scores, most: int = 1000) -> float:
-    """How many seeds find a difference as large as the one seen, in four comparisons of five.
+def deviation_range(freedom: float) -> tuple[float, float]:
+    """Least and most that a true deviation is of the estimated one, in eight cases of ten."""
+    low, high = freedom / stats.chi2.isf([0.1, 0.9], freedom)
+    return math.sqrt(low), math.sqrt(high)
+
+
+def seeds_needed(share: float, deviation: float, image_error: float, pairs: int = 1) -> float:
+    """How many seeds establish a true difference in four comparisons of five; `math.inf` beyond ``MOST_SEEDS``.
 
     Args:
-        values: ``(seeds, images)``, the difference between two networks' answers.
-        most: Beyond it the answer is `math.inf`.
+        share: The difference.
+        deviation: As for `smallest_difference`.
+        image_error: As for `smallest_difference`.
+        pairs: As for `smallest_difference`.
     """
-    seeds, images = values.shape
-    by_seed, by_image, rest = _mean_squares(values)
-    of_seeds = max(by_seed - rest, 0.0) / images
-    of_images = max(by_image - rest, 0.0) / seeds
-    size = abs(float(values.mean()))
-    if size == 0:
+    if smallest_difference(MOST_SEEDS, deviation, image_error, pairs) > abs(share):
         return math.inf
-
-    def power(count: int) -> float:
-        variance = of_seeds / count + of_images / images + rest / (count * images)
-        effect = size / math.sqrt(max(variance, 1e-300) * count)
-        # One-sided, and no further than where it is 1 anyway: scipy gives NaN now and then in the far tails.
-        effect = min(effect, 30 / math.sqrt(count))
-        return float(TTestPower().power(effect, count, LEVEL / 2, alternative="larger"))
-
-    if power(most) < POWER:
-        return math.inf
-    low, high = 1, most
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if power(middle) >= POWER else (middle, high)
-    return high
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """P values corrected for how many there are.
-
-    Source:
-        Holm 1979, Scandinavian Journal of Statistics 6, 65–70.
-    """
-    return [float(p) for p in multipletests(p_values, LEVEL, method="holm")[1]] if len(p_values) else []
+    few, many = 1, MOST_SEEDS
+    while many - few > 1:
+        middle = (few + many) // 2
+        if smallest_difference(middle, deviation, image_error, pairs) <= abs(share):
+            many = middle
+        else:
+            few = middle
+    return many
 
 
 def dominated_by(accuracies: Sequence[float], seconds: Sequence[float]) -> list[int | None]:
@@ -337,32 +427,8 @@ def calibration(confidence: NDArray[np.float32], right: Correct, bins: int = CAL
     mean_confidence = np.bincount(bin_index, confidence, bins)[filled] / images[filled]
     accuracy = np.bincount(bin_index, right, bins)[filled] / images[filled]
     ece = float((images[filled] * abs(mean_confidence - accuracy)).sum() / len(right))
-    return Calibration(ece, mean_confidence.tolist(), accuracy.tolist(), images[filled].tolist())
-
-
-def rank_probabilities(correct: Sequence[Correct], draws: int = 1000) -> NDArray[np.float64]:
-    """How often each network takes each rank by accuracy when seeds and test images are drawn anew (bootstrap).
-
-    Args:
-        correct: ``(seeds, images)`` of each network, on the same images.
-        draws: How often.
-
-    Returns:
-        ``(networks, ranks)``, rows of shares; column 0 is the first rank.
-
-    Source:
-        Efron 1979, doi:10.1214/aos/1176344552.
-    """
-    generator = np.random.default_rng(0)
-    images = correct[0].shape[1]
-    weights = generator.multinomial(images, np.full(images, 1 / images), size=draws).astype(np.float32)
-    accuracies = np.empty((draws, len(correct)))
-    for index, each in enumerate(correct):
-        seeds = len(each)
-        by_seed = weights @ each.T.astype(np.float32)
-        seed_weights = generator.multinomial(seeds, np.full(seeds, 1 / seeds), size=draws)
-        accuracies[:, index] = (by_seed * seed_weights).sum(1) / (seeds * images)
-    # Ties go to either with equal chance.
-    order = np.lexsort((generator.random(accuracies.shape), -accuracies), axis=1)
-    counts = np.stack([np.bincount(order[:, rank], minlength=len(correct)) for rank in range(len(correct))], axis=1)
-    return counts / draws
+    # The number of right answers in a bin, about its expectation, when each is right with its confidence.
+    spread = np.sqrt(np.bincount(bin_index, confidence * (1 - confidence), bins)[filled])
+    gaps = np.abs(np.random.default_rng(0).normal(size=(1000, len(spread))) * spread).sum(1) / len(right)
+    by_chance = float(np.quantile(gaps, 1 - LEVEL))
+    return Calibration(ece, by_chance, mean_confidence.tolist(), accuracy.tolist(), images[filled].tolist())

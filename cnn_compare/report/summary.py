@@ -13,6 +13,21 @@ MOST_CLASSES = 50
 
 
 @dataclass(frozen=True)
+class Question:
+    """What a reader wants to know beyond which networks differ.
+
+    Args:
+        baseline: A network: each other one is compared with it, and no other pairs are.
+        margin: Points below which two networks count as the same.
+        limits: Metric -> its largest value, or smallest one where more is better, that is acceptable.
+    """
+
+    baseline: str | None = None
+    margin: float | None = None
+    limits: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Mistake:
     """Images of one class that were taken for another, over all seeds.
 
@@ -60,11 +75,12 @@ class Network:
         name: Of backbone and variant.
         backbone: Its registered name.
         variant: None where the comparison has none.
-        seeds: In ascending order.
+        seeds: In ascending order, those that finished.
+        planned: How many seeds were to be run.
+        failed: How many of them failed or diverged.
         test_acc_pct: Of each seed.
         accuracy_pct: Mean test accuracy; the interval covers other seeds and other test images.
         sd_points: Standard deviation over seeds; None with one seed.
-        seeds_pct: Mean test accuracy with Student's interval, which covers other seeds only; None with one seed.
         metrics: By name, each combined by `cnn_compare.results.over_seeds`; without those that a seed lacks.
         contended: Whether other processes used the machine during a run.
         architecture: As in `RunResult`.
@@ -75,7 +91,7 @@ class Network:
         mistakes: The commonest ones, counted in images, where ``confusion`` is too large to be shown.
         curves: None without curves.
         seconds_to_pct: Validation accuracy -> median training seconds until it is reached; None unless every seed did.
-        rank_shares: How often it takes each rank when seeds and test images are drawn anew; empty without predictions.
+        epoch_s_range: The least and the most seconds of a usual training epoch, over seeds; with one seed over epochs.
         on_front: Whether it is on the Pareto front of accuracy and time; None where times cannot be ranked.
         dominated_by: A network that is at least as accurate and as fast.
     """
@@ -84,10 +100,11 @@ class Network:
     backbone: str
     variant: str | None
     seeds: list[int]
+    planned: int
+    failed: int
     test_acc_pct: list[float]
     accuracy_pct: Estimate
     sd_points: float | None
-    seeds_pct: Estimate | None
     metrics: dict[str, float]
     contended: bool
     architecture: dict[str, Any]
@@ -97,7 +114,7 @@ class Network:
     mistakes: list[Mistake]
     curves: Curves | None
     seconds_to_pct: dict[int, float | None]
-    rank_shares: list[float] = field(default_factory=list)
+    epoch_s_range: tuple[float, float] | None = None
     on_front: bool | None = None
     dominated_by: str | None = None
 
@@ -109,31 +126,33 @@ class Network:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two networks compared, the more accurate one first.
+    """Two networks compared, the one with the higher mean accuracy first.
 
     Args:
-        first: Name of the more accurate network.
+        first: Name of the network with the higher mean.
         second: Name of the other one.
-        points: How much more accurate the first is, in percentage points.
-        p: Of the test that there is no difference.
-        p_holm: Corrected for the number of pairs.
+        points: By how many percentage points the first is more accurate. The intervals of all pairs together hold the
+            truth in 95 % of comparisons.
+        p: Of the test that there is no difference, of this pair alone.
+        p_corrected: Corrected for the number of pairs.
         differs: Whether the difference is established after the correction.
-        seeds: How many seeds both have in common.
-        method: Name of the test.
-        seeds_needed: As in `statistics.Difference`.
-        p_paired_t: Of Student's paired test over seeds, on these test images; None with one seed.
+        same: Whether it is established that they differ by less than the margin; None without a margin.
+        of_trained: Whether all this is about the trained networks of one seed, and not about other seeds.
+        seeds: How many seeds each has.
+        seeds_needed: How many seeds at least, and at most, establish a difference of this size in four comparisons of
+            five; None where one seed cannot tell, `math.inf` where more seeds do not help.
     """
 
     first: str
     second: str
     points: Estimate
     p: float
-    p_holm: float
+    p_corrected: float
     differs: bool
-    seeds: int
-    method: str
-    seeds_needed: float | None
-    p_paired_t: float | None
+    same: bool | None
+    of_trained: bool
+    seeds: tuple[int, int]
+    seeds_needed: tuple[float, float] | None
 
 
 @dataclass(frozen=True)
@@ -171,7 +190,8 @@ class Summary:
         class_images: Test images of each class; empty without predictions.
         test_images: How many there are; None where it is not recorded.
         networks: The most accurate first.
-        pairs: Every pair of networks.
+        question: What the reader asked.
+        pairs: Every pair of networks, or each network with the baseline.
         verdict: The outcome in sentences.
         hardest: The test images that most runs got wrong.
         without_result: Runs that failed or are not finished, and files that are missing or unreadable: ``run``,
@@ -194,6 +214,7 @@ class Summary:
     class_images: list[int]
     test_images: int | None
     networks: list[Network]
+    question: Question
     pairs: list[Pair]
     verdict: list[str]
     hardest: list[dict[str, Any]]

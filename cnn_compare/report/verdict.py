@@ -2,98 +2,213 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
-from cnn_compare.formatting import format_list, format_signed
-from cnn_compare.report.summary import Network, Pair
+from cnn_compare.formatting import format_list, format_signed, format_significant
+from cnn_compare.report.summary import Network, Pair, Question
+from cnn_compare.results import METRICS
 
 PAIRS_IN_WORDS = 6
 
 
-def verdict(networks: Sequence[Network], pairs: Sequence[Pair], ranked: bool, complete: bool = True) -> list[str]:
-    """The most accurate network, those that are dominated, and the differences that are not established.
+def verdict(
+    networks: Sequence[Network], pairs: Sequence[Pair], question: Question, ranked: bool, complete: bool = True
+) -> list[str]:
+    """What is established, what is not, and what it would take.
 
     Args:
         networks: In the order of their accuracy.
-        pairs: Of all networks.
+        pairs: Of all networks, or of each with the baseline.
+        question: What the reader asked.
         ranked: Whether times can be compared.
         complete: Whether all runs are finished; if not, the verdict is of those that are.
     """
     if not networks:
         return ["No run was finished: there is nothing to compare."]
-    best = networks[0]
-    estimate = best.accuracy_pct
-    interval = "" if math.isnan(estimate.low) else f" (95 % {estimate.low:.2f} … {estimate.high:.2f})"
-    figures = f"{estimate.value:.2f} %{interval} on {_seeds(len(best.seeds))}"
-    so_far, with_runs = ("", "") if complete else (" so far", "with finished runs ")
     if len(networks) == 1:
-        return [f"{best.name}: {figures}. There is no other network {with_runs}to compare it with."]
-    close = [pair.second for pair in pairs if pair.first == best.name and not pair.differs]
-    lead = (
-        f"{format_list(close)} cannot be told apart from it"
-        if close
-        else f"its lead over every other {'one' if complete else 'network with finished runs'} is established"
-    )
-    sentences = [f"{best.name} is the most accurate{so_far}: {figures}; {lead}."]
+        only = "There is no other network to compare it with."
+        return [f"{networks[0].name}: {_figures(networks[0])}. {only}", *_failures(networks)]
+    sentences = [
+        _best(networks, pairs, complete) if question.baseline is None else _baseline(networks, pairs, question)
+    ]
+    sentences += _failures(networks)
+    sentences += _within_limits(networks, pairs, question)
     if ranked:
-        sentences += _pareto_sentences(networks, {(pair.first, pair.second) for pair in pairs if pair.differs})
+        sentences += _pareto_sentences(networks, pairs)
     else:
         sentences.append("Times are shown, and not ranked: see above why they cannot be compared.")
-    open_pairs = [pair for pair in pairs if not pair.differs]
+    sentences += [_same_pair(pair, networks, question, ranked) for pair in pairs if pair.same and not pair.differs]
+    open_pairs = [pair for pair in pairs if not pair.differs and not pair.same]
     sentences += [_open_pair(pair) for pair in open_pairs[:PAIRS_IN_WORDS]]
     if len(open_pairs) > PAIRS_IN_WORDS:
+        more = len(open_pairs) - PAIRS_IN_WORDS
+        sentences.append(f"{more} more differences are not established; the matrix has all.")
+    if len(pairs) > 1 and all(pair.differs for pair in pairs):
         sentences.append(
-            f"{len(open_pairs) - PAIRS_IN_WORDS} more differences are not established; the matrix has all."
+            f"All {len(pairs)} differences {'between' if complete else 'so far between'} them are established."
         )
-    if len(pairs) > 1 and not open_pairs:
-        sentences.append(f"All {len(pairs)} differences between the networks {with_runs}are established.")
-    if best.rank_shares:
-        sentences.append(
-            f"With seeds and test images drawn anew, {best.name} comes first "
-            f"{100 * best.rank_shares[0]:.0f} times in 100."
-        )
-    if min(len(network.seeds) for network in networks) == 1:
-        sentences.append(
-            "With one seed, what is established holds for these trained networks; another seed may order close ones "
-            "otherwise."
-        )
+    sentences.append(_not_covered(pairs))
     return sentences
 
 
-def _pareto_sentences(networks: Sequence[Network], established: set[tuple[str, str]]) -> list[str]:
-    front = [network.name for network in networks if network.on_front]
-    sentences = [f"Nothing here is both more accurate and faster than {format_list(front)}: the Pareto front."]
+def outcome(pair: Pair, margin: float | None) -> str:
+    """What a pair shows, in a few words."""
+    words = "differs" if pair.differs else "not established"
+    if pair.same:
+        words = (
+            f"{'differs, by less' if pair.differs else 'the same within'} {'than ' if pair.differs else ''}{margin:g}"
+        )
+    return f"{words} (trained networks)" if pair.of_trained else words
+
+
+def _best(networks: Sequence[Network], pairs: Sequence[Pair], complete: bool) -> str:
+    best = networks[0]
+    leads = [pair for pair in pairs if best.name in (pair.first, pair.second)]
+    behind = {pair: pair.second if pair.first == best.name else pair.first for pair in leads}
+    close = [behind[pair] for pair in leads if not pair.differs]
+    one_seed = all(pair.of_trained for pair in leads)
+    trained = [behind[pair] for pair in leads if pair.differs and pair.of_trained and not one_seed]
+    others = "every other one" if complete else "every other network with finished runs"
+    lead = [f"{format_list(close)} cannot be told apart from it"] if close else []
+    if trained:
+        lead.append(f"its lead over {format_list(trained)} is that of networks trained with one seed")
+    if not lead:
+        lead = [f"its lead over {others} is established"]
+    title = "has the highest mean accuracy" if close or trained else "is the most accurate"
+    if one_seed:
+        title = "has the highest accuracy" if close else title
+    so_far = "" if complete else " so far"
+    which = "Of these trained networks, " if one_seed else ""
+    return f"{which}{best.name} {title}{so_far}: {_figures(best)}; {'; '.join(lead)}."
+
+
+def _baseline(networks: Sequence[Network], pairs: Sequence[Pair], question: Question) -> str:
+    base = next(network for network in networks if network.name == question.baseline)
+    of_trained = " trained" if all(pair.of_trained for pair in pairs) else ""
+    groups = {
+        "more accurate": [pair.first for pair in pairs if pair.differs and pair.second == base.name],
+        "less accurate": [pair.second for pair in pairs if pair.differs and pair.first == base.name],
+        "not established": [_other(pair, base.name) for pair in pairs if not pair.differs],
+    }
+    found = "; ".join(f"{what}: {format_list(names)}" for what, names in groups.items() if names)
+    return f"Beside the{of_trained} baseline {base.name} ({_figures(base)}): {found}."
+
+
+def _other(pair: Pair, name: str) -> str:
+    return pair.second if pair.first == name else pair.first
+
+
+def _figures(network: Network) -> str:
+    estimate = network.accuracy_pct
+    return f"{estimate.value:.2f} % (95 % {estimate.low:.2f} … {estimate.high:.2f}) on {_seeds(len(network.seeds))}"
+
+
+def _failures(networks: Sequence[Network]) -> list[str]:
+    return [
+        f"{network.name}: {network.failed} of {network.planned} seeds failed. Its accuracy is that of the others, and "
+        "may be too high for that reason."
+        for network in networks
+        if network.failed
+    ]
+
+
+def _within_limits(networks: Sequence[Network], pairs: Sequence[Pair], question: Question) -> list[str]:
+    """The best network within the limits, and how sure that is."""
+    if not question.limits:
+        return []
+
+    def within(network: Network) -> bool:
+        values = {metric: network.metrics.get(metric) for metric in question.limits}
+        return all(
+            value is not None and (value >= limit if METRICS[metric][1] else value <= limit)
+            for (metric, value), limit in zip(values.items(), question.limits.values(), strict=True)
+        )
+
+    limits = " and ".join(
+        f"{metric} {'at least' if METRICS[metric][1] else 'at most'} {format_significant(limit)}"
+        for metric, limit in question.limits.items()
+    )
+    inside = [network for network in networks if within(network)]
+    if not inside:
+        return [f"No network has {limits}."]
+    best, rest = inside[0], {network.name for network in inside[1:]}
+    if not rest:
+        return [f"With {limits}, {best.name} is the only choice: {_figures(best)}."]
+    known = {_other(pair, best.name): pair for pair in pairs if best.name in (pair.first, pair.second)}
+    close = [name for name in rest if name not in known or not known[name].differs]
+    sure = "established over every other one" if not close else f"not established over {format_list(sorted(close))}"
+    return [f"With {limits}, {best.name} is the best of {len(inside)}: {_figures(best)}; its lead is {sure}."]
+
+
+def _pareto_sentences(networks: Sequence[Network], pairs: Sequence[Pair]) -> list[str]:
+    front = [network for network in networks if network.on_front]
+    names = format_list([network.name for network in front])
+    sentences = [f"Nothing here is both more accurate and faster than {names}: the Pareto front."]
     by_name = {network.name: network for network in networks}
+    established = {frozenset((pair.first, pair.second)) for pair in pairs if pair.differs}
+    for slower, faster in itertools.pairwise(front):
+        if frozenset((slower.name, faster.name)) not in established:
+            points = slower.accuracy_pct.value - faster.accuracy_pct.value
+            sentences.append(
+                f"The lead of {slower.name} over {faster.name}, {points:.2f} points, is not established, and takes "
+                f"{_ratio(slower, faster)} times the seconds."
+            )
     for network in networks:
         if network.dominated_by is not None:
             other = by_name[network.dominated_by]
             points = other.accuracy_pct.value - network.accuracy_pct.value
-            speed = (network.epoch_s or math.nan) / (other.epoch_s or math.nan)
-            surely = "" if (other.name, network.name) in established else " (not established)"
+            surely = "" if frozenset((other.name, network.name)) in established else " (not established)"
             sentences.append(
                 f"{network.name} is dominated by {other.name}: {points:.2f} points more accurate{surely}, "
-                f"{speed:.2f} times as fast."
+                f"{_ratio(network, other)} times as fast."
             )
     return sentences
 
 
+def _ratio(slower: Network, faster: Network) -> str:
+    """How many times the seconds of an epoch, with the range that seeds, or with one seed epochs, leave open."""
+    ratio = f"{(slower.epoch_s or math.nan) / (faster.epoch_s or math.nan):.2f}"
+    if not slower.epoch_s_range or not faster.epoch_s_range:
+        return ratio
+    least, most = slower.epoch_s_range[0] / faster.epoch_s_range[1], slower.epoch_s_range[1] / faster.epoch_s_range[0]
+    return f"{ratio} ({least:.2f} … {most:.2f})"
+
+
+def _same_pair(pair: Pair, networks: Sequence[Network], question: Question, ranked: bool) -> str:
+    first, second = (
+        next(network for network in networks if network.name == name) for name in (pair.first, pair.second)
+    )
+    sentence = f"{pair.first} and {pair.second} are the same within {question.margin:g} points ({_interval(pair)})"
+    if not ranked or first.epoch_s is None or second.epoch_s is None:
+        return f"{sentence}."
+    slower, faster = (first, second) if first.epoch_s > second.epoch_s else (second, first)
+    return f"{sentence}; take {faster.name}: {slower.name} needs {_ratio(slower, faster)} times the seconds."
+
+
+def _interval(pair: Pair) -> str:
+    return f"95 % {format_signed(pair.points.low)} … {format_signed(pair.points.high)}"
+
+
 def _open_pair(pair: Pair) -> str:
-    points = pair.points
     sentence = (
-        f"{pair.first} and {pair.second} cannot be told apart on {_seeds(pair.seeds)}: "
-        f"{format_signed(points.value, 2)} points, 95 % {format_signed(points.low)} … {format_signed(points.high)}"
+        f"{pair.first} and {pair.second} cannot be told apart{' as trained' if pair.of_trained else ''}: "
+        f"{format_signed(pair.points.value, 2)} points, {_interval(pair)}"
     )
     if pair.seeds_needed is None:
-        without = "one seed cannot tell" if pair.seeds == 1 else "accuracies alone cannot tell"
-        return f"{sentence}; how many seeds it would take, {without}."
-    if pair.seeds_needed <= pair.seeds:
-        return (
-            f"{sentence}; alone it would be (p = {pair.p:.2g}), as one of so many pairs it is not ({pair.p_holm:.2g})."
-        )
-    if math.isinf(pair.seeds_needed):
+        return f"{sentence}; how many seeds it would take, one seed cannot tell."
+    least, most = pair.seeds_needed
+    if math.isinf(least):
         return f"{sentence}; more seeds would not settle a difference of that size on these test images."
-    return f"{sentence}; to settle a difference of that size takes about {pair.seeds_needed:.0f} seeds."
+    seeds = f"{least:.0f}" if least == most else f"{least:.0f} to {most:.0f}"
+    seeds = f"{least:.0f} or more" if math.isinf(most) else seeds
+    return f"{sentence}; a difference of that size takes {seeds} seeds."
+
+
+def _not_covered(pairs: Sequence[Pair]) -> str:
+    seeds = "other seeds, " if any(pair.of_trained for pair in pairs) else ""
+    return f"Not covered by the intervals: {seeds}other training images (the split is fixed) and other machines."
 
 
 def _seeds(count: int) -> str:

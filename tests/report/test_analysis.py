@@ -9,11 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from rich.console import Console
+from scipy.stats import norm
 
 from cnn_compare import load_results, write_report
 from cnn_compare.cli import main
+from cnn_compare.errors import InvalidValueError
 from cnn_compare.report.analysis import analyze
 from cnn_compare.report.load import find_runs
+from cnn_compare.report.summary import Question
 from cnn_compare.report.tables import terminal_table
 
 REFERENCE = Path(__file__).parents[2] / "lightning_logs"
@@ -45,11 +48,12 @@ def test_the_verdict_says_what_is_established_and_what_is_not(store_run, summary
     store_run("googlenet", right=[*range(1, 799), 999], train_epoch_s=6.0)
     store_run("lenet", right=range(600), train_epoch_s=1.0)
     said = text(summary())
-    assert "resnet18 is the most accurate: 80.00 % (95 % 77.41 … 82.36) on one seed; googlenet cannot be told" in said
-    assert "resnet18 and googlenet cannot be told apart on one seed: +0.10 points" in said
+    best = "resnet18 has the highest accuracy: 80.00 % (95 % 77.41 … 82.36) on one seed; googlenet cannot be told apart"
+    assert said.startswith(f"Of these trained networks, {best}")
+    assert "resnet18 and googlenet cannot be told apart as trained: +0.10 points" in said
     assert "faster than resnet18 and lenet: the Pareto front" in said
     assert "googlenet is dominated by resnet18: 0.10 points more accurate (not established), 1.20 times as fast" in said
-    assert "With one seed" in said
+    assert "Not covered by the intervals: other seeds, other training images" in said
 
 
 def test_several_seeds_tell_how_many_it_would_take(store_run, summary):
@@ -60,23 +64,97 @@ def test_several_seeds_tell_how_many_it_would_take(store_run, summary):
             store_run(name, seed, right=np.flatnonzero(draw.random(1000) < share + shift))
     found = summary()
     (pair,) = found.pairs
-    assert pair.seeds == 3
+    assert pair.seeds == (3, 3)
     assert not pair.differs
-    assert pair.seeds_needed > 3
+    assert 3 < pair.seeds_needed[0] < pair.seeds_needed[1]
+    assert "b has the highest mean accuracy" in text(found)
     assert "on 3 seeds" in text(found)
-    assert "With one seed" not in text(found)
+    assert "trained networks" not in text(found)
     network = found.networks[0]
     assert network.sd_points == pytest.approx(np.std(network.test_acc_pct, ddof=1))
-    assert network.seeds_pct.low < network.accuracy_pct.value < network.seeds_pct.high
 
 
-def test_seeds_that_only_one_network_has_are_left_out_of_the_pair(store_run, summary):
+def test_all_seeds_of_both_networks_count_where_some_differ(store_run, summary):
     for seed in (0, 1, 2):
         store_run("a", seed, right=range(800 + seed))
-    for seed in (1, 2, 5):
+    for seed in (1, 2, 5, 6):
         store_run("b", seed, right=range(700 + seed))
-    assert summary().pairs[0].seeds == 2
-    assert summary().pairs[0].points.value == pytest.approx(10)
+    assert summary().pairs[0].seeds == (3, 4)
+    assert summary().pairs[0].points.value == pytest.approx(80.1 - 70.35)
+
+
+def test_a_network_that_lost_its_seeds_is_compared_as_trained_and_claims_no_architecture(tmp_path):
+    folder = tmp_path / "subset_5k"
+    shutil.copytree(REFERENCE / "subset_5k", folder, ignore=shutil.ignore_patterns("events*"))
+    whole = analyze(find_runs(folder))
+    for seed in (1, 2):
+        shutil.rmtree(folder / "vgg16_bn" / f"seed_{seed}")
+    less = analyze(find_runs(folder))
+    lost = [pair for pair in less.pairs if "vgg16_bn" in (pair.first, pair.second)]
+    assert len(lost) == 5
+    assert all(pair.of_trained for pair in lost)
+    assert {pair.first for pair in less.pairs if not pair.of_trained} == {"resnet18", "googlenet", "lenet", "alexnet"}
+
+    def architectures(summary):
+        return {(pair.first, pair.second) for pair in summary.pairs if pair.differs and not pair.of_trained}
+
+    assert architectures(less) <= architectures(whole)
+    assert "is the most accurate" not in text(less)
+
+
+def test_seeds_that_failed_are_said_beside_the_figures_of_the_others(store_run, tmp_path):
+    for seed in range(3):
+        store_run("a", seed, right=range(700 + seed))
+        store_run("b", seed, right=range(600 + seed))
+    store_run("b", 2, status="diverged", reason="the loss became NaN", test_acc_pct=None)
+    found = write_report(tmp_path)
+    assert "b: 1 of 3 seeds failed. Its accuracy is that of the others" in text(found)
+    assert "| b | 2 of 3 |" in (tmp_path / "report.md").read_text()
+
+
+def test_a_baseline_is_compared_with_each_other_network_and_nothing_else_is(store_run, tmp_path):
+    for name, right in (("a", 900), ("base", 800), ("c", 700), ("d", 799)):
+        store_run(name, right=range(right))
+    found = analyze(find_runs(tmp_path), Question(baseline="base"))
+    assert {frozenset((pair.first, pair.second)) for pair in found.pairs} == {
+        frozenset((name, "base")) for name in ("a", "c", "d")
+    }
+    assert found.verdict[0].startswith("Beside the trained baseline base (80.00 %")
+    assert found.verdict[0].endswith("more accurate: a; less accurate: c; not established: d.")
+    with pytest.raises(InvalidValueError, match="baseline must be a network with finished runs: a, base, d, c, and is"):
+        analyze(find_runs(tmp_path), Question(baseline="resnet18"))
+
+
+def test_networks_within_the_margin_are_the_same_and_the_faster_one_is_advised(store_run, tmp_path):
+    store_run("slow", right=range(800), train_epoch_s=10.0)
+    store_run("fast", right=[*range(799), 900], train_epoch_s=2.0)
+    found = analyze(find_runs(tmp_path), Question(margin=1.0))
+    (pair,) = found.pairs
+    assert (pair.same, pair.differs) == (True, False)
+    assert "are the same within 1 points (95 % " in text(found)
+    assert "take fast: slow needs 5.00 times the seconds" in text(found)
+    assert analyze(find_runs(tmp_path), Question(margin=0.1)).pairs[0].same is False
+
+
+def test_limits_leave_the_best_network_within_them_and_say_how_sure_that_is(store_run, tmp_path):
+    store_run("large", right=range(900), params=20e6)
+    store_run("medium", right=range(800), params=9e6)
+    store_run("other", right=[*range(799), 999], params=8e6)
+    store_run("small", right=range(700), params=1e6)
+    said = text(analyze(find_runs(tmp_path), Question(limits={"params": 10e6})))
+    assert "With params at most" in said
+    assert "medium is the best of 3" in said
+    assert "its lead is not established over other." in said
+    assert "No network has" in text(analyze(find_runs(tmp_path), Question(limits={"params": 10})))
+    with pytest.raises(InvalidValueError, match="limit must be one of"):
+        analyze(find_runs(tmp_path), Question(limits={"parameters": 10}))
+
+
+def test_a_lead_on_the_front_that_is_not_established_is_said_with_its_price(store_run, summary):
+    store_run("slow", right=range(800), train_epoch_s=13.0, train_epochs_s=[20.0, 12.0, 14.0])
+    store_run("fast", right=[*range(799)], train_epoch_s=1.0, train_epochs_s=[2.0, 0.9, 1.1])
+    price = "takes 13.00 (10.91 … 15.56) times the seconds"
+    assert f"The lead of slow over fast, 0.10 points, is not established, and {price}" in text(summary())
 
 
 @pytest.mark.parametrize(
@@ -115,8 +193,9 @@ def test_without_predictions_the_accuracies_alone_are_compared(store_run, summar
     folder = store_run("b", right=range(700))
     (folder / "predictions.npz").unlink()
     (pair,) = summary().pairs
-    assert pair.method == "two proportions, from accuracies alone"
     assert pair.differs
+    # (0.8 - 0.7) / sqrt(0.8 * 0.2 / 1000 + 0.7 * 0.3 / 1000 + one image) = 5.19
+    assert pair.p == pytest.approx(2 * norm.sf(0.1 / math.sqrt((0.37 + 0.001) / 1000)), rel=0.01)
     assert summary().networks[1].calibration is None
 
 
@@ -136,7 +215,6 @@ def test_without_some_predictions_a_stored_comparison_establishes_no_more_and_na
     for before, after in zip(whole.networks, less.networks, strict=True):
         assert after.accuracy_pct.low <= before.accuracy_pct.low + 1e-6
     assert {entry["run"] for entry in less.without_result} == {path.relative_to(folder).as_posix() for path in deleted}
-    assert "accuracies alone cannot tell" in text(less)
 
 
 @pytest.mark.parametrize("file", ["predictions.npz", "metrics.csv", "config.yaml"])
@@ -186,8 +264,9 @@ def test_a_damaged_plan_does_not_stop_the_report(store_run, tmp_path, runs):
 
 def test_answers_to_other_test_images_are_not_paired(store_run, summary):
     store_run("a")
-    store_run("b", labels=(np.arange(1000) + 3) % 10)
-    assert summary().pairs[0].method.endswith("accuracies alone")
+    store_run("b", right=range(800), labels=(np.arange(1000) + 3) % 10)
+    # As if no image were shared: 0.2 * 0.8 twice, over 1,000.
+    assert summary().pairs[0].points.high == pytest.approx(100 * 1.96 * math.sqrt(0.321 / 1000), rel=0.02)
 
 
 def test_confusion_classes_and_hardest_images_are_counted(store_run, summary):
@@ -335,7 +414,7 @@ def test_an_ascii_terminal_gets_the_whole_report(store_run, tmp_path, monkeypatc
     main(["report", str(folder)])
     printed = output.buffer.getvalue().decode("ascii")
     assert "80.00 +/- 2.4" in printed
-    assert "+0.50 points" in printed
+    assert "lenet" in printed
     assert "ete" in printed
     assert "?" not in printed
 

@@ -208,7 +208,7 @@ def test_every_chart_is_valid_to_plotly(store_run, tmp_path):
         store_run("b", seed, right=range(700 - seed), train_epoch_s=400.0)
     made = charts(analyze(find_runs(tmp_path)))
     assert {chart.key for chart in made} == {
-        *("accuracy-time", "by-epoch", "by-seconds", "loss", "differences", "ranks", "classes", "confusion"),
+        *("accuracy-time", "by-epoch", "by-seconds", "loss", "differences", "classes", "confusion"),
         "reliability",
         *("cost-train_epoch_s", "cost-params", "cost-macs", "cost-peak_memory_bytes", "cost-energy_j_per_epoch"),
     }
