@@ -234,7 +234,7 @@ class Error:
         # Each error beyond such a bound in its part of the level: their sum is within all bounds together.
         part = level / (2 * (len(self.seeds) + 1))
         most = self.images * stats.norm.isf(part) + sum(error * stats.t.isf(part, df) for error, df in self.seeds)
-        return float(brentq(lambda distance: self.p(distance) - level, 0, most, rtol=1e-7)) if most else 0.0
+        return float(brentq(lambda distance: self.p(distance) - level, 0, 1.1 * most, rtol=1e-7)) if most else 0.0
 
 
 def accuracy_estimates(samples: Sequence[Sample]) -> list[Estimate]:
