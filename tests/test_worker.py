@@ -67,6 +67,7 @@ def test_a_result_says_what_was_planned_and_what_came_of_it(tested):
     accuracies = [row["val/acc"] for row in tested.curves.rows]
     assert result.best_epoch == int(np.argmax(accuracies))
     assert result.value("best_val_acc_pct") == 100 * max(accuracies)
+    assert result.value("last_val_acc_pct") == 100 * accuracies[-1]
     assert (result.value("train_epoch_s"), result.value("first_epoch_s")) == (
         result.train_epochs_s[1],
         result.train_epochs_s[0],
