@@ -9,6 +9,7 @@ import shutil
 import sys
 import threading
 from collections.abc import Sequence
+from copy import deepcopy
 from importlib import metadata
 from multiprocessing import connection, parent_process
 from multiprocessing.connection import Connection
@@ -128,7 +129,7 @@ class MeasuredRun:
         self.logger = TensorBoardLogger(folder.path, name="", version="", default_hp_metric=False)
         measuring = [self.timer, self.load, self.curves, TextLog(folder.path, "train.log")]
         cli = ExperimentCLI(
-            args=spec.config,
+            args=deepcopy(spec.config),  # The parser replaces parts of what it is given.
             run=False,
             callbacks=[*measuring, *callbacks, ConfusionFigures(), self.best, last],
             logger=self.logger,
