@@ -58,7 +58,7 @@ def store_runs(folder: Path, runs: int, networks: int) -> None:
             "images_per_s": 5_000.0,
             "params": 1_000_000,
             "macs": 10_000_000,
-            "peak_memory_bytes": 2**30,
+            "training_memory_bytes": 2**30,
         }
         epochs_s = [float(seconds) for seconds in draw.uniform(9, 11, 50)]
         result = RunResult(

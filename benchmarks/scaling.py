@@ -40,7 +40,7 @@ EPOCHS = ["--data.augmentation=crop_flip", "--trainer.max_epochs=4", "--trainer.
 
 # 419 unexpected interruptions in 54 days of 16,384 GPUs: Llama Team 2024, arXiv:2407.21783, section 3.3.4.
 GPU_HOURS_PER_FAILURE = 54 * 24 * 16_384 / 419
-RUNS = 10_000
+RUNS, SEEDS = 10_000, 10
 MEAN_RUN_S = 1_800.0
 GPUS = (1, 10, 100, 1_000)
 EPOCHS_A_RUN = 60
@@ -154,12 +154,13 @@ def simulate(
         start_s: From one run's end to the next one's first step.
         leader_s: Of the leading process for each run, one after the other.
         failures: A GPU-second's chance of one.
-        longest_first: Whether the long runs begin first.
+        longest_first: Whether the long runs of each seed begin first.
     """
     draw = np.random.default_rng(0)
-    lengths = draw.choice(spread, RUNS) * MEAN_RUN_S
+    lengths = draw.choice(spread, RUNS // SEEDS) * MEAN_RUN_S
     if longest_first:
         lengths = np.sort(lengths)[::-1]
+    lengths = np.tile(lengths, SEEDS)
     free = [0.0] * gpus
     leader, useful, lost, end = 0.0, 0.0, 0.0, 0.0
     for length in lengths:

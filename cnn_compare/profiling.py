@@ -19,7 +19,7 @@ from cnn_compare.backbones import Stem, build_backbone, count_macs, count_parame
 from cnn_compare.configs import as_list
 from cnn_compare.errors import InvalidValueError
 from cnn_compare.files import write_text
-from cnn_compare.machine import describe_device, peak_memory_bytes, tune_process
+from cnn_compare.machine import PeakMemory, describe_device, tune_process
 
 TRAIN_BATCH, INFERENCE_BATCH = 128, 256
 # Repetitions for a median, and the limit of their total time.
@@ -82,7 +82,7 @@ def measure(backbone: str, image_size: int, stem: Stem) -> Profile:
     """Measure one backbone, on the GPU if there is one; meant for a fresh process."""
     tune_process()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    before = peak_memory_bytes(device)
+    memory = PeakMemory()
     network = build_backbone(backbone, 10, stem).to(device).to(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(network.parameters(), lr=1e-3, momentum=0.9)
 
@@ -108,7 +108,7 @@ def measure(backbone: str, image_size: int, stem: Stem) -> Profile:
         latency_p50_ms=1000 * statistics.median(latencies),
         latency_p90_ms=1000 * latencies[int(0.9 * (len(latencies) - 1))],
         inference_images_per_s=INFERENCE_BATCH / inference_s,
-        peak_memory_bytes=peak_memory_bytes(device) - before,
+        peak_memory_bytes=memory.bytes(device),
         device=describe_device(device),
     )
 

@@ -53,6 +53,7 @@ METRICS: dict[str, tuple[str, bool | None]] = {
     "test_macro_f1_pct": ("%", True),
     "test_loss": ("nats", False),
     "best_val_acc_pct": ("%", True),
+    "last_val_acc_pct": ("%", True),
     "train_acc_pct": ("%", True),
     "train_epoch_s": ("s", False),
     "first_epoch_s": ("s", False),
@@ -61,6 +62,8 @@ METRICS: dict[str, tuple[str, bool | None]] = {
     "images_per_s": ("1/s", True),
     "params": ("", False),
     "macs": ("", False),
+    "training_memory_bytes": ("B", False),
+    # Of earlier versions: on a CPU it holds the libraries too.
     "peak_memory_bytes": ("B", False),
     "energy_j_per_epoch": ("J", False),
     "other_cpu_pct": ("%", None),
@@ -82,16 +85,21 @@ class RunResult:
         variant: Name of the variant; None where the comparison has none.
         declared_changes: Settings, by dotted name, that the variant or the backbone's own recipe changes.
         metrics: By name. Accuracies are percents of images, 0 to 100. ``test_*`` come from the weights of
-            ``best_epoch``. ``train_epoch_s`` is the usual epoch: the median without the first one; with one epoch,
-            that one. ``macs`` are multiply-accumulates of one image's forward pass. ``seconds_to_target`` counts the
-            training until the validation accuracy first was at ``target_acc_pct``; it is missing where it never was.
+            ``best_epoch``; those of the last epoch have ``last_val_acc_pct`` alone, because the test set is used
+            once. ``train_epoch_s`` is the usual epoch: the median without the first one; with one epoch, that one.
+            ``macs`` are multiply-accumulates of one image's forward pass. ``seconds_to_target`` counts the training
+            until the validation accuracy first was at ``target_acc_pct``; it is missing where it never was.
+            ``training_memory_bytes`` is the peak of what data, network and training took: torch's memory on a GPU,
+            elsewhere the growth of the process (`cnn_compare.machine.PeakMemory`). Earlier versions recorded
+            ``peak_memory_bytes`` instead, which on a CPU is that of the whole process.
         best_epoch: The first epoch with the highest validation accuracy, counted from 0.
         train_images: How many images the run was trained on.
         test_images: How many images it was tested on.
         train_epochs_s: Seconds of training, one value an epoch, the first with its warm-up included.
         val_epochs_s: Seconds of validation, one value a validation.
         target_acc_pct: The validation accuracy at which training was to end.
-        contended: Whether other processes used the machine too (``other_cpu_pct`` of all its cores).
+        contended: Whether other processes used the machine enough to disturb the times, as
+            `cnn_compare.callbacks.MachineLoad` decides. ``other_cpu_pct`` is their share of all its cores' time.
         device: Name of the device.
         precision: Lightning's name of the precision.
         versions: Of Python and of every package that can change a result.

@@ -226,17 +226,17 @@ def planned(**options):
     return plan_runs(Comparison("small", **{"backbones": ["lenet"], "seeds": [0], **options}))
 
 
-def test_a_plan_has_one_run_for_each_backbone_and_seed():
+def test_a_plan_has_one_run_for_each_backbone_and_seed_and_goes_seed_by_seed():
     config = resolve_config({"model": {"stem": "cifar"}})
     specs = planned(backbones=["lenet", "resnet20"], seeds=[3, 5], config=config, recipe="mine")
     assert [(spec.backbone, spec.seed) for spec in specs] == [
         ("lenet", 3),
-        ("lenet", 5),
         ("resnet20", 3),
+        ("lenet", 5),
         ("resnet20", 5),
     ]
-    assert str(specs[1].folder.path) == "lightning_logs/small/lenet/seed_5"
-    assert specs[1].config == {
+    assert str(specs[2].folder.path) == "lightning_logs/small/lenet/seed_5"
+    assert specs[2].config == {
         **config,
         "seed_everything": 5,
         "model": {**config["model"], "backbone": "lenet"},

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import jsonschema
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from helpers import DROPS, command, small_comparison, wait_until, without_times
+from helpers import DATA, DROPS, command, small_comparison, wait_until, without_times
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
@@ -22,8 +23,11 @@ from torch import nn
 from cnn_compare import compare, load_results
 from cnn_compare.comparison.cluster import RayExecutor
 from cnn_compare.comparison.local import LocalExecutor, world_size
+from cnn_compare.comparison.plan import Comparison, plan_runs
+from cnn_compare.comparison.runner import run_all
 from cnn_compare.data.resident import EpochSampler, shard
 from cnn_compare.errors import ClusterError, InvalidValueError, MissingExtraError
+from cnn_compare.experiment import resolve_config
 from cnn_compare.results import RunResult
 
 TWO_DEVICES = {"max_epochs": 3, "accelerator": "cpu", "devices": 2}
@@ -94,6 +98,29 @@ def test_runs_side_by_side_give_what_they_give_one_after_the_other(tmp_path):
             first, second = stored(one, backbone, seed), stored(two, backbone, seed)
             assert all((first[name] == second[name]).all() for name in first)
     assert list(load_results(two).status) == ["finished"] * 4
+
+
+class Pairs:
+    """An executor whose runs end two at a time; it keeps the order in which they start."""
+
+    jobs = 2
+
+    def __init__(self):
+        self.started, self.pair = [], threading.Barrier(2)
+
+    def run(self, spec, on_progress):
+        self.started.append(spec.seed)
+        self.pair.wait(timeout=60)
+
+    def stop(self):
+        pass
+
+
+def test_runs_side_by_side_start_seed_by_seed(tmp_path):
+    config = resolve_config({"data": DATA})
+    executor = Pairs()
+    run_all(plan_runs(Comparison("small", ["lenet", "resnet20"], [5, 3, 4], config, log_dir=str(tmp_path))), executor)
+    assert executor.started == [5, 5, 3, 3, 4, 4]
 
 
 def test_no_job_is_refused():

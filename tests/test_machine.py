@@ -40,6 +40,30 @@ def test_a_tuned_process_asks_cuda_itself_whether_there_is_a_gpu(monkeypatch):
     assert "PYTORCH_NVML_BASED_CUDA_CHECK" not in os.environ
 
 
+MEMORY = """
+import mmap, os, sys, tempfile, torch
+from cnn_compare.machine import PeakMemory, tune_process
+tune_process()
+if os.fork():  # As a run's process: a new program, such as this one, inherits the peak of what started it.
+    sys.exit(os.waitstatus_to_exitcode(os.wait()[1]))
+libraries = torch.ones(2**26)
+memory, device = PeakMemory(), torch.device("cpu")
+torch.ones(2**25)
+peak = memory.bytes(device)
+with tempfile.TemporaryFile() as file:
+    file.truncate(2**28)
+    mapped = mmap.mmap(file.fileno(), 0)
+    read = sum(mapped[page] for page in range(0, 2**28, mmap.PAGESIZE))
+    print(peak, memory.bytes(device))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells mapped files apart")
+def test_peak_memory_is_what_was_added_since_without_mapped_files():
+    done = subprocess.run([sys.executable, "-c", MEMORY], check=True, capture_output=True, text=True)
+    assert list(map(int, done.stdout.split())) == pytest.approx([2**27, 2**27], rel=0.1)
+
+
 def test_the_module_loads_where_there_is_no_module_resource():
     # Other packages import it on this system.
     program = "import psutil, sys, torch; sys.modules['resource'] = None; import cnn_compare.machine"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -35,7 +36,7 @@ def store(folder, accuracy, **fields):
     RunFolder(folder).save_result(result)
 
 
-def test_no_table_of_a_page_is_stale():
+def test_no_table_or_figure_of_a_page_is_stale():
     done = subprocess.run(
         [sys.executable, ROOT / "tools" / "reference.py", "tables", "--check"], capture_output=True, text=True
     )
@@ -48,17 +49,31 @@ def test_a_changed_result_makes_the_page_stale_until_it_is_drawn_anew(reference,
         "before\n<!-- table mine network test_acc_pct -->\n<!-- end -->\nafter <!-- variants mine -->\n<!-- end -->\n"
     )
     store(tmp_path / "mine" / "lenet" / "seed_0", 61.0, backbone="lenet", variant="own")
-    assert reference.tables(check=True) == ["page.md"]
+    assert reference.fill_pages(check=True) == ["page.md"]
     assert "lenet" not in page.read_text()
-    assert reference.tables(check=False) == ["page.md"]
-    assert reference.tables(check=True) == []
+    assert reference.fill_pages(check=False) == ["page.md"]
+    assert reference.fill_pages(check=True) == []
     text = page.read_text()
     assert text.startswith("before\n")
     assert "\nafter " in text
     assert "| lenet (own) | 61.00 ± 3.02 |" in text
     assert "| lenet | 61.00 ± 3.02 |" in text
     store(tmp_path / "mine" / "lenet" / "seed_0", 62.0, backbone="lenet", variant="own")
-    assert reference.tables(check=True) == ["page.md"]
+    assert reference.fill_pages(check=True) == ["page.md"]
+
+
+def test_a_sentence_takes_its_figures_from_the_runs(reference, tmp_path):
+    page = tmp_path / "page.md"
+    marks = ('mine "lenet (own)" last_val_acc_pct', 'mine "resnet18 − lenet (own)" points', "mine established")
+    sentence = " and ".join(f"<!-- figure {mark} -->?<!-- end -->" for mark in marks)
+    page.write_text(f"It is {sentence}.\n")
+    store(tmp_path / "mine" / "lenet" / "seed_0", 61.0, backbone="lenet", variant="own", last_val_acc_pct=60.504)
+    store(tmp_path / "mine" / "resnet18" / "seed_0", 73.5, backbone="resnet18")
+    reference.fill_pages(check=False)
+    assert re.sub("<!--.*?-->", "", page.read_text()) == "It is 60.50 and +12.50 and 1 of 1.\n"
+    page.write_text("<!-- figure mine vgg16 test_acc_pct --><!-- end -->")
+    with pytest.raises(KeyError, match="vgg16"):
+        reference.fill_pages(check=False)
 
 
 def test_a_slim_comparison_reports_the_same(reference, tmp_path):

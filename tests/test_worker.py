@@ -44,6 +44,14 @@ def tested(make_run):
     return run
 
 
+def test_a_run_leaves_its_configuration_as_it_was_planned(make_run):
+    spec = make_run().spec
+    callback = {"class_path": "lightning.pytorch.callbacks.EMAWeightAveraging", "init_args": {"decay": 0.9}}
+    spec.config["trainer"]["callbacks"] = [dict(callback)]
+    MeasuredRun(spec, WorkerSpec())
+    assert spec.config["trainer"]["callbacks"] == [callback]
+
+
 def test_every_metric_of_the_module_is_recorded_with_its_direction(tested):
     metrics = tested.test_metrics()
     labels, predictions = (tested.model.test_outputs[name].numpy() for name in ("labels", "predictions"))
@@ -67,6 +75,7 @@ def test_a_result_says_what_was_planned_and_what_came_of_it(tested):
     accuracies = [row["val/acc"] for row in tested.curves.rows]
     assert result.best_epoch == int(np.argmax(accuracies))
     assert result.value("best_val_acc_pct") == 100 * max(accuracies)
+    assert result.value("last_val_acc_pct") == 100 * accuracies[-1]
     assert (result.value("train_epoch_s"), result.value("first_epoch_s")) == (
         result.train_epochs_s[1],
         result.train_epochs_s[0],

@@ -1,11 +1,17 @@
-"""Keep the reference comparisons of `lightning_logs/` small, and the tables that are drawn from them up to date.
+"""Keep the reference comparisons of `lightning_logs/` small, and what pages show of them up to date.
 
 python tools/reference.py slim lightning_logs/NAME   # after a comparison: keep what reports read
-python tools/reference.py tables                     # between the marks of every page below; `make tables`
+python tools/reference.py tables                     # fills the marks of every page below; `make tables`
 python tools/reference.py tables --check             # say which page is stale instead, and end with status 1
 
-A mark is `<!-- table NAME COLUMN... -->`, with keys of `cnn_compare.report.columns.COLUMNS` (none: all of the report's
-table), or `<!-- variants NAME -->`; the table under it extends to `<!-- end -->`.
+What stands between a mark and `<!-- end -->` is drawn from the stored runs of the comparison NAME:
+
+<!-- table NAME COLUMN... -->         a table; keys of `cnn_compare.report.columns.COLUMNS`, none: all of the report's
+<!-- variants NAME -->                the table of variants
+<!-- pairs NAME NETWORK HEADING... -->  the network's rows of the table of differences, and of these the columns named
+<!-- figure NAME NETWORK COLUMN -->   one figure within a sentence; the network in quotes where it has spaces
+<!-- figure NAME "A − B" HEADING -->  one cell of the report's table of differences
+<!-- figure NAME established -->      how many differences are established, of all
 """
 
 from __future__ import annotations
@@ -13,45 +19,84 @@ from __future__ import annotations
 import argparse
 import io
 import re
+import shlex
 import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 
 from cnn_compare.files import write_bytes, write_text
 from cnn_compare.report.analysis import analyze
-from cnn_compare.report.columns import columns
-from cnn_compare.report.contents import figures, variants
+from cnn_compare.report.columns import COLUMNS, columns
+from cnn_compare.report.contents import Table, figures, tables, variants
 from cnn_compare.report.load import find_runs
+from cnn_compare.report.summary import Summary
 from cnn_compare.report.tables import markdown_table
 
 ROOT = Path(__file__).parents[1]
 LOGS = ROOT / "lightning_logs"
 PAGES = ("README.md", "docs/findings.md", "lightning_logs/README.md")
-MARK = re.compile(r"(<!-- (?P<kind>table|variants) (?P<words>[^>]*?) -->\n).*?(<!-- end -->)", re.DOTALL)
+MARK = re.compile(r"(<!-- (?P<kind>table|variants|pairs|figure) (?P<words>[^>]*?) -->).*?(<!-- end -->)", re.DOTALL)
 # Event files with pictures: they can be drawn again from the predictions.
 LARGEST_EVENTS = 40_000
 
 
-def drawn(page: str) -> str:
-    """A page's text with all its tables drawn anew."""
+def figure(summary: Summary, row: str, column: str = "") -> str:
+    """The text of a mark's figure.
 
-    def table(mark: re.Match[str]) -> str:
-        name, *keys = mark["words"].split()
-        summary = analyze(find_runs(LOGS / name))
-        shown = [column for column in columns(summary, "table") if not keys or column.key in keys]
-        content = variants(summary) if mark["kind"] == "variants" else figures(summary, shown)
-        return f"{mark[1]}\n{markdown_table(content)}\n\n{mark[4]}"
+    Raises:
+        KeyError: If the comparison has no such network, difference or column.
+    """
+    if row == "established":
+        return f"{sum(pair.differs for pair in summary.pairs)} of {len(summary.pairs)}"
+    for network in summary.networks:
+        if network.name == row:
+            shown = {each.key: each for each in COLUMNS}[column]
+            return shown.format(shown.value(network))
+    differences = tables(summary)["pairs"]
+    rows = {cells[0]: dict(zip(differences.columns, cells, strict=True)) for cells in differences.rows}
+    return rows[row][column]
 
-    return MARK.sub(table, page)
+
+def pairs(summary: Summary, network: str, headings: Sequence[str]) -> Table:
+    """A network's rows of the table of differences, with some of its columns."""
+    whole = tables(summary)["pairs"]
+    shown = [whole.columns.index(heading) for heading in headings]
+    rows = [[cells[index] for index in shown] for cells in whole.rows if network in cells[0].split(" − ")]
+    return replace(whole, columns=headings, rows=rows)
 
 
-def tables(check: bool) -> list[str]:
-    """Names of the pages whose tables were stale; written anew unless they are only to be checked."""
+def drawn(page: str, summary_of: Callable[[str], Summary]) -> str:
+    """A page's text with all its marks filled anew; ``summary_of`` a comparison's name."""
+
+    def content(mark: re.Match[str]) -> str:
+        name, *words = shlex.split(mark["words"])
+        summary = summary_of(name)
+        match mark["kind"]:
+            case "figure":
+                return f"{mark[1]}{figure(summary, *words)}{mark[4]}"
+            case "variants":
+                table = variants(summary)
+            case "pairs":
+                table = pairs(summary, words[0], words[1:])
+            case _:
+                shown = [column for column in columns(summary, "table") if not words or column.key in words]
+                table = figures(summary, shown)
+        return f"{mark[1]}\n\n{markdown_table(table)}\n\n{mark[4]}"
+
+    return MARK.sub(content, page)
+
+
+def fill_pages(check: bool) -> list[str]:
+    """Names of the pages that were stale; written anew unless they are only to be checked."""
+    summary_of = cache(lambda name: analyze(find_runs(LOGS / name)))
     stale = []
     for name in PAGES:
         before = (ROOT / name).read_text(encoding="utf-8")
-        after = drawn(before)
+        after = drawn(before, summary_of)
         if after != before:
             stale.append(name)
             if not check:
@@ -85,9 +130,9 @@ def main() -> None:
     if options.command == "slim":
         slim(options.folder)
         return
-    stale = tables(options.check)
+    stale = fill_pages(options.check)
     for name in stale:
-        print(f"{name}: tables {'stale' if options.check else 'drawn anew'}")
+        print(f"{name}: {'stale' if options.check else 'drawn anew'}")
     sys.exit(1 if stale and options.check else 0)
 
 

@@ -7,18 +7,24 @@ import time
 
 import lightning as L
 import psutil
+import torch
 from lightning.pytorch.callbacks import Callback
 
 from cnn_compare.machine import other_gpu_processes
 
-# Share of the whole machine's processor time. The services of an idle system stay well below.
-CONTENDED_PCT = 10.0
-# The same for training on a GPU, which needs little processor time.
-CONTENDED_BESIDE_GPU_PCT = 50.0
+# Of a core. The services of an idle system stay well below. More cores do not raise this limit: a step that all cores
+# share ends with the slowest of them, however many they are.
+TOLERATED_CORES = 0.2
+# Of the cores that the run leaves free: all cores share the memory's bandwidth, and two logical ones a physical one.
+TOLERATED_SHARE_OF_FREE = 0.5
 
 
 class MachineLoad(Callback):
     """Measures the processor time of other processes during training, and counts other processes on the GPU.
+
+    A run on a CPU takes a core for each of its threads, a run on GPUs a core for each of them; the others are free.
+    The times count as contended where other processes keep more cores busy, on average, than half of the free ones and
+    a fifth of a core, or use the GPU.
 
     Attributes:
         other_cpu_pct: Processor time of other processes since training began, in percent of all cores' time; None
@@ -29,7 +35,7 @@ class MachineLoad(Callback):
     def __init__(self) -> None:
         self.other_cpu_pct: float | None = None
         self.other_gpu_processes = 0
-        self._limit_pct = CONTENDED_PCT
+        self._limit_pct = 0.0
         self._start: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
     @property
@@ -39,7 +45,10 @@ class MachineLoad(Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Read the clocks."""
-        self._limit_pct = CONTENDED_PCT if pl_module.device.type == "cpu" else CONTENDED_BESIDE_GPU_PCT
+        cores = psutil.cpu_count() or 1
+        taken = trainer.num_devices * (torch.get_num_threads() if pl_module.device.type == "cpu" else 1)
+        tolerated = TOLERATED_CORES + TOLERATED_SHARE_OF_FREE * max(0, cores - taken)
+        self._limit_pct = 100 * tolerated / cores
         self._start = _clocks(trainer.num_devices)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

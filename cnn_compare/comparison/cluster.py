@@ -63,6 +63,8 @@ class RayExecutor:
         self._ray: Any = ray
         self._timeout_s = timeout_s
         self._tasks: dict[str, Any] = {}
+        # One at a time: Ray starts runs in the order in which it gets them, and without this all threads race.
+        self._handing_over = threading.Lock()
         self._connected_here = not self._ray.is_initialized()
         if self._connected_here:
             self._connect(address)
@@ -100,8 +102,9 @@ class RayExecutor:
         while len(losses) <= LOST_NODES:
             spec.folder.result.unlink(missing_ok=True)
             try:
-                files = _changed_files(spec.folder, {})
-                task = self._tasks[spec.name] = self._remote_run.remote(spec, files, self._timeout_s, self._threads)
+                with self._handing_over:
+                    files = _changed_files(spec.folder, {})
+                    task = self._tasks[spec.name] = self._remote_run.remote(spec, files, self._timeout_s, self._threads)
                 reason: str | None = None
                 for reference in task:
                     match self._ray.get(reference):

@@ -54,6 +54,9 @@ class Comparison:
 def plan_runs(comparison: Comparison) -> list[RunSpec]:
     """One spec for each backbone, variant and seed; they differ in nothing but these and what they declare.
 
+    All networks of the first seed come first, then those of the next: a machine that becomes slower does so for all
+    networks alike, and a comparison that is stopped has the same seeds of each.
+
     Two variants that mean the same for a backbone are one run: a backbone without a recipe of its own is not trained
     again in a variant that only sets ``own_recipe``.
 
@@ -69,7 +72,7 @@ def plan_runs(comparison: Comparison) -> list[RunSpec]:
         ImageTooSmallError: If the images are too small for a backbone.
     """
     _check(comparison)
-    specs = []
+    networks: list[list[RunSpec]] = []
     for backbone in comparison.backbones:
         planned: list[Config] = []
         for variant, changes in comparison.variants.items() or [(None, {})]:
@@ -82,10 +85,12 @@ def plan_runs(comparison: Comparison) -> list[RunSpec]:
                 name: new for name, (_, new) in changed.items() if name not in ("model.backbone", "own_recipe")
             }
             network_folder = comparison.folder / (path_name(backbone) + (f"+{variant}" if variant else ""))
+            networks.append([])
             for seed in comparison.seeds:
                 run_config, folder = {"seed_everything": seed, **config}, RunFolder(network_folder / f"seed_{seed}")
-                specs.append(RunSpec(backbone, seed, run_config, folder, comparison.recipe, variant, declared_changes))
-    return specs
+                spec = RunSpec(backbone, seed, run_config, folder, comparison.recipe, variant, declared_changes)
+                networks[-1].append(spec)
+    return [spec for of_one_seed in zip(*networks, strict=True) for spec in of_one_seed]
 
 
 def _check(comparison: Comparison) -> None:

@@ -9,6 +9,7 @@ import shutil
 import sys
 import threading
 from collections.abc import Sequence
+from copy import deepcopy
 from importlib import metadata
 from multiprocessing import connection, parent_process
 from multiprocessing.connection import Connection
@@ -29,7 +30,7 @@ from cnn_compare.comparison.spec import Config, Progress, RunSpec, Started, Work
 from cnn_compare.errors import DivergedError, own_error
 from cnn_compare.experiment import ExperimentCLI, checkpoints
 from cnn_compare.files import read_json, write_json
-from cnn_compare.machine import describe_device, peak_memory_bytes
+from cnn_compare.machine import PeakMemory, describe_device
 from cnn_compare.module import ClassifierModule
 from cnn_compare.results import Metric, RunResult, Status, first_reached, measured, usual_epoch_s
 
@@ -122,12 +123,13 @@ class MeasuredRun:
 
     def __init__(self, spec: RunSpec, worker: WorkerSpec, callbacks: Sequence[Callback] = ()) -> None:
         self.spec, folder = spec, spec.folder
+        self.memory = PeakMemory()  # Before data and network exist.
         self.timer, self.load, self.curves = EpochTimer(), MachineLoad(), MetricsCsv(folder.curves)
         self.best, last = checkpoints(folder.checkpoints)
         self.logger = TensorBoardLogger(folder.path, name="", version="", default_hp_metric=False)
         measuring = [self.timer, self.load, self.curves, TextLog(folder.path, "train.log")]
         cli = ExperimentCLI(
-            args=spec.config,
+            args=deepcopy(spec.config),  # The parser replaces parts of what it is given.
             run=False,
             callbacks=[*measuring, *callbacks, ConfusionFigures(), self.best, last],
             logger=self.logger,
@@ -181,13 +183,14 @@ class MeasuredRun:
 
     def training_metrics(self) -> dict[str, Metric]:
         """What training reached, how long it took, and what the network costs."""
-        epochs_s, rows = self.timer.train_epoch_s, self.curves.rows
+        epochs_s = self.timer.train_epoch_s
         usual_s = usual_epoch_s(epochs_s)
         stem, num_classes = self.model.hparams["stem"], self.model.num_classes
         return measured(
             {
                 "best_val_acc_pct": 100 * self.best_row()["val/acc"],
-                "train_acc_pct": 100 * rows[-1]["train/acc"],
+                "last_val_acc_pct": 100 * self.validated_rows()[-1]["val/acc"],
+                "train_acc_pct": 100 * self.curves.rows[-1]["train/acc"],
                 "train_epoch_s": usual_s,
                 "first_epoch_s": next(iter(epochs_s), None),
                 "fit_s": self.timer.fit_s,
@@ -195,7 +198,7 @@ class MeasuredRun:
                 "images_per_s": self.timer.images / usual_s if usual_s else None,
                 "params": count_parameters(self.model.backbone),
                 "macs": count_macs(self.spec.backbone, self.data.image_size, num_classes, stem),
-                "peak_memory_bytes": peak_memory_bytes(self.trainer.strategy.root_device),
+                "training_memory_bytes": self.memory.bytes(self.trainer.strategy.root_device),
                 "energy_j_per_epoch": self.timer.energy_j[-1] if self.timer.energy_j else None,
                 "other_cpu_pct": self.load.other_cpu_pct,
             }
@@ -210,7 +213,11 @@ class MeasuredRun:
 
     def best_row(self) -> dict[str, float]:
         """The first row of the curves with the highest validation accuracy."""
-        return max((row for row in self.curves.rows if "val/acc" in row), key=lambda row: row["val/acc"])
+        return max(self.validated_rows(), key=lambda row: row["val/acc"])
+
+    def validated_rows(self) -> list[dict[str, float]]:
+        """The rows of the curves whose epoch ended with a validation."""
+        return [row for row in self.curves.rows if "val/acc" in row]
 
     def log_hparams(self, result: RunResult) -> None:
         """Log the run as a row of TensorBoard's HPARAMS tab."""

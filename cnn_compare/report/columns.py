@@ -81,8 +81,8 @@ def _seeds(network: Network) -> str:
 
 
 def _overfit(network: Network) -> float | None:
-    train, test = (network.metrics.get(name) for name in ("train_acc_pct", "test_acc_pct"))
-    return None if train is None or test is None else train - test
+    train, validation = (network.metrics.get(name) for name in ("train_acc_pct", "last_val_acc_pct"))
+    return None if train is None or validation is None else train - validation
 
 
 def _calibration_error(network: Network) -> float | None:
@@ -144,6 +144,13 @@ COLUMNS = (
     ),
     metric("best_val_acc_pct", "best val. %", _percent, "table"),
     metric(
+        "last_val_acc_pct",
+        "last val. %",
+        _percent,
+        "table",
+        note="Best and last val.: validation accuracy of the best epoch, whose weights are tested, and of the last.",
+    ),
+    metric(
         "train_epoch_s",
         "s / epoch",
         format_significant,
@@ -157,23 +164,38 @@ COLUMNS = (
     metric("params", "params", format_count, "terminal", "table", "card", "chart"),
     metric("macs", "MACs", format_count, "table", "card", "chart", note="MACs: multiply-accumulates of one image."),
     metric(
-        "peak_memory_bytes",
-        "peak memory",
+        "training_memory_bytes",
+        "memory",
         format_bytes,
         "table",
         "chart",
-        note="Peak memory: of the GPU, or on a CPU of the whole process.",
+        note="Memory: the peak of data, network and training; on a GPU torch's, on a CPU the growth of the process.",
+    ),
+    metric(
+        "peak_memory_bytes",
+        "process memory",
+        format_bytes,
+        "table",
+        note="Process memory, of earlier versions: the peak; on a CPU with some 900 MiB that the libraries take.",
     ),
     metric("energy_j_per_epoch", "J / epoch", format_significant, "chart"),
     metric("fit_s", "s of a run", format_significant, "card"),
     metric("test_top5_pct", "top-5 %", _percent, "card", applies=lambda summary: len(summary.class_names) > 5),
     metric("test_macro_f1_pct", "macro F1 %", _percent, "card"),
-    Column("overfit", "train − test", _overfit, lambda points: f"{format_signed(points)} points", ("card",)),
+    Column(
+        "overfit", "train − val., last epoch", _overfit, lambda points: f"{format_signed(points)} points", ("card",)
+    ),
     Column("ece", "ECE", _calibration_error, "{:.1f} %".format, ("card",), text=_calibration_text),
     Column("dominated_by", "dominated by", lambda network: network.dominated_by, str, ("card",)),
 )
 
 
 def columns(summary: Summary, view: View) -> list[Column]:
-    """What a view shows of a comparison's networks."""
-    return [column for column in COLUMNS if view in column.views and column.applies(summary)]
+    """What a view shows of a comparison's networks: every column that any of them has a value for."""
+    return [
+        column
+        for column in COLUMNS
+        if view in column.views
+        and column.applies(summary)
+        and any(column.value(network) is not None for network in summary.networks)
+    ]

@@ -73,7 +73,7 @@ def variants(summary: Summary) -> Table:
 def _pairs(summary: Summary) -> Table:
     return Table(
         "Differences",
-        ["networks", "points", "95 %, all pairs together", "p", "p, corrected", "seeds", "difference"],
+        ["networks", "points", "95 %", "p", "p, corrected", "seeds", "difference"],
         [
             [
                 f"{pair.first} − {pair.second}",

@@ -10,12 +10,15 @@ from cnn_compare.callbacks import MachineLoad, machine_load
 
 @pytest.fixture
 def load(monkeypatch):
-    """A function: what `MachineLoad` says of ten seconds of four cores, with so many seconds used in all and by us."""
+    """A function: what `MachineLoad` says of ten seconds, with so many seconds of cores used in all and by us."""
 
-    def measure(busy: float, own: float, others_on_gpu: int = 0, device: str = "cpu") -> MachineLoad:
+    def measure(
+        busy: float, own: float, others_on_gpu: int = 0, device: str = "cpu", cores: int = 4, threads: int = 4
+    ) -> MachineLoad:
         clocks = iter([(100.0, 1000.0, 50.0), (110.0, 1000.0 + busy, 50.0 + own)])
         monkeypatch.setattr(machine_load, "_clocks", lambda processes: next(clocks))
-        monkeypatch.setattr(machine_load.psutil, "cpu_count", lambda: 4)
+        monkeypatch.setattr(machine_load.psutil, "cpu_count", lambda: cores)
+        monkeypatch.setattr(machine_load.torch, "get_num_threads", lambda: threads)
         monkeypatch.setattr(machine_load, "other_gpu_processes", lambda device: others_on_gpu)
         callback, module = MachineLoad(), SimpleNamespace(device=torch.device(device))
         trainer = SimpleNamespace(num_devices=1)
@@ -30,14 +33,18 @@ def test_other_processes_share_is_what_neither_idles_nor_is_ours(load):
     assert load(busy=30.0, own=20.0).other_cpu_pct == pytest.approx(25.0)
 
 
-@pytest.mark.parametrize(("busy", "own", "expected"), [(20.0, 20.0, False), (23.9, 20.0, False), (24.1, 20.0, True)])
-def test_a_tenth_of_the_machine_in_other_hands_is_contention(load, busy, own, expected):
-    assert load(busy, own).contended is expected
+@pytest.mark.parametrize("cores", [2, 64])
+def test_a_run_on_all_cores_shares_a_fifth_of_one_however_many_there_are(load, cores):
+    own = 10.0 * cores - 5.0
+    assert not load(busy=own + 1.9, own=own, cores=cores, threads=cores).contended
+    assert load(busy=own + 2.1, own=own, cores=cores, threads=cores).contended
 
 
-@pytest.mark.parametrize(("busy", "expected"), [(39.0, False), (41.0, True)])
-def test_where_a_gpu_trains_others_may_use_half_of_the_processor(load, busy, expected):
-    assert load(busy=busy, own=20.0, device="cuda").contended is expected
+@pytest.mark.parametrize(("device", "threads"), [("cpu", 1), ("cuda", 64)])
+def test_others_may_use_half_of_the_cores_that_a_run_leaves_free(load, device, threads):
+    """63 of 64 are free: 31.5 of them and a fifth of one."""
+    assert not load(busy=326.0, own=10.0, device=device, cores=64, threads=threads).contended
+    assert load(busy=328.0, own=10.0, device=device, cores=64, threads=threads).contended
 
 
 def test_clocks_that_disagree_a_little_never_give_a_negative_share(load):

@@ -40,7 +40,7 @@ def store_run(tmp_path):
         write_text(folder / "config.yaml", yaml.safe_dump({**settings, **(config or {})}))
         figures = {"test_acc_pct": accuracy, "best_val_acc_pct": accuracy, "train_acc_pct": 90.0, "first_epoch_s": 9.0}
         figures |= {"train_epoch_s": 5.0, "images_per_s": 1000.0, "params": 11_181_642, "macs": 1_800_000_000}
-        figures |= {"peak_memory_bytes": 2**30, "data_fingerprint": f"{seed}", "test_images": len(labels)}
+        figures |= {"training_memory_bytes": 2**30, "data_fingerprint": f"{seed}", "test_images": len(labels)}
         figures |= {"device": "cpu: this one", "precision": "32-true", "versions": {"torch": "2.15.0"}}
         figures |= {"class_names": [f"<{name}>" for name in "abcdefghij"], "contended": False}
         figures |= {"architecture": {"year": 2015, "venue": "CVPR 2016", "key_idea": "shortcuts", "depth": 18}}

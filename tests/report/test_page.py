@@ -210,7 +210,7 @@ def test_every_chart_is_valid_to_plotly(store_run, tmp_path):
     assert {chart.key for chart in made} == {
         *("accuracy-time", "by-epoch", "by-seconds", "loss", "differences", "classes", "confusion"),
         "reliability",
-        *("cost-train_epoch_s", "cost-params", "cost-macs", "cost-peak_memory_bytes", "cost-energy_j_per_epoch"),
+        *("cost-train_epoch_s", "cost-params", "cost-macs", "cost-training_memory_bytes", "cost-energy_j_per_epoch"),
     }
     for chart in made:
         for figure in [chart.figure, *(chart.options or {}).values()]:

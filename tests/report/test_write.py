@@ -16,7 +16,7 @@ from cnn_compare.results import RunFolder
 def store(folder, backbone="resnet18", seed=0, **fields):
     figures = {"test_acc_pct": 80.0, "test_images": 10_000, "best_val_acc_pct": 81.0, "train_epoch_s": 5.0}
     figures |= {"first_epoch_s": 9.0, "images_per_s": 1000.0, "params": 11_181_642, "macs": 1_800_000_000}
-    figures |= {"peak_memory_bytes": 2**30, "data_fingerprint": "ab"}
+    figures |= {"training_memory_bytes": 2**30, "data_fingerprint": "ab"}
     folder = folder / backbone.replace("|", "_").replace("<", "_").replace("/", "_") / f"seed_{seed}"
     RunFolder(folder).save_result(run_result(backbone=backbone, seed=seed, **{**figures, **fields}))
 
@@ -62,6 +62,17 @@ def test_a_run_without_a_result_and_a_failed_one_are_listed_with_their_reasons(t
     assert "| vgg16/seed_0 | RuntimeError: out of memory |" in text
     assert "| alexnet/seed_0 | not finished; the same command again goes on with it |" in text
     assert "0 of 2 runs are finished (1 failed, 1 not finished); networks without a finished run: vgg16." in text
+
+
+def test_memory_with_the_libraries_as_earlier_versions_recorded_it_has_its_own_column(tmp_path):
+    store(tmp_path, backbone="new", training_memory_bytes=2**25)
+    assert "process memory" not in write_and_find(tmp_path, "report.md").read_text()
+    store(tmp_path, backbone="old", training_memory_bytes=None, peak_memory_bytes=2**30)
+    text = write_and_find(tmp_path, "report.md").read_text()
+    cells = {line.split(" | ")[0]: line.split(" | ")[-2:] for line in text.splitlines()}
+    assert cells["| network"] == ["memory", "process memory |"]
+    assert cells["| new"] == ["32 MiB", "– |"]
+    assert cells["| old"] == ["–", "1,024 MiB |"]
 
 
 def test_names_stay_text_in_markdown(tmp_path):
