@@ -137,12 +137,13 @@ def _compare(arguments: list[str]) -> None:
 
     if not {"-h", "--help"} & set(arguments):
         start_server()  # Its imports take as long as those below, and run at the same time.
-    from cnn_compare.comparison.compare import compare, run_comparison
+    from cnn_compare.comparison.compare import compare, question_of, run_comparison
     from cnn_compare.comparison.existing import Request, examine
-    from cnn_compare.comparison.plan import Comparison, plan_runs
+    from cnn_compare.comparison.plan import Comparison, plan_runs, until_decided
     from cnn_compare.comparison.preview import preview
     from cnn_compare.configs import as_list
     from cnn_compare.experiment import ComparisonFile, RecipeFile, experiment_parser, plain_config
+    from cnn_compare.report.planning import undecided, what_seeds_establish
 
     given = [argument for argument in arguments if argument.startswith("--model.backbone")]
     if given:
@@ -164,7 +165,17 @@ def _compare(arguments: list[str]) -> None:
     settings = ("trainer", "model", "data", "target_acc", "own_recipe")
     parser.add_function_arguments(compare, skip={*settings, "recipe", "published", "executor"})
     parser.add_argument(
-        "--dry_run", action="store_true", help="Only show the runs: which are finished, which remain, about how long."
+        "--dry_run",
+        action="store_true",
+        help="Only show the runs: which are finished, which remain, about how long, and what they can establish.",
+    )
+    parser.add_argument(
+        "--seeds_until_decided",
+        type=int | None,
+        default=None,
+        metavar="N",
+        help="Add seeds, up to N, until every difference is established, or by --margin excluded. There are up to "
+        "three looks at the results, and each gets its part of the 5 %% of comparisons that may be wrong.",
     )
     executor_options = parser.add_function_arguments(make_executor)
     parsed = parser.parse_args(arguments[1:])
@@ -179,21 +190,34 @@ def _compare(arguments: list[str]) -> None:
         recipe=Path(files[0]).stem if files else None,
         variants=options["variants"] or {},
         published=options["published"],
+        question=question_of(options["baseline"], options["margin"]),
         log_dir=options["log_dir"],
     )
-    specs = plan_runs(comparison)
+    stages = until_decided(comparison, options["seeds_until_decided"])
+    specs = plan_runs(stages[0])
     names = {name: as_list(options[name]) for name in ("rerun", "drop")}
     request = Request(options["on_existing"], **names)
-    executor = make_executor(**{name: options[name] for name in executor_options})
+    where = {name: options[name] for name in executor_options}
+    make_executor(**where)  # Refuses wrong options before anything else happens.
     if options["dry_run"]:
         _print_table(
             preview(specs, examine(comparison, specs, request)), 3, title=f"{comparison.folder}, nothing is run"
         )
+        networks = len({spec.network for spec in specs})
+        print(what_seeds_establish(comparison.folder, networks, len(comparison.seeds)))
         return
-    outcome = run_comparison(comparison, specs, executor, request, options["retries"])
+    for stage in stages:
+        specs = plan_runs(stage)
+        outcome = run_comparison(stage, specs, make_executor(**where), request, options["retries"])
+        failed = [spec.name for spec, result in zip(specs, outcome.results, strict=True) if result.status != "finished"]
+        if len(stages) > 1:
+            open_pairs = undecided(outcome.folder)
+            print(f"after {len(stage.seeds)} seeds, {open_pairs} differences are undecided", file=sys.stderr)
+            if failed or not open_pairs:
+                break
+            request = Request()  # Runs are deleted and begun anew only once.
     # The reasons of failures were printed as the runs ended.
     _print_report(outcome.folder, write=outcome.changed, failures=not outcome.changed)
-    failed = [spec.name for spec, result in zip(specs, outcome.results, strict=True) if result.status != "finished"]
     if failed:
         raise RunsFailedError(failed, outcome.folder)
 
@@ -238,16 +262,34 @@ def make_executor(
 def _report(arguments: list[str]) -> None:
     parser = Parser("cnn-compare report", description=OWN_COMMANDS["report"])
     parser.add_argument("runs_dir", type=Path, help="a comparison's folder, or any folder that holds runs")
-    _print_report(parser.parse_args(arguments[1:]).runs_dir)
+    parser.add_argument("--baseline", metavar="NETWORK", help="compare each other network with this one")
+    parser.add_argument("--margin", type=float, metavar="POINTS", help="networks closer than this count as the same")
+    parser.add_argument(
+        "--limit",
+        action="append",
+        default=[],
+        metavar="METRIC=VALUE",
+        help="the best network with at most so much, such as params=10e6 (or at least, where more is better)",
+    )
+    options = parser.parse_args(arguments[1:])
+    limits = {}
+    for limit in options.limit:
+        metric, _, value = limit.partition("=")
+        try:
+            limits[metric] = float(value)
+        except ValueError:
+            raise InvalidValueError("limit", limit, "METRIC=NUMBER, such as params=10e6") from None
+    _print_report(options.runs_dir, baseline=options.baseline, margin=options.margin, limits=limits)
 
 
-def _print_report(folder: Path, write: bool = True, failures: bool = True) -> None:
+def _print_report(folder: Path, write: bool = True, failures: bool = True, **question: Any) -> None:
     """Show the report's table and verdict.
 
     Args:
         folder: A comparison's folder.
         write: Whether to write the report as well, or to leave its files unchanged.
         failures: Whether to show why runs failed, each reason once.
+        question: As for `write_report`.
     """
     from rich.console import Console
 
@@ -257,7 +299,7 @@ def _print_report(folder: Path, write: bool = True, failures: bool = True) -> No
     from cnn_compare.report.tables import terminal_table
 
     write = write or not (folder / "report.md").exists()
-    summary = write_report(folder) if write else analyze(find_runs(folder))
+    summary = write_report(folder, **question) if write else analyze(find_runs(folder), **question)
     console = Console(highlight=False, markup=False)
     if summary.unfinished:
         console.print(summary.unfinished)

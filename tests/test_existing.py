@@ -12,6 +12,7 @@ import pytest
 from helpers import command, run_command, small_comparison
 
 from cnn_compare.backbones import code_fingerprint
+from cnn_compare.cli import main
 from cnn_compare.comparison.local import LocalExecutor
 from cnn_compare.errors import ComparisonExistsError, InvalidValueError
 from cnn_compare.results import MANIFEST, Metric
@@ -248,3 +249,37 @@ def test_a_script_without_a_main_guard_is_told_once_and_fails(tmp_path):
     assert f"{script} calls compare() when it is imported" in done.stderr
     assert done.stdout == ""
     assert not list(tmp_path.rglob("result.json"))
+
+
+def test_seeds_are_added_while_differences_are_undecided(tmp_path, ran, capfd):
+    options = ["--name=looks", f"--log_dir={tmp_path}", "--backbones=[lenet,lenet_relu]", "--seeds=[0,1]"]
+    options += ["--data=DigitsDataModule"]
+    main(["compare", *options, "--seeds_until_decided=3"])
+    errors = capfd.readouterr().err
+    assert "after 2 seeds, 1 differences are undecided" in errors
+    assert "after 3 seeds" in errors
+    manifest = json.loads((tmp_path / "looks" / "manifest.json").read_text())
+    assert (manifest["looks"], manifest["seeds"]) == ([2, 3], [0, 1, 2])
+    assert len(ran) == 6
+
+
+def test_a_dry_run_says_what_the_planned_seeds_can_establish(tmp_path, ran, capfd):
+    options = ["--name=planned", f"--log_dir={tmp_path}", "--backbones=[lenet,resnet20]", "--data=DigitsDataModule"]
+    main(["compare", *options, "--seeds=[0,1,2]", "--dry_run"])
+    said = " ".join(capfd.readouterr().out.split())
+    assert "3 seeds of 2 networks: a difference of about " in said
+    assert "if seeds deviate by 0.6 points, and without what the test images add" in said
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--seeds=[0]", "--seeds_until_decided=3"], "--seeds must be at least two: one seed decides nothing"),
+        (["--seeds=[0,1]", "--seeds_until_decided=2"], "--seeds_until_decided must be more than the 2 seeds to begin"),
+        (["--seeds=[0,1]", "--margin=0"], "--margin must be more than 0 points, and is 0"),
+    ],
+)
+def test_questions_that_cannot_be_asked_are_refused(tmp_path, capfd, options, message):
+    with pytest.raises(SystemExit):
+        main(["compare", "--name=x", f"--log_dir={tmp_path}", "--backbones=[lenet]", *options])
+    assert message in capfd.readouterr().err

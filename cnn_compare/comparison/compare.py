@@ -42,6 +42,8 @@ def compare(
     # Bare dicts: into a dict[str, Any], jsonargparse would write every default of a class that it names.
     variants: dict[str, dict] | None = None,  # type: ignore[type-arg]
     published: dict | None = None,  # type: ignore[type-arg]
+    baseline: str | None = None,
+    margin: float | None = None,
     retries: int = 0,
     rerun: Sequence[str] = (),
     drop: Sequence[str] = (),
@@ -68,6 +70,8 @@ def compare(
             ``{published: {}, cifar: {model: {stem: cifar}}, own: {own_recipe: true}}``. The report shows what differs.
         published: Figures for the report to show beside the results: ``source``, ``conditions`` and ``figures``, as in
             ``configs/published/report_2023.yaml``.
+        baseline: The network that each other one is compared with in the report; None: every pair is compared.
+        margin: Points of accuracy below which two networks count as the same; None: nothing counts as that.
         retries: How often a run that fails is begun again, from its last checkpoint.
         rerun: Runs whose files are deleted, and that are begun anew: ``lenet/0`` is the backbone lenet with seed 0,
             ``lenet+flat/0`` the same in the variant flat.
@@ -88,7 +92,10 @@ def compare(
     config = resolve_config({**settings, "own_recipe": own_recipe or None}, recipe)
     recipe_name = None if recipe is None else Path(recipe).stem
     names, numbers = as_list(backbones), as_list(seeds)
-    comparison = Comparison(name, names, numbers, config, recipe_name, variants or {}, published, log_dir)
+    question = question_of(baseline, margin)
+    comparison = Comparison(
+        name, names, numbers, config, recipe_name, variants or {}, published, question, log_dir=log_dir
+    )
     request = Request(on_existing, as_list(rerun), as_list(drop))
     return run_comparison(comparison, plan_runs(comparison), executor or LocalExecutor(), request, retries).folder
 
@@ -106,6 +113,17 @@ class Outcome:
     folder: Path
     results: list[RunResult]
     changed: bool = True
+
+
+def question_of(baseline: str | None, margin: float | None) -> Config:
+    """What was given of the two.
+
+    Raises:
+        InvalidValueError: If the margin is not positive.
+    """
+    if margin is not None and not margin > 0:
+        raise InvalidValueError("margin", margin, "more than 0 points")
+    return {name: value for name, value in (("baseline", baseline), ("margin", margin)) if value is not None}
 
 
 def _refuse_objects(backbones: Sequence[object]) -> None:
@@ -144,6 +162,8 @@ def run_comparison(
             "seeds": list(dict.fromkeys([*before.get("seeds", []), *comparison.seeds])),
             "variants": {**before.get("variants", {}), **comparison.variants},
             "published": comparison.published or before.get("published"),
+            "question": {**before.get("question", {}), **comparison.question},
+            "looks": list(comparison.looks) or before.get("looks", []),
         }
         changed = (
             not existing.recorded

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from cnn_compare.backbones import find_backbone
 from cnn_compare.checks import check_settings
@@ -29,11 +31,13 @@ OWN_SETTINGS = {
 
 @dataclass(frozen=True)
 class Comparison:
-    """What a comparison is asked to do; the fields are as for `compare`, but for two.
+    """What a comparison is asked to do; the fields are as for `compare`, but for these.
 
     Args:
         config: What all runs have in common, as `resolve_config` returns it.
         recipe: Name of the file that ``config`` comes from, for the report.
+        question: ``baseline`` and ``margin``, where given, for the report.
+        looks: Numbers of seeds at which the report was to be looked at, where it decides whether to go on.
     """
 
     name: str
@@ -43,6 +47,8 @@ class Comparison:
     recipe: str | None = None
     variants: Mapping[str, Config] = field(default_factory=dict)
     published: Config | None = None
+    question: Mapping[str, Any] = field(default_factory=dict)
+    looks: Sequence[int] = ()
     log_dir: str = "lightning_logs"
 
     @property
@@ -91,6 +97,29 @@ def plan_runs(comparison: Comparison) -> list[RunSpec]:
                 spec = RunSpec(backbone, seed, run_config, folder, comparison.recipe, variant, declared_changes)
                 networks[-1].append(spec)
     return [spec for of_one_seed in zip(*networks, strict=True) for spec in of_one_seed]
+
+
+def until_decided(comparison: Comparison, most: int | None) -> list[Comparison]:
+    """The comparison with more and more seeds, up to ``most``; itself alone where that is None.
+
+    Args:
+        comparison: Its seeds are those of the first stage.
+        most: The number of seeds of the last stage; the one between is halfway.
+
+    Raises:
+        InvalidValueError: If ``most`` is not larger than the number of seeds, or there are fewer than two of these.
+    """
+    if most is None:
+        return [comparison]
+    first = len(comparison.seeds)
+    if first < 2:
+        raise InvalidValueError("seeds", list(comparison.seeds), "at least two: one seed decides nothing about others")
+    if most <= first:
+        raise InvalidValueError("seeds_until_decided", most, f"more than the {first} seeds to begin with")
+    unused = (seed for seed in itertools.count() if seed not in comparison.seeds)
+    seeds = [*comparison.seeds, *itertools.islice(unused, most - first)]
+    looks = sorted({first, (first + most) // 2, most})
+    return [replace(comparison, seeds=seeds[:look], looks=looks) for look in looks]
 
 
 def _check(comparison: Comparison) -> None:

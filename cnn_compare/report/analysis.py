@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,17 +30,27 @@ HARDEST = MISTAKES = 10
 UNFINISHED = "not finished; the same command again goes on with it"
 
 
-def analyze(stored: StoredRuns, question: Question | None = None) -> Summary:
+def analyze(
+    stored: StoredRuns,
+    baseline: str | None = None,
+    margin: float | None = None,
+    limits: Mapping[str, float] | None = None,
+) -> Summary:
     """Compute everything that a report shows.
 
     Args:
         stored: The runs.
-        question: What the reader asks; None: what the comparison's manifest has.
+        baseline: As in `Question`; None: what the comparison itself was asked.
+        margin: As ``baseline``.
+        limits: As in `Question`.
 
     Raises:
-        InvalidValueError: If the baseline is no network of the comparison, or a limit's metric is unknown.
+        InvalidValueError: If the baseline is no network with finished runs, the margin is not positive, or a limit's
+            metric is unknown.
     """
-    question = question or Question(**stored.manifest.get("question", {}))
+    asked = stored.manifest.get("question")
+    asked = asked if isinstance(asked, dict) else {}  # A manifest may be damaged.
+    question = Question(baseline or asked.get("baseline"), margin or asked.get("margin"), dict(limits or {}))
     runs = stored.finished
     results = [run.result for run in runs]
     groups = _groups(runs)
@@ -415,6 +425,7 @@ def _compared(
             same=None if question.margin is None else any(_within(each.share, question.margin) for each in looked),
             of_trained=a.seeds == 1,
             seeds=(len(first.seeds), len(second.seeds)),
+            image_error_points=100 * difference.error.images,
             seeds_needed=_seeds_needed(difference, (a.seeds, b.seeds), len(pairs)) if a.seeds > 1 else None,
         )
     return result

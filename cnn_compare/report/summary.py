@@ -139,6 +139,7 @@ class Pair:
         same: Whether it is established that they differ by less than the margin; None without a margin.
         of_trained: Whether all this is about the trained networks of one seed, and not about other seeds.
         seeds: How many seeds each has.
+        image_error_points: Standard error of the difference from the test images alone.
         seeds_needed: How many seeds at least, and at most, establish a difference of this size in four comparisons of
             five; None where one seed cannot tell, `math.inf` where more seeds do not help.
     """
@@ -152,6 +153,7 @@ class Pair:
     same: bool | None
     of_trained: bool
     seeds: tuple[int, int]
+    image_error_points: float
     seeds_needed: tuple[float, float] | None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -16,21 +17,31 @@ from cnn_compare.report.tables import escape, markdown_table
 SCHEMA = 2
 
 
-def write_report(folder: str | Path) -> Summary:
+def write_report(
+    folder: str | Path,
+    baseline: str | None = None,
+    margin: float | None = None,
+    limits: Mapping[str, float] | None = None,
+) -> Summary:
     """Write all forms of the report into a folder of runs.
 
     Args:
         folder: A comparison's folder, or any folder that holds some.
+        baseline: A network: each other one is compared with it, and no other pairs are; None: what the comparison
+            itself was asked.
+        margin: Points below which two networks count as the same; None: what the comparison itself was asked.
+        limits: Metric -> its largest value, or smallest one where more is better; the best network within is named.
 
     Returns:
         What the report says.
 
     Raises:
         NoRunsError: If the folder is missing or holds no run of a comparison.
+        InvalidValueError: As `analyze` does.
     """
     folder = Path(folder)
     stored = find_runs(folder)
-    summary = analyze(stored)
+    summary = analyze(stored, baseline, margin, limits)
     table = results_table([run.result for run in stored.runs])
     write_text(folder / "results.csv", table.to_csv(index=False, lineterminator="\n"))
     write_json(folder / "results.json", {"schema": SCHEMA, **asdict(summary)})

@@ -16,7 +16,6 @@ from cnn_compare.cli import main
 from cnn_compare.errors import InvalidValueError
 from cnn_compare.report.analysis import analyze
 from cnn_compare.report.load import find_runs
-from cnn_compare.report.summary import Question
 from cnn_compare.report.tables import terminal_table
 
 REFERENCE = Path(__file__).parents[2] / "lightning_logs"
@@ -112,28 +111,41 @@ def test_seeds_that_failed_are_said_beside_the_figures_of_the_others(store_run, 
     assert "| b | 2 of 3 |" in (tmp_path / "report.md").read_text()
 
 
+def test_each_look_at_the_results_has_its_part_of_the_level_and_what_it_established_remains(store_run, tmp_path):
+    for seed, (first, second) in enumerate([(800, 600), (801, 601), (800, 600), (500, 900)]):
+        store_run("a", seed, right=range(first))
+        store_run("b", seed, right=range(second))
+    once = analyze(find_runs(tmp_path)).pairs[0]
+    assert not once.differs
+    (tmp_path / "manifest.json").write_text(json.dumps({"looks": [3, 4]}))
+    looked = analyze(find_runs(tmp_path)).pairs[0]
+    assert looked.differs
+    assert looked.points.high > once.points.high
+    assert looked.p_corrected == pytest.approx(min(1.0, 2 * once.p_corrected))
+
+
 def test_a_baseline_is_compared_with_each_other_network_and_nothing_else_is(store_run, tmp_path):
     for name, right in (("a", 900), ("base", 800), ("c", 700), ("d", 799)):
         store_run(name, right=range(right))
-    found = analyze(find_runs(tmp_path), Question(baseline="base"))
+    found = analyze(find_runs(tmp_path), baseline="base")
     assert {frozenset((pair.first, pair.second)) for pair in found.pairs} == {
         frozenset((name, "base")) for name in ("a", "c", "d")
     }
     assert found.verdict[0].startswith("Beside the trained baseline base (80.00 %")
     assert found.verdict[0].endswith("more accurate: a; less accurate: c; not established: d.")
     with pytest.raises(InvalidValueError, match="baseline must be a network with finished runs: a, base, d, c, and is"):
-        analyze(find_runs(tmp_path), Question(baseline="resnet18"))
+        analyze(find_runs(tmp_path), baseline="resnet18")
 
 
 def test_networks_within_the_margin_are_the_same_and_the_faster_one_is_advised(store_run, tmp_path):
     store_run("slow", right=range(800), train_epoch_s=10.0)
     store_run("fast", right=[*range(799), 900], train_epoch_s=2.0)
-    found = analyze(find_runs(tmp_path), Question(margin=1.0))
+    found = analyze(find_runs(tmp_path), margin=1.0)
     (pair,) = found.pairs
     assert (pair.same, pair.differs) == (True, False)
     assert "are the same within 1 points (95 % " in text(found)
     assert "take fast: slow needs 5.00 times the seconds" in text(found)
-    assert analyze(find_runs(tmp_path), Question(margin=0.1)).pairs[0].same is False
+    assert analyze(find_runs(tmp_path), margin=0.1).pairs[0].same is False
 
 
 def test_limits_leave_the_best_network_within_them_and_say_how_sure_that_is(store_run, tmp_path):
@@ -141,13 +153,13 @@ def test_limits_leave_the_best_network_within_them_and_say_how_sure_that_is(stor
     store_run("medium", right=range(800), params=9e6)
     store_run("other", right=[*range(799), 999], params=8e6)
     store_run("small", right=range(700), params=1e6)
-    said = text(analyze(find_runs(tmp_path), Question(limits={"params": 10e6})))
+    said = text(analyze(find_runs(tmp_path), limits={"params": 10e6}))
     assert "With params at most" in said
     assert "medium is the best of 3" in said
     assert "its lead is not established over other." in said
-    assert "No network has" in text(analyze(find_runs(tmp_path), Question(limits={"params": 10})))
+    assert "No network has" in text(analyze(find_runs(tmp_path), limits={"params": 10}))
     with pytest.raises(InvalidValueError, match="limit must be one of"):
-        analyze(find_runs(tmp_path), Question(limits={"parameters": 10}))
+        analyze(find_runs(tmp_path), limits={"parameters": 10})
 
 
 def test_a_lead_on_the_front_that_is_not_established_is_said_with_its_price(store_run, summary):
