@@ -21,7 +21,8 @@ from torchvision import transforms
 from torchvision.transforms import functional as TF
 
 from cnn_compare.data import ImageDataModule
-from cnn_compare.data.image_datamodule import CUTOUT_SIZE, MEAN_STD
+from cnn_compare.data.augment import CUTOUT_SIZE
+from cnn_compare.data.image_datamodule import MEAN_STD
 from cnn_compare.data.resident import MAX_SHIFT
 from cnn_compare.machine import tune_process
 

@@ -174,6 +174,10 @@ class ExperimentCLI(LightningCLI):
         self._subcommand_parsers[command].set_defaults({"data": default_data})
         super().parse_arguments(parser, args)
         self.config[command].ckpt_path = checkpoint
+        if self._get(self.config, "data.init_args.normalization") == "own":
+            # Those of the images that the checkpoint's training had, which it holds as numbers.
+            own = self.stored_data.get("normalization", "own")
+            self.config[command].data.init_args.normalization = own
         self._check()
         # Lightning will overwrite these settings with those of the checkpoint, without a word.
         words = [str(word) for word in (args if isinstance(args, list) else sys.argv[1:])]
