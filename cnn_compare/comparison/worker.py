@@ -30,8 +30,9 @@ from cnn_compare.errors import DivergedError, own_error
 from cnn_compare.experiment import ExperimentCLI, checkpoints
 from cnn_compare.files import read_json, write_json
 from cnn_compare.machine import describe_device, peak_memory_bytes
+from cnn_compare.metrics import monitors
 from cnn_compare.module import ClassifierModule
-from cnn_compare.results import Metric, RunResult, Status, first_reached, measured, usual_epoch_s
+from cnn_compare.results import Metric, RunResult, Status, first_best, first_reached, measured, usual_epoch_s
 
 PACKAGES = ("cnn-compare", "torch", "torchvision", "lightning", "torchmetrics", "numpy", "jsonargparse")
 
@@ -123,7 +124,7 @@ class MeasuredRun:
     def __init__(self, spec: RunSpec, worker: WorkerSpec, callbacks: Sequence[Callback] = ()) -> None:
         self.spec, folder = spec, spec.folder
         self.timer, self.load, self.curves = EpochTimer(), MachineLoad(), MetricsCsv(folder.curves)
-        self.best, last = checkpoints(folder.checkpoints)
+        self.best, last = checkpoints(folder.checkpoints, spec.config["monitor"])
         self.logger = TensorBoardLogger(folder.path, name="", version="", default_hp_metric=False)
         measuring = [self.timer, self.load, self.curves, TextLog(folder.path, "train.log")]
         cli = ExperimentCLI(
@@ -209,8 +210,10 @@ class MeasuredRun:
         return first_reached(accuracies, seconds, target_acc) if target_acc else None
 
     def best_row(self) -> dict[str, float]:
-        """The first row of the curves with the highest validation accuracy."""
-        return max((row for row in self.curves.rows if "val/acc" in row), key=lambda row: row["val/acc"])
+        """The first row of the curves with the best value of what is monitored."""
+        monitor = self.spec.config["monitor"]
+        rows = [row for row in self.curves.rows if monitor in row]
+        return rows[first_best([row[monitor] for row in rows], monitors()[monitor])]
 
     def log_hparams(self, result: RunResult) -> None:
         """Log the run as a row of TensorBoard's HPARAMS tab."""
