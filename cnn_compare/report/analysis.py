@@ -54,6 +54,7 @@ def analyze(stored: StoredRuns) -> Summary:
         recipe=stored.manifest.get("recipe"),
         devices=distinct(result.device for result in results),
         precisions=distinct(result.precision for result in results),
+        monitors=distinct(run.config.get("monitor", "val/acc") for run in runs if run.config),
         fingerprints=distinct(result.data_fingerprint for result in results),
         warnings=warnings,
         declared_changes=_declared_changes(groups),
@@ -228,9 +229,10 @@ def _by_class(runs: Sequence[StoredRun]) -> dict[str, Any]:
     labels = np.concatenate([run.labels for run in predictions]).astype(int)
     answers = np.concatenate([run.predictions for run in predictions]).astype(int)
     classes = 1 + int(max(labels.max(), answers.max()))
-    images = np.maximum(np.bincount(labels, minlength=classes), 1)
-    right = np.bincount(labels[labels == answers], minlength=classes)
-    found: dict[str, Any] = {"class_acc_pct": (100 * right / images).tolist(), "confusion": [], "mistakes": []}
+    images = np.bincount(labels, minlength=classes)
+    shares = np.bincount(labels[labels == answers], minlength=classes) / np.maximum(images, 1)
+    recalls = map(statistics.recall_estimate, shares.tolist(), (images // len(predictions)).tolist())
+    found: dict[str, Any] = {"class_acc_pct": [*map(_percent, recalls)], "confusion": [], "mistakes": []}
     if classes <= MOST_CLASSES:
         counts = np.bincount(labels * classes + answers, minlength=classes * classes)
         return {**found, "confusion": counts.reshape(classes, classes).tolist()}

@@ -107,6 +107,30 @@ def accuracy_from_shares(shares: Sequence[float], images: int | None) -> Estimat
     return CrossedMean(mean, _standard_error(shares), _image_error(shares, images), len(shares) - 1).estimate
 
 
+def recall_estimate(share: float, images: int) -> Estimate:
+    """Share of a class's images answered right, with Wilson's interval: for other test images, not for other seeds.
+
+    Args:
+        share: Mean over seeds.
+        images: Of the class in the test set; with none the interval is open (NaN).
+    """
+    if images == 0:
+        return Estimate(share, math.nan, math.nan)
+    low, high = proportion_confint(share * images, images, LEVEL, method="wilson")
+    return Estimate(share, float(low), float(high))
+
+
+def balanced_estimate(recalls: Sequence[Estimate]) -> Estimate:
+    """Mean of independent recalls, with the interval that theirs give: distances from value to limit, in quadrature.
+
+    Source:
+        Zou and Donner 2008, doi:10.1002/sim.3095.
+    """
+    values, lows, highs = np.array([(recall.value, recall.low, recall.high) for recall in recalls]).T
+    below, above = (float(np.linalg.norm(values - limits)) / len(recalls) for limits in (lows, highs))
+    return Estimate(float(values.mean()), float(values.mean()) - below, float(values.mean()) + above)
+
+
 def _standard_error(values: Sequence[float]) -> float:
     """Of the mean of at least two values."""
     return float(np.std(values, ddof=1)) / math.sqrt(len(values))
