@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import lightning as L
 from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.utilities import rank_zero_info
 
 from cnn_compare.errors import InvalidValueError
 from cnn_compare.metrics import monitors
@@ -25,4 +27,10 @@ class StopWithoutProgress(EarlyStopping):
         if patience < 1:
             raise InvalidValueError("patience", patience, "at least 1, or null for no early stopping")
         mode = "max" if monitors()[monitor] else "min"
-        super().__init__(monitor, mode=mode, patience=patience, check_finite=False, verbose=True)
+        super().__init__(monitor, mode=mode, patience=patience, check_finite=False)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Say why training ended; Lightning's own words come after every better epoch too."""
+        if self.stopped_epoch:
+            epochs = f"{self.patience} epochs" if self.patience > 1 else "an epoch"
+            rank_zero_info(f"stopped after {epochs} without a better {self.monitor}")

@@ -86,10 +86,6 @@ def _calibration_error(network: Network) -> float | None:
     return None if network.calibration is None else 100 * network.calibration.ece
 
 
-def _unequal_classes(summary: Summary) -> bool:
-    return summary.unequal_classes
-
-
 COLUMNS = (
     Column("network", "network", lambda network: network.name, str, ("terminal", "table")),
     Column("backbone", "backbone", lambda network: network.backbone if network.variant else None, str, ("card",)),
@@ -123,7 +119,7 @@ COLUMNS = (
         _percent,
         "terminal",
         "table",
-        applies=_unequal_classes,
+        applies=lambda summary: summary.unequal_classes,
         note="Balanced: mean recall over the classes; its interval covers other test images, not other seeds.",
     ),
     Column(
@@ -132,7 +128,7 @@ COLUMNS = (
         lambda network: network.balanced_pct and network.balanced_pct.low,
         _percent,
         ("table",),
-        applies=_unequal_classes,
+        applies=lambda summary: summary.unequal_classes,
         text=lambda network: _range(network.balanced_pct),
     ),
     metric("best_val_acc_pct", "best val. %", _percent, "table"),
