@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +120,7 @@ def _conditions(stored: StoredRuns) -> tuple[list[str], dict[str, list[str]], bo
     results = [run.result for run in runs]
     configured = [run.config for run in runs if run.config]
     different = differences(configured) if configured else {}
+    different = {name: values for name, values in different.items() if _is_known(name, configured)}
     varied = {
         name: sorted(set(map(str, values)))
         for name, values in different.items()
@@ -147,6 +148,18 @@ def _conditions(stored: StoredRuns) -> tuple[list[str], dict[str, list[str]], bo
     if untimed := list(dict.fromkeys(run.network for run in runs if run.result.value("train_epoch_s") is None)):
         warnings.append(f"no time per epoch: {', '.join(untimed)} did not reach the end of one")
     return warnings, varied, not warnings
+
+
+def _is_known(setting: str, configs: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the version behind each run knew a setting; a later one has added it, and kept what was before."""
+    *sections, name = setting.split(".")
+    for config in configs:
+        section: Any = config
+        for key in sections:
+            section = section.get(key) if isinstance(section, Mapping) else None
+        if isinstance(section, Mapping) and name not in section:
+            return False
+    return True
 
 
 def _variants(stored: StoredRuns) -> list[str]:

@@ -113,11 +113,16 @@ def recall_estimate(share: float, images: int) -> Estimate:
     Args:
         share: Mean over seeds.
         images: Of the class in the test set; with none the interval is open (NaN).
+
+    Source:
+        Wilson 1927, doi:10.1080/01621459.1927.10502953.
     """
     if images == 0:
         return Estimate(share, math.nan, math.nan)
-    low, high = proportion_confint(share * images, images, LEVEL, method="wilson")
-    return Estimate(share, float(low), float(high))
+    square = float(stats.norm.ppf(1 - LEVEL / 2)) ** 2 / images
+    center = (share + square / 2) / (1 + square)
+    half_width = math.sqrt(square * share * (1 - share) + square**2 / 4) / (1 + square)
+    return Estimate(share, max(center - half_width, 0.0), min(center + half_width, 1.0))
 
 
 def balanced_estimate(recalls: Sequence[Estimate]) -> Estimate:

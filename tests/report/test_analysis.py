@@ -81,6 +81,15 @@ def test_seeds_that_only_one_network_has_are_left_out_of_the_pair(store_run, sum
     assert summary().pairs[0].points.value == pytest.approx(10)
 
 
+def test_a_setting_that_came_later_than_a_run_mixes_no_recipes_and_another_schedule_does(store_run, summary):
+    older, later = {"model": {"lr_scheduler": None}}, {"model": {"lr_scheduler": None, "class_weights": "none"}}
+    store_run("lenet", config=older)
+    store_run("resnet18", config={**later, "monitor": "val/acc"})
+    assert not summary().warnings
+    store_run("googlenet", config={"model": {"lr_scheduler": {"class_path": "cnn_compare.WarmupCosine"}}})
+    assert "mixed recipes: model.lr_scheduler" in summary().warnings[0]
+
+
 @pytest.mark.parametrize(
     ("second", "label"),
     [
