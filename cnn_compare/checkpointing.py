@@ -79,9 +79,10 @@ def require_resumable(
     if not checkpoint.get("optimizer_states"):
         reason = f"it holds weights alone; give {RunFolder.LAST}, which holds all state, or model.weights={path}"
         raise ResumeError(path, f"{reason} to train anew from these weights")
-    stored = checkpoint["optimizer_states"][0]["param_groups"][0].keys()
-    here = optimizer.param_groups[0].keys()
-    if missing := sorted(here - stored):
+    groups = checkpoint["optimizer_states"][0]["param_groups"]
+    if len(groups) != len(optimizer.param_groups):
+        raise ResumeError(path, f"it was trained with model.decay_norm_and_bias={str(len(groups) == 1).lower()}")
+    if missing := sorted(optimizer.param_groups[0].keys() - groups[0].keys()):
         reason = f"its optimiser is another one than {type(optimizer).__name__}, which has {', '.join(missing)}"
         raise ResumeError(path, f"{reason}; give the model.optimizer that it was trained with")
     epochs = checkpoint["epoch"] + 1

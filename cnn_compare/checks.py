@@ -7,7 +7,7 @@ import inspect
 import logging
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -45,7 +45,7 @@ def check_settings(config: Mapping[str, Any], stages: Sequence[str] = ("train", 
         InvalidValueError: If a value would be taken, and nothing sensible would come of it.
         RefusedSettingError: If Lightning or torch refuses a value.
     """
-    check_classes(config["model"]["num_classes"], config["model"]["label_smoothing"])
+    check_classes(*(config["model"][name] for name in ("num_classes", "label_smoothing", "class_weights")))
     seed, trainer = config.get("seed_everything") or 0, config["trainer"]
     if not 0 <= seed < 2**32:
         raise InvalidValueError("seed_everything", seed, "from 0 to 4294967295")
@@ -60,16 +60,22 @@ def check_settings(config: Mapping[str, Any], stages: Sequence[str] = ("train", 
     make_trainer({name: value for name, value in trainer.items() if name not in MACHINE})
 
 
-def check_classes(num_classes: int, label_smoothing: float) -> None:
+def check_classes(num_classes: int, label_smoothing: float, class_weights: str | Sequence[float]) -> None:
     """Check a classifier's number of classes and its loss.
 
     Raises:
-        InvalidValueError: If there are fewer than two classes, or nothing is left of the labels.
+        InvalidValueError: If there are fewer than two classes, nothing is left of the labels, or the weights are not
+            one positive number a class.
     """
     if num_classes < 2:
         raise InvalidValueError("model.num_classes", num_classes, "at least 2")
     if not 0 <= label_smoothing < 1:
         raise InvalidValueError("model.label_smoothing", label_smoothing, "from 0 to below 1")
+    if class_weights not in ("none", "balanced") and not (
+        len(class_weights) == num_classes and all(0 < float(weight) < math.inf for weight in class_weights)
+    ):
+        expected = f"none, balanced, or a list of {num_classes} numbers above 0, one for each class"
+        raise InvalidValueError("model.class_weights", class_weights, expected)
 
 
 def _check_epochs(trainer: Mapping[str, Any]) -> None:
@@ -123,13 +129,15 @@ def make_trainer(settings: Mapping[str, Any]) -> Trainer:
 
 
 def make_optimizer(model: Mapping[str, Any]) -> torch.optim.Optimizer:
-    """The optimiser and the schedule of a model's settings, for one parameter.
+    """The optimiser and the schedule of a model's settings, for one parameter or, by decay, two.
 
     Raises:
         InvalidValueError: If the learning rate is not a number above 0.
         RefusedSettingError: If the optimiser or the schedule refuses a setting, with its name.
     """
-    parameters = [nn.Parameter(torch.zeros(1))]
+    parameters: list[Any] = [nn.Parameter(torch.zeros(1))]
+    if not model["decay_norm_and_bias"]:
+        parameters = groups_by_decay([nn.Parameter(torch.zeros(1, 1)), *parameters])
     optimizer: torch.optim.Optimizer = _make_class("model.optimizer", parameters, model["optimizer"])
     for group in optimizer.param_groups:
         if not 0 < float(group["lr"]) < math.inf:
@@ -137,6 +145,17 @@ def make_optimizer(model: Mapping[str, Any]) -> torch.optim.Optimizer:
     if model.get("lr_scheduler"):
         _make_class("model.lr_scheduler", optimizer, model["lr_scheduler"])
     return optimizer
+
+
+def groups_by_decay(parameters: Iterable[nn.Parameter]) -> list[dict[str, Any]]:
+    """Two groups for an optimiser, the second one without weight decay: parameters of norm layers, and biases.
+
+    Source:
+        He et al. 2018, arXiv:1812.01187, section 3.1.
+    """
+    every = list(parameters)
+    decayed, others = ([each for each in every if (each.ndim > 1) == many] for many in (True, False))
+    return [{"params": decayed}, {"params": others, "weight_decay": 0.0}]
 
 
 def _make_class(section: str, argument: Any, settings: Any) -> Any:

@@ -162,7 +162,7 @@ def _compare(arguments: list[str]) -> None:
         sub_configs=True,
         help="Figures for the report to show beside the results, or a YAML file of them.",
     )
-    settings = ("trainer", "model", "data", "target_acc", "own_recipe")
+    settings = ("trainer", "model", "data", "target_acc", "monitor", "patience", "own_recipe")
     parser.add_function_arguments(compare, skip={*settings, "recipe", "published", "executor"})
     parser.add_argument(
         "--dry_run",

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from pydoc import locate
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from jsonargparse import ActionConfigFile, Namespace  # type: ignore[attr-defined]
@@ -32,6 +32,7 @@ from cnn_compare.callbacks import (
     FitSummary,
     LastCheckpoint,
     StopWhenDiverged,
+    StopWithoutProgress,
     ThrottledProgressBar,
 )
 from cnn_compare.checkpointing import (
@@ -45,6 +46,7 @@ from cnn_compare.configs import merge_config
 from cnn_compare.data import CIFAR10DataModule, ImageDataModule
 from cnn_compare.errors import CheckpointError, InvalidValueError, NoWeightsError, RefusedSettingError
 from cnn_compare.machine import tune_process
+from cnn_compare.metrics import monitors
 from cnn_compare.module import ClassifierModule
 from cnn_compare.parsing import OneLineErrors
 from cnn_compare.results import RunFolder
@@ -66,14 +68,15 @@ TRAINER_DEFAULTS = {
 }
 
 
-def checkpoints(folder: Path | None = None) -> list[ModelCheckpoint]:
-    """The callbacks that write ``best.ckpt``, weights at the highest validation accuracy, and ``last.ckpt``, all state.
+def checkpoints(folder: Path | None, monitor: str) -> list[ModelCheckpoint]:
+    """The callbacks that write ``best.ckpt``, the weights of the best epoch, and ``last.ckpt``, all state.
 
     Args:
         folder: For the files; None: beside the logs.
+        monitor: One of `monitors`, which tells the best epoch.
     """
     # `last` comes second: it also stores the state of `best`, which must already know this epoch.
-    return [BestCheckpoint(folder), LastCheckpoint(folder)]
+    return [BestCheckpoint(folder, monitor), LastCheckpoint(folder)]
 
 
 def stop_at(target_acc: float) -> EarlyStopping:
@@ -131,7 +134,7 @@ class ExperimentCLI(LightningCLI):
         self.timer: EpochTimer | None = None
         if callbacks is None:
             self.timer = EpochTimer()
-            callbacks = [self.timer, ThrottledProgressBar(), ConfusionFigures(), *checkpoints()]
+            callbacks = [self.timer, ThrottledProgressBar(), ConfusionFigures()]
         super().__init__(
             ClassifierModule,
             ImageDataModule,
@@ -174,6 +177,10 @@ class ExperimentCLI(LightningCLI):
         self._subcommand_parsers[command].set_defaults({"data": default_data})
         super().parse_arguments(parser, args)
         self.config[command].ckpt_path = checkpoint
+        if self.config.get(f"{command}.data.init_args.normalization") == "own":
+            # Those of the images that the checkpoint was trained with; it holds them as numbers.
+            own = self.stored_data.get("normalization", "own")
+            self.config[f"{command}.data.init_args.normalization"] = own
         self._check()
         # Lightning will overwrite these settings with those of the checkpoint, without a word.
         words = [str(word) for word in (args if isinstance(args, list) else sys.argv[1:])]
@@ -239,23 +246,26 @@ class ExperimentCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The configured trainer, with the overrides."""
+        monitor, patience, target_acc = (self._get(self.config, name) for name in ("monitor", "patience", "target_acc"))
+        callbacks: list[Callback] = self.trainer_defaults["callbacks"]
         if self._get(self.config_init, "trainer.enable_progress_bar") is False:
             # Lightning refuses a progress bar together with that setting.
-            callbacks = self.trainer_defaults["callbacks"]
-            self.trainer_defaults["callbacks"] = [
-                callback for callback in callbacks if not isinstance(callback, ProgressBar)
-            ]
+            callbacks = [callback for callback in callbacks if not isinstance(callback, ProgressBar)]
+        self.trainer_defaults["callbacks"] = [*callbacks, *(checkpoints(None, monitor) if self.timer else [])]
         if self.timer and self._get(self.config_init, "trainer.enable_model_summary") is None:
             kwargs["enable_model_summary"] = False  # Lightning's is long, and says that FLOPs are 0.
         try:
             trainer = super().instantiate_trainer(**{**kwargs, **self.overrides})
         except MisconfigurationException as error:
             raise RefusedSettingError("trainer", None, str(error)) from error
-        if (target_acc := self._get(self.config, "target_acc")) is not None:
-            trainer.callbacks.append(stop_at(target_acc))  # type: ignore[attr-defined]
+        callbacks = trainer.callbacks  # type: ignore[attr-defined]
+        if target_acc is not None:
+            callbacks.append(stop_at(target_acc))
+        if patience is not None:
+            callbacks.append(StopWithoutProgress(monitor, patience))
         if self.timer:
             # First, so that a checkpoint of this epoch knows its accuracy.
-            trainer.callbacks.insert(0, FitSummary(self.timer, target_acc))  # type: ignore[attr-defined]
+            callbacks.insert(0, FitSummary(self.timer, monitor, target_acc))
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
             trainer.strategy.checkpoint_io = AtomicCheckpointIO()
         return trainer
@@ -267,6 +277,18 @@ def _add_common(parser: LightningArgumentParser) -> None:
         type=float | None,
         default=None,
         help="Stop once the validation accuracy reaches this share; 0.94 for 94 %%.",
+    )
+    parser.add_argument(
+        "--monitor",
+        type=Literal[*monitors()],
+        default="val/acc",
+        help="What tells the best epoch, whose weights are kept and tested.",
+    )
+    parser.add_argument(
+        "--patience",
+        type=int | None,
+        default=None,
+        help="Stop after so many epochs without a better value of what is monitored.",
     )
     parser.add_argument(
         "--own_recipe",
@@ -324,7 +346,7 @@ def resolve_config(config: Mapping[str, Any], recipe: str | Path | None = None) 
     """Check a configuration, and write out its defaults.
 
     Args:
-        config: Sections ``trainer``, ``model`` and ``data``, and ``target_acc`` and ``own_recipe``; None: the default.
+        config: Sections ``trainer``, ``model`` and ``data``, and the options beside them; None: the default.
         recipe: A file of such settings; those in ``config`` take precedence.
 
     Returns:

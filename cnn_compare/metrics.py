@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torchmetrics import MetricCollection
+from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score, MulticlassRecall
 
 
@@ -31,15 +31,19 @@ class BalancedAccuracy(MulticlassRecall):
 def evaluation_metrics(num_classes: int) -> MetricCollection:
     """What is logged of an evaluation as ``val/<name>`` or ``test/<name>``; all are shares from 0 to 1.
 
-    ``acc`` is top-1 accuracy, ``top5`` that within the five most probable classes.
+    ``acc`` is top-1 accuracy, ``top5`` that within the five most probable classes, where there are more than five.
     """
     # Not synchronised, because `ClassifierModule` shows every device the outputs of all.
     options: dict[str, Any] = {"validate_args": False, "sync_on_compute": False}
-    return MetricCollection(
-        {
-            "acc": MulticlassAccuracy(num_classes, average="micro", **options),
-            "top5": MulticlassAccuracy(num_classes, top_k=min(5, num_classes), average="micro", **options),
-            "macro_f1": MulticlassF1Score(num_classes, average="macro", **options),
-            "balanced_acc": BalancedAccuracy(num_classes, **options),
-        }
-    )
+    metrics: dict[str, Metric | MetricCollection] = {"acc": MulticlassAccuracy(num_classes, average="micro", **options)}
+    if num_classes > 5:
+        metrics["top5"] = MulticlassAccuracy(num_classes, top_k=5, average="micro", **options)
+    metrics["macro_f1"] = MulticlassF1Score(num_classes, average="macro", **options)
+    metrics["balanced_acc"] = BalancedAccuracy(num_classes, **options)
+    return MetricCollection(metrics)
+
+
+def monitors() -> dict[str, bool]:
+    """What can choose the best epoch, with any number of classes, and whether larger is better."""
+    metrics = evaluation_metrics(num_classes=2).items()
+    return {**{f"val/{name}": bool(metric.higher_is_better) for name, metric in metrics}, "val/loss": False}

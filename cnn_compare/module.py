@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 import lightning as L
 import torch
@@ -16,12 +17,13 @@ from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from cnn_compare.backbones import InputConversion, Stem, build_backbone, find_backbone, given_as_object
-from cnn_compare.checks import check_classes, check_network, check_single_images
+from cnn_compare.checks import check_classes, check_network, check_single_images, groups_by_decay
 from cnn_compare.errors import CheckpointError, InvalidValueError
 from cnn_compare.metrics import evaluation_metrics
 from cnn_compare.schedules import WarmupCosine, mean_over_devices, span_run, time_limit, total_steps
 
 Images = tuple[Tensor, Tensor]
+ClassWeights = Literal["none", "balanced"] | list[float]
 
 # The command line and configurations can give a name only; their help would list every class of torch.nn.
 if TYPE_CHECKING:
@@ -56,6 +58,10 @@ class ClassifierModule(L.LightningModule):
         lr_scheduler: Makes the schedule from the optimiser. `WarmupCosine` steps by batches, others by epochs;
             Lightning's ``ReduceLROnPlateau`` names the metric that it monitors.
         label_smoothing: Share of the target that is spread over all classes, in training only.
+        class_weights: ``balanced``: an image counts in the training loss in inverse proportion to the training images
+            of its class, on average 1; or a list of one weight a class. Losses of ``val`` and ``test`` have none.
+        decay_norm_and_bias: Whether the optimiser's weight decay also applies to norm layers and biases, which are
+            all parameters of one dimension.
         channels_last: Use the channels-last memory format, in which convolutions are fastest.
         compile: Run the backbone through ``torch.compile``, which takes minutes and pays on GPUs only.
         flip_tta: Test and predict with the mean probability of each image and its mirror image.
@@ -75,13 +81,15 @@ class ClassifierModule(L.LightningModule):
         optimizer: OptimizerCallable = torch.optim.Adam,
         lr_scheduler: LRSchedulerCallable | None = None,
         label_smoothing: float = 0.0,
+        class_weights: ClassWeights = "none",
+        decay_norm_and_bias: bool = True,
         channels_last: bool = True,
         compile: bool = False,
         flip_tta: bool = False,
     ) -> None:
         super().__init__()
         entry = find_backbone(backbone)
-        check_classes(num_classes, label_smoothing)
+        check_classes(num_classes, label_smoothing, class_weights)
         # Plain values only: a checkpoint then loads with weights_only=True, and optimisers are no part of a network.
         self.save_hyperparameters(
             {
@@ -91,6 +99,8 @@ class ClassifierModule(L.LightningModule):
                 "pretrained": pretrained,
                 "weights": weights,
                 "label_smoothing": label_smoothing,
+                "class_weights": class_weights,
+                "decay_norm_and_bias": decay_norm_and_bias,
                 "channels_last": channels_last,
                 "compile": compile,
                 "flip_tta": flip_tta,
@@ -101,6 +111,8 @@ class ClassifierModule(L.LightningModule):
         self.make_lr_scheduler = lr_scheduler and _without_parser(lr_scheduler)
         self.backbone = build_backbone(backbone, num_classes, stem, weights or ("imagenet" if pretrained else None))
         self.backbone.to(memory_format=self.memory_format)
+        # No part of the checkpoint: a fit computes them anew.
+        self.register_buffer("loss_weights", None, persistent=False)
         self._largest_batch = 0
         if compile:
             self.backbone.compile(dynamic=False)
@@ -137,13 +149,26 @@ class ClassifierModule(L.LightningModule):
         if (classes := getattr(data, "num_classes", self.num_classes)) != self.num_classes:
             raise InvalidValueError("model.num_classes", self.num_classes, f"{classes}, as the data has")
         check_network(self.backbone, self.hparams["backbone"], image_size, self.num_classes)
-        if stage == "fit" and getattr(data, "batch_size", 0) == 1:
-            check_single_images(self.backbone, image_size)
+        if stage == "fit":
+            self._set_loss_weights(data)
+            if getattr(data, "batch_size", 0) == 1:
+                check_single_images(self.backbone, image_size)
         if any(getattr(logger, "_log_graph", False) for logger in self.trainer.loggers):
             # For `TensorBoardLogger(log_graph=True)`.
             self.example_input_array = torch.zeros(1, 3, image_size, image_size)
         if self.hparams["pretrained"]:
             InputConversion(self.backbone).enabled = getattr(data, "normalization", None) == "imagenet"
+
+    def _set_loss_weights(self, data: Any) -> None:
+        """What each class counts in the training loss."""
+        weights = self.hparams["class_weights"]
+        if weights == "balanced":
+            images = getattr(data, "train_class_images", None)
+            if images is None:
+                expected = "a list of one weight a class where no ImageDataModule knows the training images"
+                raise InvalidValueError("model.class_weights", weights, expected)
+            weights = balanced_weights(images)
+        self.loss_weights = None if weights == "none" else torch.tensor(weights, device=self.device)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Make the file sufficient to rebuild the network: it holds the weights, so no others are loaded again."""
@@ -206,10 +231,11 @@ class ClassifierModule(L.LightningModule):
 
     def _cross_entropy(self, logits: Tensor, labels: Tensor, images: int | Tensor) -> Tensor:
         """A loss whose mean over the devices is the mean over all images of the batch."""
-        if isinstance(images, int):
-            return F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
-        summed = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing, reduction="sum")
-        return summed / images
+        weights, smoothing = self.loss_weights, self.label_smoothing
+        if isinstance(images, int) and weights is None:
+            return F.cross_entropy(logits, labels, label_smoothing=smoothing)
+        # Divided by the images and not, as torch does, by their weights, so that a batch of rare classes counts more.
+        return F.cross_entropy(logits, labels, weights, label_smoothing=smoothing, reduction="sum") / images
 
     @torch.no_grad()
     def _count(self, loss: Tensor, logits: Tensor, labels: Tensor, images: int | Tensor) -> None:
@@ -291,7 +317,8 @@ class ClassifierModule(L.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """The optimiser, fused where it can be, and its schedule if there is one."""
-        optimizer = self.make_optimizer(self.parameters())
+        decay_all = self.hparams["decay_norm_and_bias"]
+        optimizer = self.make_optimizer(self.parameters() if decay_all else groups_by_decay(self.parameters()))
         for group in optimizer.param_groups:
             # One kernel for all parameters, unless the optimiser lacks it or was configured otherwise.
             if group.get("fused", False) is None and not (group.get("foreach") or group.get("differentiable")):
@@ -316,6 +343,19 @@ class ClassifierModule(L.LightningModule):
         if isinstance(scheduler, WarmupCosine) and time_limit(self.trainer) is not None:
             span_run(scheduler, self.trainer)
         super().lr_scheduler_step(scheduler, metric)
+
+
+def balanced_weights(images: Sequence[int]) -> list[float]:
+    """What each class counts so that all count the same together, and an image counts 1 on average.
+
+    Args:
+        images: Of each class. One without images, which has no place in the loss, gets 0.
+
+    Source:
+        scikit-learn's ``class_weight="balanced"``, after King and Zeng 2001, doi:10.1093/oxfordjournals.pan.a004868.
+    """
+    present = sum(count > 0 for count in images)
+    return [sum(images) / (present * count) if count else 0.0 for count in images]
 
 
 def _without_parser(make: Any) -> Any:

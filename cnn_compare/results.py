@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
@@ -84,15 +85,15 @@ class RunResult:
         recipe: Name of the recipe.
         variant: Name of the variant; None where the comparison has none.
         declared_changes: Settings, by dotted name, that the variant or the backbone's own recipe changes.
-        metrics: By name. Accuracies are percents of images, 0 to 100. ``test_*`` come from the weights of
-            ``best_epoch``; those of the last epoch have ``last_val_acc_pct`` alone, because the test set is used
-            once. ``train_epoch_s`` is the usual epoch: the median without the first one; with one epoch, that one.
-            ``macs`` are multiply-accumulates of one image's forward pass. ``seconds_to_target`` counts the training
-            until the validation accuracy first was at ``target_acc_pct``; it is missing where it never was.
+        metrics: By name. Accuracies are percents of images, 0 to 100. ``test_*`` and ``best_val_acc_pct`` come from
+            the weights of ``best_epoch``; those of the last epoch have ``last_val_acc_pct`` alone, because the test set
+            is used once. ``train_epoch_s`` is the usual epoch: the median without the first one; with one epoch, that
+            one. ``macs`` are multiply-accumulates of one image's forward pass. ``seconds_to_target`` counts the
+            training until the validation accuracy first was at ``target_acc_pct``; it is missing where it never was.
             ``training_memory_bytes`` is the peak of what data, network and training took: torch's memory on a GPU,
             elsewhere the growth of the process (`cnn_compare.machine.PeakMemory`). Earlier versions recorded
             ``peak_memory_bytes`` instead, which on a CPU is that of the whole process.
-        best_epoch: The first epoch with the highest validation accuracy, counted from 0.
+        best_epoch: The first epoch with the best validation value of what ``--monitor`` names, counted from 0.
         train_images: How many images the run was trained on.
         test_images: How many images it was tested on.
         train_epochs_s: Seconds of training, one value an epoch, the first with its warm-up included.
@@ -199,6 +200,12 @@ def measured(values: Mapping[str, float | None]) -> dict[str, Metric]:
 def usual_epoch_s(seconds: Sequence[float]) -> float | None:
     """Seconds of a usual epoch: the median without the first, which warms up; with one epoch, that one."""
     return statistics.median(seconds[1:] or seconds) if seconds else None
+
+
+def first_best(values: Sequence[float], larger_is_better: bool) -> int:
+    """Index of the first best value; NaN is best only where there is nothing else."""
+    sign = 1 if larger_is_better else -1
+    return max(range(len(values)), key=lambda index: -math.inf if math.isnan(values[index]) else sign * values[index])
 
 
 def first_reached(accuracies: Sequence[float], seconds: Sequence[float], level: float) -> float | None:

@@ -57,6 +57,26 @@ def test_a_checkpoint_brings_data_module_size_normalisation_and_class_names(fitt
     assert stored["class_names"] == list("0123456789")
 
 
+def test_own_normalization_is_that_of_the_checkpoints_training_however_it_is_asked_for(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PL_GLOBAL_SEED", "0")
+    options = ["--data=DigitsDataModule", "--data.normalization=own", "--trainer.enable_progress_bar=false"]
+    training = ["--model.backbone=lenet", "--data.val_size=20", "--data.train_subset=60", "--trainer.max_epochs=1"]
+    assert run_command(["fit", *options, *training], capsys)[0] == 0
+    (path,) = tmp_path.rglob("best.ckpt")
+    mean, std = torch.load(path, weights_only=True)["data"]["normalization"]
+    data = DigitsDataModule(val_size=20, train_subset=60)
+    data.setup("fit")
+    pixels = data._splits["train"].images[data._splits["train"].subset].numpy().reshape(-1, 3) / 255
+    assert mean == pytest.approx(pixels.mean(0))
+    assert std == pytest.approx(pixels.std(0))
+    network = ["--model.backbone=lenet", f"--ckpt_path={path}", options[2]]
+    _, alone, _ = run_command(["test", *network], capsys)
+    # Of other training images, whose mean and deviation must not be taken.
+    _, asked, _ = run_command(["test", *network, *options, "--data.val_size=20", "--data.train_subset=600"], capsys)
+    assert accuracy(alone) == accuracy(asked)
+
+
 def test_a_checkpoint_alone_is_tested_on_what_it_was_trained_for(command):
     alone = command("test", "--ckpt_path=best")[1]
     options = ("--data=DigitsDataModule", "--data.normalization=imagenet", "--data.image_size=24")

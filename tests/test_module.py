@@ -15,13 +15,24 @@ from sklearn.metrics import (
     log_loss,
     top_k_accuracy_score,
 )
+from sklearn.utils.class_weight import compute_class_weight
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
 from cnn_compare import ClassifierModule, DigitsDataModule, EpochTimer, WarmupCosine
-from cnn_compare.errors import ImageTooSmallError, InvalidValueError, NoImageNetWeightsError, UnknownBackboneError
+from cnn_compare.checkpointing import require_resumable
+from cnn_compare.checks import make_optimizer
+from cnn_compare.errors import (
+    ImageTooSmallError,
+    InvalidValueError,
+    NoImageNetWeightsError,
+    ResumeError,
+    UnknownBackboneError,
+)
 from cnn_compare.experiment import ExperimentCLI
-from cnn_compare.metrics import evaluation_metrics
+from cnn_compare.metrics import evaluation_metrics, monitors
+from cnn_compare.module import balanced_weights
 
 
 def quiet_trainer(folder, **options):
@@ -32,6 +43,12 @@ def quiet_trainer(folder, **options):
 
 def small_digits(**options):
     return DigitsDataModule(**{"train_subset": 120, "batch_size": 40, "val_size": 50, **options})
+
+
+def together(data, loader):
+    """All images of a loader, prepared, and their labels."""
+    images, labels = zip(*((data.to_input(batch[0]), batch[1]) for batch in loader), strict=True)
+    return torch.cat(images), torch.cat(labels)
 
 
 def two_heads(num_classes):
@@ -93,6 +110,90 @@ def test_training_metrics_are_averages_over_images_not_over_batches(tmp_path):
     assert trainer.callback_metrics["train/acc"] == pytest.approx(
         float((logits.argmax(1) == torch.cat(labels)).float().mean())
     )
+
+
+class Unequal(DigitsDataModule):
+    """Digits of which few are not 0."""
+
+    def load(self, split):
+        images, labels = super().load(split)
+        chosen = (labels == 0) | (torch.arange(len(labels)) % 5 == 0)
+        return images[chosen], labels[chosen]
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_balanced_weights_are_scikit_learns_and_weigh_the_loss_of_training_alone(tmp_path, smoothing):
+    options = {"label_smoothing": smoothing, "optimizer": lambda p: torch.optim.SGD(p, lr=0.0)}
+    module, data = ClassifierModule("lenet", class_weights="balanced", **options), Unequal(50, 50)
+    trainer = quiet_trainer(tmp_path)
+    trainer.fit(module, data)
+    images, labels = together(data, data.train_dataloader())
+    weights = compute_class_weight("balanced", classes=np.arange(10), y=labels.numpy())
+    np.testing.assert_allclose(module.loss_weights, weights, rtol=1e-6)
+    assert max(weights) > 3 * min(weights)
+    with torch.no_grad():
+        logits = module(images)
+    target = nn.functional.one_hot(labels, 10) * (1 - smoothing) + smoothing / 10
+    expected = -(target * torch.tensor(weights) * logits.log_softmax(1)).sum() / len(labels)
+    assert trainer.callback_metrics["train/loss"] == pytest.approx(float(expected), rel=1e-5)
+    images, labels = together(data, data.val_dataloader())
+    with torch.no_grad():
+        plain = nn.functional.cross_entropy(module(images), labels)
+    assert trainer.callback_metrics["val/loss"] == pytest.approx(float(plain), rel=1e-5)
+
+
+def test_a_class_without_training_images_has_no_part_in_balanced_weights():
+    assert balanced_weights([6, 0, 2]) == [8 / (2 * 6), 0, 8 / (2 * 2)]
+
+
+def test_weights_for_a_plain_loader_are_given_as_a_list(tmp_path):
+    loader = DataLoader(TensorDataset(torch.randn(8, 3, 32, 32), torch.tensor([0, 1] * 4)), batch_size=4)
+    with pytest.raises(InvalidValueError, match=r"model\.class_weights must be a list of one weight a class where no"):
+        quiet_trainer(tmp_path).fit(ClassifierModule("lenet", 2, class_weights="balanced"), loader, loader)
+    module = ClassifierModule("lenet", 2, class_weights=[0.5, 2.0])
+    quiet_trainer(tmp_path).fit(module, loader, loader)
+    assert module.loss_weights.tolist() == [0.5, 2.0]
+
+
+@pytest.mark.parametrize("weights", ["even", [1.0] * 9, [1.0] * 9 + [0.0], [1.0] * 9 + [float("nan")]])
+def test_weights_that_are_no_positive_number_a_class_are_refused(weights):
+    with pytest.raises(
+        InvalidValueError, match=r"model\.class_weights must be none, balanced, or a list of 10 numbers"
+    ):
+        ClassifierModule("lenet", class_weights=weights)
+
+
+def test_weight_decay_of_norm_layers_and_biases_can_be_left_out():
+    def decays(**options):
+        module = ClassifierModule(
+            "resnet20", optimizer=lambda p: torch.optim.SGD(p, lr=0.1, weight_decay=5e-4), **options
+        )
+        groups = module.configure_optimizers().param_groups
+        decay = {parameter: group["weight_decay"] for group in groups for parameter in group["params"]}
+        own = {"norm": [], "bias": [], "weight": []}
+        for layer in module.modules():
+            for name, parameter in layer.named_parameters(recurse=False):
+                kind = "norm" if isinstance(layer, nn.BatchNorm2d) else name
+                own[kind].append(decay.pop(parameter))
+        assert not decay
+        return {kind: set(values) for kind, values in own.items()}
+
+    assert decays() == {"norm": {5e-4}, "bias": {5e-4}, "weight": {5e-4}}
+    assert decays(decay_norm_and_bias=False) == {"norm": {0.0}, "bias": {0.0}, "weight": {5e-4}}
+
+
+def test_a_training_does_not_go_on_with_other_groups_of_weight_decay():
+    settings = {"optimizer": "torch.optim.SGD", "decay_norm_and_bias": True}
+    states = [make_optimizer({**settings, "decay_norm_and_bias": both}).state_dict() for both in (True, False)]
+    require_resumable("last.ckpt", {"optimizer_states": [states[0]], "epoch": 0}, make_optimizer(settings), None)
+    with pytest.raises(ResumeError, match=r"it was trained with model\.decay_norm_and_bias=false"):
+        require_resumable("last.ckpt", {"optimizer_states": [states[1]], "epoch": 0}, make_optimizer(settings), None)
+
+
+def test_five_classes_have_no_top_5_accuracy():
+    assert "top5" in evaluation_metrics(6)
+    assert "top5" not in evaluation_metrics(5)
+    assert monitors() == {"val/acc": True, "val/macro_f1": True, "val/balanced_acc": True, "val/loss": False}
 
 
 def test_auxiliary_losses_are_added_with_their_weight():

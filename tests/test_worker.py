@@ -105,6 +105,17 @@ def test_a_target_reached_in_an_epoch_that_a_time_limit_ends_has_its_time(tested
     assert tested.seconds_to_target() == 3.0
 
 
+@pytest.mark.parametrize(("monitor", "epoch"), [("val/acc", 1), ("val/loss", 2)])
+def test_the_best_epoch_is_the_first_best_of_the_monitored_metric(tested, monkeypatch, monitor, epoch):
+    nan = float("nan")
+    curves = zip([nan, 0.5, 0.5, 0.4, nan], [nan, 3.0, 2.0, 2.0, nan], strict=True)
+    rows = [{"epoch": e, "val/acc": a, "val/loss": loss, "train/acc": 0.1} for e, (a, loss) in enumerate(curves)]
+    monkeypatch.setitem(tested.spec.config, "monitor", monitor)
+    monkeypatch.setattr(tested.curves, "rows", rows)
+    assert tested.result().best_epoch == epoch
+    assert tested.result().value("best_val_acc_pct") == 50
+
+
 def test_progress_is_sent_about_a_hundred_times_an_epoch_and_ends_at_the_whole_training(make_run):
     receiver, sender = Pipe(duplex=False)
     run = make_run([SendProgress(sender)])

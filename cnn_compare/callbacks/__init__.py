@@ -9,6 +9,7 @@ from cnn_compare.callbacks.last_checkpoint import LastCheckpoint
 from cnn_compare.callbacks.machine_load import MachineLoad
 from cnn_compare.callbacks.metrics_csv import MetricsCsv
 from cnn_compare.callbacks.stop_when_diverged import StopWhenDiverged
+from cnn_compare.callbacks.stop_without_progress import StopWithoutProgress
 from cnn_compare.callbacks.text_log import TextLog
 from cnn_compare.callbacks.throttled_progress_bar import ThrottledProgressBar
 
@@ -22,6 +23,7 @@ __all__ = [
     "MachineLoad",
     "MetricsCsv",
     "StopWhenDiverged",
+    "StopWithoutProgress",
     "TextLog",
     "ThrottledProgressBar",
 ]

@@ -1,4 +1,4 @@
-"""`best.ckpt`: the weights at the highest validation accuracy of a run."""
+"""`best.ckpt`: the weights of a run's best epoch."""
 
 from __future__ import annotations
 
@@ -7,20 +7,23 @@ from typing import Any
 
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from cnn_compare.metrics import monitors
+
 
 class BestCheckpoint(ModelCheckpoint):
-    """Save the weights after each epoch with a higher validation accuracy than all before, also before a resumption.
+    """Save the weights after each epoch that is better than all before, also before a resumption; NaN never is.
 
     Args:
         folder: Folder of ``best.ckpt``; None: beside the logs.
+        monitor: One of `monitors`, by which an epoch is better.
     """
 
-    def __init__(self, folder: Path | None = None) -> None:
+    def __init__(self, folder: Path | None = None, monitor: str = "val/acc") -> None:
         super().__init__(
             folder,
             filename="best",
-            monitor="val/acc",
-            mode="max",
+            monitor=monitor,
+            mode="max" if monitors()[monitor] else "min",
             save_weights_only=True,
             save_on_train_epoch_end=True,
             enable_version_counter=False,
@@ -32,5 +35,5 @@ class BestCheckpoint(ModelCheckpoint):
         return super().state_key.replace(type(self).__qualname__, ModelCheckpoint.__qualname__, 1)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """As Lightning's, which would forget the best accuracy where a resumed run writes to another folder."""
+        """As Lightning's, which would forget the best value where a resumed run writes to another folder."""
         super().load_state_dict({**state_dict, "dirpath": self.dirpath})

@@ -14,7 +14,8 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from cnn_compare.callbacks.epoch_timer import EpochTimer
 from cnn_compare.callbacks.last_checkpoint import LastCheckpoint
-from cnn_compare.results import RunFolder, first_reached
+from cnn_compare.metrics import monitors
+from cnn_compare.results import RunFolder, first_best, first_reached
 
 
 class FitSummary(Callback):
@@ -24,31 +25,35 @@ class FitSummary(Callback):
 
     Args:
         timer: Of the same trainer.
+        monitor: One of `monitors`, which tells the best epoch.
         target_acc: Validation accuracy, a share, whose time is printed too; None: none.
     """
 
-    def __init__(self, timer: EpochTimer, target_acc: float | None = None) -> None:
-        self.timer, self.target_acc = timer, target_acc
-        self._accuracies: list[float] = []
+    def __init__(self, timer: EpochTimer, monitor: str = "val/acc", target_acc: float | None = None) -> None:
+        self.timer, self.monitor, self.target_acc = timer, monitor, target_acc
+        self._values: dict[str, list[float]] = {"val/acc": [], monitor: []}
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Note the epoch's validation accuracy."""
-        self._accuracies.append(float(trainer.callback_metrics.get("val/acc", math.nan)))
+        """Note the epoch's validation."""
+        for name, values in self._values.items():
+            values.append(float(trainer.callback_metrics.get(name, math.nan)))
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Print."""
-        known = [accuracy for accuracy in self._accuracies if not math.isnan(accuracy)]
-        if not trainer.is_global_zero or not known:
+        accuracies, monitored = self._values["val/acc"], self._values[self.monitor]
+        if not trainer.is_global_zero or all(map(math.isnan, monitored)):
             return
-        epochs = len(self._accuracies)
-        best = max(known)
-        number = trainer.current_epoch - epochs + self._accuracies.index(best) + 1
+        epochs, best = len(monitored), first_best(monitored, monitors()[self.monitor])
+        number = trainer.current_epoch - epochs + best + 1
         seconds = self.timer.train_epoch_s
-        print(f"best epoch: {number} of {trainer.current_epoch}, validation accuracy {100 * best:.2f} %")
+        by = "" if self.monitor == "val/acc" else f", {self.monitor} {monitored[best]:.4f}"
+        print(
+            f"best epoch: {number} of {trainer.current_epoch}{by}, validation accuracy {100 * accuracies[best]:.2f} %"
+        )
         print(f"training: {sum(seconds):.1f} s in {len(seconds)} epochs, without validation")
         if self.target_acc is not None:
             count = min(len(seconds), epochs)  # A time limit may end an epoch that the timer does not count.
-            reached = first_reached(self._accuracies[:count], seconds[:count], self.target_acc)
+            reached = first_reached(accuracies[:count], seconds[:count], self.target_acc)
             outcome = "not reached" if reached is None else f"reached after {reached:.1f} s of training"
             print(f"{100 * self.target_acc:g} % validation accuracy: {outcome}")
         for callback in trainer.checkpoint_callbacks:
@@ -77,9 +82,11 @@ class FitSummary(Callback):
         print(f"stopped; {message}", file=sys.stderr)
 
     def state_dict(self) -> dict[str, list[float]]:
-        """The accuracies so far, for the checkpoint."""
-        return {"accuracies": self._accuracies}
+        """The validations so far, for the checkpoint."""
+        return self._values
 
     def load_state_dict(self, state_dict: dict[str, list[float]]) -> None:
         """Inverse of `state_dict`."""
-        self._accuracies = list(state_dict["accuracies"])
+        epochs = len(next(iter(state_dict.values()), []))
+        unknown = [math.nan] * epochs  # Another metric was monitored before the resumption.
+        self._values = {name: list(state_dict.get(name, unknown)) for name in self._values}

@@ -38,6 +38,8 @@ def compare(
     model: Config | None = None,
     data: Config | ImageDataModule | None = None,
     target_acc: float | None = None,
+    monitor: str | None = None,
+    patience: int | None = None,
     own_recipe: bool = False,
     # Bare dicts: into a dict[str, Any], jsonargparse would write every default of a class that it names.
     variants: dict[str, dict] | None = None,  # type: ignore[type-arg]
@@ -65,6 +67,9 @@ def compare(
         model: Arguments of `ClassifierModule`, without ``backbone``.
         data: An `ImageDataModule`, or its ``class_path`` and ``init_args``; CIFAR-10 by default.
         target_acc: End each run once its validation accuracy reaches this share, and record when.
+        monitor: What tells the best epoch, whose weights are tested: ``val/acc``, the default, ``val/balanced_acc``,
+            ``val/macro_f1`` or ``val/loss``.
+        patience: End each run after so many epochs without a better value of it.
         own_recipe: Let a backbone's own recipe take the place of ``recipes/modern.yaml``'s settings.
         variants: Train every backbone in each of these ways: a name, and what it changes of the options above, such as
             ``{published: {}, cifar: {model: {stem: cifar}}, own: {own_recipe: true}}``. The report shows what differs.
@@ -88,8 +93,9 @@ def compare(
     if model and "backbone" in model:
         raise InvalidValueError("model.backbone", model["backbone"], "left out: backbones names what is compared")
     _refuse_objects(as_list(backbones))
-    settings = {"trainer": trainer, "model": model, "data": _data_config(data), "target_acc": target_acc}
-    config = resolve_config({**settings, "own_recipe": own_recipe or None}, recipe)
+    settings = {"trainer": trainer, "model": model, "data": _data_config(data), "own_recipe": own_recipe or None}
+    settings |= {"target_acc": target_acc, "monitor": monitor, "patience": patience}
+    config = resolve_config(settings, recipe)
     recipe_name = None if recipe is None else Path(recipe).stem
     names, numbers = as_list(backbones), as_list(seeds)
     question = question_of(baseline, margin)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cnn_compare.backbones import find_backbone
+from cnn_compare.callbacks import StopWithoutProgress
 from cnn_compare.checks import check_settings
 from cnn_compare.comparison.local import world_size
 from cnn_compare.comparison.spec import Config, RunSpec
@@ -177,6 +178,8 @@ def _network_config(shared: Config, backbone: str, changes: Config) -> Config:
         raise InvalidValueError("model.num_classes", num_classes, f"{classes}, as the data has")
     if config["target_acc"] is not None:
         stop_at(config["target_acc"])
+    if config["patience"] is not None:
+        StopWithoutProgress(config["monitor"], config["patience"])
     world_size(config)
     return config
 

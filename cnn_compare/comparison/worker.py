@@ -31,8 +31,9 @@ from cnn_compare.errors import DivergedError, own_error
 from cnn_compare.experiment import ExperimentCLI, checkpoints
 from cnn_compare.files import read_json, write_json
 from cnn_compare.machine import PeakMemory, describe_device
+from cnn_compare.metrics import monitors
 from cnn_compare.module import ClassifierModule
-from cnn_compare.results import Metric, RunResult, Status, first_reached, measured, usual_epoch_s
+from cnn_compare.results import Metric, RunResult, Status, first_best, first_reached, measured, usual_epoch_s
 
 PACKAGES = ("cnn-compare", "torch", "torchvision", "lightning", "torchmetrics", "numpy", "jsonargparse")
 
@@ -125,7 +126,7 @@ class MeasuredRun:
         self.spec, folder = spec, spec.folder
         self.memory = PeakMemory()  # Before data and network exist.
         self.timer, self.load, self.curves = EpochTimer(), MachineLoad(), MetricsCsv(folder.curves)
-        self.best, last = checkpoints(folder.checkpoints)
+        self.best, last = checkpoints(folder.checkpoints, spec.config["monitor"])
         self.logger = TensorBoardLogger(folder.path, name="", version="", default_hp_metric=False)
         measuring = [self.timer, self.load, self.curves, TextLog(folder.path, "train.log")]
         cli = ExperimentCLI(
@@ -212,8 +213,9 @@ class MeasuredRun:
         return first_reached(accuracies, seconds, target_acc) if target_acc else None
 
     def best_row(self) -> dict[str, float]:
-        """The first row of the curves with the highest validation accuracy."""
-        return max(self.validated_rows(), key=lambda row: row["val/acc"])
+        """The first row of the curves with the best value of what is monitored."""
+        monitor, rows = self.spec.config["monitor"], self.validated_rows()
+        return rows[first_best([row[monitor] for row in rows], monitors()[monitor])]
 
     def validated_rows(self) -> list[dict[str, float]]:
         """The rows of the curves whose epoch ended with a validation."""

@@ -6,97 +6,143 @@ images in channels-last memory (`torch.channels_last`), the format in which conv
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, cast, get_args
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
 from cnn_compare.errors import InvalidValueError
 
-Augmentation = Literal["none", "flip", "crop_flip", "crop_flip_cutout"]
-Step = Literal["crop", "flip", "cutout"]
-STEPS: dict[Augmentation, tuple[Step, ...]] = {
+Step = Literal["crop", "resized_crop", "flip", "color_jitter", "cutout"]
+Word = Literal["none", "flip", "crop_flip", "crop_flip_cutout"]
+Augmentation = Word | list[Step]
+WORDS: dict[str, tuple[Step, ...]] = {
     "none": (),
     "flip": ("flip",),
     "crop_flip": ("crop", "flip"),
     "crop_flip_cutout": ("crop", "flip", "cutout"),
 }
 MAX_SHIFT, CUTOUT_SIZE = 4, 16  # pixels
+AREA, ASPECT = (0.08, 1.0), (3 / 4, 4 / 3)  # of `random_boxes`: share of the image's area, and width / height
+PIXELS_AT_A_TIME = 2**22  # of `mean_and_std`, 32 MiB as doubles
+JITTER = 0.4  # largest change of brightness, contrast and saturation
+
+# How each step works on images (uint8), the numbers drawn for them, and the size that the network takes.
+ON_PIXELS: dict[Step, Callable[[Tensor, Tensor, int], Tensor]] = {
+    "crop": lambda images, offsets, size: translate(images, offsets, MAX_SHIFT),
+    "resized_crop": lambda images, boxes, size: resized_crop(images, boxes, size),
+    "flip": lambda images, flipped, size: flip(images, flipped),
+    "color_jitter": lambda images, factors, size: color_jitter(images, factors),
+}
+# Once images are normalised, because it replaces pixels by the mean colour, which is 0 then.
+ON_INPUTS: dict[Step, Callable[[Tensor, Tensor], Tensor]] = {
+    "cutout": lambda inputs, centers: cutout(inputs, centers, CUTOUT_SIZE),
+}
+
+
+def steps_of(augmentation: Augmentation) -> tuple[Step, ...]:
+    """The steps of an augmentation, in the order in which they are applied.
+
+    Raises:
+        InvalidValueError: If it is no known word or step, a step comes twice, or ``cutout`` is not the last one.
+    """
+    if isinstance(augmentation, str) and augmentation in WORDS:
+        return WORDS[augmentation]
+    steps, known = cast(tuple[Step, ...], tuple(augmentation)), get_args(Step)
+    if isinstance(augmentation, str) or len({*steps} & {*known}) < len(steps) or "cutout" in steps[:-1]:
+        expected = f"one of {', '.join(WORDS)}, or a list of {', '.join(known)}, each at most once and cutout last"
+        raise InvalidValueError("data.augmentation", augmentation, expected)
+    return steps
 
 
 @dataclass(frozen=True)
 class Draws:
     """The random numbers of one epoch's augmentation, one row an image.
 
-    All of them are drawn for every augmentation, so that an image is shifted alike with and without cutout.
-
     Args:
-        crop_offsets: ``(N, 2)``, row and column in ``0 .. 2 * MAX_SHIFT``, see `translate`.
-        flips: ``(N,)``, 0 or 1, see `flip`.
-        cutout_centers: ``(N, 2)``, row and column in ``0 .. image_size - 1``, see `cutout`.
+        parts: By step. ``crop`` ``(N, 2)``: row and column in ``0 .. 2 * MAX_SHIFT``, see `translate`; ``flip``
+            ``(N,)``: 0 or 1; ``cutout`` ``(N, 2)``: row and column of the centre; ``resized_crop`` ``(N, 4)``: see
+            `random_boxes`; ``color_jitter`` ``(N, 3)``: see `color_jitter`. The first three are there for every
+            augmentation, so that an image is shifted alike with and without cutout; the others where they are used.
     """
 
-    crop_offsets: Tensor
-    flips: Tensor
-    cutout_centers: Tensor
+    parts: dict[str, Tensor]
 
     @classmethod
-    def make(cls, generator: np.random.Generator, images: int, image_size: int) -> Draws:
-        """Draw for a number of images of ``image_size`` pixels."""
-        limits = [2 * MAX_SHIFT + 1, 2 * MAX_SHIFT + 1, 2, image_size, image_size]
-        # In one call, whose numbers runs of the past had; further augmentations draw after it.
+    def make(
+        cls, generator: np.random.Generator, images: int, steps: Sequence[Step], stored: tuple[int, int], size: int
+    ) -> Draws:
+        """Draw for a number of images.
+
+        Args:
+            generator: Source of the numbers.
+            images: Their number.
+            steps: Of the augmentation.
+            stored: Height and width of the stored images, in pixels.
+            size: Height and width that the network takes.
+        """
+        cutout = (size, size) if "resized_crop" in steps else stored
+        limits = [2 * MAX_SHIFT + 1, 2 * MAX_SHIFT + 1, 2, *cutout]
+        # In one call, whose numbers runs of the past had.
         table = torch.from_numpy(generator.integers(0, limits, size=(images, len(limits))))
-        return cls(table[:, :2], table[:, 2], table[:, 3:])
+        parts = {"crop": table[:, :2], "flip": table[:, 2], "cutout": table[:, 3:]}
+        # Each of the others has a generator of its own, so that none changes what another one draws.
+        for_boxes, for_factors = generator.spawn(2)
+        if "resized_crop" in steps:
+            parts["resized_crop"] = torch.from_numpy(random_boxes(for_boxes, images, *stored))
+        if "color_jitter" in steps:
+            factors = for_factors.uniform(1 - JITTER, 1 + JITTER, (images, 3)).astype(np.float32)
+            parts["color_jitter"] = torch.from_numpy(factors)
+        return cls(parts)
 
     def __getitem__(self, index: Tensor) -> Draws:
-        return self._map(lambda part: part[index])
+        return Draws({step: part[index] for step, part in self.parts.items()})
 
     def to(self, device: torch.device) -> Draws:
         """The same numbers on a device."""
-        return self._map(lambda part: part.to(device, non_blocking=True))
+        return Draws({step: part.to(device, non_blocking=True) for step, part in self.parts.items()})
 
     def table(self) -> Tensor:
         """All numbers, one row an image."""
-        return torch.cat([self.crop_offsets, self.flips[:, None], self.cutout_centers], dim=1)
-
-    def _map(self, function: Callable[[Tensor], Tensor]) -> Draws:
-        return Draws(function(self.crop_offsets), function(self.flips), function(self.cutout_centers))
+        return torch.cat([part.reshape(len(part), -1) for part in self.parts.values()], dim=1)
 
 
-def apply_to_pixels(images: Tensor, draws: Draws, augmentation: Augmentation) -> Tensor:
-    """The steps that move pixels: crop and flip.
+def random_boxes(generator: np.random.Generator, images: int, height: int, width: int) -> NDArray[np.int64]:
+    """Random parts of images, of the area and aspect that torchvision's ``RandomResizedCrop`` draws.
 
     Args:
-        images: ``(N, C, H, W)`` uint8.
-        draws: Of these images.
-        augmentation: Its steps are applied.
+        generator: Source of the numbers.
+        images: Number of images.
+        height: Of each image, in pixels.
+        width: As ``height``.
 
     Returns:
-        ``(N, C, H, W)`` uint8.
+        ``(N, 4)``: top, left, height, width. After ten draws that do not fit into the image, it is the largest part
+        in the middle with an allowed aspect.
+
+    Source:
+        Szegedy et al. 2014, arXiv:1409.4842, section 6.
     """
-    steps = STEPS[augmentation]
-    if "crop" in steps:
-        images = translate(images, draws.crop_offsets, MAX_SHIFT)
-    return flip(images, draws.flips) if "flip" in steps else images
-
-
-def apply_to_inputs(inputs: Tensor, draws: Draws, augmentation: Augmentation) -> Tensor:
-    """The step that replaces pixels by the mean colour, which is 0 once images are normalised: cutout.
-
-    Args:
-        inputs: ``(N, C, H, W)`` float32, normalised.
-        draws: Of these images.
-        augmentation: Its steps are applied.
-
-    Returns:
-        ``(N, C, H, W)`` float32.
-    """
-    return cutout(inputs, draws.cutout_centers, CUTOUT_SIZE) if "cutout" in STEPS[augmentation] else inputs
+    aspect = np.clip(width / height, *ASPECT)
+    h, w = min(height, round(width / aspect)), min(width, round(height * aspect))
+    boxes = np.tile([(height - h) // 2, (width - w) // 2, h, w], (images, 1))
+    without = np.arange(images)
+    for _ in range(10):
+        areas = height * width * generator.uniform(*AREA, len(without))
+        aspects = np.exp(generator.uniform(math.log(ASPECT[0]), math.log(ASPECT[1]), len(without)))
+        sides = np.rint(np.sqrt([areas / aspects, areas * aspects])).astype(np.int64).T
+        fits = ((sides > 0) & (sides <= (height, width))).all(1)
+        corners = generator.integers(0, (height, width) - sides[fits] + 1)
+        boxes[without[fits]] = np.hstack([corners, sides[fits]])
+        without = without[~fits]
+    return boxes
 
 
 def translate(images: Tensor, offsets: Tensor, max_shift: int) -> Tensor:
@@ -132,6 +178,55 @@ def translate(images: Tensor, offsets: Tensor, max_shift: int) -> Tensor:
     return crops.index_select(0, starts).view(n, height, width, channels).permute(0, 3, 1, 2)
 
 
+def resized_crop(images: Tensor, boxes: Tensor, size: int) -> Tensor:
+    """Resize each image's own part to ``(size, size)``, as torchvision's ``resized_crop``: bilinear, antialiased.
+
+    Args:
+        images: ``(N, C, H, W)`` uint8.
+        boxes: ``(N, 4)`` integers: top, left, height and width of each part.
+        size: New height and width, in pixels.
+
+    Returns:
+        ``(N, C, size, size)`` uint8, channels-last, on the device of ``images``.
+    """
+    n, channels, height, width = images.shape
+    top, left, box_height, box_width = boxes.unbind(1)
+    lines = images.permute(0, 2, 3, 1).reshape(n * height, width * channels).float()
+    lines = _weighted_lines(lines, top, box_height, height, size)
+    columns = lines.view(n, size, width, channels).transpose(1, 2).reshape(n * width, size * channels)
+    columns = _weighted_lines(columns, left, box_width, width, size)
+    pixels = columns.round_().to(torch.uint8).view(n, size, size, channels)
+    return pixels.permute(0, 3, 2, 1).contiguous(memory_format=torch.channels_last)
+
+
+def _weighted_lines(lines: Tensor, start: Tensor, length: Tensor, count: int, size: int) -> Tensor:
+    """Resample one axis: each new line is a weighted mean of old ones, with the weights of a triangle around its place.
+
+    Args:
+        lines: ``(N * count, L)`` float, the lines of all images.
+        start: ``(N,)``, the first line of each image that is used.
+        length: ``(N,)``, how many are used.
+        count: Lines of an image.
+        size: New lines of an image.
+
+    Returns:
+        ``(N * size, L)``.
+    """
+    device = lines.device
+    scale = (length / size)[:, None, None]
+    reach = scale.clamp(min=1)
+    center = start[:, None, None] + scale * (torch.arange(size, device=device)[:, None] + 0.5)
+    # As many as the widest triangle can touch; those beyond the part have no weight.
+    touched = torch.arange(2 * math.ceil(max(1.0, count / size)) + 1, device=device)
+    line = (center - reach - 0.5).ceil() + touched
+    weights = (1 - (line + 0.5 - center).abs() / reach).clamp(min=0)
+    weights *= (line >= start[:, None, None]) & (line < (start + length)[:, None, None])
+    weights /= weights.sum(2, keepdim=True)
+    index = line.long().clamp(0, count - 1) + count * torch.arange(len(start), device=device)[:, None, None]
+    # A matrix product would multiply mostly zeros: at 128 px it takes twice as long.
+    return F.embedding_bag(index.flatten(0, 1), lines, per_sample_weights=weights.flatten(0, 1), mode="sum")
+
+
 def flip(images: Tensor, flipped: Tensor) -> Tensor:
     """Mirror the chosen images left to right.
 
@@ -145,6 +240,29 @@ def flip(images: Tensor, flipped: Tensor) -> Tensor:
     # image ^ (image ^ mirrored) is mirrored, and image ^ 0 is the image; ten times faster than torch.where on bytes.
     all_bits = flipped.to(images.dtype).neg()[:, None, None, None]
     return (images ^ images.flip(3)).bitwise_and_(all_bits).bitwise_xor_(images)
+
+
+def color_jitter(images: Tensor, factors: Tensor) -> Tensor:
+    """Change brightness, then contrast, then saturation, as torchvision's functions of these names.
+
+    Args:
+        images: ``(N, 3, H, W)`` uint8.
+        factors: ``(N, 3)`` float: of brightness, contrast and saturation; 1 changes nothing.
+
+    Returns:
+        ``(N, 3, H, W)`` uint8, channels-last, on the device of ``images``.
+    """
+    n, channels, height, width = images.shape
+    brightness, contrast, saturation = factors[:, :, None, None].unbind(1)
+    to_grey = torch.tensor([0.2989, 0.587, 0.114], device=images.device)
+    pixels = images.permute(0, 2, 3, 1).reshape(n, height * width, channels).float()
+    pixels = (pixels * brightness).clamp_(0, 255)
+    grey = (pixels.mean(1) @ to_grey)[:, None, None]
+    pixels = torch.lerp(grey, pixels, contrast).clamp_(0, 255)
+    # Between the grey image and the image: a matrix, because a mean over the three colours of a pixel takes longer.
+    mixed = torch.lerp(to_grey[:, None].expand(-1, channels), torch.eye(channels, device=images.device), saturation)
+    pixels = (pixels @ mixed).clamp_(0, 255).round_().to(torch.uint8)
+    return pixels.view(n, height, width, channels).permute(0, 3, 1, 2)
 
 
 def cutout(images: Tensor, centers: Tensor, size: int) -> Tensor:
@@ -169,6 +287,34 @@ def cutout(images: Tensor, centers: Tensor, size: int) -> Tensor:
     hit_columns = (columns >= left) & (columns < left + size)
     # A product, because masked_fill does not keep the channels-last format.
     return images * ~(hit_rows[:, :, None] & hit_columns[:, None, :])[:, None]
+
+
+def mean_and_std(images: Tensor, subset: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each channel, for pixels scaled to 0 .. 1.
+
+    Args:
+        images: ``(M, H, W, C)`` uint8; may be larger than memory, because a part of it is read at a time.
+        subset: ``(N,)`` integers, the images to take.
+
+    Returns:
+        Two tuples of one number a channel.
+
+    Raises:
+        InvalidValueError: If a channel has the same value everywhere.
+    """
+    _, height, width, channels = images.shape
+    sums = torch.zeros(2, channels, dtype=torch.float64)
+    for part in torch.split(subset, max(1, PIXELS_AT_A_TIME // (height * width * channels))):
+        pixels = images.index_select(0, part).view(-1, channels).double()
+        sums += torch.stack([pixels.sum(0), pixels.square_().sum(0)]).cpu()
+    count = len(subset) * height * width
+    # Whole numbers, and so exact: neither the size of the parts nor rounding matters.
+    totals, squares = sums.long().tolist()
+    variances = [count * square - total**2 for total, square in zip(totals, squares, strict=True)]
+    if not all(variances):
+        raise InvalidValueError("data.normalization", "own", "half or imagenet: a colour is the same in all pixels")
+    scale = 255 * count
+    return tuple(total / scale for total in totals), tuple(math.sqrt(variance) / scale for variance in variances)
 
 
 def normalize(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
@@ -201,7 +347,7 @@ def _scale_and_shift(
 
 
 def resize(images: Tensor, size: int) -> Tensor:
-    """Resize square images to ``(size, size)``: bilinear, with antialiasing when they shrink.
+    """Resize images to ``(size, size)``: bilinear, with antialiasing along the axes that shrink.
 
     Args:
         images: ``(N, C, H, W)`` float.
@@ -210,6 +356,6 @@ def resize(images: Tensor, size: int) -> Tensor:
     Returns:
         ``(N, C, size, size)``; ``images`` itself if it has that size.
     """
-    if images.shape[-1] == size == images.shape[-2]:
+    if images.shape[2:] == (size, size):
         return images
-    return F.interpolate(images, (size, size), mode="bilinear", align_corners=False, antialias=size < images.shape[-1])
+    return F.interpolate(images, (size, size), mode="bilinear", antialias=max(images.shape[2:]) > size)

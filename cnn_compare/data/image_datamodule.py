@@ -6,11 +6,13 @@ import functools
 import hashlib
 import inspect
 import json
+import math
 import os
 import sys
 import warnings
 from abc import abstractmethod
-from typing import Any, Literal, get_args
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import lightning as L
 import numpy as np
@@ -25,10 +27,11 @@ from cnn_compare.data.loaded import as_tensors
 from cnn_compare.data.resident import Batch, EpochSampler, ResidentDataset, shard_size
 from cnn_compare.errors import InvalidValueError
 
-Normalization = Literal["half", "cifar10", "imagenet"]
+Normalization = Literal["half", "cifar10", "imagenet", "own"] | list[list[float]]
 Split = Literal["train", "test"]
 
-MEAN_STD: dict[str, tuple[tuple[float, float, float], tuple[float, float, float]]] = {
+MeanStd = tuple[tuple[float, ...], tuple[float, ...]]
+MEAN_STD: dict[str, MeanStd] = {
     "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
     "cifar10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
@@ -69,9 +72,13 @@ class ImageDataModule(L.LightningDataModule):
             class's ``usual_val_size``.
         split_seed: Decides which images are for validation, and which are in a ``train_subset``; nothing else.
         seed: Seed of batch order and augmentation; None: that of ``seed_everything``, else 0.
-        normalization: ``half``: mean and std 0.5; ``cifar10``, ``imagenet``: those of the data set of that name.
-        augmentation: For training images. ``flip``: mirror an image with probability 0.5; ``crop_flip``: also shift by
-            up to 4 pixels; ``crop_flip_cutout``: also zero a square of 16 pixels.
+        normalization: ``half``: mean and std 0.5; ``cifar10``, ``imagenet``: those of the data set of that name;
+            ``own``: those of these training images; or ``[mean, std]``, three numbers each, for pixels from 0 to 1.
+        augmentation: For training images, a list of steps in their order: ``flip``: mirror an image with probability
+            0.5; ``crop``: shift by up to 4 pixels; ``resized_crop``: take a random part of 8 to 100 % of the image, as
+            torchvision's ``RandomResizedCrop``; ``color_jitter``: change brightness, contrast and saturation by up to
+            40 %; ``cutout``: zero a square of 16 pixels. Or a word: ``none``, ``flip``, ``crop_flip``,
+            ``crop_flip_cutout``.
         image_size: Height and width of the network's input, in pixels.
         train_subset: Number of training images to use, with the same share of every class; None: all.
         on_device: Keep the images in the accelerator's memory; None: if they fit into a tenth of it.
@@ -111,12 +118,8 @@ class ImageDataModule(L.LightningDataModule):
         if split_seed < 0 or (seed or 0) < 0:
             field = "data.split_seed" if split_seed < 0 else "data.seed"
             raise InvalidValueError(field, split_seed if split_seed < 0 else seed, "0 or larger")
-        for option, word, known in (
-            ("normalization", normalization, MEAN_STD),
-            ("augmentation", augmentation, get_args(Augmentation)),
-        ):
-            if word not in known:
-                raise InvalidValueError(f"data.{option}", word, f"one of {', '.join(known)}")
+        self._steps = augment.steps_of(augmentation)
+        self._mean_std = _known_mean_std(normalization)
         self.batch_size, self.val_size, self.split_seed = batch_size, val_size, split_seed
         self.normalization, self.augmentation, self.image_size = normalization, augmentation, image_size
         self.train_subset, self.on_device = train_subset, on_device
@@ -173,11 +176,31 @@ class ImageDataModule(L.LightningDataModule):
         return {
             "class_path": f"{type(self).__module__}.{type(self).__qualname__}",
             "image_size": self.image_size,
-            "normalization": self.normalization,
+            # The numbers behind ``own``, so that nobody needs the training images to prepare others.
+            "normalization": [list(part) for part in self._mean_std]
+            if self.normalization == "own" and self._mean_std
+            else self.normalization,
             "val_size": self.val_size,
             "split_seed": self.split_seed,
             "class_names": list(self.class_names),
         }
+
+    @property
+    def mean_std(self) -> MeanStd:
+        """Mean and standard deviation of each channel for pixels from 0 to 1, with which images are normalised.
+
+        With ``normalization="own"`` and no checkpoint that holds them, the training images are loaded for it.
+        """
+        if self._mean_std is None:
+            self.setup("fit")
+        assert self._mean_std is not None, 'setup("fit") computes them'
+        return self._mean_std
+
+    @property
+    def train_class_images(self) -> list[int]:
+        """Number of training images of each class; known after ``setup("fit")``."""
+        train = self._splits["train"]
+        return torch.bincount(train.labels[train.subset], minlength=self.num_classes).tolist()
 
     @property
     def train_images(self) -> int:
@@ -199,6 +222,8 @@ class ImageDataModule(L.LightningDataModule):
             train, val = self._split(labels)
             self._splits["train"] = ResidentDataset(images, labels, train)
             self._splits["val"] = ResidentDataset(images, labels, val)
+            if self._mean_std is None:
+                self._mean_std = augment.mean_and_std(images, train)
         if stage in ("test", "predict") and "test" not in self._splits:
             self._splits["test"] = ResidentDataset(*self._load("test"))
 
@@ -277,10 +302,13 @@ class ImageDataModule(L.LightningDataModule):
     def _epoch_draws(self, images: Tensor) -> Draws:
         assert self._sampler is not None, "train_dataloader() makes the sampler"
         if self._draws is None or self._draws[0] != self._sampler.epoch:
-            self._draws = self._sampler.epoch, self._sampler.draws(images.shape[-1])
+            self._draws = self._sampler.epoch, self._draws_of(self._sampler, images.shape[2:])
         # A second trainer may have its images on another device.
         self._draws = self._draws[0], self._draws[1].to(images.device)
         return self._draws[1]
+
+    def _draws_of(self, sampler: EpochSampler, stored: Sequence[int]) -> Draws:
+        return sampler.draws(self._steps, (stored[0], stored[1]), self.image_size)
 
     def to_input(self, images: Tensor, draws: Draws | None = None) -> Tensor:
         """Augment, normalise and resize.
@@ -292,11 +320,14 @@ class ImageDataModule(L.LightningDataModule):
         Returns:
             ``(B, 3, image_size, image_size)`` float32, channels-last.
         """
-        if draws is not None:
-            images = augment.apply_to_pixels(images, draws, self.augmentation)
-        inputs = augment.normalize(images, *MEAN_STD[self.normalization])
-        if draws is not None:
-            inputs = augment.apply_to_inputs(inputs, draws, self.augmentation)
+        parts = {} if draws is None else {step: draws.parts[step] for step in self._steps}
+        for step, drawn in parts.items():
+            if step in augment.ON_PIXELS:
+                images = augment.ON_PIXELS[step](images, drawn, self.image_size)
+        inputs = augment.normalize(images, *self.mean_std)
+        for step, drawn in parts.items():
+            if step in augment.ON_INPUTS:
+                inputs = augment.ON_INPUTS[step](inputs, drawn)
         return augment.resize(inputs, self.image_size)
 
     def fingerprint(self) -> str:
@@ -315,12 +346,34 @@ class ImageDataModule(L.LightningDataModule):
             digest.update(split.labels[split.subset].cpu().numpy().data)
         first_epoch = EpochSampler(len(self._splits["train"]), self.seed)
         digest.update(first_epoch.order().tobytes())
-        digest.update(first_epoch.draws(self._splits["train"].images.shape[1]).table().numpy().data)
+        draws = self._draws_of(first_epoch, self._splits["train"].images.shape[1:3])
+        digest.update(draws.table().numpy().data)
         prepared: dict[str, Any] = {
-            option: getattr(self, option) for option in ("batch_size", "normalization", "augmentation", "image_size")
+            option: getattr(self, option) for option in ("batch_size", "augmentation", "image_size")
         }
+        prepared["normalization"] = self.preparation["normalization"]
         digest.update(json.dumps(prepared, sort_keys=True).encode())
         return digest.hexdigest()
+
+
+def _known_mean_std(normalization: Normalization) -> MeanStd | None:
+    """Mean and standard deviation that an option names; None for ``own``, which takes the images to know.
+
+    Raises:
+        InvalidValueError: If it is neither a known word nor a pair of three usable numbers each.
+    """
+    if normalization == "own":
+        return None
+    if isinstance(normalization, str):
+        known = MEAN_STD.get(normalization)
+    else:
+        mean, std = (tuple(part) for part in normalization) if len(normalization) == 2 else ((), ())
+        usable = len(mean) == len(std) == 3 and all(map(math.isfinite, mean)) and all(0 < s < math.inf for s in std)
+        known = (mean, std) if usable else None
+    if known is None:
+        expected = f"one of {', '.join(MEAN_STD)}, own, or [mean, std], three numbers each and deviations above 0"
+        raise InvalidValueError("data.normalization", normalization, expected)
+    return known
 
 
 def _importable_from(cls: type) -> str | None:

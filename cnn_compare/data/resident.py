@@ -5,14 +5,14 @@ Several devices share each batch: together they see the images that one device w
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset, DistributedSampler
 
-from cnn_compare.data.augment import Draws
+from cnn_compare.data.augment import Draws, Step
 
 Batch = tuple[Tensor, Tensor, Tensor]
 
@@ -115,9 +115,9 @@ class EpochSampler(DistributedSampler[int]):
         """This epoch's order of the images, ``(N,)`` int64."""
         return self._generator(0).permutation(self.size) if self.shuffle else np.arange(self.size)
 
-    def draws(self, image_size: int) -> Draws:
-        """This epoch's augmentation draws for all images, of ``image_size`` pixels."""
-        return Draws.make(self._generator(1), self.size, image_size)
+    def draws(self, steps: Sequence[Step], stored: tuple[int, int], image_size: int) -> Draws:
+        """This epoch's augmentation draws for all images; the arguments are as for `Draws.make`."""
+        return Draws.make(self._generator(1), self.size, steps, stored, image_size)
 
     def __iter__(self) -> Iterator[int]:
         order = self.order()

@@ -82,6 +82,7 @@ def analyze(
         recipe=stored.manifest.get("recipe"),
         devices=distinct(result.device for result in results),
         precisions=distinct(result.precision for result in results),
+        monitors=distinct(run.config.get("monitor", "val/acc") for run in runs if run.config),
         fingerprints=distinct(result.data_fingerprint for result in results),
         warnings=warnings,
         declared_changes=_declared_changes(groups),
@@ -152,6 +153,7 @@ def _conditions(stored: StoredRuns) -> tuple[list[str], dict[str, list[str]], bo
     results = [run.result for run in runs]
     configured = [run.config for run in runs if run.config]
     different = differences(configured) if configured else {}
+    different = {name: values for name, values in different.items() if _is_known(name, configured)}
     varied = {
         name: sorted(set(map(str, values)))
         for name, values in different.items()
@@ -179,6 +181,18 @@ def _conditions(stored: StoredRuns) -> tuple[list[str], dict[str, list[str]], bo
     if untimed := list(dict.fromkeys(run.network for run in runs if run.result.value("train_epoch_s") is None)):
         warnings.append(f"no time per epoch: {', '.join(untimed)} did not reach the end of one")
     return warnings, varied, not warnings
+
+
+def _is_known(setting: str, configs: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the version behind each run knew a setting; a later one has added it, and kept what was before."""
+    *sections, name = setting.split(".")
+    for config in configs:
+        section: Any = config
+        for key in sections:
+            section = section.get(key) if isinstance(section, Mapping) else None
+        if isinstance(section, Mapping) and name not in section:
+            return False
+    return True
 
 
 def _variants(stored: StoredRuns) -> list[str]:
@@ -254,9 +268,10 @@ def _by_class(runs: Sequence[StoredRun]) -> dict[str, Any]:
     labels = np.concatenate([run.labels for run in predictions]).astype(int)
     answers = np.concatenate([run.predictions for run in predictions]).astype(int)
     classes = 1 + int(max(labels.max(), answers.max()))
-    images = np.maximum(np.bincount(labels, minlength=classes), 1)
-    right = np.bincount(labels[labels == answers], minlength=classes)
-    found: dict[str, Any] = {"class_acc_pct": (100 * right / images).tolist(), "confusion": [], "mistakes": []}
+    images = np.bincount(labels, minlength=classes)
+    shares = np.bincount(labels[labels == answers], minlength=classes) / np.maximum(images, 1)
+    recalls = map(statistics.recall_estimate, shares.tolist(), (images // len(predictions)).tolist())
+    found: dict[str, Any] = {"class_acc_pct": [*map(_percent, recalls)], "confusion": [], "mistakes": []}
     if classes <= MOST_CLASSES:
         counts = np.bincount(labels * classes + answers, minlength=classes * classes)
         return {**found, "confusion": counts.reshape(classes, classes).tolist()}

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from cnn_compare.formatting import MISSING, format_bytes, format_count, format_number, format_signed, format_significant
+from cnn_compare.report.statistics import Estimate
 from cnn_compare.report.summary import Network, Summary
 
 # The terminal's table; the table of Markdown and the page; a network's card, and a bar chart, on the page.
@@ -70,9 +71,10 @@ def _accuracy(network: Network) -> str:
     return _percent(estimate.value) + ("" if math.isnan(spread) else f" ± {_percent(spread)}")
 
 
-def _interval(network: Network) -> str:
-    estimate = network.accuracy_pct
-    return MISSING if math.isnan(estimate.low) else f"{_percent(estimate.low)} … {_percent(estimate.high)}"
+def _range(estimate: Estimate | None) -> str:
+    if estimate is None or math.isnan(estimate.low):
+        return MISSING
+    return f"{_percent(estimate.low)} … {_percent(estimate.high)}"
 
 
 def _seeds(network: Network) -> str:
@@ -92,10 +94,6 @@ def _calibration_error(network: Network) -> float | None:
 def _calibration_text(network: Network) -> str:
     found = network.calibration
     return "" if found is None else f"{100 * found.ece:.1f} % (by chance up to {100 * found.ece_by_chance:.1f} %)"
-
-
-def _unequal_classes(summary: Summary) -> bool:
-    return len(set(summary.class_images)) > 1
 
 
 COLUMNS = (
@@ -121,8 +119,8 @@ COLUMNS = (
         _percent,
         ("terminal", "table"),
         text=_accuracy,
-        note="Test accuracy: with the weights of the best validation accuracy; ± is the standard deviation over seeds "
-        "or, with one seed, the 95 % sampling error of the test images.",
+        note="Test accuracy: with the weights of the epoch that was best in validation; ± is the standard deviation "
+        "over seeds or, with one seed, the 95 % sampling error of the test images.",
     ),
     Column(
         "interval",
@@ -130,7 +128,7 @@ COLUMNS = (
         lambda network: network.accuracy_pct.low,
         _percent,
         ("table",),
-        text=_interval,
+        text=lambda network: _range(network.accuracy_pct),
         note="The 95 % interval covers other test images and, with several seeds, other seeds.",
     ),
     metric(
@@ -139,8 +137,17 @@ COLUMNS = (
         _percent,
         "terminal",
         "table",
-        applies=_unequal_classes,
-        note="Balanced: mean recall over the classes.",
+        applies=lambda summary: summary.unequal_classes,
+        note="Balanced: mean recall over the classes; its interval covers other test images, not other seeds.",
+    ),
+    Column(
+        "balanced_interval",
+        "95 % of balanced",
+        lambda network: network.balanced_pct and network.balanced_pct.low,
+        _percent,
+        ("table",),
+        applies=lambda summary: summary.unequal_classes,
+        text=lambda network: _range(network.balanced_pct),
     ),
     metric("best_val_acc_pct", "best val. %", _percent, "table"),
     metric(

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from cnn_compare.formatting import MISSING, format_number, format_p, format_signed, format_significant
 from cnn_compare.report.columns import COLUMNS, Column, columns
-from cnn_compare.report.summary import Summary, class_name
+from cnn_compare.report.statistics import Estimate
+from cnn_compare.report.summary import Summary, class_name, which_classes
 from cnn_compare.report.verdict import outcome
 
 
@@ -37,6 +38,7 @@ def tables(summary: Summary) -> dict[str, Table]:
         "variants": variants(summary),
         "pairs": _pairs(summary),
         "seconds_to": _seconds_to(summary),
+        "recalls": _recalls(summary),
         "mistakes": _mistakes(summary),
         "hardest": _hardest(summary),
         "published": _beside_published(summary),
@@ -106,6 +108,29 @@ def _seconds_to(summary: Summary) -> Table:
     )
 
 
+def _recalls(summary: Summary) -> Table:
+    networks = [network for network in summary.networks if network.class_acc_pct]
+    classes = summary.shown_classes() if summary.unequal_classes and networks else []
+
+    def cell(recall: Estimate) -> str:
+        return f"{recall.value:.1f} ({recall.low:.1f} … {recall.high:.1f})"
+
+    return Table(
+        "Recall by class",
+        ["class", "test images", *(network.name for network in networks)],
+        [
+            [
+                class_name(summary.class_names, label),
+                format_number(summary.class_images[label], ","),
+                *(cell(network.class_acc_pct[label]) for network in networks),
+            ]
+            for label in classes
+        ],
+        "Percent of the class's test images answered right, mean over seeds; in brackets Wilson's 95 % interval, for "
+        f"other test images.{which_classes(summary)}",
+    )
+
+
 def _mistakes(summary: Summary) -> Table:
     return Table(
         "The commonest mistakes",
@@ -171,6 +196,7 @@ def _conditions(summary: Summary) -> Table:
         "recipe": summary.recipe,
         "device": ", ".join(summary.devices),
         "precision": ", ".join(summary.precisions),
+        "best epoch by": ", ".join(summary.monitors),
         "data fingerprint": ", ".join(summary.fingerprints),
         "test images": format_number(summary.test_images, ",") if summary.test_images else None,
     }

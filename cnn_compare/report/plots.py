@@ -14,14 +14,13 @@ from typing import Any
 
 from cnn_compare.formatting import format_signed, format_significant, shorten
 from cnn_compare.report.columns import columns
-from cnn_compare.report.summary import MOST_CLASSES, Curves, Network, Summary, class_name
+from cnn_compare.report.summary import Curves, Network, Summary, class_name, which_classes
 
 # Okabe and Ito's colours, which most colour-blind people can distinguish, without the yellow; with different symbols.
 COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8C8C8C")
 SYMBOLS = ("circle", "square", "diamond", "cross", "x", "triangle-up", "triangle-down", "pentagon", "star")
 SMALLEST, LARGEST = 10, 44
 ROW_HEIGHT = 34
-LOWEST_CLASSES = 25
 NAME_LENGTH = 28  # Of a network or a class beside a chart, in characters.
 
 Figure = dict[str, Any]
@@ -323,18 +322,13 @@ def _classes(summary: Summary) -> Chart | None:
     networks = [network for network in summary.networks if network.class_acc_pct]
     if not networks:
         return None
-    count = min(len(network.class_acc_pct) for network in networks)
-    shown, which = list(range(count)), ""
-    if count > MOST_CLASSES:
-        means = [sum(network.class_acc_pct[label] for network in networks) for label in shown]
-        tested = [label for label, images in enumerate(summary.class_images) if images]
-        shown = sorted(tested, key=means.__getitem__)[:LOWEST_CLASSES]
-        which = f" Of {count} classes, the {len(shown)} with the lowest mean over the networks."
-    values = [[network.class_acc_pct[label] for label in shown] for network in networks]
+    shown = summary.shown_classes()
+    values = [[network.class_acc_pct[label].value for label in shown] for network in networks]
     texts = [[f"{value:.0f}" for value in row] for row in values]
     names = [class_name(summary.class_names, label) for label in shown]
     figure = _heatmap([network.name for network in networks], names, values, texts, colorscale="Viridis")
-    return Chart("classes", "Accuracy by class", f"Percent of each class's test images answered right.{which}", figure)
+    caption = f"Recall: percent of each class's test images answered right.{which_classes(summary)}"
+    return Chart("classes", "Accuracy by class", caption, figure)
 
 
 def _confusion(summary: Summary) -> Chart | None:

@@ -262,6 +262,29 @@ def accuracy_estimates(samples: Sequence[Sample]) -> list[Estimate]:
     return estimates
 
 
+def recall_estimate(share: float, images: int) -> Estimate:
+    """Share of a class's images answered right, with Wilson's interval: for other test images, not for other seeds.
+
+    Args:
+        share: Mean over seeds.
+        images: Of the class in the test set; with none the interval is open (NaN).
+    """
+    if images == 0:
+        return Estimate(share, math.nan, math.nan)
+    return _wilson(share, Error((), math.sqrt(share * (1 - share) / images)).half_width(), images)
+
+
+def balanced_estimate(recalls: Sequence[Estimate]) -> Estimate:
+    """Mean of independent recalls, with the interval that theirs give: distances from value to limit, in quadrature.
+
+    Source:
+        Zou and Donner 2008, doi:10.1002/sim.3095.
+    """
+    values, lows, highs = np.array([(recall.value, recall.low, recall.high) for recall in recalls]).T
+    below, above = (float(np.linalg.norm(values - limits)) / len(recalls) for limits in (lows, highs))
+    return Estimate(float(values.mean()), float(values.mean()) - below, float(values.mean()) + above)
+
+
 def _wilson(mean: float, half_width: float, images: int) -> Estimate:
     """An interval of a mean between 0 and 1, by the half width that it would have if it were symmetric."""
     # Wilson's z² / n. A mean of 0 or 1 has no half width to take it from: then it is that of the images alone.

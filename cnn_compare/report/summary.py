@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from cnn_compare.report.statistics import Calibration, Estimate
+from cnn_compare.report.statistics import Calibration, Estimate, balanced_estimate
 
 MOST_CLASSES = 50
 """Up to so many classes a report shows every one; of more, the least accurate ones and the commonest mistakes."""
+LOWEST_CLASSES = 25
+"""How many of these."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,7 @@ class Network:
         contended: Whether other processes used the machine during a run.
         architecture: As in `RunResult`.
         calibration: None without predictions.
-        class_acc_pct: Accuracy on the test images of each class; empty without predictions.
+        class_acc_pct: Recall: accuracy on the test images of each class; empty without predictions.
         confusion: Answers over all seeds: a row a true class, a column an answer; empty without predictions, and with
             more than `MOST_CLASSES` classes.
         mistakes: The commonest ones, counted in images, where ``confusion`` is too large to be shown.
@@ -109,7 +112,7 @@ class Network:
     contended: bool
     architecture: dict[str, Any]
     calibration: Calibration | None
-    class_acc_pct: list[float]
+    class_acc_pct: list[Estimate]
     confusion: list[list[int]]
     mistakes: list[Mistake]
     curves: Curves | None
@@ -122,6 +125,12 @@ class Network:
     def epoch_s(self) -> float | None:
         """Seconds of a usual training epoch."""
         return self.metrics.get("train_epoch_s")
+
+    @property
+    def balanced_pct(self) -> Estimate | None:
+        """Mean recall over the classes that the test set has; None without predictions."""
+        tested = [recall for recall in self.class_acc_pct if not math.isnan(recall.low)]
+        return balanced_estimate(tested) if tested else None
 
 
 @dataclass(frozen=True)
@@ -182,6 +191,7 @@ class Summary:
         recipe: Its name; None where it is not recorded.
         devices: Names of the devices.
         precisions: Lightning's names of them.
+        monitors: What told the best epoch.
         fingerprints: Of the data, one a seed where the comparison is controlled.
         warnings: Why it is not controlled, or why its times cannot be compared.
         declared_changes: What, by the comparison's own configuration, was not the same for all networks.
@@ -206,6 +216,7 @@ class Summary:
     recipe: str | None
     devices: list[str]
     precisions: list[str]
+    monitors: list[str]
     fingerprints: list[str]
     warnings: list[str]
     declared_changes: list[str]
@@ -223,7 +234,26 @@ class Summary:
     without_result: list[dict[str, str]]
     published: Published | None
 
+    @property
+    def unequal_classes(self) -> bool:
+        """Whether some class has more test images than another."""
+        return len(set(self.class_images)) > 1
+
+    def shown_classes(self) -> list[int]:
+        """Classes to show: all with test images or, of many, those with the lowest mean recall, the lowest first."""
+        tested = [label for label, images in enumerate(self.class_images) if images]
+        recalls = [network.class_acc_pct for network in self.networks if network.class_acc_pct]
+        if not recalls or len(self.class_images) <= MOST_CLASSES:
+            return tested
+        return sorted(tested, key=lambda label: sum(recall[label].value for recall in recalls))[:LOWEST_CLASSES]
+
 
 def class_name(names: Sequence[str], label: int) -> str:
     """What a class is called; its number where that is not recorded."""
     return names[label] if label < len(names) else f"class {label}"
+
+
+def which_classes(summary: Summary) -> str:
+    """A sentence, after a space, where not all classes are shown."""
+    shown, count = len(summary.shown_classes()), len(summary.class_images)
+    return f" Of {count} classes, the {shown} with the lowest mean over the networks." if count > MOST_CLASSES else ""

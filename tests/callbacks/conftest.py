@@ -92,6 +92,12 @@ class Scripted(LightningModule):
         self.clock.now += self.seconds["checkpoint"]
 
 
+@pytest.fixture
+def script(monkeypatch):
+    """A function that sets what a metric is after each epoch."""
+    return lambda name, values: monkeypatch.setitem(SCRIPT, name, values)
+
+
 class SaveLast(Callback):
     def __init__(self, path):
         self.path = path

@@ -1,7 +1,10 @@
 """The batched operations against torchvision's, applied image by image with the same draws."""
 
+import numpy as np
 import pytest
 import torch
+from scipy.stats import ks_2samp
+from torchvision.transforms.v2 import RandomResizedCrop
 from torchvision.transforms.v2 import functional as one
 
 from cnn_compare.data import augment
@@ -128,12 +131,17 @@ def test_resize_to_the_same_size_gives_the_very_images():
         lambda images: augment.translate(images, draws(len(images), 9), 4),
         lambda images: augment.translate(images, torch.full((len(images), 2), 4), 4),
         lambda images: augment.translate(images, draws(len(images), 1), 0),
+        lambda images: augment.resized_crop(images, torch.tensor([[3, 5, 20, 24]]).expand(len(images), 4), 16),
         lambda images: augment.flip(images, draws(len(images), 2)[:, 0]),
+        lambda images: augment.color_jitter(images, torch.full((len(images), 3), 1.2)),
         lambda images: augment.cutout(images, draws(len(images), 32), 16),
         lambda images: augment.normalize(images, (0.5,) * 3, (0.5,) * 3),
         lambda images: augment.resize(images.float(), 48),
     ],
-    ids=["translate", "translate by nothing", "translate without room", "flip", "cutout", "normalize", "resize"],
+    ids=[
+        *("translate", "translate by nothing", "translate without room", "resized_crop", "flip", "color_jitter"),
+        *("cutout", "normalize", "resize"),
+    ],
 )
 class TestEveryOperation:
     def test_leaves_its_input_alone_and_shares_no_memory_with_it(self, operation, arranged):
@@ -153,3 +161,52 @@ class TestEveryOperation:
 
     def test_takes_an_empty_batch(self, operation):
         assert operation(pixels()[:0]).shape[0] == 0
+
+
+@pytest.mark.parametrize(("height", "width", "size"), [(32, 32, 16), (32, 32, 40), (20, 48, 24), (9, 5, 5)])
+def test_resized_crop_is_torchvisions_with_each_images_own_box(arranged, height, width, size):
+    images = pixels(height=height, width=width)
+    boxes = torch.from_numpy(augment.random_boxes(np.random.default_rng(0), len(images), height, width))
+    boxes[:2] = torch.tensor([[0, 0, height, width], [height - 1, width - 1, 1, 1]])
+    # Of floats: torchvision's bytes are rounded after each axis.
+    exact = [
+        one.resized_crop(image.float(), *box, [size, size], antialias=True)
+        for image, box in zip(images, boxes.tolist(), strict=True)
+    ]
+    actual = augment.resized_crop(arranged(images), boxes, size)
+    torch.testing.assert_close(actual.float(), torch.stack(exact), rtol=0, atol=0.501)
+    assert actual.dtype == torch.uint8
+    assert is_channels_last(actual)
+
+
+@pytest.mark.parametrize(("height", "width"), [(64, 64), (40, 100), (100, 40)])
+def test_random_boxes_are_distributed_as_torchvisions(height, width):
+    ours = augment.random_boxes(np.random.default_rng(0), 4000, height, width)
+    torch.manual_seed(0)
+    crop = RandomResizedCrop(8)
+    image = torch.empty(3, height, width)
+    theirs = np.array([list(crop.make_params([image]).values()) for _ in range(4000)])
+    assert (ours[:, 0] + ours[:, 2]).max() <= height
+    assert (ours[:, 1] + ours[:, 3]).max() <= width
+    for column in range(4):
+        assert ks_2samp(ours[:, column], theirs[:, column]).pvalue > 0.001
+
+
+def test_color_jitter_is_torchvisions_brightness_contrast_and_saturation(arranged):
+    images = pixels()
+    factors = torch.empty(len(images), 3).uniform_(0.6, 1.4, generator=torch.Generator().manual_seed(0))
+    factors[0] = 1
+    expected = []
+    for image, (brightness, contrast, saturation) in zip(images / 255, factors.tolist(), strict=True):
+        image = one.adjust_contrast(one.adjust_brightness(image, brightness), contrast)
+        expected.append(one.adjust_saturation(image, saturation) * 255)
+    actual = augment.color_jitter(arranged(images), factors)
+    torch.testing.assert_close(actual.float(), torch.stack(expected), rtol=0, atol=0.501)
+    same(actual[0], images[0])
+    assert is_channels_last(actual)
+
+
+@pytest.mark.parametrize(("height", "width"), [(20, 48), (48, 20), (40, 40), (24, 24)])
+def test_resize_antialiases_each_axis_that_shrinks(height, width):
+    images = pixels(height=height, width=width).float()
+    torch.testing.assert_close(augment.resize(images, 24), one.resize(images, [24, 24], antialias=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 from collections import Counter
 from itertools import pairwise
@@ -15,6 +16,7 @@ from torch import nn
 from torchvision.transforms.v2 import functional as one
 
 from cnn_compare import CIFAR10DataModule, DigitsDataModule, ImageDataModule
+from cnn_compare.data import augment
 from cnn_compare.data.image_datamodule import stratified_order
 from cnn_compare.data.resident import EpochSampler
 from cnn_compare.errors import InvalidValueError
@@ -269,7 +271,7 @@ def test_training_images_are_those_of_torchvision_with_the_same_draws(
     sampler = EpochSampler(40, seed=3)
     for epoch in (0, 1):
         sampler.set_epoch(epoch)
-        order, draws = torch.from_numpy(sampler.order()), sampler.draws(32).table()
+        order, draws = torch.from_numpy(sampler.order()), sampler.draws((), (32, 32), image_size).table()
         expected = [
             prepared(
                 stored[0][index],
@@ -308,8 +310,85 @@ def test_validation_test_and_prediction_images_are_never_augmented(make_trainer,
     assert torch.equal(predicted[1], data.labels[20])
 
 
+@pytest.mark.parametrize(
+    ("augmentation", "fingerprint", "pixels"),
+    [
+        ("none", "b5f7b1c9df0573a7", "6e391d010dfa1ca0"),
+        ("flip", "f2fd73e44bff5f18", "b4305f636ac42183"),
+        ("crop_flip", "86012a25b2287366", "6f8b3c6f74340bee"),
+        ("crop_flip_cutout", "3828799dc3473d87", "53e9e1d51bb855e4"),
+    ],
+)
+def test_the_words_of_the_first_version_still_mean_the_same_images(record, augmentation, fingerprint, pixels):
+    """The values were stored before an augmentation could be a list."""
+    data = Painted(seed=3, augmentation=augmentation)
+    images = record(data, max_epochs=2).epoch(1)[0].permute(0, 2, 3, 1).contiguous().numpy()
+    assert data.fingerprint() == fingerprint
+    assert hashlib.blake2b(images.tobytes(), digest_size=8).hexdigest() == pixels
+
+
+def test_a_list_of_steps_is_applied_in_its_order_to_images_of_any_shape(record):
+    """Stored 32x24 pictures reach the network as torchvision makes them of the same draws, at 20 pixels."""
+    steps = ["resized_crop", "color_jitter", "flip", "cutout"]
+    data = Painted(seed=3, augmentation=steps, image_size=20)
+    data.images = {n: images[:, :, :24].contiguous() for n, images in data.images.items()}
+    images = record(data).epoch(0)[0]
+    stored = together([data._splits["train"].__getitems__(list(range(40)))])[0]
+    sampler = EpochSampler(40, seed=3)
+    draws = sampler.draws(steps, (32, 24), 20).parts
+    level = 2 / 255  # Where the crop is rounded up instead of down, jitter makes up to 1.4**3 levels of one.
+    for place, index in enumerate(sampler.order()):
+        top, left, height, width = draws["resized_crop"][index].tolist()
+        image = (
+            one.resized_crop(stored[index].float(), top, left, height, width, [20, 20], antialias=True).round() / 255
+        )
+        brightness, contrast, saturation = draws["color_jitter"][index].tolist()
+        image = one.adjust_contrast(one.adjust_brightness(image, brightness), contrast)
+        image = one.adjust_saturation(image, saturation)
+        image = one.horizontal_flip(image) if draws["flip"][index] else image
+        image = one.normalize(image, [0.5] * 3, [0.5] * 3)
+        row, column = draws["cutout"][index].tolist()
+        image[:, max(row - 8, 0) : row + 8, max(column - 8, 0) : column + 8] = 0
+        # A level of 255 is 2 / 255 here; rounding to whole levels moves a pixel by half of it, twice.
+        torch.testing.assert_close(images[place], image, rtol=0, atol=3 * level)
+
+
+def test_a_further_step_leaves_the_draws_of_the_others_as_they_are():
+    sampler = EpochSampler(50, seed=3)
+    few = sampler.draws(["resized_crop", "flip"], (32, 32), 32).parts
+    many = sampler.draws(["crop", "resized_crop", "color_jitter", "flip"], (32, 32), 32).parts
+    assert all(torch.equal(few[step], many[step]) for step in few)
+    sampler.set_epoch(1)
+    assert not torch.equal(sampler.draws(["resized_crop"], (32, 32), 32).parts["resized_crop"], few["resized_crop"])
+
+
+def test_own_normalization_is_numpys_mean_and_deviation_of_the_training_images_alone(monkeypatch):
+    monkeypatch.setattr(augment, "PIXELS_AT_A_TIME", 32 * 32 * 3 * 7)
+    data = Painted(normalization="own")
+    data.images[60][:, :16] //= 3  # so that the deviation is not that of evenly distributed pixels
+    data.setup("fit")
+    train = data._splits["train"].subset.numpy()
+    pixels = data.images[60].numpy()[train].reshape(-1, 3) / 255
+    assert len(train) == 40
+    stored = data.preparation["normalization"]
+    np.testing.assert_allclose(stored, [pixels.mean(0), pixels.std(0)], rtol=1e-12)
+    inputs = data.to_input(data.images[60][train].permute(0, 3, 1, 2))
+    assert inputs.mean((0, 2, 3)).abs().max() < 1e-5
+    assert (inputs.std((0, 2, 3)) - 1).abs().max() < 1e-4
+    given = Painted(normalization=stored)
+    given.images = data.images
+    assert given.fingerprint() == data.fingerprint() != Painted(normalization="own").fingerprint()
+
+
+def test_own_normalization_refuses_a_colour_that_never_changes():
+    data = Painted(normalization="own")
+    data.images[60][..., 2] = 7
+    with pytest.raises(InvalidValueError, match=r"data\.normalization must be .*a colour is the same in all pixels"):
+        data.setup("fit")
+
+
 def test_draws_fill_their_ranges_evenly():
-    draws = EpochSampler(20_000, seed=0).draws(32).table().numpy()
+    draws = EpochSampler(20_000, seed=0).draws((), (32, 32), 32).table().numpy()
     for column, choices in enumerate([9, 9, 2, 32, 32]):
         counts = np.bincount(draws[:, column], minlength=choices)
         assert len(counts) == choices
@@ -321,7 +400,7 @@ def test_draws_follow_the_images_to_the_device_of_a_second_trainer(record):
     data = Painted(augmentation="crop_flip")
     record(data)
     elsewhere = data._epoch_draws(torch.empty(4, 3, 32, 32, device="meta"))
-    assert (elsewhere.flips.device.type, elsewhere.flips.shape) == ("meta", (40,))
+    assert (elsewhere.parts["flip"].device.type, elsewhere.parts["flip"].shape) == ("meta", (40,))
 
 
 def test_images_that_lie_in_another_order_of_memory_are_taken_too(record):
@@ -409,8 +488,8 @@ def test_digits_keep_the_same_test_images_whatever_the_seeds():
         ("train_subset", [0, -5]),
         ("seed", [-1]),
         ("split_seed", [-1]),
-        ("normalization", ["", "Half", "cifar100"]),
-        ("augmentation", ["", "crop", "None"]),
+        ("normalization", ["", "Half", "cifar100", [[0.5], [0.5]], [[0.5] * 3, [0.5, 0.5, 0]]]),
+        ("augmentation", ["", "crop", "None", ["flip", "flip"], ["cutout", "flip"], ["blur"], ["crop", "none"]]),
     ],
 )
 def test_values_outside_their_range_are_refused_at_once(option, values):

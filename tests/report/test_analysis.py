@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 from rich.console import Console
 from scipy.stats import norm
+from statsmodels.stats.proportion import proportion_confint
 
 from cnn_compare import load_results, write_report
 from cnn_compare.cli import main
 from cnn_compare.errors import InvalidValueError
 from cnn_compare.report.analysis import analyze
 from cnn_compare.report.load import find_runs
+from cnn_compare.report.statistics import balanced_estimate, recall_estimate
 from cnn_compare.report.tables import terminal_table
 
 REFERENCE = Path(__file__).parents[2] / "lightning_logs"
@@ -169,6 +171,15 @@ def test_a_lead_on_the_front_that_is_not_established_is_said_with_its_price(stor
     assert f"The lead of slow over fast, 0.10 points, is not established, and {price}" in text(summary())
 
 
+def test_a_setting_that_came_later_than_a_run_mixes_no_recipes_and_another_schedule_does(store_run, summary):
+    older, later = {"model": {"lr_scheduler": None}}, {"model": {"lr_scheduler": None, "class_weights": "none"}}
+    store_run("lenet", config=older)
+    store_run("resnet18", config={**later, "monitor": "val/acc"})
+    assert not summary().warnings
+    store_run("googlenet", config={"model": {"lr_scheduler": {"class_path": "cnn_compare.WarmupCosine"}}})
+    assert "mixed recipes: model.lr_scheduler" in summary().warnings[0]
+
+
 @pytest.mark.parametrize(
     ("second", "label"),
     [
@@ -288,7 +299,7 @@ def test_confusion_classes_and_hardest_images_are_counted(store_run, summary):
     found = summary()
     network = next(network for network in found.networks if network.name == "a")
     assert network.confusion[3][4] == 2
-    assert network.class_acc_pct[3] == pytest.approx(99)
+    assert network.class_acc_pct[3].value == pytest.approx(99)
     assert [image["image"] for image in found.hardest] == [13, 14]
     assert found.hardest[0] == {"image": 13, "label": "<d>", "answer": "<e>", "wrong_pct": 100.0}
     assert found.hardest[1]["wrong_pct"] == pytest.approx(200 / 3)
@@ -387,20 +398,44 @@ def test_the_wide_intervals_of_two_seeds_stay_within_what_can_be(store_run, summ
     assert all(0 <= each.accuracy_pct.low < each.accuracy_pct.high <= 100 for each in found.networks)
 
 
-def test_balanced_accuracy_is_shown_where_classes_are_unequal_and_nowhere_else(store_run, tmp_path):
+def test_balanced_accuracy_and_recalls_are_shown_where_classes_are_unequal_and_nowhere_else(store_run, tmp_path):
     folder = tmp_path / "equal"
     store_run("lenet", folder=folder, test_balanced_acc_pct=81.25)
     write_report(folder)
-    assert "balanced" not in (folder / "report.md").read_text()
-    folder = tmp_path / "unequal"
-    store_run("lenet", folder=folder, labels=np.minimum((np.arange(1000) % 10), 8), test_balanced_acc_pct=81.25)
-    store_run("old", folder=folder, labels=np.minimum((np.arange(1000) % 10), 8))
+    report = (folder / "report.md").read_text()
+    assert "balanced" not in report
+    assert "Recall by class" not in report
+    folder, labels = tmp_path / "unequal", np.minimum(np.arange(1000) % 10, 8)
+    right = np.flatnonzero((labels != 3) | (np.arange(1000) < 200))
+    for seed in (0, 1):
+        store_run("lenet", seed, folder=folder, labels=labels, right=right, test_balanced_acc_pct=91.11)
+        store_run("old", seed, folder=folder, labels=labels)
     summary = write_report(folder)
     report = (folder / "report.md").read_text()
-    assert "| balanced % |" in report
-    assert "| 81.25 |" in report
-    assert "balanced" in (folder / "report.html").read_text()
+    low, high = proportion_confint(20, 100, method="wilson")
+    assert f"| &lt;d> | 100 | 20.0 ({100 * low:.1f} … {100 * high:.1f}) | 80.0" in report
+    assert "| &lt;i> | 200 | 100.0 (98.1 … 100.0)" in report
+    assert "| balanced % | 95 % of balanced |" in report
+    assert "| 91.11 | " in report
+    page = (folder / "report.html").read_text()
+    assert "Recall by class" in page
     assert "balanced" in console_text(terminal_table(summary))
+
+
+def test_the_interval_of_balanced_accuracy_covers_it_in_95_of_100_test_sets():
+    truth, images = np.array([0.99, 0.9, 0.6, 0.97]), np.array([400, 60, 15, 100])
+    rng, covered = np.random.default_rng(0), 0
+    for shares in rng.binomial(images, truth, (2000, 4)) / images:
+        found = balanced_estimate([*map(recall_estimate, shares.tolist(), images.tolist())])
+        assert found.value == pytest.approx(shares.mean())
+        covered += found.low <= truth.mean() <= found.high
+    assert 0.93 < covered / 2000 < 0.975
+
+
+def test_the_report_names_what_told_the_best_epoch(store_run, tmp_path):
+    store_run("lenet", config={"monitor": "val/loss"})
+    write_report(tmp_path)
+    assert "| best epoch by | val/loss |" in (tmp_path / "report.md").read_text()
 
 
 @pytest.mark.parametrize("width", [40, 80, 120])

@@ -1,0 +1,54 @@
+"""Which epoch's weights are kept, and when training ends: `BestCheckpoint`, `FitSummary`, `StopWithoutProgress`."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from cnn_compare.callbacks import BestCheckpoint, EpochTimer, FitSummary, StopWithoutProgress
+from cnn_compare.errors import InvalidValueError
+
+NAN = math.nan
+CURVES = [
+    ("val/acc", [0.1, 0.4, 0.4, 0.3], 1),
+    ("val/acc", [NAN, 0.4, NAN, 0.5], 3),
+    ("val/acc", [0.1, NAN, 0.05, NAN], 0),
+    ("val/loss", [3.0, 2.0, 2.5, 1.5], 3),
+    ("val/loss", [NAN, NAN, 2.5, 2.5], 2),
+    ("val/loss", [1.0, NAN, 2.0, -math.inf], 3),
+    ("val/balanced_acc", [0.2, 0.3, 0.1, NAN], 1),
+]
+
+
+@pytest.mark.parametrize(("monitor", "values", "best"), CURVES)
+def test_the_first_epoch_with_the_best_value_is_kept_and_nan_is_never_it(
+    train, script, tmp_path, capsys, monitor, values, best
+):
+    script(monitor, values)
+    timer = EpochTimer()
+    callbacks = [timer, FitSummary(timer, monitor), BestCheckpoint(tmp_path, monitor)]
+    train(*callbacks, epochs=4, enable_checkpointing=True, seconds={"step": 1})
+    assert torch.load(tmp_path / "best.ckpt", weights_only=True)["epoch"] == best
+    assert f"best epoch: {best + 1} of 4" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("monitor", "values", "epochs"),
+    [
+        ("val/acc", [0.2, 0.3, 0.3, 0.1], 4),
+        ("val/acc", [0.2, 0.1, 0.2, 0.3], 3),
+        ("val/loss", [2.0, 2.1, 2.2, 0.0], 3),
+        ("val/loss", [2.0, NAN, NAN, 1.0], 3),
+        ("val/loss", [2.0, NAN, 1.0, 2.0], 4),
+    ],
+)
+def test_training_ends_after_two_epochs_without_a_better_value(train, script, monitor, values, epochs):
+    script(monitor, values)
+    assert train(StopWithoutProgress(monitor, patience=2), epochs=4).current_epoch == epochs
+
+
+def test_a_patience_of_no_epoch_is_refused():
+    with pytest.raises(InvalidValueError, match="patience must be at least 1, or null for no early stopping, and is 0"):
+        StopWithoutProgress("val/acc", 0)
