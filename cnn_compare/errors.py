@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copyreg
 import errno
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -236,6 +236,42 @@ class LoadedDataError(DataError):
     def __init__(self, source: str, found: str, expected: str) -> None:
         self.source, self.found, self.expected = source, found, expected
         super().__init__(f"{source} returned {found}. Expected: {expected}.")
+
+
+class BadPictureError(DataError):
+    """A file is no picture, or one that cannot be decoded completely."""
+
+    fields = ("data.max_pixels",)
+
+    def __init__(self, path: Path, reason: str) -> None:
+        self.path, self.reason = path, reason
+        super().__init__(f"{path} cannot be decoded: {reason}.")
+
+
+class CacheError(DataError):
+    """The folder of decoded data cannot be written."""
+
+    def __init__(self, folder: Path, reason: str, needed_bytes: int = 0) -> None:
+        self.folder, self.reason, self.needed_bytes = folder, reason, needed_bytes
+        needed = f"; it needs {-(-needed_bytes // 2**20):,} MiB" if needed_bytes else ""
+        super().__init__(
+            f"decoded images cannot be stored in {folder}: {reason}{needed}. Make room there, or name another folder "
+            "with the environment variable CNN_COMPARE_CACHE_DIR."
+        )
+
+
+class DecodingStoppedError(DataError):
+    """A process that decodes pictures has ended before its work."""
+
+    fields = ("data.max_pixels",)
+
+    def __init__(self, status: int, paths: Sequence[str]) -> None:
+        self.status, self.paths = status, list(paths)
+        what = f"was ended by signal {-status}" if status < 0 else f"ended with status {status}"
+        super().__init__(
+            f"a process that decodes pictures {what}, at one of those from {paths[0]} to {paths[-1]}. Signal 9 usually "
+            "means that memory ran out: close other programs, or leave out very large pictures with data.max_pixels."
+        )
 
 
 class ResultError(RunError):
