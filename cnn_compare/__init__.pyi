@@ -6,6 +6,7 @@ from .callbacks import TextLog as TextLog
 from .comparison.compare import compare as compare
 from .data import CIFAR10DataModule as CIFAR10DataModule
 from .data import DigitsDataModule as DigitsDataModule
+from .data import FolderDataModule as FolderDataModule
 from .data import ImageDataModule as ImageDataModule
 from .module import ClassifierModule as ClassifierModule
 from .report import load_results as load_results

@@ -60,13 +60,13 @@ def check_settings(config: Mapping[str, Any], stages: Sequence[str] = ("train", 
     make_trainer({name: value for name, value in trainer.items() if name not in MACHINE})
 
 
-def check_classes(num_classes: int, label_smoothing: float) -> None:
-    """Check a classifier's number of classes and its loss.
+def check_classes(num_classes: int | None, label_smoothing: float) -> None:
+    """Check a classifier's number of classes, None where the data will tell it, and its loss.
 
     Raises:
         InvalidValueError: If there are fewer than two classes, or nothing is left of the labels.
     """
-    if num_classes < 2:
+    if num_classes is not None and num_classes < 2:
         raise InvalidValueError("model.num_classes", num_classes, "at least 2")
     if not 0 <= label_smoothing < 1:
         raise InvalidValueError("model.label_smoothing", label_smoothing, "from 0 to below 1")

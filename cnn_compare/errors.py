@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copyreg
 import errno
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -238,6 +238,46 @@ class LoadedDataError(DataError):
         super().__init__(f"{source} returned {found}. Expected: {expected}.")
 
 
+class ClassTooSmallError(DataError):
+    """A class is too small to be in every split."""
+
+    fields = ("data.group", "data.split_seed")
+
+    def __init__(self, name: str, splits: Sequence[str], parts: int, part: str) -> None:
+        self.name, self.splits, self.parts = name, list(splits), parts
+        way_out = "" if part != "group" else " With other groups or another data.split_seed it may be possible."
+        super().__init__(
+            f"class {name!r} cannot be in each of {', '.join(splits[:-1])} and {splits[-1]}: it has {parts} "
+            f"{part}{'' if parts == 1 else 's'}. Add images of it, or leave the class out.{way_out}"
+        )
+
+
+class FolderError(DataError):
+    """Folders or a table of labels cannot be understood as a data set."""
+
+    fields = ("data.data_dir", "data.labels", "data.group", "data.group_pattern")
+
+    def __init__(self, path: Path, problem: str) -> None:
+        self.path, self.problem = path, problem
+        super().__init__(f"{path}: {problem}.")
+
+
+class BadPicturesError(DataError):
+    """Some pictures cannot be decoded, and are not to be skipped."""
+
+    fields = ("data.on_bad_file",)
+    SHOWN = 10
+
+    def __init__(self, root: Path, reasons: Mapping[str, str], pictures: int) -> None:
+        self.root, self.reasons = root, dict(reasons)
+        listed = "; ".join(f"{path} ({reason})" for path, reason in [*self.reasons.items()][: self.SHOWN])
+        more = f"; and {len(reasons) - self.SHOWN:,} more" if len(reasons) > self.SHOWN else ""
+        super().__init__(
+            f"{len(reasons):,} of {pictures:,} pictures in {root} cannot be used: {listed}{more}. Repair or remove "
+            "them, or leave them out with data.on_bad_file=skip."
+        )
+
+
 class BadPictureError(DataError):
     """A file is no picture, or one that cannot be decoded completely."""
 
@@ -319,6 +359,20 @@ class CheckpointError(RunError):
             f"the checkpoint has {field}={stored!r}, and {requested!r} was requested. Leave {field} out, or give "
             f"another ckpt_path.{data}"
         )
+
+
+class OtherPicturesError(CheckpointError):
+    """The pictures are no longer those that a checkpoint's split was cut from."""
+
+    def __init__(self, stored: str, found: str) -> None:
+        CnnCompareError.__init__(
+            self,
+            f"the checkpoint's split was cut from {stored}, and there are {found} now: images that it was trained "
+            "with could be among those it is tested with. Name the folder as it was with data.data_dir or data.labels, "
+            "or give allow_other_data=true.",
+        )
+        self.field, self.stored, self.requested = "data.pictures", stored, found
+        self.fields = ("data.data_dir", "data.labels", "allow_other_data")
 
 
 class NoWeightsError(UsageError):

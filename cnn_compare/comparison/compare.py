@@ -20,9 +20,9 @@ from cnn_compare.comparison.spec import Config, RunSpec
 from cnn_compare.configs import as_list, differences
 from cnn_compare.data import ImageDataModule
 from cnn_compare.errors import InvalidValueError
-from cnn_compare.experiment import resolve_config
+from cnn_compare.experiment import make_data, resolve_config, with_num_classes, write_splits
 from cnn_compare.files import write_json
-from cnn_compare.results import MANIFEST, RunResult
+from cnn_compare.results import MANIFEST, SPLITS, RunResult
 
 MANIFEST_SCHEMA = 1
 
@@ -85,7 +85,7 @@ def compare(
         raise InvalidValueError("model.backbone", model["backbone"], "left out: backbones names what is compared")
     _refuse_objects(as_list(backbones))
     settings = {"trainer": trainer, "model": model, "data": _data_config(data), "target_acc": target_acc}
-    config = resolve_config({**settings, "own_recipe": own_recipe or None}, recipe)
+    config = with_num_classes(resolve_config({**settings, "own_recipe": own_recipe or None}, recipe))
     recipe_name = None if recipe is None else Path(recipe).stem
     names, numbers = as_list(backbones), as_list(seeds)
     comparison = Comparison(name, names, numbers, config, recipe_name, variants or {}, published, log_dir)
@@ -170,6 +170,7 @@ def run_comparison(
             "machine": {"system": platform.platform(), "cpu_count": os.cpu_count()},
         }
         write_json(comparison.folder / MANIFEST, manifest)
+        _write_splits(comparison.folder, specs)
         results = run_all(specs, executor, retries)
         write_json(comparison.folder / MANIFEST, {**manifest, "controlled": _controlled(results)})
     return Outcome(comparison.folder, results)
@@ -177,6 +178,17 @@ def run_comparison(
 
 def _say(sentence: str) -> None:
     print(sentence, file=sys.stderr, flush=True)
+
+
+def _write_splits(folder: Path, specs: Sequence[RunSpec]) -> None:
+    """Write ``splits.csv``; variants that change the data get files of their own."""
+    written: list[Config] = []
+    for spec in specs:
+        if spec.config["data"] not in written:
+            path = Path(SPLITS)
+            name = f"{path.stem}+{spec.variant}{path.suffix}" if written else path.name
+            write_splits(make_data(spec.config), folder / name)
+            written.append(spec.config["data"])
 
 
 def _planned_runs(before: list[Config], specs: Sequence[RunSpec], drop: Sequence[str]) -> list[Config]:
