@@ -100,7 +100,7 @@ def _make(folder: Path, make: Callable[[Path], None], needed_bytes: int) -> None
         make(unfinished)
         contents = {}
         for path in unfinished.iterdir():
-            with path.open("rb") as file:
+            with path.open("r+b") as file:
                 os.fsync(file.fileno())  # Else a folder could outlive a power cut that its content does not.
             contents[path.name] = _identity(path)
         write_json(unfinished / _CONTENTS, contents)

@@ -93,8 +93,8 @@ def decoder() -> str:
 def decode(path: Path, decoding: Decoding) -> tuple[NDArray[np.uint8], PictureInfo]:
     """The pixels of a picture file.
 
-    A picture is complete or bad: no missing part is filled in. What libjpeg itself repairs, flipped bits in the middle
-    of a JPEG, is beyond what Pillow reports.
+    A picture is complete or bad: no missing part is filled in. Flipped bits in the middle of a JPEG, which libjpeg
+    conceals, are not noticed. Colour profiles are not applied.
 
     Args:
         path: Of the file; its name does not matter, its content decides on the format.
