@@ -34,7 +34,7 @@ from cnn_compare.files import read_json, write_json
 # Pictures that a process decodes before it writes them and reports.
 CHUNK = 16
 # Work that is expected to take less is done at once, by this process and without a progress bar.
-SHORT_S, TRIAL_S = 1.0, 0.2
+SHORT_S, TRIAL_S = 1.0, 0.1
 # Between two lines of progress where the output is no terminal.
 LINE_INTERVAL_S = 5.0
 # Of the same folder in the same decoding, this many arrays are kept: the newest, and one for a second list of files.
@@ -100,7 +100,7 @@ def _make(folder: Path, make: Callable[[Path], None], needed_bytes: int) -> None
         make(unfinished)
         contents = {}
         for path in unfinished.iterdir():
-            with path.open("rb") as file:
+            with path.open("r+b") as file:
                 os.fsync(file.fileno())  # Else a folder could outlive a power cut that its content does not.
             contents[path.name] = _identity(path)
         write_json(unfinished / _CONTENTS, contents)

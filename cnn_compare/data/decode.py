@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import stat
 import sys
 import warnings
@@ -92,8 +93,8 @@ def decoder() -> str:
 def decode(path: Path, decoding: Decoding) -> tuple[NDArray[np.uint8], PictureInfo]:
     """The pixels of a picture file.
 
-    A picture is complete or bad: no missing part is filled in. What libjpeg itself repairs, flipped bits in the middle
-    of a JPEG, is beyond what Pillow reports.
+    A picture is complete or bad: no missing part is filled in. Flipped bits in the middle of a JPEG, which libjpeg
+    conceals, are not noticed. Colour profiles are not applied.
 
     Args:
         path: Of the file; its name does not matter, its content decides on the format.
@@ -250,7 +251,7 @@ def _fit(image: Image.Image, decoding: Decoding) -> Image.Image:
         scale = side / max(width, height)
         inside = max(1, round(width * scale)), max(1, round(height * scale))
         padded = Image.new("RGB", (side, side), decoding.background)
-        corner = (side - inside[0]) // 2, (side - inside[1]) // 2
+        corner = round((side - inside[0]) / 2), round((side - inside[1]) / 2)
         padded.paste(image.resize(inside, Image.Resampling.BILINEAR), corner)
         return padded
     (left, right), (top, bottom) = (_middle(length, min(width, height), side) for length in (width, height))
@@ -335,7 +336,10 @@ def serve() -> None:
             answer: dict[str, Any] = {"rows": [asdict(row) for row in job.decode(*json.loads(line))]}
         except OSError as error:
             answer = {"errno": error.errno, "strerror": error.strerror}
-        print(json.dumps(answer), flush=True)
+        try:
+            print(json.dumps(answer), flush=True)
+        except BrokenPipeError:  # Whoever asked is gone, and nobody wants to read about it.
+            os._exit(1)
 
 
 if __name__ == "__main__":
