@@ -423,7 +423,14 @@ def data_defaults(stored: Mapping[str, Any]) -> dict[str, Any]:
     cls = locate(stored["class_path"]) if stored else None
     if not isinstance(cls, type):
         return {"class_path": class_path(CIFAR10DataModule)}
-    known = {name for base in cls.__mro__ if base is not object for name in inspect.signature(base).parameters}
+    known: set[str] = set()
+    for base in cls.__mro__:
+        if "__init__" in vars(base):
+            parameters = inspect.signature(base.__init__).parameters  # type: ignore[misc]
+            known |= {*parameters}
+            # Only a constructor with ``**options`` passes on what a base class takes.
+            if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+                break
     accepted = {name: value for name, value in stored.items() if name in known}
     return {"class_path": class_path(cls), "init_args": accepted}
 

@@ -81,7 +81,7 @@ def read_folders(root: Path) -> Pictures:
     if "train" not in folders or not folders <= SPLIT_WORDS.keys():
         if "train" in folders and _holds_folders_only(root / "train"):
             others = ", ".join(sorted(folders - SPLIT_WORDS.keys()))
-            problem = f"beside train/, which holds folders, there is no split but {others}: move these elsewhere"
+            problem = f"train/ holds folders, as splits do, and beside it are folders that are no splits: {others}"
             raise FolderError(root, problem)
         pictures = _class_folders(root, "", None, skipped)
         return _checked(Pictures(root, "one folder a class", pictures, (), dict(skipped)), map(_text, folders))
