@@ -170,7 +170,7 @@ def run_comparison(
             "machine": {"system": platform.platform(), "cpu_count": os.cpu_count()},
         }
         write_json(comparison.folder / MANIFEST, manifest)
-        _write_splits(comparison.folder, specs)
+        write_all_splits(comparison.folder, specs)
         results = run_all(specs, executor, retries)
         write_json(comparison.folder / MANIFEST, {**manifest, "controlled": _controlled(results)})
     return Outcome(comparison.folder, results)
@@ -180,7 +180,7 @@ def _say(sentence: str) -> None:
     print(sentence, file=sys.stderr, flush=True)
 
 
-def _write_splits(folder: Path, specs: Sequence[RunSpec]) -> None:
+def write_all_splits(folder: Path, specs: Sequence[RunSpec]) -> None:
     """Write ``splits.csv``; variants that change the data get files of their own."""
     written: list[Config] = []
     for spec in specs:

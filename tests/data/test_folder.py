@@ -19,9 +19,12 @@ from PIL import Image
 from sklearn.model_selection import StratifiedGroupKFold
 from torchvision.datasets import ImageFolder
 
-from cnn_compare import CIFAR10DataModule, DigitsDataModule, FolderDataModule, ImageDataModule, compare
+from cnn_compare import DigitsDataModule, FolderDataModule, ImageDataModule, compare
+from cnn_compare.comparison.compare import write_all_splits
+from cnn_compare.comparison.plan import Comparison, plan_runs
 from cnn_compare.data.splits import take_groups
 from cnn_compare.errors import BadPicturesError, ClassTooSmallError, FolderError, InvalidValueError
+from cnn_compare.experiment import resolve_config, with_num_classes
 
 ALL = ("train", "val", "test")
 
@@ -238,26 +241,34 @@ def test_rare_classes_of_any_data_module_are_in_training_and_validation():
         assert torch.bincount(labels).tolist() == [count - 1, 1]
 
 
+class Balanced(ImageDataModule):
+    """As many images, and as evenly divided, as CIFAR-10's."""
+
+    class_names = tuple("0123456789")
+    usual_val_size = 5000
+
+    def load(self, split):
+        return np.zeros((50_000, 1, 1), np.uint8), np.random.default_rng(0).permutation(50_000) % 10
+
+
 @pytest.mark.parametrize(
-    ("options", "train", "val"),
+    ("cls", "options", "train", "val"),
     [
-        ({}, "0640539117c4", "a8a2e9f4eb3c"),
-        ({"train_subset": 40, "val_size": 20}, "cb316de5d1db", "b3ee7cdc797b"),
-        ({"val_size": 1000, "train_subset": 300}, "78583bd8d080", "e4f88b18b006"),
+        (DigitsDataModule, {}, "0640539117c4", "a8a2e9f4eb3c"),
+        (DigitsDataModule, {"train_subset": 40, "val_size": 20}, "cb316de5d1db", "b3ee7cdc797b"),
+        (DigitsDataModule, {"train_subset": 300, "val_size": 1000}, "78583bd8d080", "e4f88b18b006"),
+        (Balanced, {}, "b13a65de7469", "54bfdfa81c06"),
+        (Balanced, {"train_subset": 5000, "val_size": 1000}, "e5fa349661b4", "f7efc5fc1ba8"),
+        (Balanced, {"train_subset": 300, "val_size": 1000}, "0e0effe91287", "f7efc5fc1ba8"),
     ],
 )
-def test_the_splits_of_digits_are_those_of_earlier_versions(options, train, val):
+def test_the_splits_of_published_data_are_those_of_earlier_versions(cls, options, train, val):
     """Stored results came from these images."""
-    data = DigitsDataModule(**options, batch_size=7)
+    data = cls(**options, batch_size=7)
     data.setup("fit")
     for name, expected in (("train", train), ("val", val)):
         indices = data._splits[name].subset.numpy().astype("<i8").tobytes()
         assert hashlib.blake2b(indices, digest_size=6).hexdigest() == expected
-
-
-def test_fingerprints_are_those_of_earlier_versions(real_cifar10):
-    assert DigitsDataModule().fingerprint() == "e97cfc0290a31791"
-    assert CIFAR10DataModule(str(real_cifar10)).fingerprint() == "e680f6bdda981e5f"
 
 
 # Groups
@@ -453,11 +464,26 @@ def test_a_comparison_stores_its_splits_and_what_it_understood(tmp_path):
     root = paint_classes(tmp_path / "p", a=20, b=20)
     data = {"class_path": "FolderDataModule", "init_args": {"data_dir": str(root), "batch_size": 8}}
     shared = {"trainer": {"max_epochs": 1}, "backbones": ["lenet"], "log_dir": str(tmp_path / "logs")}
-    variants = {"plain": {}, "other": {"data": {"init_args": {"split_seed": 1}}}}
-    done = compare("mine", data=data, variants=variants, **shared)
-    stored = {path.name: path.read_text(encoding="utf-8") for path in done.glob("*.csv")}
-    assert stored["splits.csv"] == FolderDataModule(str(root), batch_size=8).splits_csv()
-    assert stored["splits+other.csv"] == FolderDataModule(str(root), batch_size=8, split_seed=1).splits_csv()
-    result = json.loads((done / "lenet+plain" / "seed_0" / "result.json").read_text())
+    done = compare("mine", data=data, **shared)
+    assert (done / "splits.csv").read_text(encoding="utf-8") == FolderDataModule(str(root), batch_size=8).splits_csv()
+    result = json.loads((done / "lenet" / "seed_0" / "result.json").read_text())
     assert result["data"]["splits"]["test"]["classes"] == {"a": 4, "b": 4}
     assert json.loads((done / "manifest.json").read_text())["config"]["model"]["num_classes"] == 2
+
+
+def test_a_variant_with_other_splits_gets_a_file_of_its_own(tmp_path):
+    root = paint_classes(tmp_path / "p", a=20, b=20)
+    config = resolve_config({"data": {"class_path": "FolderDataModule", "init_args": {"data_dir": str(root)}}})
+    variants = {
+        "plain": {},
+        "flat": {"model": {"label_smoothing": 0.1}},
+        "other": {"data": {"init_args": {"split_seed": 1}}},
+    }
+    specs = plan_runs(Comparison("mine", ["lenet"], [0, 1], with_num_classes(config), variants=variants))
+    write_all_splits(tmp_path / "out", specs)
+    found = {path.name: path.read_text(encoding="utf-8") for path in (tmp_path / "out").iterdir()}
+    expected = {
+        "splits.csv": FolderDataModule(str(root)),
+        "splits+other.csv": FolderDataModule(str(root), split_seed=1),
+    }
+    assert found == {name: data.splits_csv() for name, data in expected.items()}
