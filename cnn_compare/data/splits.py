@@ -12,7 +12,9 @@ from cnn_compare.errors import ClassTooSmallError, InvalidValueError
 Indices = NDArray[np.int64]
 
 # Makes a split that lacks a class worse than any that has all of them.
-_FORBIDDEN = 1e12
+_FORBIDDEN = 1e9
+# How often all groups are tried; more changes little, and takes long where there are many.
+ROUNDS = 10
 
 
 def require_size(field: str, size: float) -> None:
@@ -97,9 +99,9 @@ def take_groups(
 ) -> tuple[Indices, Indices]:
     """Cut images in two so that no group is on both sides.
 
-    Groups are added and removed one at a time, in a random order, as long as the classes' numbers come nearer to their
-    share. So ``size`` is met as nearly as no single group more or less could change for the better: to about half of
-    a small group. A class that only few large groups have can be further from its share.
+    Groups are added and removed one at a time, in a random order, where that brings the classes' numbers nearer to
+    their shares. Where there are small groups, ``size`` is met to about half of one; with large groups alone, and for a
+    class that only few groups have, it can be missed by half of a large one.
 
     Args:
         images: Indices of the images to cut.
@@ -112,39 +114,38 @@ def take_groups(
     Returns:
         The images that are taken and the others, each in the order of ``images``.
     """
-    members = _split_by(groups[images])
-    content = [np.unique(labels[images[group]], return_counts=True) for group in members]
-    wanted = np.bincount(labels[images]) * (size / len(images))
-    groups_left = np.bincount(np.concatenate([classes for classes, _ in content]), minlength=len(wanted))
-    taken_images, taken_groups = np.zeros(len(wanted)), np.zeros(len(wanted))
+    # Plain numbers: most groups have few images, for which NumPy takes a hundred times as long.
+    pairs, counts = np.unique(np.stack([groups[images], labels[images]]), axis=1, return_counts=True)
+    content: dict[int, list[tuple[int, int]]] = {}
+    for group, label, count in zip(*pairs.tolist(), counts.tolist(), strict=True):
+        content.setdefault(group, []).append((label, count))
+    wanted: list[float] = (np.bincount(labels[images]) * (size / len(images))).tolist()
+    groups_of: list[int] = np.bincount(pairs[1]).tolist()
+    taken_images, taken_groups = [0] * len(wanted), [0] * len(wanted)
 
-    def cost(classes: Indices, images: NDArray[np.float64], taken: NDArray[np.float64]) -> float:
-        lacking = (taken < 1) + np.maximum(0, keep - (groups_left[classes] - taken))
+    def cost(label: int, images: int, groups: int) -> float:
+        lacking = (groups < 1) + max(0, keep - (groups_of[label] - groups))
         # Divided by the number, so that rare classes weigh as much as frequent ones.
-        return float(((images - wanted[classes]) ** 2 / wanted[classes] + _FORBIDDEN * lacking).sum())
+        deviation = images - wanted[label]
+        return deviation * deviation / wanted[label] + _FORBIDDEN * lacking
 
-    order, is_taken, changed = np.random.default_rng(seed).permutation(len(members)), np.zeros(len(members), bool), True
-    while changed:
-        changed = False
+    order, taken = np.random.default_rng(seed).permutation([*content]).tolist(), set[int]()
+    for _ in range(ROUNDS):
+        before = {*taken}
         for group in order:
-            classes, counts = content[group]
-            sign = -1 if is_taken[group] else 1
-            now = taken_images[classes], taken_groups[classes]
-            then = now[0] + sign * counts, now[1] + sign
-            # By more than rounding, so that this ends.
-            if cost(classes, *then) < cost(classes, *now) - 1e-9:
-                taken_images[classes], taken_groups[classes] = then
-                is_taken[group], changed = not is_taken[group], True
-    chosen = np.zeros(len(images), bool)
-    for group in np.flatnonzero(is_taken):
-        chosen[members[group]] = True
+            sign, gain = -1 if group in taken else 1, 0.0
+            for label, count in content[group]:
+                now = taken_images[label], taken_groups[label]
+                gain += cost(label, *now) - cost(label, now[0] + sign * count, now[1] + sign)
+            if gain > 0:
+                for label, count in content[group]:
+                    taken_images[label] += sign * count
+                    taken_groups[label] += sign
+                taken ^= {group}
+        if taken == before:
+            break
+    chosen = np.isin(groups[images], [*taken])
     return images[chosen], images[~chosen]
-
-
-def _split_by(values: NDArray[np.integer]) -> list[Indices]:
-    """The places of each value, in the order of the values."""
-    order = np.argsort(values, kind="stable")
-    return np.split(order, np.flatnonzero(np.diff(values[order])) + 1)
 
 
 def require_room(
