@@ -121,6 +121,7 @@ class FolderDataModule(ImageDataModule):
             self.pictures = group_by_pattern(self.pictures, group_pattern)
         self.class_names = self.pictures.class_names
         self._decoded: Decoded | None = None
+        self._rows: dict[str, Indices] = {}
 
     @property
     def preparation(self) -> dict[str, Any]:
@@ -171,19 +172,18 @@ class FolderDataModule(ImageDataModule):
     def load(self, split: LoadedSplit) -> tuple[Tensor, Tensor]:
         """A copy of the images ``(N, H, W, 3)`` uint8 and labels ``(N,)`` int64 that are for testing, or are not."""
         self.setup("fit")
-        parts = [self._splits[name] for name in (("test",) if split == "test" else ("train", "val"))]
-        rows = torch.cat([part.subset for part in parts]).sort().values
-        return parts[0].images[rows], parts[0].labels[rows]
+        names = ["test"] if split == "test" else ["train", "val"]
+        rows = np.sort(np.concatenate([self._rows[name] for name in names]))
+        return torch.from_numpy(self.decoded.images[rows]), torch.from_numpy(self._labels[rows])
 
-    def setup(self, stage: str) -> None:
-        """Map the decoded pictures into memory, and cut the splits."""
-        if self._splits:
-            return
+    def _make_splits(self, loaded: LoadedSplit) -> dict[str, ResidentDataset]:
+        """All three splits, which share the array of decoded pictures."""
         if self.decoded.bad and self.on_bad_file == "error":
             raise BadPicturesError(self.pictures.root, self.bad_files, len(self.pictures.pictures))
         images, labels = as_tensors((self.decoded.images, self._labels), self.num_classes, str(self.pictures.root))
-        for name, rows in self._cut().items():
-            self._splits[name] = ResidentDataset(images, labels, torch.from_numpy(np.sort(rows)))
+        # Kept beside the datasets, which may move to a GPU.
+        self._rows = {name: np.sort(rows) for name, rows in self._cut().items()}
+        return {name: ResidentDataset(images, labels, torch.from_numpy(self._rows[name])) for name in SPLITS}
 
     def _content(self, split: ResidentDataset) -> Iterator[bytes | memoryview]:
         """The digest of all decoded pictures, and which of them are the split's; no pixel is read again."""
@@ -237,13 +237,11 @@ class FolderDataModule(ImageDataModule):
 
     def _counts(self) -> dict[str, Indices]:
         """How many images of each class each split has."""
-        return {
-            name: np.bincount(self._labels[self._splits[name].subset], minlength=self.num_classes) for name in SPLITS
-        }
+        return {name: np.bincount(self._labels[self._rows[name]], minlength=self.num_classes) for name in SPLITS}
 
     def _groups_of(self, split: str) -> Indices:
         assert self._groups is not None
-        return np.unique(self._groups[self._splits[split].subset])
+        return np.unique(self._groups[self._rows[split]])
 
     def describe(self) -> dict[str, Any]:
         """What was understood of the folder, as plain values."""
@@ -270,7 +268,7 @@ class FolderDataModule(ImageDataModule):
     def splits_csv(self) -> str:
         """Which picture is in which split: ``path,label,split,group``; without what is skipped or not trained with."""
         self.setup("fit")
-        split_of = {row: name for name in SPLITS for row in self._splits[name].subset.tolist()}
+        split_of = {row: name for name in SPLITS for row in self._rows[name].tolist()}
         buffer = io.StringIO()
         writer = csv.writer(buffer, lineterminator="\n")
         writer.writerow(["path", "label", "split", "group"])

@@ -204,13 +204,17 @@ class ImageDataModule(L.LightningDataModule):
 
     def setup(self, stage: str) -> None:
         """Load the training set for ``fit`` and ``validate``, else the test set."""
-        if stage in ("fit", "validate") and "train" not in self._splits:
-            images, labels = self._load("train")
-            train, val = self._split(labels)
-            self._splits["train"] = ResidentDataset(images, labels, train)
-            self._splits["val"] = ResidentDataset(images, labels, val)
-        if stage in ("test", "predict") and "test" not in self._splits:
-            self._splits["test"] = ResidentDataset(*self._load("test"))
+        loaded: Split = "train" if stage in ("fit", "validate") else "test"
+        if loaded not in self._splits:
+            self._splits |= self._make_splits(loaded)
+
+    def _make_splits(self, loaded: Split) -> dict[str, ResidentDataset]:
+        """The splits that are cut from what `load` returns, by name."""
+        images, labels = self._load(loaded)
+        if loaded == "test":
+            return {"test": ResidentDataset(images, labels)}
+        train, val = self._split(labels)
+        return {"train": ResidentDataset(images, labels, train), "val": ResidentDataset(images, labels, val)}
 
     def _load(self, split: Split) -> tuple[Tensor, Tensor]:
         if not hasattr(self, "class_names"):

@@ -114,7 +114,7 @@ def take_groups(
     Returns:
         The images that are taken and the others, each in the order of ``images``.
     """
-    # Plain numbers: most groups have few images, for which NumPy takes a hundred times as long.
+    # Plain numbers: most groups have few images, and calling NumPy would take longer than adding them up.
     pairs, counts = np.unique(np.stack([groups[images], labels[images]]), axis=1, return_counts=True)
     content: dict[int, list[tuple[int, int]]] = {}
     for group, label, count in zip(*pairs.tolist(), counts.tolist(), strict=True):

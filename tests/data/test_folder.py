@@ -381,10 +381,15 @@ def test_skipped_files_are_counted_and_leave_the_other_pictures_in_their_splits(
 # What becomes of them
 
 
-def test_images_come_from_one_array_that_no_split_copies(tmp_path):
+def test_images_come_from_one_array_that_no_split_copies_not_even_to_a_device(tmp_path):
     data = folder(paint_classes(tmp_path, a=10, b=10))
     data.setup("fit")
-    assert len({split.images.data_ptr() for split in data._splits.values()}) == 1
+    before = data.splits_csv()
+    for device in ("cpu", "meta"):
+        data._move(data._splits["train"], torch.device(device))
+        assert len({id(split.images) for split in data._splits.values()}) == 1
+        assert {split.subset.device.type for split in data._splits.values()} == {device}
+    assert data.splits_csv() == before
 
 
 @pytest.mark.parametrize(
