@@ -258,8 +258,10 @@ class ExperimentCLI(LightningCLI):
 
     def before_fit(self) -> None:
         """Write beside the logs which of the user's files is in which split, where the program has cut them."""
-        if self.trainer.loggers and self.trainer.is_global_zero and self.trainer.log_dir:
-            write_splits(self.datamodule, Path(self.trainer.log_dir) / SPLITS)
+        if not (self.trainer.loggers and self.trainer.is_global_zero and self.trainer.log_dir):
+            return
+        if (splits := self.datamodule.splits_csv()) is not None:
+            write_text(Path(self.trainer.log_dir) / SPLITS, splits)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The configured trainer, with the overrides."""
@@ -394,12 +396,6 @@ def with_num_classes(config: Mapping[str, Any]) -> dict[str, Any]:
     if given not in (None, classes):
         raise InvalidValueError("model.num_classes", given, f"{classes}, as the data has")
     return merge_config(config, {"model": {"num_classes": classes}})
-
-
-def write_splits(data: ImageDataModule, path: Path) -> None:
-    """Write which of the user's files is in which split; nothing for a published data set."""
-    if (splits := data.splits_csv()) is not None:
-        write_text(path, splits)
 
 
 def apply_own_recipe(config: Mapping[str, Any]) -> dict[str, Any]:

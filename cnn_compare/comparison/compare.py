@@ -20,8 +20,8 @@ from cnn_compare.comparison.spec import Config, RunSpec
 from cnn_compare.configs import as_list, differences
 from cnn_compare.data import ImageDataModule
 from cnn_compare.errors import InvalidValueError
-from cnn_compare.experiment import make_data, resolve_config, with_num_classes, write_splits
-from cnn_compare.files import write_json
+from cnn_compare.experiment import make_data, resolve_config, with_num_classes
+from cnn_compare.files import write_json, write_text
 from cnn_compare.results import MANIFEST, SPLITS, RunResult
 
 MANIFEST_SCHEMA = 1
@@ -181,14 +181,18 @@ def _say(sentence: str) -> None:
 
 
 def write_all_splits(folder: Path, specs: Sequence[RunSpec]) -> None:
-    """Write ``splits.csv``; variants that change the data get files of their own."""
-    written: list[Config] = []
+    """Write ``splits.csv`` for data that is the user's own; a variant with other splits gets a file of its own."""
+    seen: list[Config] = []
+    written: set[str] = set()
     for spec in specs:
-        if spec.config["data"] not in written:
-            path = Path(SPLITS)
-            name = f"{path.stem}+{spec.variant}{path.suffix}" if written else path.name
-            write_splits(make_data(spec.config), folder / name)
-            written.append(spec.config["data"])
+        if spec.config["data"] in seen:
+            continue
+        seen.append(spec.config["data"])
+        splits = make_data(spec.config).splits_csv()
+        if splits is not None and splits not in written:
+            name = Path(SPLITS)
+            write_text(folder / (f"{name.stem}+{spec.variant}{name.suffix}" if written else name), splits)
+            written.add(splits)
 
 
 def _planned_runs(before: list[Config], specs: Sequence[RunSpec], drop: Sequence[str]) -> list[Config]:

@@ -482,6 +482,7 @@ def test_a_variant_with_other_splits_gets_a_file_of_its_own(tmp_path):
     variants = {
         "plain": {},
         "flat": {"model": {"label_smoothing": 0.1}},
+        "pad": {"data": {"init_args": {"fit": "pad"}}},
         "other": {"data": {"init_args": {"split_seed": 1}}},
     }
     specs = plan_runs(Comparison("mine", ["lenet"], [0, 1], with_num_classes(config), variants=variants))
