@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
-from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from cnn_compare.data.cache import Decoded, decoded
@@ -152,8 +152,6 @@ class FolderDataModule(ImageDataModule):
         """
         self.setup("fit")
         rank_zero_info("\n".join(self._lines()))
-        for problem in self.warnings:
-            rank_zero_warn(problem)
 
     @property
     def decoded(self) -> Decoded:
@@ -291,7 +289,7 @@ class FolderDataModule(ImageDataModule):
                 sentences.append(f"{len(shared):,} groups are in more than one split, as the data has it")
         if bad := self.bad_files:
             listed = some([f"{path} ({reason})" for path, reason in bad.items()])
-            sentences.append(f"{len(bad):,} files cannot be decoded and are skipped: {listed}")
+            sentences.append(f"files that cannot be decoded and are skipped, {len(bad):,} in all: {listed}")
         return sentences
 
     def _lines(self) -> Iterator[str]:
@@ -312,3 +310,5 @@ class FolderDataModule(ImageDataModule):
         for what in ("skipped", "notes"):
             if found[what]:
                 yield f"  {what}: {counts_in_words(found[what])}"
+        for warning in self.warnings:
+            yield f"  warning: {warning}"

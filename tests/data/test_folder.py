@@ -19,7 +19,7 @@ from PIL import Image
 from sklearn.model_selection import StratifiedGroupKFold
 from torchvision.datasets import ImageFolder
 
-from cnn_compare import DigitsDataModule, FolderDataModule, ImageDataModule, compare
+from cnn_compare import DigitsDataModule, FolderDataModule, ImageDataModule, compare, write_report
 from cnn_compare.comparison.compare import write_all_splits
 from cnn_compare.comparison.plan import Comparison, plan_runs
 from cnn_compare.data.splits import take_groups
@@ -372,7 +372,9 @@ def test_skipped_files_are_counted_and_leave_the_other_pictures_in_their_splits(
     before = splits(data)
     assert sum(map(len, before.values())) == 24
     assert len(data.describe()["bad_files"]) == 3
-    assert data.describe()["warnings"][0].startswith("3 files cannot be decoded and are skipped: a/text.jpg (")
+    assert data.describe()["warnings"][0].startswith(
+        "files that cannot be decoded and are skipped, 3 in all: a/text.jpg ("
+    )
     paint(with_bad_files / "a" / "text.jpg", (1, 2, 3))
     repaired = splits(folder(with_bad_files, on_bad_file="skip", batch_size=5))
     assert all(row in repaired[name] for name in ALL for row in before[name])
@@ -465,15 +467,21 @@ def test_fit_takes_the_classes_from_the_data_and_test_the_same_split_from_the_ch
     assert "OtherPicturesError: the checkpoint's split was cut from 60 pictures" in error
 
 
-def test_a_comparison_stores_its_splits_and_what_it_understood(tmp_path):
+def test_a_comparison_stores_its_splits_and_reports_what_it_skipped(tmp_path):
     root = paint_classes(tmp_path / "p", a=20, b=20)
-    data = {"class_path": "FolderDataModule", "init_args": {"data_dir": str(root), "batch_size": 8}}
+    (root / "b" / "나쁜 파일.png").write_text("no picture")
+    options = {"data_dir": str(root), "batch_size": 8, "on_bad_file": "skip"}
+    data = {"class_path": "FolderDataModule", "init_args": options}
     shared = {"trainer": {"max_epochs": 1}, "backbones": ["lenet"], "log_dir": str(tmp_path / "logs")}
     done = compare("mine", data=data, **shared)
-    assert (done / "splits.csv").read_text(encoding="utf-8") == FolderDataModule(str(root), batch_size=8).splits_csv()
+    assert (done / "splits.csv").read_text(encoding="utf-8") == FolderDataModule(**options).splits_csv()
     result = json.loads((done / "lenet" / "seed_0" / "result.json").read_text())
-    assert result["data"]["splits"]["test"]["classes"] == {"a": 4, "b": 4}
+    assert sum(split["images"] for split in result["data"]["splits"].values()) == 40
     assert json.loads((done / "manifest.json").read_text())["config"]["model"]["num_classes"] == 2
+    write_report(done)
+    skipped = "files that cannot be decoded and are skipped, 1 in all: b/나쁜 파일.png"
+    for name in ("report.md", "report.html"):
+        assert skipped in (done / name).read_text(encoding="utf-8")
 
 
 def test_a_variant_with_other_splits_gets_a_file_of_its_own(tmp_path):
