@@ -6,7 +6,9 @@ from .callbacks import TextLog as TextLog
 from .comparison.compare import compare as compare
 from .data import CIFAR10DataModule as CIFAR10DataModule
 from .data import DigitsDataModule as DigitsDataModule
+from .data import FolderDataModule as FolderDataModule
 from .data import ImageDataModule as ImageDataModule
+from .data import TorchvisionDataModule as TorchvisionDataModule
 from .module import ClassifierModule as ClassifierModule
 from .report import load_results as load_results
 from .report import write_report as write_report

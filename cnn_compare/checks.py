@@ -60,19 +60,19 @@ def check_settings(config: Mapping[str, Any], stages: Sequence[str] = ("train", 
     make_trainer({name: value for name, value in trainer.items() if name not in MACHINE})
 
 
-def check_classes(num_classes: int, label_smoothing: float, class_weights: str | Sequence[float]) -> None:
-    """Check a classifier's number of classes and its loss.
+def check_classes(num_classes: int | None, label_smoothing: float, class_weights: str | Sequence[float]) -> None:
+    """Check a classifier's number of classes, None where the data will tell it, and its loss.
 
     Raises:
         InvalidValueError: If there are fewer than two classes, nothing is left of the labels, or the weights are not
             one positive number a class.
     """
-    if num_classes < 2:
+    if num_classes is not None and num_classes < 2:
         raise InvalidValueError("model.num_classes", num_classes, "at least 2")
     if not 0 <= label_smoothing < 1:
         raise InvalidValueError("model.label_smoothing", label_smoothing, "from 0 to below 1")
     if class_weights not in ("none", "balanced") and not (
-        len(class_weights) == num_classes and all(0 < float(weight) < math.inf for weight in class_weights)
+        num_classes in (None, len(class_weights)) and all(0 < float(weight) < math.inf for weight in class_weights)
     ):
         expected = f"none, balanced, or a list of {num_classes} numbers above 0, one for each class"
         raise InvalidValueError("model.class_weights", class_weights, expected)

@@ -142,7 +142,7 @@ def _compare(arguments: list[str]) -> None:
     from cnn_compare.comparison.plan import Comparison, plan_runs, until_decided
     from cnn_compare.comparison.preview import preview
     from cnn_compare.configs import as_list
-    from cnn_compare.experiment import ComparisonFile, RecipeFile, experiment_parser, plain_config
+    from cnn_compare.experiment import ComparisonFile, RecipeFile, experiment_parser, plain_config, with_num_classes
     from cnn_compare.report.planning import undecided, what_seeds_establish
 
     given = [argument for argument in arguments if argument.startswith("--model.backbone")]
@@ -186,7 +186,7 @@ def _compare(arguments: list[str]) -> None:
         name=options["name"],
         backbones=as_list(options["backbones"]),
         seeds=as_list(options["seeds"]),
-        config={name: options[name] for name in settings},
+        config=with_num_classes({name: options[name] for name in settings}),
         recipe=Path(files[0]).stem if files else None,
         variants=options["variants"] or {},
         published=options["published"],

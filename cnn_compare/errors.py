@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copyreg
 import errno
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -238,6 +238,82 @@ class LoadedDataError(DataError):
         super().__init__(f"{source} returned {found}. Expected: {expected}.")
 
 
+class ClassTooSmallError(DataError):
+    """A class is too small to be in every split."""
+
+    fields = ("data.group", "data.split_seed")
+
+    def __init__(self, name: str, splits: Sequence[str], parts: int, part: str) -> None:
+        self.name, self.splits, self.parts = name, list(splits), parts
+        way_out = "" if part != "group" else " With other groups or another data.split_seed it may be possible."
+        super().__init__(
+            f"class {name!r} cannot be in each of {', '.join(splits[:-1])} and {splits[-1]}: it has {parts} "
+            f"{part}{'' if parts == 1 else 's'}. Add images of it, or leave the class out.{way_out}"
+        )
+
+
+class FolderError(DataError):
+    """Folders or a table of labels cannot be understood as a data set."""
+
+    fields = ("data.data_dir", "data.labels", "data.group", "data.group_pattern")
+
+    def __init__(self, path: Path, problem: str) -> None:
+        self.path, self.problem = path, problem
+        super().__init__(f"{path}: {problem}.")
+
+
+class BadPicturesError(DataError):
+    """Some pictures cannot be decoded, and are not to be skipped."""
+
+    fields = ("data.on_bad_file",)
+    SHOWN = 10
+
+    def __init__(self, root: Path, reasons: Mapping[str, str], pictures: int) -> None:
+        self.root, self.reasons = root, dict(reasons)
+        listed = "; ".join(f"{path} ({reason})" for path, reason in [*self.reasons.items()][: self.SHOWN])
+        more = f"; and {len(reasons) - self.SHOWN:,} more" if len(reasons) > self.SHOWN else ""
+        super().__init__(
+            f"{len(reasons):,} of {pictures:,} pictures in {root} cannot be used: {listed}{more}. Repair or remove "
+            "them, or leave them out with data.on_bad_file=skip."
+        )
+
+
+class BadPictureError(DataError):
+    """A file is no picture, or one that cannot be decoded completely."""
+
+    fields = ("data.max_pixels",)
+
+    def __init__(self, path: Path, reason: str) -> None:
+        self.path, self.reason = path, reason
+        super().__init__(f"{path} cannot be decoded: {reason}.")
+
+
+class CacheError(DataError):
+    """The folder of decoded data cannot be written."""
+
+    def __init__(self, folder: Path, reason: str, needed_bytes: int = 0) -> None:
+        self.folder, self.reason, self.needed_bytes = folder, reason, needed_bytes
+        needed = f"; it needs {-(-needed_bytes // 2**20):,} MiB" if needed_bytes else ""
+        super().__init__(
+            f"decoded images cannot be stored in {folder}: {reason}{needed}. Make room there, or name another folder "
+            "with the environment variable CNN_COMPARE_CACHE_DIR."
+        )
+
+
+class DecodingStoppedError(DataError):
+    """A process that decodes pictures has ended before its work."""
+
+    fields = ("data.max_pixels",)
+
+    def __init__(self, status: int, paths: Sequence[str]) -> None:
+        self.status, self.paths = status, list(paths)
+        what = f"was ended by signal {-status}" if status < 0 else f"ended with status {status}"
+        super().__init__(
+            f"a process that decodes pictures {what}, at one of those from {paths[0]} to {paths[-1]}. Signal 9 usually "
+            "means that memory ran out: close other programs, or leave out very large pictures with data.max_pixels."
+        )
+
+
 class ResultError(RunError):
     """A stored result is missing, half-written, or of another schema."""
 
@@ -283,6 +359,20 @@ class CheckpointError(RunError):
             f"the checkpoint has {field}={stored!r}, and {requested!r} was requested. Leave {field} out, or give "
             f"another ckpt_path.{data}"
         )
+
+
+class OtherPicturesError(CheckpointError):
+    """The pictures are no longer those that a checkpoint's split was cut from."""
+
+    def __init__(self, stored: str, found: str) -> None:
+        CnnCompareError.__init__(
+            self,
+            f"the checkpoint's split was cut from {stored}, and there are {found} now: images that it was trained "
+            "with could be among those it is tested with. Name the folder as it was with data.data_dir or data.labels, "
+            "or give allow_other_data=true.",
+        )
+        self.field, self.stored, self.requested = "data.pictures", stored, found
+        self.fields = ("data.data_dir", "data.labels", "allow_other_data")
 
 
 class NoWeightsError(UsageError):

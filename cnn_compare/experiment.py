@@ -44,12 +44,19 @@ from cnn_compare.checkpointing import (
 from cnn_compare.checks import check_machine, check_settings, make_optimizer
 from cnn_compare.configs import merge_config
 from cnn_compare.data import CIFAR10DataModule, ImageDataModule
-from cnn_compare.errors import CheckpointError, InvalidValueError, NoWeightsError, RefusedSettingError
+from cnn_compare.errors import (
+    CheckpointError,
+    InvalidValueError,
+    NoWeightsError,
+    OtherPicturesError,
+    RefusedSettingError,
+)
+from cnn_compare.files import write_text
 from cnn_compare.machine import tune_process
 from cnn_compare.metrics import monitors
 from cnn_compare.module import ClassifierModule
 from cnn_compare.parsing import OneLineErrors
-from cnn_compare.results import RunFolder
+from cnn_compare.results import SPLITS, RunFolder
 
 NETWORK_SETTINGS = ("model.backbone", "model.num_classes", "model.stem")
 """What a checkpoint and the request must agree on."""
@@ -58,6 +65,9 @@ EVALUATIONS = ("validate", "test", "predict")
 """Commands that need trained weights, and data as in training."""
 STAGES = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",), "predict": ("predict",)}
 """Which batches each command reads."""
+
+USUAL_CLASSES = 10
+"""Of a data module that does not know its classes beforehand."""
 
 TRAINER_DEFAULTS = {
     "max_epochs": 10,
@@ -224,6 +234,12 @@ class ExperimentCLI(LightningCLI):
             section = config[self.subcommand] if self.subcommand else config
             section.update(apply_own_recipe(section))
             self.config = self.parser.parse_object(config)
+        # A checkpoint has set it already.
+        if self._get(self.config, "model.num_classes") is None:
+            config = plain_config(self.parser, self.config)
+            section = config[self.subcommand] if self.subcommand else config
+            name = f"{self.subcommand}.model.num_classes" if self.subcommand else "model.num_classes"
+            self.config[name] = with_num_classes(section)["model"]["num_classes"]
 
     def instantiate_classes(self) -> None:
         """Make trainer, module and data; compare the data with the checkpoint's.
@@ -241,8 +257,18 @@ class ExperimentCLI(LightningCLI):
             return
         for name, requested in self.datamodule.preparation.items():
             stored = self.stored_data.get(name, requested)
-            if stored != requested:
+            if stored != requested and name == "pictures":
+                raise OtherPicturesError(stored, requested)
+            # The same data can be elsewhere.
+            if stored != requested and name not in ("data_dir", "labels"):
                 raise CheckpointError("data" if name == "class_path" else f"data.{name}", stored, requested)
+
+    def before_fit(self) -> None:
+        """Write beside the logs which of the user's files is in which split, where the program has cut them."""
+        if not (self.trainer.loggers and self.trainer.is_global_zero and self.trainer.log_dir):
+            return
+        if (splits := self.datamodule.splits_csv()) is not None:
+            write_text(Path(self.trainer.log_dir) / SPLITS, splits)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The configured trainer, with the overrides."""
@@ -296,7 +322,8 @@ def _add_common(parser: LightningArgumentParser) -> None:
         default=False,
         help="Replace what the configuration says by what the backbone's own recipe says, where it has one.",
     )
-    parser.set_defaults({"data": {"class_path": class_path(CIFAR10DataModule)}})
+    # Without a number of classes, that of the data is filled in.
+    parser.set_defaults({"data": {"class_path": class_path(CIFAR10DataModule)}, "model.num_classes": None})
 
 
 def experiment_parser(**options: Any) -> Parser:
@@ -379,6 +406,20 @@ def make_data(config: Mapping[str, Any]) -> ImageDataModule:
     return data
 
 
+def with_num_classes(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration with the data's number of classes, where it names none.
+
+    Raises:
+        InvalidValueError: If it names another one.
+    """
+    given = config["model"]["num_classes"]
+    # A data module may know its classes only after it has read its files.
+    classes = getattr(make_data(config), "num_classes", USUAL_CLASSES if given is None else given)
+    if given not in (None, classes):
+        raise InvalidValueError("model.num_classes", given, f"{classes}, as the data has")
+    return merge_config(config, {"model": {"num_classes": classes}})
+
+
 def apply_own_recipe(config: Mapping[str, Any]) -> dict[str, Any]:
     """Put the backbone's own recipe into a configuration with ``own_recipe: true``, which then becomes false.
 
@@ -400,10 +441,15 @@ def data_defaults(stored: Mapping[str, Any]) -> dict[str, Any]:
     cls = locate(stored["class_path"]) if stored else None
     if not isinstance(cls, type):
         return {"class_path": class_path(CIFAR10DataModule)}
-    parameters = inspect.signature(cls).parameters
-    any_name = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
-    settings = {name: value for name, value in stored.items() if name not in ("class_path", "class_names")}
-    accepted = {name: value for name, value in settings.items() if any_name or name in parameters}
+    known: set[str] = set()
+    for base in cls.__mro__:
+        if "__init__" in vars(base):
+            parameters = inspect.signature(base.__init__).parameters  # type: ignore[misc]
+            known |= {*parameters}
+            # Only a constructor with ``**options`` passes on what a base class takes.
+            if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+                break
+    accepted = {name: value for name, value in stored.items() if name in known}
     return {"class_path": class_path(cls), "init_args": accepted}
 
 

@@ -16,7 +16,7 @@ from cnn_compare.errors import ResultError
 from cnn_compare.files import read_json, write_bytes, write_text
 
 SCHEMA = 2
-MANIFEST = "manifest.json"
+MANIFEST, SPLITS = "manifest.json", "splits.csv"
 """What a comparison records of itself, in its folder."""
 
 Status = Literal["finished", "failed", "diverged"]
@@ -106,6 +106,7 @@ class RunResult:
         versions: Of Python and of every package that can change a result.
         data_fingerprint: Equal where the network was shown the same images in the same order and preparation.
         class_names: In the order of the labels.
+        data: What was understood of the user's files: layout, splits, what was skipped; empty for a published data set.
         architecture: What the registry knows of the backbone: ``year``, ``venue``, ``paper``, ``key_idea``, ``depth``.
         finished_at: When the run ended, in ISO 8601.
         code_fingerprint: As `cnn_compare.backbones.code_fingerprint` gives it.
@@ -134,6 +135,7 @@ class RunResult:
     versions: dict[str, str] = field(default_factory=dict)
     data_fingerprint: str | None = None
     class_names: list[str] = field(default_factory=list)
+    data: dict[str, Any] = field(default_factory=dict)
     architecture: dict[str, Any] = field(default_factory=dict)
     finished_at: str | None = None
     code_fingerprint: dict[str, str] = field(default_factory=dict)

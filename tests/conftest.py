@@ -25,6 +25,12 @@ def no_seed_left_over(monkeypatch):
     monkeypatch.delenv("PL_GLOBAL_SEED")
 
 
+@pytest.fixture(autouse=True)
+def cache_of_its_own(monkeypatch, tmp_path):
+    """What a test decodes is stored in its own folder, not in the user's."""
+    monkeypatch.setenv("CNN_COMPARE_CACHE_DIR", str(tmp_path / "cache"))
+
+
 @pytest.fixture
 def make_trainer(tmp_path):
     """A function that makes a trainer on the CPU that writes and prints nothing, unless its options say so."""

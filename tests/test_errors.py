@@ -4,6 +4,7 @@ import copy
 import inspect
 import pickle
 import typing
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,8 @@ EXAMPLES = {int: 7, float: 0.5, bool: True, Path: Path("folder/file"), OSError: 
 def example(hint):
     """A value of an annotation's type, or of the first type of a union; text for everything else."""
     chosen = [*typing.get_args(hint), hint][0] if "|" in str(hint) else hint
+    if typing.get_origin(chosen) is Mapping:
+        return {"one": "two"}
     if typing.get_origin(chosen) is not None:
         return ["one", "two"]
     return EXAMPLES.get(chosen, "resnet18")

@@ -20,9 +20,9 @@ from cnn_compare.comparison.spec import Config, RunSpec
 from cnn_compare.configs import as_list, differences
 from cnn_compare.data import ImageDataModule
 from cnn_compare.errors import InvalidValueError
-from cnn_compare.experiment import resolve_config
-from cnn_compare.files import write_json
-from cnn_compare.results import MANIFEST, RunResult
+from cnn_compare.experiment import make_data, resolve_config, with_num_classes
+from cnn_compare.files import write_json, write_text
+from cnn_compare.results import MANIFEST, SPLITS, RunResult
 
 MANIFEST_SCHEMA = 1
 
@@ -95,7 +95,7 @@ def compare(
     _refuse_objects(as_list(backbones))
     settings = {"trainer": trainer, "model": model, "data": _data_config(data), "own_recipe": own_recipe or None}
     settings |= {"target_acc": target_acc, "monitor": monitor, "patience": patience}
-    config = resolve_config(settings, recipe)
+    config = with_num_classes(resolve_config(settings, recipe))
     recipe_name = None if recipe is None else Path(recipe).stem
     names, numbers = as_list(backbones), as_list(seeds)
     question = question_of(baseline, margin)
@@ -196,6 +196,7 @@ def run_comparison(
             "machine": {"system": platform.platform(), "cpu_count": os.cpu_count()},
         }
         write_json(comparison.folder / MANIFEST, manifest)
+        write_all_splits(comparison.folder, specs)
         results = run_all(specs, executor, retries)
         write_json(comparison.folder / MANIFEST, {**manifest, "controlled": _controlled(results)})
     return Outcome(comparison.folder, results)
@@ -203,6 +204,21 @@ def run_comparison(
 
 def _say(sentence: str) -> None:
     print(sentence, file=sys.stderr, flush=True)
+
+
+def write_all_splits(folder: Path, specs: Sequence[RunSpec]) -> None:
+    """Write ``splits.csv`` for data that is the user's own; a variant with other splits gets a file of its own."""
+    seen: list[Config] = []
+    written: set[str] = set()
+    for spec in specs:
+        if spec.config["data"] in seen:
+            continue
+        seen.append(spec.config["data"])
+        splits = make_data(spec.config).splits_csv()
+        if splits is not None and splits not in written:
+            name = Path(SPLITS)
+            write_text(folder / (f"{name.stem}+{spec.variant}{name.suffix}" if written else name), splits)
+            written.add(splits)
 
 
 def _planned_runs(before: list[Config], specs: Sequence[RunSpec], drop: Sequence[str]) -> list[Config]:

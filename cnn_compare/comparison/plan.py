@@ -16,7 +16,7 @@ from cnn_compare.comparison.local import world_size
 from cnn_compare.comparison.spec import Config, RunSpec
 from cnn_compare.configs import differences, flatten, merge_config
 from cnn_compare.errors import InvalidValueError
-from cnn_compare.experiment import apply_own_recipe, make_data, resolve_config, stop_at
+from cnn_compare.experiment import apply_own_recipe, resolve_config, stop_at, with_num_classes
 from cnn_compare.results import RunFolder
 
 NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
@@ -35,7 +35,7 @@ class Comparison:
     """What a comparison is asked to do; the fields are as for `compare`, but for these.
 
     Args:
-        config: What all runs have in common, as `resolve_config` returns it.
+        config: What all runs have in common, as `resolve_config` and `with_num_classes` return it.
         recipe: Name of the file that ``config`` comes from, for the report.
         question: ``baseline`` and ``margin``, where given, for the report.
         looks: Numbers of seeds at which the report was to be looked at, where it decides whether to go on.
@@ -172,10 +172,9 @@ def _network_config(shared: Config, backbone: str, changes: Config) -> Config:
             "trainer.fast_dev_run", config["trainer"]["fast_dev_run"], "false: it stores no results"
         )
     check_settings(config, ("train", "val", "test"))
-    num_classes = config["model"]["num_classes"]
-    # A data module may know its classes only after it has read its files.
-    if (classes := getattr(make_data(config), "num_classes", num_classes)) != num_classes:
-        raise InvalidValueError("model.num_classes", num_classes, f"{classes}, as the data has")
+    # Looked up once for all networks, because a large folder takes seconds to read.
+    if [config["data"], config["model"]["num_classes"]] != [shared["data"], shared["model"]["num_classes"]]:
+        config = with_num_classes(config)
     if config["target_acc"] is not None:
         stop_at(config["target_acc"])
     if config["patience"] is not None:

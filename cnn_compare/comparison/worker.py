@@ -169,6 +169,7 @@ class MeasuredRun:
             versions=versions(),
             data_fingerprint=self.data.fingerprint(),
             class_names=list(self.data.class_names),
+            data=self.data.describe(),
             architecture=find_backbone(self.spec.backbone).architecture,
             code_fingerprint=self.code,
         )

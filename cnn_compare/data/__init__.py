@@ -2,6 +2,8 @@
 
 from cnn_compare.data.cifar10 import CIFAR10DataModule
 from cnn_compare.data.digits import DigitsDataModule
+from cnn_compare.data.folder import FolderDataModule
 from cnn_compare.data.image_datamodule import ImageDataModule
+from cnn_compare.data.torchvision_data import TorchvisionDataModule
 
-__all__ = ["CIFAR10DataModule", "DigitsDataModule", "ImageDataModule"]
+__all__ = ["CIFAR10DataModule", "DigitsDataModule", "FolderDataModule", "ImageDataModule", "TorchvisionDataModule"]

@@ -8,7 +8,8 @@ from sklearn.datasets import load_digits
 from torch import Tensor
 
 from cnn_compare.data.augment import resize
-from cnn_compare.data.image_datamodule import ImageDataModule, Split, stratified_order
+from cnn_compare.data.image_datamodule import ImageDataModule, Split
+from cnn_compare.data.splits import stratified_order
 
 TEST_SIZE = 360
 

@@ -11,13 +11,15 @@ import os
 import sys
 import warnings
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import lightning as L
 import numpy as np
 import torch
 from lightning.pytorch.utilities import rank_zero_info
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -25,6 +27,7 @@ from cnn_compare.data import augment
 from cnn_compare.data.augment import Augmentation, Draws
 from cnn_compare.data.loaded import as_tensors
 from cnn_compare.data.resident import Batch, EpochSampler, ResidentDataset, shard_size
+from cnn_compare.data.splits import Indices, count_of, require_room, require_size, stratified_order, take
 from cnn_compare.errors import InvalidValueError
 
 Normalization = Literal["half", "cifar10", "imagenet", "own"] | list[list[float]]
@@ -48,6 +51,12 @@ def global_seed() -> int:
     return int(os.environ.get("PL_GLOBAL_SEED", 0))
 
 
+def folder_of_data(data_dir: str | None) -> Path:
+    """Where published data is kept: the given folder, else ``$CNN_COMPARE_DATA_DIR``, else ``data``."""
+    # Shells do not expand the tilde in `--data.data_dir=~/data`, nor in a configuration file.
+    return Path(data_dir or os.environ.get("CNN_COMPARE_DATA_DIR") or "data").expanduser()
+
+
 def _noting_arguments(init: Any) -> Any:
     """Wrap a constructor: the first one called, which is the most derived class's, keeps what it was given."""
 
@@ -63,13 +72,13 @@ def _noting_arguments(init: Any) -> Any:
 class ImageDataModule(L.LightningDataModule):
     """Images in memory, split, then augmented and normalised a batch at a time on the training device.
 
-    A subclass provides the images: `load`, `class_names` and `usual_val_size`. The network gets batches
+    A subclass provides the images: `load` and `class_names`. The network gets batches
     ``(images (B, 3, S, S) float32 channels-last, labels (B,) int64)``.
 
     Args:
         batch_size: Images a step, of all devices together: two devices get half of each batch.
-        val_size: Number of validation images, cut from the training set with the same share of every class; None: the
-            class's ``usual_val_size``.
+        val_size: Validation images, cut from the training set with the same share of every class, and at least one:
+            their number, or as a float below 1 their share; None: the class's ``usual_val_size``.
         split_seed: Decides which images are for validation, and which are in a ``train_subset``; nothing else.
         seed: Seed of batch order and augmentation; None: that of ``seed_everything``, else 0.
         normalization: ``half``: mean and std 0.5; ``cifar10``, ``imagenet``: those of the data set of that name;
@@ -85,18 +94,19 @@ class ImageDataModule(L.LightningDataModule):
 
     Raises:
         InvalidValueError: If a number is not positive, or the splits are larger than the data.
+        ClassTooSmallError: If a class has too few images to be in training and validation.
         LoadedDataError: If what ``load`` returns cannot be used.
     """
 
     class_names: tuple[str, ...]
-    usual_val_size: int
+    usual_val_size: int | float = 0.1
     _arguments: tuple[tuple[Any, ...], dict[str, Any]]
 
     @_noting_arguments
     def __init__(
         self,
         batch_size: int = 128,
-        val_size: int | None = None,
+        val_size: int | float | None = None,
         split_seed: int = 42,
         seed: int | None = None,
         normalization: Normalization = "half",
@@ -107,10 +117,9 @@ class ImageDataModule(L.LightningDataModule):
     ) -> None:
         super().__init__()
         # Not the signature's default: the command line would carry one data set's default over to another's.
-        val_size = getattr(self, "usual_val_size", None) if val_size is None else val_size
-        if val_size is None:
-            raise InvalidValueError("data.val_size", None, f"a number: {type(self).__name__} has no usual_val_size")
-        for option, value in {"batch_size": batch_size, "val_size": val_size, "image_size": image_size}.items():
+        val_size = self.usual_val_size if val_size is None else val_size
+        require_size("data.val_size", val_size)
+        for option, value in {"batch_size": batch_size, "image_size": image_size}.items():
             if value < 1:
                 raise InvalidValueError(f"data.{option}", value, "at least 1")
         if train_subset is not None and train_subset < 1:
@@ -217,15 +226,20 @@ class ImageDataModule(L.LightningDataModule):
 
     def setup(self, stage: str) -> None:
         """Load the training set for ``fit`` and ``validate``, else the test set."""
-        if stage in ("fit", "validate") and "train" not in self._splits:
-            images, labels = self._load("train")
-            train, val = self._split(labels)
-            self._splits["train"] = ResidentDataset(images, labels, train)
-            self._splits["val"] = ResidentDataset(images, labels, val)
-            if self._mean_std is None:
-                self._mean_std = augment.mean_and_std(images, train)
-        if stage in ("test", "predict") and "test" not in self._splits:
-            self._splits["test"] = ResidentDataset(*self._load("test"))
+        loaded: Split = "train" if stage in ("fit", "validate") else "test"
+        if loaded not in self._splits:
+            self._splits |= self._make_splits(loaded)
+        if "train" in self._splits and self._mean_std is None:
+            images = self._splits["train"]
+            self._mean_std = augment.mean_and_std(images.images, images.subset)
+
+    def _make_splits(self, loaded: Split) -> dict[str, ResidentDataset]:
+        """The splits that are cut from what `load` returns, by name."""
+        images, labels = self._load(loaded)
+        if loaded == "test":
+            return {"test": ResidentDataset(images, labels)}
+        train, val = self._split(labels)
+        return {"train": ResidentDataset(images, labels, train), "val": ResidentDataset(images, labels, val)}
 
     def _load(self, split: Split) -> tuple[Tensor, Tensor]:
         if not hasattr(self, "class_names"):
@@ -234,20 +248,27 @@ class ImageDataModule(L.LightningDataModule):
 
     def _split(self, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Sorted indices of the training and the validation images."""
-        room = len(labels) - self.val_size
-        size = room if self.train_subset is None else self.train_subset
-        for option, value, most in (("val_size", self.val_size, len(labels) - 1), ("train_subset", size, room)):
-            if not self.num_classes <= value <= most:
-                raise InvalidValueError(
-                    f"data.{option}", value, f"from {self.num_classes} (one image a class) to {most} for this data"
-                )
+        numbers = labels.numpy()
+        require_room(numbers, self.class_names, ("train", "val"))
+        val_size = count_of(self.val_size, len(numbers), self.num_classes, "data.val_size", keep=1)
+        val, rest = take(stratified_order(numbers, self.split_seed), numbers, val_size, keep=1)
+        return torch.from_numpy(np.sort(self.train_part(rest, numbers))), torch.from_numpy(np.sort(val))
+
+    def train_part(self, order: Indices, labels: NDArray[np.integer]) -> Indices:
+        """The images to train with, of a stratified order of those that may be: all, or a ``train_subset``.
+
+        Raises:
+            InvalidValueError: If there are not so many, or the last batch would be a single image.
+        """
+        if self.train_subset is None:
+            size = len(order)
+        else:
+            size = count_of(self.train_subset, len(order), self.num_classes, "data.train_subset")
         if size % self.batch_size == 1:
             raise InvalidValueError(
                 "data.batch_size", self.batch_size, f"one that leaves no last batch of a single image of {size}"
             )
-        order = stratified_order(labels.numpy(), self.split_seed)
-        val, train = order[: self.val_size], order[self.val_size : self.val_size + size]
-        return torch.from_numpy(np.sort(train)), torch.from_numpy(np.sort(val))
+        return take(order, labels, size)[0]
 
     def _loader(self, split: str) -> DataLoader[Batch]:
         dataset = self._splits[split]
@@ -261,7 +282,7 @@ class ImageDataModule(L.LightningDataModule):
                 rank_zero_info(f"data.batch_size={self.batch_size}: {size} images on each of {world_size} devices")
         device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
         if device.type != "cpu" and self._fits(dataset, device):
-            dataset.move(device)
+            self._move(dataset, device)
         return DataLoader(
             dataset,
             batch_size=shard_size(self.batch_size, world_size),
@@ -269,6 +290,14 @@ class ImageDataModule(L.LightningDataModule):
             collate_fn=_as_fetched,
             pin_memory=device.type == "cuda" and dataset.images.device.type == "cpu",
         )
+
+    def _move(self, dataset: ResidentDataset, device: torch.device) -> None:
+        """Move a split's images to a device, once for all splits that share them."""
+        sharing = [split for split in self._splits.values() if split.images is dataset.images]
+        dataset.move(device)
+        for split in sharing:
+            split.images, split.labels = dataset.images, dataset.labels
+            split.move(device)
 
     def _fits(self, dataset: ResidentDataset, device: torch.device) -> bool:
         if self.on_device is not None or device.type != "cuda":
@@ -341,8 +370,8 @@ class ImageDataModule(L.LightningDataModule):
         digest = hashlib.blake2b(digest_size=8)
         for name in ("train", "val", "test"):
             split = self._splits[name]
-            for part in torch.split(split.subset, 1000):
-                digest.update(split.images[part].cpu().numpy().data)
+            for part in self._content(split):
+                digest.update(part)
             digest.update(split.labels[split.subset].cpu().numpy().data)
         first_epoch = EpochSampler(len(self._splits["train"]), self.seed)
         digest.update(first_epoch.order().tobytes())
@@ -354,6 +383,19 @@ class ImageDataModule(L.LightningDataModule):
         prepared["normalization"] = self.preparation["normalization"]
         digest.update(json.dumps(prepared, sort_keys=True).encode())
         return digest.hexdigest()
+
+    def _content(self, split: ResidentDataset) -> Iterator[bytes | memoryview]:
+        """What stands for a split's images in the fingerprint: their pixels."""
+        for part in torch.split(split.subset, 1000):
+            yield split.images[part].cpu().numpy().data
+
+    def describe(self) -> dict[str, Any]:
+        """What was understood of the user's files, as plain values; empty for a published data set."""
+        return {}
+
+    def splits_csv(self) -> str | None:
+        """Which of the user's files is in which split, as CSV; None for a published data set."""
+        return None
 
 
 def _known_mean_std(normalization: Normalization) -> MeanStd | None:
@@ -381,26 +423,6 @@ def _importable_from(cls: type) -> str | None:
     parts = cls.__module__.split(".")
     modules = [".".join(parts[: end + 1]) for end in range(len(parts)) if parts != ["__main__"]]
     return next((name for name in modules if getattr(sys.modules[name], cls.__name__, None) is cls), None)
-
-
-def stratified_order(labels: np.ndarray, seed: int) -> np.ndarray:
-    """A random order in which every leading part holds each class in its share.
-
-    Splits and subsets cut from it are stratified, and a smaller subset is part of every larger one.
-
-    Args:
-        labels: ``(N,)`` integers.
-        seed: Of the order.
-
-    Returns:
-        ``(N,)`` indices.
-    """
-    order = np.random.default_rng(seed).permutation(len(labels))
-    quantiles = np.empty(len(labels))
-    for label in np.unique(labels):
-        members = labels[order] == label
-        quantiles[members] = (np.arange(members.sum()) + 0.5) / members.sum()
-    return order[np.argsort(quantiles, kind="stable")]
 
 
 def _as_fetched(batch: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -48,7 +49,10 @@ def _tensor(values: Any, what: str, expected: str, source: str) -> Tensor:
     """On the CPU, without gradient; without a copy where the values are in an array already."""
     try:
         # Contiguous, because torch takes no reversed arrays such as BGR images read as RGB.
-        array = values if isinstance(values, Tensor) else torch.from_numpy(np.ascontiguousarray(values))
+        with warnings.catch_warnings():
+            # Of arrays that are read-only, as a file mapped into memory is: nothing is written to images.
+            warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+            array = values if isinstance(values, Tensor) else torch.from_numpy(np.ascontiguousarray(values))
     except (TypeError, ValueError) as error:
         found = f"{what} of type {type(values).__name__} that are no array of numbers ({error})"
         raise LoadedDataError(source, found, expected) from error

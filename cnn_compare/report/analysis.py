@@ -84,7 +84,8 @@ def analyze(
         precisions=distinct(result.precision for result in results),
         monitors=distinct(run.config.get("monitor", "val/acc") for run in runs if run.config),
         fingerprints=distinct(result.data_fingerprint for result in results),
-        warnings=warnings,
+        # What was skipped of the user's files makes no times unequal, and is shown all the same.
+        warnings=[*warnings, *distinct(text for result in results for text in result.data.get("warnings", []))],
         declared_changes=_declared_changes(groups),
         varied=varied,
         timings_ranked=ranked,

@@ -17,8 +17,8 @@ from torchvision.transforms.v2 import functional as one
 
 from cnn_compare import CIFAR10DataModule, DigitsDataModule, ImageDataModule
 from cnn_compare.data import augment
-from cnn_compare.data.image_datamodule import stratified_order
 from cnn_compare.data.resident import EpochSampler
+from cnn_compare.data.splits import stratified_order
 from cnn_compare.errors import InvalidValueError
 
 PUBLISHED = {
@@ -503,8 +503,7 @@ def test_values_outside_their_range_are_refused_at_once(option, values):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"val_size": 200}, r"data.val_size must be from 10 .* to 199 .*, and is 200"),
-        ({"val_size": 191}, r"data.train_subset must be from 10 .* to 9 .*, and is 9"),
+        ({"val_size": 191}, r"data.val_size must be from 10 .* to 190 .*, and is 191"),
         ({"val_size": 9}, r"data.val_size must be from 10 \(one image a class\)"),
         ({"train_subset": 151}, r"data.train_subset must be from 10 .* to 150 .*, and is 151"),
         ({"train_subset": 9}, r"data.train_subset must be from 10 .*, and is 9"),

@@ -111,11 +111,9 @@ def test_load_must_return_a_pair(result, told):
         data.setup("fit")
 
 
-def test_a_data_module_without_class_names_or_validation_size_is_told_so():
+def test_a_data_module_without_class_names_is_told_so():
     class Nameless(ImageDataModule):
         pass
 
-    with pytest.raises(InvalidValueError, match="Nameless has no usual_val_size"):
-        Nameless()
     with pytest.raises(InvalidValueError, match="a data module with class_names, and is 'Nameless'"):
-        Nameless(val_size=4).setup("fit")
+        Nameless().setup("fit")

@@ -1,0 +1,355 @@
+"""Arrays that are made once and then mapped from the disk by every run and process; pictures are decoded into them.
+
+The files lie in `cache_dir`: a folder for what is made, inside of one for its source, which has the lock. A folder that
+is there is complete: it is written under another name, beginning with a dot, and renamed at the end. What begins with a
+dot while nobody holds the lock was left by a process that was killed.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import queue
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnn_compare.data import decode
+from cnn_compare.data.decode import Decoding, Job, Row, decoder
+from cnn_compare.errors import CacheError, DecodingStoppedError
+from cnn_compare.files import read_json, write_json
+
+# Pictures that a process decodes before it writes them and reports.
+CHUNK = 16
+# Work that is expected to take less is done at once, by this process and without a progress bar.
+SHORT_S, TRIAL_S = 1.0, 0.1
+# Between two lines of progress where the output is no terminal.
+LINE_INTERVAL_S = 5.0
+# Of the same folder in the same decoding, this many arrays are kept: the newest, and one for a second list of files.
+KEPT = 2
+
+_LOCK = ".lock"
+_CONTENTS = "contents.json"
+
+
+def cache_dir() -> Path:
+    """``$CNN_COMPARE_CACHE_DIR``, else ``cnn_compare`` in the user's cache folder."""
+    named = os.environ.get("CNN_COMPARE_CACHE_DIR")
+    if named:
+        return Path(named).expanduser().absolute()
+    import pooch  # Imported late: it loads much, for one function.
+
+    return Path(pooch.os_cache("cnn_compare"))
+
+
+def mapped_arrays(key: str, make: Callable[[Path], None], needed_bytes: int = 0, replaces: str = "") -> Path:
+    """A folder of files that is made once: by whoever asks first, while others wait.
+
+    A file whose size or time of change is no longer what it was makes the folder be made anew. That costs nothing, and
+    notices files that were cut off or written to; damage by the disk itself is not noticed.
+
+    Args:
+        key: ``source/content``. Names what is in the files: other content needs another key.
+        make: Called with an empty folder, writes the files into it.
+        needed_bytes: What it will write; refused beforehand where the disk has less. 0: not known.
+        replaces: Of these folders of the same source, a glob pattern, only the newest few are kept.
+
+    Returns:
+        The complete folder. Its files are to be read only.
+
+    Raises:
+        CacheError: If the files cannot be written.
+    """
+    folder = cache_dir() / key
+    if _is_complete(folder):
+        return folder
+    try:
+        with _locked(folder.parent):
+            if not _is_complete(folder):
+                _remove([*folder.parent.glob(".*.tmp"), folder])
+                older = sorted(folder.parent.glob(replaces) if replaces else [], key=lambda path: path.stat().st_mtime)
+                _remove(older[: len(older) - KEPT + 1])
+                _make(folder, make, needed_bytes)
+    except OSError as error:
+        path = Path(error.filename or cache_dir())
+        if not (path.is_relative_to(cache_dir()) or cache_dir().is_relative_to(path)):
+            raise  # Of what `make` reads, not of what it writes.
+        raise CacheError(cache_dir(), error.strerror or str(error), needed_bytes) from error
+    return folder
+
+
+def _make(folder: Path, make: Callable[[Path], None], needed_bytes: int) -> None:
+    free_bytes = shutil.disk_usage(folder.parent).free
+    if free_bytes < needed_bytes:
+        raise OSError(errno.ENOSPC, f"{free_bytes // 2**20:,} MiB are free")
+    unfinished = folder.with_name(f".{folder.name}.tmp")
+    unfinished.mkdir()
+    try:
+        make(unfinished)
+        contents = {}
+        for path in unfinished.iterdir():
+            with path.open("r+b") as file:
+                os.fsync(file.fileno())  # Else a folder could outlive a power cut that its content does not.
+            contents[path.name] = _identity(path)
+        write_json(unfinished / _CONTENTS, contents)
+        unfinished.rename(folder)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _identity(path: Path) -> list[int]:
+    status = path.stat()
+    return [status.st_size, status.st_mtime_ns]
+
+
+def _is_complete(folder: Path) -> bool:
+    try:
+        return all(_identity(folder / name) == found for name, found in read_json(folder / _CONTENTS).items())
+    except (OSError, ValueError):
+        return False
+
+
+def _remove(folders: Iterable[Path]) -> None:
+    """Delete folders; one that is complete loses its name first, so that no part of it is ever taken for the whole."""
+    for folder in folders:
+        if folder.exists():
+            hidden = folder if folder.name.startswith(".") else folder.rename(folder.with_name(f".{folder.name}.tmp"))
+            shutil.rmtree(hidden)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold a folder's lock. The system releases it when the process ends, even if it is killed."""
+    from filelock import FileLock, Timeout
+
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / _LOCK)
+    try:
+        lock.acquire(timeout=SHORT_S)
+    except Timeout:
+        print("Another process decodes the same images; waiting for it.", file=sys.stderr)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """The pictures of a folder as one array.
+
+    Args:
+        images: ``(N, side, side, 3)`` RGB, a read-only memory map; zeros where a picture is bad.
+        sizes: ``(N, 2)`` width and height of the upright picture; zeros where it is bad.
+        bad: Row -> why its file cannot be used.
+        notes: Row -> what was decided about its picture, such as that only its first frame is used.
+        fingerprint: Digest of the pixels, the decoder and the decoding; the same on every machine.
+    """
+
+    images: NDArray[np.uint8]
+    sizes: NDArray[np.int32]
+    bad: dict[int, str]
+    notes: dict[int, str]
+    fingerprint: str
+
+
+def decoded(root: Path, paths: Sequence[str], decoding: Decoding) -> Decoded:
+    """Pictures as one memory-mapped array: decoded on all processors by the first call, found by all further ones.
+
+    A file that has another size, time of change or permission than before is noticed, and so are paths that are added,
+    removed or reordered: all pictures are then decoded again. Memory stays bounded, however large the array is.
+
+    Args:
+        root: The folder of the pictures; nothing is written to it.
+        paths: Of the pictures, relative to ``root``, one for each row of the result.
+        decoding: How they are decoded.
+
+    Raises:
+        CacheError: If the array cannot be stored; before anything is decoded, where the disk is known to be too small.
+    """
+    shape = (len(paths), decoding.side, decoding.side, 3)
+    how = hashlib.blake2b(json.dumps([asdict(decoding), decoder()]).encode(), digest_size=4).hexdigest()
+    folder = mapped_arrays(
+        f"{_source(root)}/{how}-{_files_digest(root, paths)}",
+        lambda folder: _decode_into(folder, root, paths, decoding),
+        # The array, and what is stored of each picture.
+        needed_bytes=int(np.prod(shape)) + 200 * len(paths),
+        replaces=f"{how}-*",
+    )
+    facts = read_json(folder / "pictures.json")
+    images = np.load(folder / "images.npy", mmap_mode="r").view(np.ndarray) if paths else np.empty(shape, np.uint8)
+    return Decoded(
+        images,
+        np.load(folder / "sizes.npy"),
+        {int(row): reason for row, reason in facts["bad"].items()},
+        {int(row): note for row, note in facts["notes"].items()},
+        facts["fingerprint"],
+    )
+
+
+def clear_cache(root: Path) -> int:
+    """Delete every array of the pictures in a folder, and return how many bytes that frees.
+
+    Waits for a process that is decoding them. Processes that have mapped an array keep it.
+    """
+    folder = cache_dir() / _source(root)
+    if not folder.is_dir():
+        return 0
+    with _locked(folder):
+        arrays = sorted(path for path in folder.iterdir() if path.is_dir())
+        freed = sum(file.stat().st_size for path in arrays for file in path.iterdir())
+        _remove(arrays)
+    return freed
+
+
+def _source(root: Path) -> str:
+    return "pictures_" + hashlib.blake2b(os.fsencode(root.resolve()), digest_size=8).hexdigest()
+
+
+def _files_digest(root: Path, paths: Iterable[str]) -> str:
+    digest = hashlib.blake2b(digest_size=8)
+    for path in paths:
+        try:
+            status = (root / path).stat()
+            found = f"{status.st_size} {status.st_mtime_ns} {status.st_mode}"
+        except (OSError, ValueError) as error:  # ValueError: a path with a null character.
+            found = str(error)
+        digest.update(f"{path}\0{found}\0".encode(errors="surrogatepass"))
+    return digest.hexdigest()
+
+
+def _decode_into(folder: Path, root: Path, paths: Sequence[str], decoding: Decoding) -> None:
+    """Write ``images.npy``, ``sizes.npy`` and ``pictures.json``."""
+    sizes = np.zeros((len(paths), 2), np.int32)
+    digest = hashlib.blake2b(json.dumps([decoder(), asdict(decoding)]).encode(), digest_size=8)
+    bad, notes = {}, {}
+    for row, picture in enumerate(_decode_rows(folder / "images.npy", root, paths, decoding)):
+        sizes[row] = picture.size
+        digest.update(bytes.fromhex(picture.digest))
+        if picture.bad:
+            bad[row] = picture.bad
+        if picture.notes:
+            notes[row] = picture.notes
+    np.save(folder / "sizes.npy", sizes)
+    facts = {"root": str(root), "bad": bad, "notes": notes, "fingerprint": digest.hexdigest()}
+    write_json(folder / "pictures.json", facts)
+
+
+def _decode_rows(file: Path, root: Path, paths: Sequence[str], decoding: Decoding) -> Iterator[Row]:
+    """Decode every picture into its row of a new array, and yield what was found, in order."""
+    if not paths:
+        return
+    array = np.lib.format.open_memmap(
+        file, mode="w+", dtype=np.uint8, shape=(len(paths), decoding.side, decoding.side, 3)
+    )
+    job = Job(str(root.absolute()), decoding, str(file), array.offset)
+    del array
+    begin, done = time.monotonic(), 0
+    while done < len(paths):
+        yield from job.decode(done, paths[done : done + CHUNK])
+        done += CHUNK
+        elapsed_s = time.monotonic() - begin
+        if elapsed_s > TRIAL_S and elapsed_s / done * (len(paths) - done) > SHORT_S:
+            yield from _decode_in_processes(job, paths, done)
+            return
+
+
+def _decode_in_processes(job: Job, paths: Sequence[str], first: int) -> Iterator[Row]:
+    """`_decode_rows` from row ``first`` on, on all processors.
+
+    Processes, because much of Pillow's work on small pictures holds Python's lock. Not multiprocessing's: those import
+    the user's script, and what it imports.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    starts = range(first, len(paths), CHUNK)
+    processes = [_start_process(job) for _ in range(min(cores, len(starts)))]
+    idle: queue.SimpleQueue[subprocess.Popen[str]] = queue.SimpleQueue()
+    for process in processes:
+        idle.put(process)
+
+    def decode_chunk(start: int) -> list[Row]:
+        process = idle.get()
+        try:
+            return _ask(process, start, paths[start : start + CHUNK])
+        finally:
+            idle.put(process)
+
+    with ThreadPoolExecutor(len(processes)) as pool, _progress(len(paths)) as show:
+        try:
+            for start, chunk in zip(starts, pool.map(decode_chunk, starts), strict=True):
+                yield from chunk
+                show(start + len(chunk))
+        finally:
+            # Also if the user interrupts.
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in processes:
+                process.kill()
+                process.communicate()
+
+
+def _start_process(job: Job) -> subprocess.Popen[str]:
+    process = subprocess.Popen(  # noqa: S603
+        [sys.executable, "-P", decode.__file__],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        encoding="utf-8",
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        # An interrupt in the terminal reaches this process alone, which then ends its own.
+        start_new_session=True,
+    )
+    _send(process, asdict(job))
+    return process
+
+
+def _send(process: subprocess.Popen[str], value: Any) -> None:
+    assert process.stdin is not None
+    with suppress(BrokenPipeError):  # `_ask` then finds that the process has ended.
+        process.stdin.write(json.dumps(value) + "\n")
+        process.stdin.flush()
+
+
+def _ask(process: subprocess.Popen[str], start: int, paths: Sequence[str]) -> list[Row]:
+    _send(process, [start, paths])
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    if not line:
+        raise DecodingStoppedError(process.wait(), paths)
+    answer = json.loads(line)
+    if "errno" in answer:
+        raise OSError(answer["errno"], answer["strerror"])
+    return [Row(**row) for row in answer["rows"]]
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Callable[[int], None]]:
+    """Show how many pictures are decoded: a bar in a terminal, else a line every few seconds."""
+    from rich import progress
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    columns = (progress.TextColumn("decoding"), progress.BarColumn(), progress.MofNCompleteColumn())
+    bar = progress.Progress(*columns, progress.TimeRemainingColumn(), console=console, disable=not console.is_terminal)
+    task, printed_at = bar.add_task("", total=total), time.monotonic()
+
+    def show(done: int) -> None:
+        nonlocal printed_at
+        bar.update(task, completed=done)
+        if not console.is_terminal and time.monotonic() - printed_at >= LINE_INTERVAL_S:
+            printed_at = time.monotonic()
+            print(f"decoded {done:,} of {total:,} pictures", file=sys.stderr)
+
+    with bar:
+        yield show

@@ -1,0 +1,314 @@
+"""Pictures of the user's own: a folder of them, or a table that names them."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+from collections import Counter
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor
+
+from cnn_compare.data.cache import Decoded, decoded
+from cnn_compare.data.decode import Decoding, Fit
+from cnn_compare.data.image_datamodule import ImageDataModule
+from cnn_compare.data.image_datamodule import Split as LoadedSplit
+from cnn_compare.data.layouts import (
+    SPLITS,
+    counts_in_words,
+    group_by_pattern,
+    printable,
+    read_folders,
+    read_table,
+    some,
+)
+from cnn_compare.data.loaded import as_tensors
+from cnn_compare.data.resident import ResidentDataset
+from cnn_compare.data.splits import Indices, count_of, require_room, require_size, stratified_order, take, take_groups
+from cnn_compare.errors import BadPicturesError, ClassTooSmallError, InvalidValueError
+
+OnBadFile = Literal["error", "skip"]
+# What is printed line by line, at most.
+SHOWN = 30
+
+
+class FolderDataModule(ImageDataModule):
+    """Pictures of the user's own, decoded once into a file that all runs share; nothing of the user's is changed.
+
+    ``data_dir`` holds one folder a class, or ``train/``, ``val/`` (or ``valid/``, ``validation/``) and ``test/`` with
+    one folder a class in each; or ``labels`` names the pictures. The splits that this leaves open are cut with the same
+    share of every class, and if there are groups, with no group in two splits.
+
+    Args:
+        data_dir: Folder of the pictures; left out with ``labels``.
+        labels: CSV file with the columns ``path`` (relative to the file) and ``label``, and maybe ``split`` and
+            ``group``.
+        group: Column of ``labels`` that holds groups; None: ``group``, where there is one; ``none``: no groups.
+        group_pattern: Regular expression that finds the group in a picture's path: its first group, else the match.
+        test_size: Test images, as a number or a share of all; only used where there are none yet.
+        fit: How a picture becomes square: ``crop`` keeps the middle, ``pad`` adds borders, ``squash`` distorts.
+        background: Red, green and blue under transparent pixels and of the borders of ``pad``, 0 to 255.
+        max_pixels: A picture that has more is taken for a bad file, before it is decoded.
+        on_bad_file: Of a file that cannot be decoded: ``error`` before anything trains, or ``skip`` it.
+        stored_size: Height and width of the decoded pictures, in pixels; None: ``image_size``, or twice that if
+            ``augmentation`` crops and enlarges parts of them.
+        **options: Those of `ImageDataModule`; ``val_size`` is only used where there are no validation images yet, and
+            a share is one of the images that are not for testing.
+
+    Raises:
+        FolderError: If folder or table cannot be understood.
+        ClassTooSmallError: If a class cannot be in every split.
+        BadPicturesError: If files cannot be decoded.
+    """
+
+    def __init__(
+        self,
+        data_dir: str | None = None,
+        labels: str | None = None,
+        group: str | None = None,
+        group_pattern: str | None = None,
+        test_size: int | float = 0.2,
+        fit: Fit = "crop",
+        background: tuple[int, int, int] = (255, 255, 255),
+        max_pixels: int = 100_000_000,
+        on_bad_file: OnBadFile = "error",
+        stored_size: int | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(**options)
+        if (data_dir is None) == (labels is None):
+            raise InvalidValueError(
+                "data.data_dir",
+                data_dir,
+                "a folder of pictures, or left out with data.labels=FILE.csv",
+                ["data.labels"],
+            )
+        if labels is None and group is not None:
+            raise InvalidValueError(
+                "data.group", group, "left out without data.labels: it names a column", ["data.labels"]
+            )
+        if group is not None and group_pattern is not None:
+            raise InvalidValueError("data.group", group, "left out with data.group_pattern", ["data.group_pattern"])
+        require_size("data.test_size", test_size)
+        for option, number in (("max_pixels", max_pixels), ("stored_size", stored_size)):
+            if number is not None and number < 1:
+                raise InvalidValueError(f"data.{option}", number, "at least 1")
+        for option, word, known in (("fit", fit, get_args(Fit)), ("on_bad_file", on_bad_file, get_args(OnBadFile))):
+            if word not in known:
+                raise InvalidValueError(f"data.{option}", word, f"one of {', '.join(known)}")
+        if len(background) != 3 or not all(0 <= value <= 255 for value in background):
+            raise InvalidValueError("data.background", list(background), "three numbers from 0 to 255")
+        # Absolute, so that a checkpoint finds them from any folder.
+        self.data_dir = None if data_dir is None else Path(data_dir).expanduser().absolute()
+        self.labels = None if labels is None else Path(labels).expanduser().absolute()
+        self.group, self.group_pattern = group, group_pattern
+        self.test_size, self.on_bad_file, self.stored_size = test_size, on_bad_file, stored_size
+        # With resized_crop, a part of a picture is enlarged to the whole.
+        side = stored_size or self.image_size * (2 if "resized_crop" in self.augmentation else 1)
+        self.decoding = Decoding(side, fit, (background[0], background[1], background[2]), max_pixels)
+        if self.data_dir is not None:
+            self.pictures = read_folders(self.data_dir)
+        elif self.labels is not None:
+            self.pictures = read_table(self.labels, group)
+        if group_pattern is not None:
+            self.pictures = group_by_pattern(self.pictures, group_pattern)
+        self.class_names = self.pictures.class_names
+        self._decoded: Decoded | None = None
+        self._rows: dict[str, Indices] = {}
+
+    @property
+    def preparation(self) -> dict[str, Any]:
+        """What a checkpoint stores; ``pictures`` tells whether the split would still be the same."""
+        pictures = self.pictures.pictures
+        names = "\n".join(f"{picture.path}\t{picture.label}\t{picture.split}\t{picture.group}" for picture in pictures)
+        digest = hashlib.blake2b(names.encode(errors="surrogatepass"), digest_size=4).hexdigest()
+        return {
+            **super().preparation,
+            "data_dir": self.data_dir and str(self.data_dir),
+            "labels": self.labels and str(self.labels),
+            "group": self.group,
+            "group_pattern": self.group_pattern,
+            "test_size": self.test_size,
+            "fit": self.decoding.fit,
+            "background": list(self.decoding.background),
+            "max_pixels": self.decoding.max_pixels,
+            "stored_size": self.decoding.side,
+            "on_bad_file": self.on_bad_file,
+            "pictures": f"{len(pictures):,} pictures, names and labels {digest}",
+        }
+
+    def prepare_data(self) -> None:
+        """Decode every picture that is not stored yet, and print what was understood.
+
+        Raises:
+            BadPicturesError: If files cannot be decoded, and are not to be skipped.
+        """
+        self.setup("fit")
+        rank_zero_info("\n".join(self._lines()))
+
+    @property
+    def decoded(self) -> Decoded:
+        """The decoded pictures, in the order of ``pictures``: bad ones too, whose pixels are zeros."""
+        if self._decoded is None:
+            paths = [picture.path for picture in self.pictures.pictures]
+            self._decoded = decoded(self.pictures.root, paths, self.decoding)
+        return self._decoded
+
+    @property
+    def bad_files(self) -> dict[str, str]:
+        """Path -> why the file cannot be used."""
+        pictures = self.pictures.pictures
+        return {pictures[row].path: reason for row, reason in self.decoded.bad.items()}
+
+    def load(self, split: LoadedSplit) -> tuple[Tensor, Tensor]:
+        """A copy of the images ``(N, H, W, 3)`` uint8 and labels ``(N,)`` int64 that are for testing, or are not."""
+        self.setup("fit")
+        names = ["test"] if split == "test" else ["train", "val"]
+        rows = np.sort(np.concatenate([self._rows[name] for name in names]))
+        return torch.from_numpy(self.decoded.images[rows]), torch.from_numpy(self._labels[rows])
+
+    def _make_splits(self, loaded: LoadedSplit) -> dict[str, ResidentDataset]:
+        """All three splits, which share the array of decoded pictures."""
+        if self.decoded.bad and self.on_bad_file == "error":
+            raise BadPicturesError(self.pictures.root, self.bad_files, len(self.pictures.pictures))
+        images, labels = as_tensors((self.decoded.images, self._labels), self.num_classes, str(self.pictures.root))
+        # Kept beside the datasets, which may move to a GPU.
+        self._rows = {name: np.sort(rows) for name, rows in self._cut().items()}
+        return {name: ResidentDataset(images, labels, torch.from_numpy(self._rows[name])) for name in SPLITS}
+
+    def _content(self, split: ResidentDataset) -> Iterator[bytes | memoryview]:
+        """The digest of all decoded pictures, and which of them are the split's; no pixel is read again."""
+        yield self.decoded.fingerprint.encode()
+        yield split.subset.cpu().numpy().data
+
+    @cached_property
+    def _labels(self) -> Indices:
+        label_of = {name: label for label, name in enumerate(self.class_names)}
+        return np.array([label_of[picture.label] for picture in self.pictures.pictures])
+
+    @cached_property
+    def _groups(self) -> Indices | None:
+        """A number for each picture's group; None if there are no groups."""
+        names = [picture.group for picture in self.pictures.pictures]
+        return np.unique(names, return_inverse=True)[1] if any(names) else None
+
+    @property
+    def _cut_splits(self) -> list[str]:
+        """Which splits the folder or table leaves open."""
+        given = {picture.split for picture in self.pictures.pictures}
+        return [name for name in ("test", "val") if name not in given]
+
+    def _cut(self) -> dict[str, Indices]:
+        """The usable pictures of each split. Which split a picture is in does not depend on bad files."""
+        labels, groups, cut = self._labels, self._groups, self._cut_splits
+        rows_of: dict[str, list[int]] = {name: [] for name in SPLITS}
+        for row, picture in enumerate(self.pictures.pictures):
+            rows_of[picture.split or "train"].append(row)
+        splits: dict[str, Indices] = {name: np.array(rows, np.int64) for name, rows in rows_of.items()}
+        rest, parts = splits["train"], ["train", *cut]
+        require_room(labels[rest], self.class_names, parts, None if groups is None else groups[rest])
+        rest = rest[stratified_order(labels[rest], self.split_seed)]
+        for number, name in enumerate(cut):
+            size, keep = (self.test_size if name == "test" else self.val_size), len(cut) - number
+            count = count_of(size, len(rest), self.num_classes, f"data.{name}_size", keep)
+            if groups is None:
+                splits[name], rest = take(rest, labels, count, keep)
+            else:
+                splits[name], rest = take_groups(rest, labels, groups, count, keep, self.split_seed)
+        splits["train"] = rest
+        splits = {name: rows[~np.isin(rows, [*self.decoded.bad])] for name, rows in splits.items()}
+        usable = np.concatenate([splits[name] for name in parts])
+        for label, name in enumerate(self.class_names):
+            if any(label not in labels[splits[part]] for part in parts):
+                members = usable[labels[usable] == label]
+                if groups is None:
+                    raise ClassTooSmallError(name, parts, len(members), "usable image")
+                raise ClassTooSmallError(name, parts, len(np.unique(groups[members])), "group")
+        return {**splits, "train": self.train_part(splits["train"], labels)}
+
+    def _counts(self) -> dict[str, Indices]:
+        """How many images of each class each split has."""
+        return {name: np.bincount(self._labels[self._rows[name]], minlength=self.num_classes) for name in SPLITS}
+
+    def _groups_of(self, split: str) -> Indices:
+        assert self._groups is not None
+        return np.unique(self._groups[self._rows[split]])
+
+    def describe(self) -> dict[str, Any]:
+        """What was understood of the folder, as plain values."""
+        self.setup("fit")
+        counts, grouped = self._counts(), self._groups is not None
+        return {
+            "root": str(self.pictures.root),
+            "layout": self.pictures.layout,
+            "splits": {
+                name: {
+                    "images": int(counts[name].sum()),
+                    "groups": len(self._groups_of(name)) if grouped else None,
+                    "cut": name in self._cut_splits,
+                    "classes": dict(zip(self.class_names, counts[name].tolist(), strict=True)),
+                }
+                for name in SPLITS
+            },
+            "skipped": self.pictures.skipped,
+            "bad_files": self.bad_files,
+            "notes": dict(Counter(self.decoded.notes.values())),
+            "warnings": self.warnings,
+        }
+
+    def splits_csv(self) -> str:
+        """Which picture is in which split: ``path,label,split,group``; without what is skipped or not trained with."""
+        self.setup("fit")
+        split_of = {row: name for name in SPLITS for row in self._rows[name].tolist()}
+        buffer = io.StringIO()
+        writer = csv.writer(buffer, lineterminator="\n")
+        writer.writerow(["path", "label", "split", "group"])
+        for row, picture in enumerate(self.pictures.pictures):
+            if row in split_of:
+                writer.writerow([printable(picture.path), picture.label, split_of[row], picture.group])
+        return buffer.getvalue()
+
+    @property
+    def warnings(self) -> list[str]:
+        """What the user should know of splits and files, in sentences."""
+        counts, sentences = self._counts(), []
+        for split in ("val", "test"):
+            if missing := [name for name, count in zip(self.class_names, counts[split], strict=True) if not count]:
+                sentences.append(f"the {split} images have none of {some(missing)}")
+        if self._groups is not None:
+            groups = [set(self._groups_of(name).tolist()) for name in SPLITS]
+            shared = groups[0] & groups[1] | groups[0] & groups[2] | groups[1] & groups[2]
+            if shared:
+                sentences.append(f"{len(shared):,} groups are in more than one split, as the data has it")
+        if bad := self.bad_files:
+            listed = some([f"{path} ({reason})" for path, reason in bad.items()])
+            sentences.append(f"files that cannot be decoded and are skipped, {len(bad):,} in all: {listed}")
+        return sentences
+
+    def _lines(self) -> Iterator[str]:
+        """What was understood, for a terminal."""
+        found = self.describe()
+        pictures = f"{len(self.pictures.pictures):,} pictures"
+        yield f"{found['root']}: {found['layout']}; {self.num_classes} classes, {pictures}"
+        for name, split in found["splits"].items():
+            groups = "" if split["groups"] is None else f" of {split['groups']:,} groups"
+            cut = f", cut with split_seed={self.split_seed}" if split["cut"] else ""
+            yield f"  {name}: {split['images']:,} images{groups}{cut}"
+        counts = self._counts()
+        yield "  images of each class, for training, validation and test:"
+        for label, name in enumerate(self.class_names[:SHOWN]):
+            yield f"    {name}: {', '.join(f'{counts[split][label]:,}' for split in SPLITS)}"
+        if self.num_classes > SHOWN:
+            yield f"    and {self.num_classes - SHOWN:,} more classes"
+        for what in ("skipped", "notes"):
+            if found[what]:
+                yield f"  {what}: {counts_in_words(found[what])}"
+        for warning in self.warnings:
+            yield f"  warning: {warning}"

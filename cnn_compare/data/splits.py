@@ -1,0 +1,172 @@
+"""Cutting images into splits: stratified by class, and where images belong together, by group."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnn_compare.errors import ClassTooSmallError, InvalidValueError
+
+Indices = NDArray[np.int64]
+
+# Makes a split that lacks a class worse than any that has all of them.
+_FORBIDDEN = 1e9
+# How often all groups are tried; more changes little, and takes long where there are many.
+ROUNDS = 10
+
+
+def require_size(field: str, size: float) -> None:
+    """Check the size of a split.
+
+    Raises:
+        InvalidValueError: If it is neither a number of images from 1 nor a share between 0 and 1.
+    """
+    if not (0 < size < 1 if isinstance(size, float) else size >= 1):
+        raise InvalidValueError(field, size, "a number of images, at least 1, or a share such as 0.2")
+
+
+def count_of(size: float, images: int, num_classes: int, field: str, keep: int = 0) -> int:
+    """How many images a split takes.
+
+    Args:
+        size: A number of images, or as a float below 1 their share, which is at least an image of each class.
+        images: Of all of them.
+        num_classes: Number of classes.
+        field: The setting that ``size`` comes from, for the message.
+        keep: How many images of each class must be left.
+
+    Raises:
+        InvalidValueError: If there are not so many images, or fewer than classes.
+    """
+    most = images - keep * num_classes
+    count = min(most, max(num_classes, round(size * images))) if isinstance(size, float) else size
+    if not num_classes <= count <= most:
+        expected = f"from {num_classes} (one image a class) to {most} for this data"
+        raise InvalidValueError(field, size, expected)
+    return count
+
+
+def stratified_order(labels: NDArray[np.integer], seed: int) -> Indices:
+    """A random order in which every leading part holds each class in its share.
+
+    Splits and subsets cut from it are stratified, and a smaller subset is part of every larger one.
+
+    Args:
+        labels: ``(N,)`` integers.
+        seed: Of the order.
+
+    Returns:
+        ``(N,)`` indices.
+    """
+    order = np.random.default_rng(seed).permutation(len(labels))
+    nth, counts = _nth_of_class(labels[order])
+    return order[np.argsort((nth + 0.5) / counts, kind="stable")]
+
+
+def take(order: Indices, labels: NDArray[np.integer], size: int, keep: int = 0) -> tuple[Indices, Indices]:
+    """Cut a stratified order in two, so that rare classes are on both sides.
+
+    Args:
+        order: Indices of images, as `stratified_order` gives them.
+        labels: Of all images that the indices stand for.
+        size: How many to take: at least the number of classes.
+        keep: How many of each class to leave.
+
+    Returns:
+        The first ``size`` indices of the order and the others, except that the first image of each class is taken and
+        its last ``keep`` are not; both in that order.
+    """
+    nth, counts = _nth_of_class(labels[order])
+    place = np.where(nth == 0, 0, np.where(nth >= counts - keep, 2, 1))
+    taken = np.zeros(len(order), bool)
+    taken[np.argsort(place, kind="stable")[:size]] = True
+    return order[taken], order[~taken]
+
+
+def _nth_of_class(labels: NDArray[np.integer]) -> tuple[Indices, Indices]:
+    """For each label, how many equal ones come before it, and how many there are."""
+    nth, counts = np.empty(len(labels), np.int64), np.empty(len(labels), np.int64)
+    by_class = np.argsort(labels, kind="stable")
+    for members in np.split(by_class, np.flatnonzero(np.diff(labels[by_class])) + 1):
+        nth[members], counts[members] = np.arange(len(members)), len(members)
+    return nth, counts
+
+
+def take_groups(
+    images: Indices, labels: NDArray[np.integer], groups: NDArray[np.integer], size: int, keep: int, seed: int
+) -> tuple[Indices, Indices]:
+    """Cut images in two so that no group is on both sides.
+
+    Groups are added and removed one at a time, in a random order, where that brings the classes' numbers nearer to
+    their shares. Where there are small groups, ``size`` is met to about half of one; with large groups alone, and for a
+    class that only few groups have, it can be missed by half of a large one.
+
+    Args:
+        images: Indices of the images to cut.
+        labels: Of all images that the indices stand for.
+        groups: Likewise.
+        size: How many images to take, about.
+        keep: In how many groups each class must be left.
+        seed: Of the order in which groups are tried.
+
+    Returns:
+        The images that are taken and the others, each in the order of ``images``.
+    """
+    # Plain numbers: most groups have few images, and calling NumPy would take longer than adding them up.
+    pairs, counts = np.unique(np.stack([groups[images], labels[images]]), axis=1, return_counts=True)
+    content: dict[int, list[tuple[int, int]]] = {}
+    for group, label, count in zip(*pairs.tolist(), counts.tolist(), strict=True):
+        content.setdefault(group, []).append((label, count))
+    wanted: list[float] = (np.bincount(labels[images]) * (size / len(images))).tolist()
+    groups_of: list[int] = np.bincount(pairs[1]).tolist()
+    taken_images, taken_groups = [0] * len(wanted), [0] * len(wanted)
+
+    def cost(label: int, images: int, groups: int) -> float:
+        lacking = (groups < 1) + max(0, keep - (groups_of[label] - groups))
+        # Divided by the number, so that rare classes weigh as much as frequent ones.
+        deviation = images - wanted[label]
+        return deviation * deviation / wanted[label] + _FORBIDDEN * lacking
+
+    order, taken = np.random.default_rng(seed).permutation([*content]).tolist(), set[int]()
+    for _ in range(ROUNDS):
+        before = {*taken}
+        for group in order:
+            sign, gain = -1 if group in taken else 1, 0.0
+            for label, count in content[group]:
+                now = taken_images[label], taken_groups[label]
+                gain += cost(label, *now) - cost(label, now[0] + sign * count, now[1] + sign)
+            if gain > 0:
+                for label, count in content[group]:
+                    taken_images[label] += sign * count
+                    taken_groups[label] += sign
+                taken ^= {group}
+        if taken == before:
+            break
+    chosen = np.isin(groups[images], [*taken])
+    return images[chosen], images[~chosen]
+
+
+def require_room(
+    labels: NDArray[np.integer],
+    class_names: Sequence[str],
+    splits: Sequence[str],
+    groups: NDArray[np.integer] | None = None,
+) -> None:
+    """Check that images can be cut so that each class is in every split.
+
+    Args:
+        labels: Of the images that are to be cut.
+        class_names: Names of the classes.
+        splits: Names of the splits.
+        groups: Of these images; None: each can be in any split.
+
+    Raises:
+        ClassTooSmallError: If a class has fewer images, or groups, than there are splits.
+    """
+    for label, name in enumerate(class_names):
+        members = labels == label
+        parts = int(members.sum()) if groups is None else len(np.unique(groups[members]))
+        if parts < len(splits):
+            raise ClassTooSmallError(name, splits, parts, "image" if groups is None else "group")
