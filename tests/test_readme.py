@@ -22,12 +22,15 @@ ONE_SMALL = [*SHORT, "--backbones=[lenet]", "--seeds=[0]"]
 APPENDED = {
     "fit": SHORT,
     "compare": ONE_SMALL,
-    "report": [],
+    "report": ["--baseline=lenet"],
     "backbones": [],
     "recipes": [],
     "profile": ["--backbones=[lenet]"],
 }
 """What is appended to a command, so that it ends soon and needs no data set."""
+
+APPENDED_TO_LINES = {"--seeds_until_decided": ["--seeds=[0,1]"]}
+"""The same for lines with these words, after the others."""
 
 SHORTER = {"max_epochs=10": "max_epochs=1"}
 """What is replaced in the Python example."""
@@ -73,7 +76,8 @@ def test_every_command_of_the_readme_runs_as_written(clone, capsys):
     for line in RUNNING:
         program, command, *options = shlex.split(line, comments=True)
         assert program == "cnn-compare"
-        status, _, errors = run_command([command, *options, *APPENDED[command]], capsys)
+        more = [option for words, options in APPENDED_TO_LINES.items() if words in line for option in options]
+        status, _, errors = run_command([command, *options, *APPENDED[command], *more], capsys)
         if status:
             failures[line] = errors.splitlines()[-1]
     assert failures == {}
