@@ -329,7 +329,6 @@ def _data(arguments: list[str]) -> None:
     from cnn_compare.data.cache import clear_cache
     from cnn_compare.data_report import report_on_data
     from cnn_compare.experiment import RecipeFile, class_path, experiment_parser, plain_config
-    from cnn_compare.formatting import format_bytes
 
     parser = experiment_parser(prog="cnn-compare data", description=OWN_COMMANDS["data"])
     parser.set_defaults({"data": {"class_path": class_path(FolderDataModule)}})
@@ -349,18 +348,20 @@ def _data(arguments: list[str]) -> None:
         given = {"data": "" if pictures else options["data"]["class_path"]}
         given |= {f"data.{option}": settings.get(option) for option in ("data_dir", "labels")}
         if field := next((field for field, value in given.items() if value), None):
-            raise InvalidValueError(field, given[field], "left out where a path names the data")
+            raise InvalidValueError(field, given[field], "left out where a path is given")
         setting = "labels" if Path(path).is_file() or path.endswith(".csv") else "data_dir"
         options = merge_config(options, {"data": {"init_args": {setting: path}}})
         settings = options["data"]["init_args"]
-    place = settings["labels"] or settings["data_dir"] if pictures else None
-    if options["clear_cache"]:
-        if place is None:
-            raise InvalidValueError("clear_cache", True, "given with a folder of pictures, or a CSV file of labels")
+    root = None
+    if pictures and (place := settings["labels"] or settings["data_dir"]):
         root = Path(place).expanduser().absolute()
-        print(f"{format_bytes(clear_cache(root.parent if settings['labels'] else root))} freed")
+        root = root.parent if settings["labels"] else root
+    if options["clear_cache"]:
+        if root is None:
+            raise InvalidValueError("clear_cache", True, "given with a folder of pictures, or a CSV file of labels")
+        print(f"{clear_cache(root) / 2**20:,.1f} MiB freed")
         return
-    name = Path(place).expanduser().absolute().stem if place else options["data"]["class_path"].rpartition(".")[2]
+    name = root.name if root else options["data"]["class_path"].rpartition(".")[2]
     output = Path(options["output"] or Path("data_report") / name)
     for section in report_on_data(options, as_list(options["backbones"]), output, name):
         print(f"\n{section.heading}")
@@ -459,4 +460,4 @@ def _print_table(
         table.add_column(heading, justify="left" if is_text else "right", no_wrap=index == 0, min_width=least)
     for row in rows:
         table.add_row(*map(str, row.values()))
-    Console().print(table)
+    Console(highlight=False, markup=False, emoji=False).print(table)

@@ -29,7 +29,7 @@ SPLIT_NAMES = {"train": "training", "val": "validation", "test": "test"}
 # A class that has so many times as many training images as another one is worth a sentence.
 UNEQUAL = 1.5
 # What is shown at most; the JSON file holds more.
-CLASSES, OF_A_CLASS, PAIRS = 30, 5, 24
+CLASSES, OF_A_CLASS, PAIRS = 30, 4, 24
 PICTURE_PX = 72
 _BAR = 24
 
@@ -69,7 +69,7 @@ def report_on_data(config: Mapping[str, Any], backbones: Sequence[str], output: 
     facts["can_show"] = _can_show(facts["understood"], max(2, len(backbones)))
     facts["costs"] = _costs(config, facts["understood"], backbones, output) if backbones else []
     sections = _sections(facts)
-    write_json(output / "data.json", {**facts, "findings": sections[0].sentences})
+    write_json(output / "data.json", {**facts, "findings": _findings(facts)})
     shown = {section.heading: section for section in sections}
     shown["Classes"].pictures = _of_classes(images)
     shown["Copies"].pictures = _of_pairs(images, facts["copies"]["pairs"])
@@ -130,9 +130,9 @@ def _costs(
 
 def _sections(facts: Mapping[str, Any]) -> list[Section]:
     """All findings in words and tables, what is to be known first in front."""
-    found = facts["understood"]
+    found, findings = facts["understood"], _findings(facts)
     sections = [
-        Section("Read first", _findings(facts)),
+        Section("Read first", findings or ["Nothing was found that would mislead a comparison."], warns=bool(findings)),
         Section("Classes", _what_was_understood(found), _class_rows(found)),
         Section("Sizes", _sizes_in_words(facts["sizes"]), _histogram_rows(facts["sizes"])),
         Section("Copies", _copies_in_words(facts["copies"]), _copy_rows(facts["copies"], found["splits"])),
@@ -151,20 +151,20 @@ def _findings(facts: Mapping[str, Any]) -> list[str]:
     found, copied, fit = facts["understood"], facts["copies"], facts["sizes"]["fit"]
     sentences = []
     shared = {(each["split"], each["other"]): each for each in copied["shared"]}
-    for split, other in (("test", "train"), ("val", "train"), ("test", "val")):
-        exact, near = shared[split, other]["exact"], shared[split, other]["near"]
+    for split, consequence in (("test", "reported"), ("val", "watched")):
+        exact, near = shared[split, "train"]["exact"], shared[split, "train"]["near"]
         if exact + near:
             of_all = found["splits"][split]["images"]
             sentences.append(
-                f"{exact + near:,} of {of_all:,} {SPLIT_NAMES[split]} images ({100 * (exact + near) / of_all:.1f} %) "
-                f"have a copy among the {SPLIT_NAMES[other]} images, {exact:,} of them an exact one: "
-                "accuracy on them shows what was learned by heart."
+                f"{SPLIT_NAMES[split].capitalize()} images with a copy among the training images: {exact + near:,} of "
+                f"{of_all:,} ({100 * (exact + near) / of_all:.1f} %), {exact:,} of them exact. If they "
+                f"are copies indeed, the accuracy that is {consequence} counts what was learned by heart."
             )
     if copied["two_labels"]:
-        sentences.append(f"{copied['two_labels']:,} pairs of copies have two labels: one of each two must be wrong.")
+        sentences.append(f"Pairs of copies with two labels, one of which must be wrong: {copied['two_labels']:,}.")
     if found["bad_files"]:
         sentences.append(
-            f"{len(found['bad_files']):,} files cannot be used; training needs them repaired or removed, or "
+            f"Files that cannot be used: {len(found['bad_files']):,}. Training needs them repaired or removed, or "
             "--data.on_bad_file=skip."
         )
     # Of bad files it has been said already.
@@ -178,9 +178,9 @@ def _findings(facts: Mapping[str, Any]) -> list[str]:
         )
     if fit["how"] == "crop" and fit["lost_over_a_third"]:
         sentences.append(
-            f"fit=crop cuts off more than a third of {fit['lost_over_a_third']:,} pictures; --data.fit=pad keeps all."
+            f"Pictures that lose more than a third by fit=crop: {fit['lost_over_a_third']:,}; --data.fit=pad keeps all."
         )
-    return sentences or ["Nothing was found that would mislead a comparison."]
+    return sentences
 
 
 def _what_was_understood(found: Mapping[str, Any]) -> list[str]:
@@ -240,10 +240,10 @@ def _sizes_in_words(found: Mapping[str, Any]) -> list[str]:
         }[fit["how"]]
         sentences.append(
             f"fit={fit['how']} {what[0]} {100 * lost['median']:.0f} % {what[1]} in the median, "
-            f"{100 * lost['max']:.0f} % at most ({fit['most_lost']}); {fit['changed']:,} are not square."
+            f"{100 * lost['max']:.0f} % at most ({fit['most_lost']}); not square are {fit['changed']:,}."
         )
     if fit["enlarged"] and fit["how"] != "none":
-        sentences.append(f"{fit['enlarged']:,} pictures are smaller than {fit['side']} px, and are enlarged.")
+        sentences.append(f"Pictures smaller than {fit['side']} px, which are enlarged: {fit['enlarged']:,}.")
     return sentences
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from helpers import run_command
+from PIL import Image
 
 from cnn_compare import CIFAR10DataModule
 
@@ -26,6 +27,7 @@ APPENDED = {
     "backbones": [],
     "recipes": [],
     "profile": ["--backbones=[lenet]"],
+    "data": ["--data.batch_size=4"],
 }
 """What is appended to a command, so that it ends soon and needs no data set."""
 
@@ -60,8 +62,12 @@ RUNNING = [line for line in command_lines() if reason_to_skip(line) is None]
 
 @pytest.fixture
 def clone(tmp_path, monkeypatch):
-    """The working folder: the configurations of a clone, and no results."""
+    """The working folder: the configurations of a clone, some photos, and no results."""
     (tmp_path / "configs").symlink_to(ROOT / "configs")
+    for number in range(24):
+        photo = tmp_path / "photos" / f"class {number % 2}" / f"{number}.png"
+        photo.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (40, 30), (10 * number, 200, 100)).save(photo)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

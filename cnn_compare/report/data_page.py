@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from cnn_compare.report.page import environment
 
@@ -18,12 +18,16 @@ class Picture:
 
 @dataclass
 class Section:
-    """A part of the page: sentences, a table whose rows are keyed by its headings, and pictures."""
+    """A part of the page: sentences, a table whose rows are keyed by its headings, and pictures.
+
+    A column without a heading holds bars. ``warns`` sets the part off from the others.
+    """
 
     heading: str
     sentences: Sequence[str]
     rows: Sequence[Mapping[str, str]] = ()
-    pictures: Sequence[Picture] = field(default=(), repr=False)
+    pictures: Sequence[Picture] = ()
+    warns: bool = False
 
 
 def data_page(name: str, sections: Sequence[Section]) -> str:
