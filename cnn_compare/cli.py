@@ -361,7 +361,7 @@ def _data(arguments: list[str]) -> None:
             raise InvalidValueError("clear_cache", True, "given with a folder of pictures, or a CSV file of labels")
         print(f"{clear_cache(root) / 2**20:,.1f} MiB freed")
         return
-    name = root.name if root else options["data"]["class_path"].rpartition(".")[2]
+    name = root.name if root else str(settings.get("name") or options["data"]["class_path"].rpartition(".")[2])
     output = Path(options["output"] or Path("data_report") / name)
     for section in report_on_data(options, as_list(options["backbones"]), output, name):
         print(f"\n{section.heading}")

@@ -27,7 +27,7 @@ APPENDED = {
     "backbones": [],
     "recipes": [],
     "profile": ["--backbones=[lenet]"],
-    "data": ["--data.batch_size=4"],
+    "data": [],
 }
 """What is appended to a command, so that it ends soon and needs no data set."""
 

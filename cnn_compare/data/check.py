@@ -152,7 +152,7 @@ def understood(images: Images) -> dict[str, Any]:
         return described
     return {
         "root": type(data).__name__,
-        "layout": "published data",
+        "layout": "images as it loads them",
         "splits": {
             name: {
                 "images": sum(counts),
