@@ -124,6 +124,11 @@ def test_what_fit_loses_is_that_of_the_pictures_shape(photos):
     assert [each["images"] for each in found["by_shorter_side"]] == [1, 33]
 
 
+def test_pictures_of_a_single_colour_are_alike_only_if_they_are_equal():
+    colours = np.random.default_rng(0).integers(0, 256, (50, 1, 1, 3), np.uint8)
+    assert len(near_pairs(colours.repeat(16, 1).repeat(16, 2))[0]) == 0
+
+
 def test_data_without_files_is_checked_as_well():
     found = copies(Images(DigitsDataModule()))
     images = Images(DigitsDataModule())
