@@ -11,12 +11,14 @@ import os
 import re
 import sys
 import tempfile
+import textwrap
 import time
 import traceback
 import warnings
 from collections.abc import Mapping, Sequence
 from itertools import takewhile
 from pathlib import Path
+from pydoc import locate
 from typing import TYPE_CHECKING, Any, Literal
 
 from cnn_compare import __version__
@@ -36,6 +38,7 @@ FIT_COMMANDS = {
 OWN_COMMANDS = {
     "compare": "train several backbones under one recipe, and report",
     "report": "report on stored runs",
+    "data": "look at pictures: what is wrong with them, and what they can show",
     "recipes": "list the recipes",
     "backbones": "list the backbones",
     "profile": "measure what backbones cost on this machine, without training them",
@@ -85,6 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     own = {
         "compare": _compare,
         "report": _report,
+        "data": _data,
         "recipes": _recipes,
         "backbones": _backbones,
         "profile": _profile,
@@ -330,6 +334,55 @@ def _print_report(folder: Path, write: bool = True, failures: bool = True, **que
         console.print(f"the report's files are as they were; `cnn-compare report {folder}` writes them", soft_wrap=True)
 
 
+def _data(arguments: list[str]) -> None:
+    from cnn_compare.configs import as_list, merge_config
+    from cnn_compare.data import FolderDataModule
+    from cnn_compare.data.cache import clear_cache
+    from cnn_compare.data_report import report_on_data
+    from cnn_compare.experiment import RecipeFile, class_path, experiment_parser, plain_config
+
+    parser = experiment_parser(prog="cnn-compare data", description=OWN_COMMANDS["data"])
+    parser.set_defaults({"data": {"class_path": class_path(FolderDataModule)}})
+    parser.add_argument("path", nargs="?", help="a folder of pictures or a CSV file of labels; or --data names others")
+    parser.add_argument("--recipe", action=RecipeFile, help="A recipe, for image size and epochs.")
+    parser.add_argument(
+        "--backbones", type=list[str] | str, default=[], help="Whose costs are measured, such as '[resnet18]'."
+    )
+    parser.add_argument("--output", type=str | None, default=None, help="Folder for the report; data_report/NAME.")
+    parser.add_argument("--clear_cache", action="store_true", help="Only delete what is stored of decoded pictures.")
+    parsed = parser.parse_args(arguments[1:])
+    options = plain_config(parser, parsed)
+    settings, path = options["data"]["init_args"], options["path"]
+    cls = locate(options["data"]["class_path"])
+    pictures = isinstance(cls, type) and issubclass(cls, FolderDataModule)
+    if path is not None:
+        given = {"data": "" if pictures else options["data"]["class_path"]}
+        given |= {f"data.{option}": settings.get(option) for option in ("data_dir", "labels")}
+        if field := next((field for field, value in given.items() if value), None):
+            raise InvalidValueError(field, given[field], "left out where a path is given")
+        setting = "labels" if Path(path).is_file() or path.endswith(".csv") else "data_dir"
+        options = merge_config(options, {"data": {"init_args": {setting: path}}})
+        settings = options["data"]["init_args"]
+    root = None
+    if pictures and (place := settings["labels"] or settings["data_dir"]):
+        root = Path(place).expanduser().absolute()
+        root = root.parent if settings["labels"] else root
+    if options["clear_cache"]:
+        if root is None:
+            raise InvalidValueError("clear_cache", True, "given with a folder of pictures, or a CSV file of labels")
+        print(f"{clear_cache(root) / 2**20:,.1f} MiB freed")
+        return
+    name = root.name if root else str(settings.get("name") or options["data"]["class_path"].rpartition(".")[2])
+    output = Path(options["output"] or Path("data_report") / name)
+    for section in report_on_data(options, as_list(options["backbones"]), output, name):
+        print(f"\n{section.heading}")
+        for sentence in section.sentences:
+            print(textwrap.fill(sentence, 79, initial_indent="- ", subsequent_indent="  "))
+        if section.rows:
+            _print_table(section.rows, 1)
+    print(f"report: {output / 'data.html'}")
+
+
 def _recipes(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser("cnn-compare recipes", description=OWN_COMMANDS["recipes"])
     folder = Path(__file__).parents[1] / "configs" / "recipes"
@@ -412,10 +465,10 @@ def _print_table(
 
     table = Table(title=title, title_justify="left", caption=caption, caption_justify="left")
     for index, heading in enumerate(rows[0]):
-        is_text = index < text_columns
+        is_text = index < text_columns or not heading  # Without a heading stand bars.
         # A narrow terminal shortens every column before the first, the name.
         least = max(len(str(row[heading])) for row in rows) if index == 0 else None
         table.add_column(heading, justify="left" if is_text else "right", no_wrap=index == 0, min_width=least)
     for row in rows:
         table.add_row(*map(str, row.values()))
-    Console().print(table)
+    Console(highlight=False, markup=False, emoji=False).print(table)

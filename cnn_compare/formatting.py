@@ -47,6 +47,13 @@ def format_p(value: float | None) -> str:
     return "< 0.0001" if value is not None and value < 1e-4 else format_number(value, ".2g")
 
 
+def format_duration(seconds: float | None) -> str:
+    """``40 s``, ``12 min``, ``3.5 h``."""
+    if seconds is None or seconds < 90:
+        return MISSING if seconds is None else f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
 def shorten(text: str, length: int) -> str:
     """A text of at most so many characters: its beginning and its end, because names often differ only there."""
     if len(text) <= length:

@@ -28,6 +28,7 @@ APPENDED = {
     "backbones": [],
     "recipes": [],
     "profile": ["--backbones=[lenet]"],
+    "data": [],
 }
 """What is appended to a command, so that it ends soon and needs no data set."""
 
@@ -78,7 +79,7 @@ def write_photos(folder: Path) -> None:
 
 @pytest.fixture
 def clone(tmp_path, monkeypatch):
-    """The working folder: the configurations of a clone, and no results."""
+    """The working folder: the configurations of a clone, some photos, and no results."""
     (tmp_path / "configs").symlink_to(ROOT / "configs")
     write_photos(tmp_path / "photos")
     monkeypatch.chdir(tmp_path)

@@ -9,6 +9,7 @@ from cnn_compare.backbones import count_macs, find_backbone
 from cnn_compare.comparison.existing import Existing
 from cnn_compare.comparison.runner import finished_earlier
 from cnn_compare.comparison.spec import RunSpec
+from cnn_compare.formatting import format_duration
 
 
 def preview(specs: Sequence[RunSpec], existing: Existing) -> list[dict[str, str]]:
@@ -38,11 +39,11 @@ def preview(specs: Sequence[RunSpec], existing: Existing) -> list[dict[str, str]
             resumes = kept and (spec.folder.checkpoints / spec.folder.LAST).exists()
             what = "goes on from its last checkpoint" if resumes else "is trained"
             if spec.network in measured:
-                how_long = f"{_minutes(statistics.median(measured[spec.network]))}, as with other seeds"
+                how_long = f"{format_duration(statistics.median(measured[spec.network]))}, as with other seeds"
             elif not macs:
                 how_long = "unknown"
             elif s_per_mac:
-                how_long = f"roughly {_minutes(macs * statistics.median(s_per_mac))}, by its MACs"
+                how_long = f"roughly {format_duration(macs * statistics.median(s_per_mac))}, by its MACs"
             else:
                 how_long = f"roughly {macs / cheapest:.3g} x the cheapest run, by its MACs"
         rows.append({"network": spec.network, "seed": str(spec.seed), "run": what, "training": how_long})
@@ -60,7 +61,3 @@ def _work(spec: RunSpec) -> float:
     except Exception:  # It runs the user's code, which can raise anything; the run will say what.
         return 0.0
     return max(0.0, float(macs * images * (epochs or 0)))
-
-
-def _minutes(seconds: float) -> str:
-    return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"

@@ -167,6 +167,10 @@ class FolderDataModule(ImageDataModule):
         pictures = self.pictures.pictures
         return {pictures[row].path: reason for row, reason in self.decoded.bad.items()}
 
+    def image_name(self, split: str, row: int) -> str:
+        """A picture's path, relative to the folder or table."""
+        return printable(self.pictures.pictures[row].path)
+
     def load(self, split: LoadedSplit) -> tuple[Tensor, Tensor]:
         """A copy of the images ``(N, H, W, 3)`` uint8 and labels ``(N,)`` int64 that are for testing, or are not."""
         self.setup("fit")

@@ -11,7 +11,7 @@ import os
 import sys
 import warnings
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -216,6 +216,17 @@ class ImageDataModule(L.LightningDataModule):
         """Number of training images; known after ``setup("fit")``."""
         return len(self._splits["train"])
 
+    @property
+    def splits(self) -> Mapping[str, ResidentDataset]:
+        """The images for ``train``, ``val`` and ``test``; what is not loaded yet is loaded."""
+        self.setup("fit")
+        self.setup("test")
+        return self._splits
+
+    def image_name(self, split: str, row: int) -> str:
+        """What an image is called; ``row`` is its place in what `load` returns."""
+        return f"{'test' if split == 'test' else 'training'} image {row}"
+
     @abstractmethod
     def load(self, split: Split) -> tuple[Tensor, Tensor]:
         """All images ``(N, H, W, 3)`` uint8 and labels ``(N,)`` int64 of a split.
@@ -365,11 +376,10 @@ class ImageDataModule(L.LightningDataModule):
         Equal fingerprints mean equal training batches in the same order with the same augmentation, and equal
         validation and test images. The fingerprint does not depend on the network.
         """
-        self.setup("fit")
-        self.setup("test")
+        splits = self.splits
         digest = hashlib.blake2b(digest_size=8)
         for name in ("train", "val", "test"):
-            split = self._splits[name]
+            split = splits[name]
             for part in self._content(split):
                 digest.update(part)
             digest.update(split.labels[split.subset].cpu().numpy().data)

@@ -23,20 +23,30 @@ def page(summary: Summary) -> str:
     Args:
         summary: What it shows. All texts in it are escaped.
     """
-    environment = Environment(
-        loader=PackageLoader("cnn_compare.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
     drawn = charts(summary)
-    return environment.get_template("page.html.j2").render(
-        summary=summary,
-        tables=tables(summary),
-        # What the page sorts the figures by.
-        sort_values=[[column.value(network) for column in columns(summary, "table")] for network in summary.networks],
-        card=columns(summary, "card"),
-        charts={chart.key: chart for chart in drawn},
-        costs=[chart.key for chart in drawn if chart.key.startswith("cost-")],
-        figures=without_nan([_figure(chart) for chart in drawn]),
-        plotly=_packed_plotly(),
+    return (
+        environment()
+        .get_template("page.html.j2")
+        .render(
+            summary=summary,
+            tables=tables(summary),
+            # What the page sorts the figures by.
+            sort_values=[
+                [column.value(network) for column in columns(summary, "table")] for network in summary.networks
+            ],
+            card=columns(summary, "card"),
+            charts={chart.key: chart for chart in drawn},
+            costs=[chart.key for chart in drawn if chart.key.startswith("cost-")],
+            figures=without_nan([_figure(chart) for chart in drawn]),
+            plotly=_packed_plotly(),
+        )
+    )
+
+
+def environment() -> Environment:
+    """Where the templates are; all texts that they show are escaped."""
+    return Environment(
+        loader=PackageLoader("cnn_compare.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
 
 

@@ -16,6 +16,10 @@ from cnn_compare.report.summary import Summary
 # What seeds of the project's stored CIFAR-10 comparisons deviate by, in points, where no other runs are at hand.
 USUAL_DEVIATION = 0.6
 EXAMPLE_POINTS = 1.0
+# In the stored CIFAR-10 comparisons whose networks reach 75 % and more, with 10,000 test images: for how many of them
+# one of two networks is right and the other wrong, and the same of two seeds of one network.
+NETWORKS_DISAGREE, SEEDS_DISAGREE = 0.18, 0.15
+USUAL_TEST_IMAGES = 10_000
 
 
 def undecided(folder: Path) -> int:
@@ -47,6 +51,25 @@ def what_seeds_establish(folder: Path, networks: int, seeds: int) -> str:
         f"{seeds} seeds of {networks} networks: a difference of about {smallest:.1f} points is established in four "
         f"cases of five, and {EXAMPLE_POINTS:g} point takes {takes} ({source})."
     )
+
+
+def smallest_on(test_images: int, seeds: int, networks: int = 2) -> float:
+    """The smallest difference, in points, that so many test images are likely to establish between new networks.
+
+    Two networks with one seed each are told apart by the images that only one of them answers right. With several seeds
+    the part of this that changes with the seed belongs to the seeds, and fewer images make a seed's accuracy deviate
+    more.
+
+    Args:
+        test_images: Independent ones.
+        seeds: Of each network.
+        networks: How many are compared with each other.
+    """
+    by_seed = SEEDS_DISAGREE / 2  # Variance of an answer over seeds.
+    deviation = math.sqrt((USUAL_DEVIATION / 100) ** 2 + by_seed * (1 / test_images - 1 / USUAL_TEST_IMAGES))
+    disagree = NETWORKS_DISAGREE - (SEEDS_DISAGREE if seeds > 1 else 0)
+    pairs = networks * (networks - 1) // 2
+    return 100 * statistics.smallest_difference(seeds, deviation, math.sqrt(disagree / test_images), pairs)
 
 
 def _spread(folder: Path) -> tuple[float, float, str]:

@@ -379,14 +379,14 @@ def smallest_difference(seeds: int, deviation: float, image_error: float, pairs:
     """The smallest difference that is established in four comparisons of five, by networks whose seeds vary alike.
 
     Args:
-        seeds: Of each network, at least two.
-        deviation: Standard deviation of one seed's accuracy on the same test images.
+        seeds: Of each network. With one, the difference is that of the trained networks.
+        deviation: Standard deviation of one seed's accuracy on the same test images; of no effect with one seed.
         image_error: Standard error of a difference from the test images.
         pairs: How many are compared.
     """
-    error = deviation / math.sqrt(seeds)
+    error = deviation / math.sqrt(seeds) if seeds > 1 else 0.0
     of_seeds = (error, seeds - 1 + (MOST_PRIOR_FREEDOM if seeds > 2 and pairs > 1 else 0))
-    half_width = Error((of_seeds, of_seeds), image_error).half_width(LEVEL / pairs)
+    half_width = Error((of_seeds, of_seeds) if seeds > 1 else (), image_error).half_width(LEVEL / pairs)
     return half_width + float(stats.norm.ppf(POWER)) * math.hypot(error, error, image_error)
 
 
