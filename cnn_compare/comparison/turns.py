@@ -27,6 +27,7 @@ from cnn_compare.comparison.executor import Executor
 from cnn_compare.comparison.local import LocalExecutor, start_server, world_size
 from cnn_compare.comparison.lock import comparison_lock
 from cnn_compare.comparison.spec import Config, WorkerSpec
+from cnn_compare.comparison.worker import exit_with_parent
 from cnn_compare.errors import NotTimedError, ResultError, own_error
 from cnn_compare.experiment import ExperimentCLI
 from cnn_compare.machine import describe_device, now
@@ -142,6 +143,7 @@ def _configs(folder: Path) -> dict[str, Config]:
 
 def _run_turns(configs: Mapping[str, Config], limit_s: float, worker: WorkerSpec, parent: Connection) -> None:
     """Measure, in a process of its own, and send `Times`, or why there are none."""
+    exit_with_parent()
     os.environ.update(worker.environment())
     with Path(os.devnull).open("w") as nowhere:
         for stream in (sys.stdout, sys.stderr):
