@@ -223,7 +223,7 @@ def _compare(arguments: list[str]) -> None:
         return
     for stage in stages:
         specs = plan_runs(stage)
-        outcome = run_comparison(stage, specs, make_executor(**where), request, options["retries"])
+        outcome = run_comparison(stage, specs, make_executor(**where), request, options["retries"], options["times"])
         failed = [spec.name for spec, result in zip(specs, outcome.results, strict=True) if result.status != "finished"]
         if len(stages) > 1:
             open_pairs = undecided(outcome.folder)
@@ -286,6 +286,12 @@ def _report(arguments: list[str]) -> None:
         metavar="METRIC=VALUE",
         help="the best network with at most so much, such as params=10e6 (or at least, where more is better)",
     )
+    parser.add_argument(
+        "--measure_times",
+        action="store_true",
+        help="first let the comparison's networks take turns alone on this machine, up to 30 s each, to measure the "
+        "seconds of an epoch",
+    )
     options = parser.parse_args(arguments[1:])
     limits = {}
     for limit in options.limit:
@@ -294,6 +300,10 @@ def _report(arguments: list[str]) -> None:
             limits[metric] = float(value)
         except ValueError:
             raise InvalidValueError("limit", limit, "METRIC=NUMBER, such as params=10e6") from None
+    if options.measure_times:
+        from cnn_compare.comparison.turns import measure_times
+
+        measure_times(options.runs_dir)
     _print_report(options.runs_dir, baseline=options.baseline, margin=options.margin, limits=limits)
 
 

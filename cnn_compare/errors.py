@@ -495,6 +495,14 @@ class RunsFailedError(RunError):
         )
 
 
+class NotTimedError(RunError):
+    """The networks of a comparison could not take turns to measure their times."""
+
+    def __init__(self, folder: Path, reason: str) -> None:
+        self.folder, self.reason = folder, reason
+        super().__init__(f"times are not measured for {folder}: {reason}.")
+
+
 class UnforeseenError(RunError):
     """An error that this package does not expect; its traceback is in a file."""
 

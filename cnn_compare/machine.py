@@ -6,6 +6,7 @@ import ctypes
 import os
 import platform
 import sys
+import time
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,14 @@ def tune_process() -> None:
         libc = ctypes.CDLL(None)
         libc.mallopt(_M_MMAP_THRESHOLD, 2**30)
         libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def now(device: torch.device) -> float:
+    """Seconds of a clock, read when the device has done all that was asked of it."""
+    # Kernels run asynchronously: without this wait an epoch would end when its last batch is queued.
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
+    return time.perf_counter()
 
 
 def describe_device(device: torch.device) -> str:

@@ -39,7 +39,7 @@ def run_command(arguments: list[str], capsys) -> tuple[int, str, str]:
 
 def small_comparison(folder: Path, **options) -> Path:
     """Compare on a few digits, two epochs of LeNet unless the options say otherwise."""
-    settings = {"name": "small", "backbones": ["lenet"], "trainer": {"max_epochs": 2}, "data": DATA}
+    settings = {"name": "small", "backbones": ["lenet"], "trainer": {"max_epochs": 2}, "data": DATA, "times": "never"}
     return compare(**{**settings, **options}, log_dir=str(folder))
 
 
@@ -49,6 +49,7 @@ def command(folder: Path, *arguments: str, epochs: int = 2) -> list[str]:
     options = [
         "--name=small",
         f"--log_dir={folder}",
+        "--times=never",  # Else other tests would decide, by the load that they are, whether networks take turns.
         f"--trainer.max_epochs={epochs}",
         "--data=DigitsDataModule",
         *data,

@@ -196,7 +196,9 @@ def test_compare_ends_with_a_table_and_the_reports_path_and_a_failed_run_with_st
 def test_a_variant_may_bring_another_optimizer_from_the_command_line(elsewhere, capfd):
     sgd = "{model: {optimizer: {class_path: torch.optim.SGD, init_args: {lr: 0.01}}}}"
     variants = f"--variants={{adam: {{}}, sgd: {sgd}}}"
-    status, output, errors = run_command(["compare", "--name=x", "--backbones=[lenet]", variants, *TINY], capfd)
+    status, output, errors = run_command(
+        ["compare", "--name=x", "--backbones=[lenet]", variants, "--times=never", *TINY], capfd
+    )
     assert status == 0, errors
     assert "lenet (sgd)" in output
     stored = yaml.safe_load((elsewhere / "lightning_logs/x/lenet+sgd/seed_0/config.yaml").read_text())

@@ -253,7 +253,7 @@ def test_a_script_without_a_main_guard_is_told_once_and_fails(tmp_path):
 
 def test_seeds_are_added_while_differences_are_undecided(tmp_path, ran, capfd):
     options = ["--name=looks", f"--log_dir={tmp_path}", "--backbones=[lenet,lenet_relu]", "--seeds=[0,1]"]
-    options += ["--data=DigitsDataModule"]
+    options += ["--data=DigitsDataModule", "--times=never"]
     main(["compare", *options, "--seeds_until_decided=3"])
     errors = capfd.readouterr().err
     assert "after 2 seeds, 1 differences are undecided" in errors

@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
-from cnn_compare.machine import energy_j
+from cnn_compare.machine import energy_j, now
 
 
 class EpochTimer(Callback):
@@ -57,7 +57,7 @@ class EpochTimer(Callback):
         """Start the epoch's clock: next, Lightning requests the first batch."""
         self._epoch_images = 0
         self._energy_before = energy_j(pl_module.device)
-        self._train_started = _now(pl_module.device)
+        self._train_started = now(pl_module.device)
 
     def on_train_batch_end(
         self,
@@ -71,7 +71,7 @@ class EpochTimer(Callback):
         # Labels below 0 mark images that pad a device's part of a batch.
         self._epoch_images += len(batch[1]) if trainer.world_size == 1 else (batch[1] >= 0).sum()
         if trainer.is_last_batch:
-            seconds = _reduce(trainer, _now(pl_module.device) - self._train_started, "max")
+            seconds = _reduce(trainer, now(pl_module.device) - self._train_started, "max")
             self.images = int(_reduce(trainer, self._epoch_images, "sum"))
             self.train_epoch_s.append(seconds)
             logged = {"time/train_epoch_s": seconds, "throughput/images_per_s": self.images / seconds}
@@ -82,7 +82,7 @@ class EpochTimer(Callback):
 
     def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start the validation's clock; log the training of an epoch that a time limit has ended early."""
-        self._val_started = _now(pl_module.device)
+        self._val_started = now(pl_module.device)
         if trainer.state.fn == TrainerFn.FITTING and trainer.should_stop and not trainer.is_last_batch:
             seconds = _reduce(trainer, self._val_started - self._train_started, "max")
             speed = _reduce(trainer, self._epoch_images, "sum") / seconds
@@ -91,7 +91,7 @@ class EpochTimer(Callback):
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Stop the validation's clock, before metrics are computed and logged."""
         if (trainer.training and not trainer.sanity_checking) or trainer.validating:
-            self.val_epoch_s.append(_reduce(trainer, _now(pl_module.device) - self._val_started, "max"))
+            self.val_epoch_s.append(_reduce(trainer, now(pl_module.device) - self._val_started, "max"))
             pl_module.log("time/val_epoch_s", self.val_epoch_s[-1])
             # A validation within an epoch (val_check_interval) does not count as training.
             self._train_started += self.val_epoch_s[-1]
@@ -112,10 +112,3 @@ def _reduce(trainer: L.Trainer, value: float | Tensor, how: Literal["max", "sum"
         local = torch.as_tensor(value, dtype=torch.float32, device=trainer.strategy.root_device)
         value = trainer.strategy.reduce(local, reduce_op=how)
     return float(value)
-
-
-def _now(device: torch.device) -> float:
-    # Kernels run asynchronously: without this wait an epoch would end when its last batch is queued.
-    if device.type != "cpu":
-        torch.accelerator.synchronize(device)
-    return time.perf_counter()

@@ -44,20 +44,27 @@ class MachineLoad(Callback):
         return (self.other_cpu_pct or 0.0) > self._limit_pct or self.other_gpu_processes > 0
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Read the clocks."""
-        cores = psutil.cpu_count() or 1
-        taken = trainer.num_devices * (torch.get_num_threads() if pl_module.device.type == "cpu" else 1)
-        tolerated = TOLERATED_CORES + TOLERATED_SHARE_OF_FREE * max(0, cores - taken)
-        self._limit_pct = 100 * tolerated / cores
-        self._start = _clocks(trainer.num_devices)
+        """Begin to measure."""
+        self.start(pl_module.device, trainer.num_devices)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Compare the clocks with those at the start."""
-        wall, busy, own = (now - then for now, then in zip(_clocks(trainer.num_devices), self._start, strict=True))
+        """Measure what there was since the start."""
+        self.measure(pl_module.device, trainer.num_devices)
+
+    def start(self, device: torch.device, devices: int = 1) -> None:
+        """Read the clocks, before work on so many devices."""
+        cores = psutil.cpu_count() or 1
+        taken = devices * (torch.get_num_threads() if device.type == "cpu" else 1)
+        tolerated = TOLERATED_CORES + TOLERATED_SHARE_OF_FREE * max(0, cores - taken)
+        self._limit_pct = 100 * tolerated / cores
+        self._start = _clocks(devices)
+
+    def measure(self, device: torch.device, devices: int = 1) -> None:
+        """Compare the clocks with those at the start, and look who is on the GPU."""
+        wall, busy, own = (now - then for now, then in zip(_clocks(devices), self._start, strict=True))
         cores = psutil.cpu_count() or 1
         self.other_cpu_pct = 100 * max(0.0, busy - own) / (wall * cores) if wall > 0 else 0.0
-        others = other_gpu_processes(pl_module.device)
-        self.other_gpu_processes = max(self.other_gpu_processes, others)
+        self.other_gpu_processes = max(self.other_gpu_processes, other_gpu_processes(device))
 
 
 def _clocks(processes: int) -> tuple[float, float, float]:

@@ -17,12 +17,14 @@ from cnn_compare.comparison.lock import comparison_lock
 from cnn_compare.comparison.plan import Comparison, plan_runs
 from cnn_compare.comparison.runner import finished_result, run_all
 from cnn_compare.comparison.spec import Config, RunSpec
+from cnn_compare.comparison.turns import When, measure_times_if_needed
 from cnn_compare.configs import as_list, differences
 from cnn_compare.data import ImageDataModule
 from cnn_compare.errors import InvalidValueError
 from cnn_compare.experiment import make_data, resolve_config, with_num_classes
 from cnn_compare.files import write_json, write_text
 from cnn_compare.results import MANIFEST, SPLITS, RunResult
+from cnn_compare.times import Times
 
 MANIFEST_SCHEMA = 1
 
@@ -49,6 +51,7 @@ def compare(
     retries: int = 0,
     rerun: Sequence[str] = (),
     drop: Sequence[str] = (),
+    times: When = "auto",
     executor: Executor | None = None,
 ) -> Path:
     """Train every backbone with every seed under one recipe, and keep all results.
@@ -81,6 +84,9 @@ def compare(
         rerun: Runs whose files are deleted, and that are begun anew: ``lenet/0`` is the backbone lenet with seed 0,
             ``lenet+flat/0`` the same in the variant flat.
         drop: Backbones of earlier commands that no longer belong to the comparison: their runs are deleted.
+        times: Whether the networks take turns alone on this machine after all runs, to measure the seconds of an epoch:
+            ``auto``: if runs disturbed each other or were disturbed, within a tenth of the training's time;
+            ``always``: until the ratio between any two is known to 5 %, or for 30 s a network; ``never``.
         executor: Where the runs take place; None: on this machine, one after the other.
 
     Returns:
@@ -103,7 +109,8 @@ def compare(
         name, names, numbers, config, recipe_name, variants or {}, published, question, log_dir=log_dir
     )
     request = Request(on_existing, as_list(rerun), as_list(drop))
-    return run_comparison(comparison, plan_runs(comparison), executor or LocalExecutor(), request, retries).folder
+    specs = plan_runs(comparison)
+    return run_comparison(comparison, specs, executor or LocalExecutor(), request, retries, times).folder
 
 
 @dataclass(frozen=True)
@@ -154,6 +161,7 @@ def run_comparison(
     executor: Executor,
     request: Request = Request(),  # noqa: B008, it is frozen
     retries: int = 0,
+    times: When = "auto",
 ) -> Outcome:
     """Run the ``specs`` that `plan_runs` made of a comparison, and write its manifest; otherwise as `compare`."""
     if retries < 0:
@@ -178,6 +186,7 @@ def run_comparison(
             # An older version did not record what was empty.
             or any((before.get(name) or None) != (value or None) for name, value in record.items())
         )
+        changed = changed or (times == "always" and not Times.path(comparison.folder).exists())
         if not changed:
             _say(_all_finished(comparison.folder, list(existing.results.values())))
         for note in existing.notes:
@@ -186,6 +195,7 @@ def run_comparison(
             return Outcome(comparison.folder, [existing.results[spec.name] for spec in specs], changed=False)
         for path in existing.remove:
             shutil.rmtree(path)
+            Times.path(comparison.folder).unlink(missing_ok=True)
         manifest: Config = {
             "schema": MANIFEST_SCHEMA,
             "name": comparison.name,
@@ -198,6 +208,8 @@ def run_comparison(
         write_json(comparison.folder / MANIFEST, manifest)
         write_all_splits(comparison.folder, specs)
         results = run_all(specs, executor, retries)
+        # Before the manifest says that all is done, so that the same command again measures if this one is stopped.
+        measure_times_if_needed(comparison.folder, times, results, executor)
         write_json(comparison.folder / MANIFEST, {**manifest, "controlled": _controlled(results)})
     return Outcome(comparison.folder, results)
 

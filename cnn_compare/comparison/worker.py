@@ -46,7 +46,7 @@ def run_worker(spec: RunSpec, worker: WorkerSpec, parent: Connection | None) -> 
         worker: The process's part of the machine and of the run.
         parent: Gets `Started` and `Progress`; None for all processes but the run's first.
     """
-    _exit_with_parent()
+    exit_with_parent()
     os.environ.update(worker.environment())
     threads = worker.threads or torch.get_num_threads() // worker.jobs
     torch.set_num_threads(max(1, threads // worker.world_size))
@@ -244,7 +244,7 @@ def _devices(config: Config, worker: WorkerSpec) -> Any:
     return 1 if devices == "auto" else devices
 
 
-def _exit_with_parent() -> None:
+def exit_with_parent() -> None:
     """End this process when its parent ends: a comparison that was killed must not go on training."""
     parent = parent_process()
     if parent is not None:

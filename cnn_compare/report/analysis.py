@@ -22,6 +22,7 @@ from cnn_compare.report.statistics import LEVEL, Difference, Estimate, Sample
 from cnn_compare.report.summary import MOST_CLASSES, Curves, Mistake, Network, Pair, Question, Summary, class_name
 from cnn_compare.report.verdict import verdict
 from cnn_compare.results import METRICS, RunFolder, first_reached, over_seeds
+from cnn_compare.times import Times, interval, ratio
 
 # Settings that differ between the runs of every comparison, and settings that cannot change a result.
 EXPECTED_DIFFERENCES = {"seed_everything", "model.backbone", "own_recipe"}
@@ -63,6 +64,8 @@ def analyze(
         _network(name, members, estimates[name], levels, planned=len(stored.planned[name]), failed=failed[name])
         for name, members in groups.items()
     ]
+    if stored.times is not None:
+        networks = _with_times(networks, stored.times)
     networks.sort(key=lambda network: -network.accuracy_pct.value)
     networks = _with_front(networks, ranked)
     _check(question, networks)
@@ -89,6 +92,7 @@ def analyze(
         declared_changes=_declared_changes(groups),
         varied=varied,
         timings_ranked=ranked,
+        times=stored.times,
         variants=_variants(stored),
         class_names=names,
         class_images=[] if labels is None else np.bincount(labels).tolist(),
@@ -177,6 +181,13 @@ def _conditions(stored: StoredRuns) -> tuple[list[str], dict[str, list[str]], bo
         shown.setdefault((result.seed, str(data)), set()).add(result.data_fingerprint)
     if any(len(fingerprints) > 1 for fingerprints in shown.values()):
         warnings.append("mixed data: networks with the same seed had different images, orders or augmentation")
+    if stored.times is not None:
+        if stored.times.contended:
+            warnings.append(
+                "contended: other processes used the machine while the networks took turns to measure their times; "
+                "the seconds are those of a busy machine, and the ratios have wider intervals"
+            )
+        return warnings, varied, True
     if contended := list(dict.fromkeys(run.network for run in runs if run.result.contended)):
         warnings.append(f"contended: other processes used the machine while {', '.join(contended)} trained")
     if untimed := list(dict.fromkeys(run.network for run in runs if run.result.value("train_epoch_s") is None)):
@@ -261,6 +272,25 @@ def _network(
         seconds_to_pct={level: _seconds_to(runs, level) for level in levels},
         epoch_s_range=(min(seconds), max(seconds)) if len(seconds) > 1 else None,
     )
+
+
+def _with_times(networks: Sequence[Network], times: Times) -> list[Network]:
+    """With the seconds an epoch that were measured apart, in the place of those by the training's own clock."""
+    fastest = min((times.epoch_s[network.name] for network in networks), key=interval, default=[])
+
+    def timed(network: Network) -> Network:
+        rounds_s = times.epoch_s[network.name]
+        epoch_s, low, high = interval(rounds_s)
+        own = {} if network.epoch_s is None else {"own_clock_epoch_s": network.epoch_s}
+        return replace(
+            network,
+            metrics={**network.metrics, **own, "train_epoch_s": epoch_s},
+            epoch_s_range=(low, high),
+            rounds_s=rounds_s,
+            times_fastest=Estimate(*ratio(rounds_s, fastest)),
+        )
+
+    return [timed(network) for network in networks]
 
 
 def _by_class(runs: Sequence[StoredRun]) -> dict[str, Any]:

@@ -77,6 +77,21 @@ def _range(estimate: Estimate | None) -> str:
     return f"{_percent(estimate.low)} … {_percent(estimate.high)}"
 
 
+def _seconds(network: Network) -> str:
+    text = format_significant(network.epoch_s)
+    if not network.rounds_s or network.epoch_s_range is None:
+        return text
+    low, high = map(format_significant, network.epoch_s_range)
+    return f"{text} ({low} … {high})"
+
+
+def _times_fastest(network: Network) -> str:
+    estimate = network.times_fastest
+    if estimate is None or estimate.low == estimate.high:  # The fastest one itself.
+        return "1"
+    return f"{estimate.value:.2f} ({estimate.low:.2f} … {estimate.high:.2f})"
+
+
 def _seeds(network: Network) -> str:
     seeds = len(network.seeds)
     return str(seeds) if seeds == network.planned else f"{seeds} of {network.planned}"
@@ -164,7 +179,25 @@ COLUMNS = (
         "terminal",
         "table",
         "chart",
-        note="Seconds per epoch: of training alone; the median without the first epoch (with one epoch, that one).",
+        text=_seconds,
+        note="Seconds per epoch: of training alone; with their 95 % interval where the networks took turns alone on "
+        "the machine to measure them, else the median without the first epoch (with one epoch, that one).",
+    ),
+    Column(
+        "times_fastest",
+        "× fastest",
+        lambda network: network.times_fastest and network.times_fastest.value,
+        format_significant,
+        ("table",),
+        text=_times_fastest,
+        note="× fastest: how many times the seconds of the fastest network, with the 95 % interval of pairs of turns.",
+    ),
+    metric(
+        "own_clock_epoch_s",
+        "s / epoch in training",
+        format_significant,
+        "table",
+        note="In training: by the clock of the runs themselves, disturbed or not; the median without the first epoch.",
     ),
     metric("first_epoch_s", "first epoch s", format_significant, "table"),
     metric("images_per_s", "images / s", lambda value: format_number(value, ",.0f"), "table"),

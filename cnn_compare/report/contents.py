@@ -191,11 +191,13 @@ def _published_conditions(summary: Summary) -> Table:
 
 
 def _conditions(summary: Summary) -> Table:
+    times = summary.times
     lines = {
         "varied": f"{', '.join(summary.varied) or 'nothing'}; every other setting is the same in all runs",
         "recipe": summary.recipe,
         "device": ", ".join(summary.devices),
         "precision": ", ".join(summary.precisions),
+        "times": times and f"{times.rounds} turns of each network on {times.device}, {times.measured_at[:10]}",
         "best epoch by": ", ".join(summary.monitors),
         "data fingerprint": ", ".join(summary.fingerprints),
         "test images": format_number(summary.test_images, ",") if summary.test_images else None,

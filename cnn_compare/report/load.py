@@ -17,7 +17,9 @@ import yaml
 from numpy.typing import NDArray
 
 from cnn_compare.errors import NoRunsError, ResultError
+from cnn_compare.formatting import format_list
 from cnn_compare.results import MANIFEST, METRICS, RunFolder, RunResult, network_name
+from cnn_compare.times import Times
 
 # Written in C where PyYAML was built with it, which is ten times faster.
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -65,6 +67,7 @@ class StoredRuns:
         runs: Those with a readable result, including failed ones.
         unfinished: Folders of runs that have begun, and have no result yet.
         problems: An error for every unusable file.
+        times: Of all networks with finished runs, measured apart; None where they have not been.
     """
 
     folder: Path
@@ -72,6 +75,7 @@ class StoredRuns:
     runs: list[StoredRun]
     unfinished: list[Path]
     problems: list[ResultError]
+    times: Times | None = None
 
     @property
     def finished(self) -> list[StoredRun]:
@@ -121,7 +125,19 @@ def find_runs(folder: str | Path) -> StoredRuns:
             if np.array_equal(labels, answers.labels):
                 parts["predictions"] = replace(answers, labels=labels)
         runs.append(StoredRun(run_folder, names[run_folder], result, **parts))
-    return StoredRuns(folder, _manifest(folder), runs, unfinished, problems)
+    times: Times | None = None
+    try:
+        times = Times.load(folder)
+        finished = {run.network for run in runs if run.result.status == "finished"}
+        if times and (missing := finished - times.epoch_s.keys()):
+            path, times = Times.path(folder), None
+            way_out = f"`cnn-compare report {folder} --measure_times` measures all of them again"
+            raise ResultError(
+                path, f"{format_list(sorted(missing))} did not take part, so that it is not used; {way_out}"
+            )
+    except ResultError as error:
+        problems.append(error)
+    return StoredRuns(folder, _manifest(folder), runs, unfinished, problems, times)
 
 
 def load_results(folder: str | Path) -> pd.DataFrame:

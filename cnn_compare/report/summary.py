@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cnn_compare.report.statistics import Calibration, Estimate, balanced_estimate
+from cnn_compare.times import Times
 
 MOST_CLASSES = 50
 """Up to so many classes a report shows every one; of more, the least accurate ones and the commonest mistakes."""
@@ -94,7 +95,10 @@ class Network:
         mistakes: The commonest ones, counted in images, where ``confusion`` is too large to be shown.
         curves: None without curves.
         seconds_to_pct: Validation accuracy -> median training seconds until it is reached; None unless every seed did.
-        epoch_s_range: The least and the most seconds of a usual training epoch, over seeds; with one seed over epochs.
+        epoch_s_range: The least and the most seconds of a usual training epoch, over seeds; with one seed over epochs;
+            where times were measured apart, their 95 % interval.
+        rounds_s: Seconds an epoch in each round in which the networks took turns; empty where they have not.
+        times_fastest: How many times the seconds of the fastest network it takes; None where they have not.
         on_front: Whether it is on the Pareto front of accuracy and time; None where times cannot be ranked.
         dominated_by: A network that is at least as accurate and as fast.
     """
@@ -118,12 +122,14 @@ class Network:
     curves: Curves | None
     seconds_to_pct: dict[int, float | None]
     epoch_s_range: tuple[float, float] | None = None
+    rounds_s: list[float] = field(default_factory=list)
+    times_fastest: Estimate | None = None
     on_front: bool | None = None
     dominated_by: str | None = None
 
     @property
     def epoch_s(self) -> float | None:
-        """Seconds of a usual training epoch."""
+        """Seconds of a usual training epoch, measured apart where that was done."""
         return self.metrics.get("train_epoch_s")
 
     @property
@@ -197,6 +203,7 @@ class Summary:
         declared_changes: What, by the comparison's own configuration, was not the same for all networks.
         varied: Dotted name of each setting that was not the same in all runs -> its values.
         timings_ranked: Whether times can be compared.
+        times: How they were measured apart from the trainings; None where they were not.
         variants: Names, in the order of the configuration.
         class_names: In the order of the labels.
         class_images: Test images of each class; empty without predictions.
@@ -222,6 +229,7 @@ class Summary:
     declared_changes: list[str]
     varied: dict[str, list[str]]
     timings_ranked: bool
+    times: Times | None
     variants: list[str]
     class_names: list[str]
     class_images: list[int]

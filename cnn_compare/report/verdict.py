@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Sequence
 
+from cnn_compare import times
 from cnn_compare.formatting import format_list, format_signed, format_significant
 from cnn_compare.report.summary import Network, Pair, Question
 from cnn_compare.results import METRICS
@@ -168,7 +169,10 @@ def _pareto_sentences(networks: Sequence[Network], pairs: Sequence[Pair]) -> lis
 
 
 def _ratio(slower: Network, faster: Network) -> str:
-    """How many times the seconds of an epoch, with the range that seeds, or with one seed epochs, leave open."""
+    """How many times the seconds of an epoch: with the 95 % interval of turns, or the range of seeds or epochs."""
+    if slower.rounds_s and faster.rounds_s:
+        value, least, most = times.ratio(slower.rounds_s, faster.rounds_s)
+        return f"{value:.2f} (95 % {least:.2f} … {most:.2f})"
     ratio = f"{(slower.epoch_s or math.nan) / (faster.epoch_s or math.nan):.2f}"
     if not slower.epoch_s_range or not faster.epoch_s_range:
         return ratio

@@ -35,9 +35,9 @@ class Clock:
 def clock(monkeypatch):
     """The time as the callbacks see it: it stands still until a test, or `Scripted`, adds to ``clock.now``."""
     clock = Clock()
-    for name in ("epoch_timer", "text_log"):
+    for name in ("callbacks.epoch_timer", "callbacks.text_log", "machine"):
         fake = SimpleNamespace(perf_counter=clock, monotonic=clock)
-        monkeypatch.setattr(f"cnn_compare.callbacks.{name}.time", fake)
+        monkeypatch.setattr(f"cnn_compare.{name}.time", fake)
     return clock
 
 

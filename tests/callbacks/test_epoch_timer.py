@@ -79,7 +79,7 @@ def test_an_epoch_that_a_kill_cut_off_is_timed_anew(train):
 def test_the_clock_is_read_when_the_device_is_done_and_only_at_both_ends_of_an_epoch(monkeypatch):
     events = []
     fake = SimpleNamespace(perf_counter=lambda: events.append("clock") or float(len(events)))
-    monkeypatch.setattr("cnn_compare.callbacks.epoch_timer.time", fake)
+    monkeypatch.setattr("cnn_compare.machine.time", fake)
     monkeypatch.setattr(torch.accelerator, "synchronize", lambda device: events.append("device done"))
     module = SimpleNamespace(device=torch.device("cuda"), log_dict=lambda *args, **kwargs: None)
     timer, batch = EpochTimer(), (None, torch.zeros(4))

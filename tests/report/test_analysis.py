@@ -9,16 +9,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 from rich.console import Console
-from scipy.stats import norm
+from scipy.stats import norm, sem, t
 from statsmodels.stats.proportion import proportion_confint
 
 from cnn_compare import load_results, write_report
 from cnn_compare.cli import main
 from cnn_compare.errors import InvalidValueError
 from cnn_compare.report.analysis import analyze
+from cnn_compare.report.contents import tables
 from cnn_compare.report.load import find_runs
 from cnn_compare.report.statistics import balanced_estimate, recall_estimate
 from cnn_compare.report.tables import terminal_table
+from cnn_compare.times import Times
 
 REFERENCE = Path(__file__).parents[2] / "lightning_logs"
 
@@ -169,6 +171,46 @@ def test_a_lead_on_the_front_that_is_not_established_is_said_with_its_price(stor
     store_run("fast", right=[*range(799)], train_epoch_s=1.0, train_epochs_s=[2.0, 0.9, 1.1])
     price = "takes 13.00 (10.91 … 15.56) times the seconds"
     assert f"The lead of slow over fast, 0.10 points, is not established, and {price}" in text(summary())
+
+
+def test_times_measured_apart_are_ranked_though_the_trainings_were_disturbed(store_run, summary, tmp_path):
+    store_run("slow", right=range(800), train_epoch_s=13.0, contended=True)
+    store_run("fast", right=[*range(799)], train_epoch_s=1.0, contended=True, device="cpu: another one")
+    # Three rounds; the machine was twice as fast in the second one, which the ratios 2.0, 2.1 and 2.0 do not see.
+    rounds = {"slow": [8.0, 4.2, 8.0], "fast": [4.0, 2.0, 4.0]}
+    Times(rounds, "cpu: this one", False, "2026-01-02T03:04:05+00:00").save(tmp_path)
+    found = summary()
+    assert found.timings_ranked
+    assert not any("contended" in warning for warning in found.warnings)
+    logs = [math.log(ratio) for ratio in (2.0, 2.1, 2.0)]
+    low, high = np.exp(np.mean(logs) + np.array(t.interval(0.95, 2)) * sem(logs))
+    assert f"and takes 2.03 (95 % {low:.2f} … {high:.2f}) times the seconds" in text(found)
+    figures = tables(found)["figures"]
+    slow = dict(zip(figures.columns, figures.rows[0], strict=True))
+    assert slow["s / epoch"].startswith("6.45 (")
+    assert slow["× fastest"] == f"2.03 ({low:.2f} … {high:.2f})"
+    assert slow["s / epoch in training"] == "13"
+    Times(rounds, "cpu: this one", True, "2026-01-02T03:04:05+00:00").save(tmp_path)
+    assert summary().timings_ranked
+    assert (
+        summary().warnings[-1].startswith("contended: other processes used the machine while the networks took turns")
+    )
+
+
+def test_times_that_lack_a_network_or_cannot_be_read_are_listed_and_not_used(store_run, summary, tmp_path):
+    store_run("slow", contended=True)
+    store_run("fast", contended=True)
+    file = tmp_path / "times.json"
+    Times({"slow": [1.0, 1.1]}, "cpu: this one", False, "").save(tmp_path)
+    contents = [file.read_text(), "{", '{"schema": 1, "epoch_s": {"slow": [1, 0], "fast": [1, 1]}}', "[]"]
+    contents.append(contents[0].replace("1.1", "-1.1"))
+    for content in contents:
+        file.write_text(content)
+        found = summary()
+        assert not found.timings_ranked
+        assert [entry["run"] for entry in found.without_result] == ["times.json"]
+    file.write_text(contents[0])
+    assert "fast did not take part" in summary().without_result[0]["reason"]
 
 
 def test_a_setting_that_came_later_than_a_run_mixes_no_recipes_and_another_schedule_does(store_run, summary):

@@ -1,0 +1,265 @@
+"""Times measured apart: the networks of a stored comparison take turns alone on this machine.
+
+Source:
+    Kalibera and Jones 2013, doi:10.1145/2491894.2464160: repetitions in random order, and intervals of ratios.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning as L
+import torch
+import yaml
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.pytorch.callbacks import Callback, Checkpoint, EarlyStopping
+
+from cnn_compare.callbacks import MachineLoad, StopWhenDiverged, StopWithoutProgress
+from cnn_compare.comparison.executor import Executor
+from cnn_compare.comparison.local import LocalExecutor, start_server, world_size
+from cnn_compare.comparison.lock import comparison_lock
+from cnn_compare.comparison.spec import Config, WorkerSpec
+from cnn_compare.comparison.worker import exit_with_parent
+from cnn_compare.errors import NotTimedError, ResultError, own_error
+from cnn_compare.experiment import ExperimentCLI
+from cnn_compare.machine import describe_device, now
+from cnn_compare.profiling import burst, take_turns
+from cnn_compare.results import MANIFEST, RunFolder, RunResult, network_name
+from cnn_compare.times import Times, precision
+
+When = Literal["auto", "always", "never"]
+
+SECONDS_A_NETWORK = 30.0
+# Of the seconds that the trainings took, for turns that nobody asked for.
+SHARE_OF_TRAINING = 0.1
+# Training goes on until it has been measured, whatever its recipe says; `WarmupCosine` spans these epochs.
+ENDLESS = {"max_epochs": 10**6, "max_steps": -1, "max_time": None, "min_epochs": None, "min_steps": None}
+STOPPING = (Checkpoint, EarlyStopping, StopWithoutProgress, StopWhenDiverged)
+
+
+def measure_times(folder: str | Path) -> None:
+    """Measure how long an epoch of each network of a comparison takes on this machine, and store it for the report.
+
+    Args:
+        folder: The comparison's. Each network with a finished run takes turns, in the settings of that run.
+
+    Raises:
+        ComparisonLockedError: If another process works on the comparison.
+        NotTimedError: If there is nothing to measure, or it fails.
+    """
+    folder = Path(folder)
+    if not (folder / MANIFEST).exists():
+        raise NotTimedError(folder, f"it is no comparison's folder, which holds a {MANIFEST}")
+    with comparison_lock(folder):
+        let_networks_take_turns(folder)
+
+
+def measure_times_if_needed(folder: Path, when: When, results: Sequence[RunResult], executor: Executor) -> None:
+    """Measure after a comparison's runs, where that is asked for or needed and has not been done.
+
+    Args:
+        folder: The comparison's, whose lock is held.
+        when: ``auto``: if they ran on this machine, and their own clocks cannot be compared, because they were
+            disturbed or had other devices or numbers of threads; then in a tenth of the time that training took.
+        results: Of all its runs.
+        executor: Which has carried them out.
+    """
+    finished = [result for result in results if result.status == "finished"]
+    networks = {network_name(result.backbone, result.variant) for result in finished}
+    try:
+        times = Times.load(folder)
+    except ResultError:
+        times = None
+    if when == "never" or not networks or (times and networks <= times.epoch_s.keys()):
+        return
+    limit_s = None
+    if when == "auto":
+        disturbed = any(result.contended for result in finished) or len({result.device for result in finished}) > 1
+        if len(networks) < 2 or not disturbed or not isinstance(executor, LocalExecutor):
+            return
+        limit_s = SHARE_OF_TRAINING * sum(result.value("fit_s") or 0.0 for result in finished) / executor.jobs
+    try:
+        let_networks_take_turns(folder, limit_s)
+    except NotTimedError as error:
+        print(error, file=sys.stderr)
+
+
+def let_networks_take_turns(folder: Path, limit_s: float | None = None) -> None:
+    """`measure_times` of a comparison whose lock is held, in so many seconds, and at most 30 a network."""
+    configs = _configs(folder)
+    most_s = SECONDS_A_NETWORK * len(configs)
+    limit_s = most_s if limit_s is None else min(limit_s, most_s)
+    print(f"{len(configs)} networks take turns, to measure their times: up to {limit_s:.0f} s", file=sys.stderr)
+    context = start_server()
+    receiver, sender = context.Pipe(duplex=False)
+    worker = WorkerSpec(visible_gpus=os.environ.get("CUDA_VISIBLE_DEVICES"))
+    process = context.Process(target=_run_turns, args=(configs, limit_s, worker, sender), daemon=True)
+    process.start()
+    sender.close()
+    try:
+        outcome: Times | str = receiver.recv()
+    except EOFError:
+        process.join()
+        outcome = f"the process that measures ended with exit status {process.exitcode}"
+    finally:
+        process.kill()
+        process.join()
+    if isinstance(outcome, str):
+        raise NotTimedError(folder, outcome)
+    outcome.save(folder)
+    known = f"{outcome.rounds} turns each; ratios are known to {100 * precision(outcome.epoch_s.values()):.1f} %"
+    print(f"{known} (95 %)", file=sys.stderr)
+
+
+def _configs(folder: Path) -> dict[str, Config]:
+    """Network -> the configuration of its first finished run."""
+    configs: dict[str, Config] = {}
+    for path in sorted(folder.glob(f"*/*/{RunFolder.RESULT}")):
+        run = RunFolder(path.parent)
+        try:
+            result = run.load_result()
+            name = network_name(result.backbone, result.variant)
+            if result.status == "finished" and name not in configs:
+                configs[name] = yaml.safe_load(run.config.read_text(encoding="utf-8"))
+        except ResultError:
+            continue  # The report lists it.
+        except (OSError, ValueError, yaml.YAMLError) as error:
+            raise NotTimedError(folder, f"{run.config} cannot be read ({error})") from error
+    if not configs:
+        raise NotTimedError(folder, "no run has finished")
+    for name, config in configs.items():
+        if (devices := world_size(config)) > 1:
+            raise NotTimedError(folder, f"{name} trained on {devices} devices at once, and turns are taken on one")
+    return configs
+
+
+def _run_turns(configs: Mapping[str, Config], limit_s: float, worker: WorkerSpec, parent: Connection) -> None:
+    """Measure, in a process of its own, and send `Times`, or why there are none."""
+    exit_with_parent()
+    os.environ.update(worker.environment())
+    with Path(os.devnull).open("w") as nowhere:
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(nowhere.fileno(), stream.fileno())
+    try:
+        parent.send(_measure(configs, limit_s))
+    except Exception as error:  # It runs the user's code, which can raise anything.
+        cause = own_error(error) or error
+        parent.send(f"{type(cause).__name__}: {cause}")
+
+
+def _measure(configs: Mapping[str, Config], limit_s: float) -> Times:
+    cpu = torch.device("cpu")
+    started = now(cpu)
+    trainings = {name: SteppedTraining(config) for name, config in configs.items()}
+    device = next(iter(trainings.values())).device
+    load = MachineLoad()
+    load.start(device)
+    bursts = {name: training.burst for name, training in trainings.items()}
+    step_s = take_turns(bursts, max(0.0, limit_s - (now(cpu) - started)))
+    load.measure(device)
+    return Times(
+        epoch_s={name: [trainings[name].epoch_steps * one for one in rounds] for name, rounds in step_s.items()},
+        device=describe_device(device),
+        contended=load.contended,
+        measured_at=datetime.now().astimezone().isoformat(timespec="seconds"),
+    )
+
+
+class SteppedTraining(Callback):
+    """A run's training that goes on only while one waits for it, by one optimiser step at a time.
+
+    Lightning's loop runs in a thread of its own, so that a step is what it is in a run: the batch is fetched, augmented
+    and moved, and Lightning and all callbacks that the configuration names do their work. The thread stands still at
+    the start of an epoch and after each step. There is no validation.
+
+    Args:
+        config: Of the run.
+
+    Attributes:
+        model: What is trained.
+        device: Where.
+        epoch_steps: Optimiser steps of an epoch; known once the training has begun.
+    """
+
+    def __init__(self, config: Config) -> None:
+        config = copy.deepcopy(config) | {"target_acc": None, "patience": None}
+        # Settings of the whole process, which another training's trainer may have changed.
+        torch.backends.cudnn.benchmark = False
+        cli = ExperimentCLI(
+            args=config,
+            run=False,
+            callbacks=[self],
+            logger=False,
+            devices=1 if config["trainer"].get("devices", "auto") == "auto" else config["trainer"]["devices"],
+            plugins=config["trainer"].get("plugins") or [LightningEnvironment()],
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            limit_val_batches=0,
+            **ENDLESS,
+        )
+        trainer = cli.trainer
+        self._settings = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
+        callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        callbacks[:] = [callback for callback in callbacks if not isinstance(callback, STOPPING)]
+        self.model, self.device = cli.model, trainer.strategy.root_device
+        self.epoch_steps = self._left = 0
+        self._go, self._stands = threading.Semaphore(0), threading.Semaphore(0)
+        self._error: BaseException | None = None
+        threading.Thread(target=self._train, args=(cli,), daemon=True).start()
+        self._stands.acquire()
+
+    def burst(self, steps: int) -> float:
+        """Seconds a step takes, over so many of one epoch; at least one before them warms the caches."""
+        if self._error:
+            raise self._error
+        deterministic, torch.backends.cudnn.benchmark = self._settings
+        torch.use_deterministic_algorithms(deterministic)
+        steps = min(steps, self.epoch_steps)
+        self._go_on()
+        while self._left < steps:
+            self._go_on()
+        return burst(self._go_on, self.device, steps)
+
+    def _go_on(self) -> None:
+        self._go.release()
+        self._stands.acquire()
+        if self._error:
+            raise self._error
+
+    def _stand_still(self) -> None:
+        self._stands.release()
+        self._go.acquire()
+
+    def _train(self, cli: ExperimentCLI) -> None:
+        try:
+            cli.trainer.fit(cli.model, cli.datamodule)
+        except BaseException as error:
+            self._error = error
+        self._stands.release()
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Leave out schedules that wait for a validation."""
+        configs = trainer.strategy.lr_scheduler_configs
+        configs[:] = [config for config in configs if not config.reduce_on_plateau]
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Wait: what ends an epoch and begins the next belongs to no step."""
+        batches = int(trainer.num_training_batches)
+        self.epoch_steps = self._left = -(-batches // trainer.accumulate_grad_batches)
+        self._stand_still()
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Wait after each step."""
+        if trainer.is_last_batch or (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
+            self._left -= 1
+            self._stand_still()

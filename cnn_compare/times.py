@@ -1,0 +1,99 @@
+"""Seconds an epoch, measured while the networks of a comparison took turns: the record, and its intervals."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Self
+
+from cnn_compare.errors import ResultError
+from cnn_compare.files import read_json, write_json
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Times:
+    """What the turns have shown, `times.json` in a comparison's folder.
+
+    Args:
+        epoch_s: Network -> seconds an epoch, one value a round. In each round every network had one turn, so that
+            values of one round have the same state of the machine behind them.
+        device: Its name.
+        contended: Whether other processes used the machine meanwhile.
+        measured_at: Date and time.
+    """
+
+    epoch_s: dict[str, list[float]]
+    device: str
+    contended: bool
+    measured_at: str
+
+    @staticmethod
+    def path(folder: Path) -> Path:
+        """The file in a comparison's folder."""
+        return folder / "times.json"
+
+    @property
+    def rounds(self) -> int:
+        """How many there were."""
+        return min(map(len, self.epoch_s.values()))
+
+    def save(self, folder: Path) -> None:
+        """Write the file, all of it or nothing."""
+        write_json(self.path(folder), {"schema": SCHEMA, **asdict(self)})
+
+    @classmethod
+    def load(cls, folder: Path) -> Self | None:
+        """Read the file; None if there is none.
+
+        Raises:
+            ResultError: If it is damaged, or of another version.
+        """
+        path = cls.path(folder)
+        try:
+            stored = read_json(path)
+            if stored.pop("schema") != SCHEMA:
+                raise ValueError("it is of another schema")
+            times = cls(**stored)
+            if len({len(rounds) for rounds in times.epoch_s.values()}) != 1 or times.rounds < 2:
+                raise ValueError("its rounds are not complete")
+            for rounds in times.epoch_s.values():
+                interval(rounds)
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            raise ResultError(path, str(error)) from error
+        return times
+
+
+def interval(values: Sequence[float]) -> tuple[float, float, float]:
+    """The geometric mean of the rounds, and its 95 % interval: ``(mean, low, high)``.
+
+    Args:
+        values: At least two, positive: seconds of a network, or how many times those of another they are.
+
+    Source:
+        Student's t on the logarithms, because what disturbs a clock multiplies its seconds.
+    """
+    from scipy.special import stdtrit
+
+    logs = [math.log(value) for value in values]
+    mean, error = statistics.fmean(logs), statistics.stdev(logs) / math.sqrt(len(logs))
+    margin = float(stdtrit(len(logs) - 1, 0.975)) * error
+    return math.exp(mean), math.exp(mean - margin), math.exp(mean + margin)
+
+
+def ratio(slower: Sequence[float], faster: Sequence[float]) -> tuple[float, float, float]:
+    """How many times the seconds of another network one takes, with its 95 % interval; from pairs of one round."""
+    return interval([first / second for first, second in zip(slower, faster, strict=True)])
+
+
+def precision(rounds: Iterable[Sequence[float]]) -> float:
+    """To which share the ratio between any two networks is known, with 95 %: 0.05 is 5 %."""
+    ratios = itertools.starmap(ratio, itertools.combinations(rounds, 2))
+    return max((high / value - 1 for value, _, high in ratios), default=0.0)

@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+import math
+import random
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from helpers import DATA, run_command, run_result, small_comparison
+from scipy import stats
+
+from cnn_compare import profiling, times
+from cnn_compare.comparison import turns
+from cnn_compare.comparison.local import LocalExecutor
+from cnn_compare.comparison.turns import SteppedTraining, measure_times_if_needed
+from cnn_compare.errors import NotTimedError
+from cnn_compare.experiment import ExperimentCLI, resolve_config
+from cnn_compare.profiling import burst, take_turns
+from cnn_compare.times import Times
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """A function: makes the bursts of trainings on a machine whose speed wanders, by their seconds a step."""
+    clock = SimpleNamespace(now=0.0, turns=[])
+    monkeypatch.setattr(profiling.time, "perf_counter", lambda: clock.now)
+    noise = random.Random(0)
+
+    def make(noise_share: float, **step_s: float):
+        def burst_of(name):
+            def make_steps(steps):
+                slow = 1.5 + 0.5 * math.sin(clock.now / 60)
+                seconds = step_s[name] * slow * math.exp(noise.gauss(0, noise_share))
+                clock.now += steps * seconds
+                clock.turns.append(name)
+                return seconds
+
+            return make_steps
+
+        return {name: burst_of(name) for name in step_s}
+
+    make.clock = clock
+    return make
+
+
+def test_turns_end_as_soon_as_the_ratio_is_known_to_5_percent(machine):
+    rounds = take_turns(machine(0.02, once=0.01, twice=0.02), limit_s=60)
+    value, low, high = times.ratio(rounds["twice"], rounds["once"])
+    assert low < 2.0 < high
+    assert high / value <= 1.05
+    assert machine.clock.now < 30
+    seconds = np.array(rounds["once"])
+    assert seconds.max() / seconds.min() > 1.05, "the machine's wandering is in the seconds, and not in the ratio"
+
+
+def test_turns_end_when_the_time_is_over_and_not_before_the_third_round(machine):
+    noisy = machine(0.5, once=0.01, twice=0.02)
+    assert len(take_turns(noisy, limit_s=0)["once"]) == 3
+    before = machine.clock.now
+    assert len(take_turns(noisy, limit_s=20)["once"]) > 5
+    assert 20 < machine.clock.now - before < 30
+
+
+def test_in_every_round_each_network_has_one_turn_and_the_order_changes(machine):
+    take_turns(machine(0.3, a=0.01, b=0.01, c=0.01), limit_s=10)
+    after_warm_up = machine.clock.turns[6:]
+    orders = [tuple(after_warm_up[start : start + 3]) for start in range(0, len(after_warm_up), 3)]
+    assert {tuple(sorted(order)) for order in orders} == {("a", "b", "c")}
+    assert len(set(orders)) > 1
+
+
+def test_an_interval_is_that_of_a_paired_t_test_of_logarithms():
+    slower, faster = [2.1, 2.3, 1.9, 2.0], [1.0, 1.1, 1.0, 0.9]
+    expected = stats.ttest_rel(np.log(slower), np.log(faster)).confidence_interval(0.95)
+    assert times.ratio(slower, faster)[1:] == pytest.approx((math.exp(expected.low), math.exp(expected.high)))
+
+
+@pytest.mark.parametrize("neighbours", [0, 1])
+def test_twice_the_work_is_told_apart_as_two_also_beside_a_busy_neighbour(neighbours):
+    matrix = torch.rand(192, 192)
+
+    def once():
+        for _ in range(20):
+            torch.mm(matrix, matrix)
+
+    steps = {"once": once, "twice": lambda: (once(), once())}
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(neighbours)]
+    try:
+        bursts = {name: lambda count, step=step: burst(step, CPU, count) for name, step in steps.items()}
+        rounds = take_turns(bursts, limit_s=1.2)
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
+    value, low, high = times.ratio(rounds["twice"], rounds["once"])
+    # Twice as wide as the 95 % interval, which would fail once in twenty times.
+    assert value * (low / value) ** 2 < 2.0 < value * (high / value) ** 2
+
+
+@pytest.fixture
+def config():
+    return resolve_config(
+        {"model": {"backbone": "lenet", "num_classes": 10}, "data": DATA, "trainer": {"accelerator": "cpu"}}
+    ) | {"seed_everything": 0}
+
+
+def test_steps_taken_singly_end_in_the_weights_of_the_same_training(config):
+    stepped = SteppedTraining(config)
+    assert stepped.epoch_steps == 3
+    stepped.burst(1)  # One before it, to warm up.
+    stepped.burst(99)  # One to warm up ends the epoch; then all three of the next, and no more.
+    weights = stepped.model.backbone.state_dict()
+    args = {**config, "trainer": {**config["trainer"], "max_epochs": 2, "limit_val_batches": 0}}
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    cli = ExperimentCLI(args=args, run=False, callbacks=[], **quiet)
+    cli.trainer.fit(cli.model, cli.datamodule)
+    for name, expected in cli.model.backbone.state_dict().items():
+        torch.testing.assert_close(weights[name], expected, rtol=0, atol=0)
+
+
+def test_an_error_of_a_network_reaches_who_waits_for_its_step(config):
+    config["data"] = {"class_path": "DigitsDataModule", "init_args": {**DATA["init_args"], "train_subset": 10_000}}
+    with pytest.raises(Exception, match="train_subset"):
+        SteppedTraining(config).burst(1)
+
+
+@pytest.mark.parametrize(
+    ("when", "contended", "stored", "expected"),
+    [
+        ("auto", True, [], [2.0]),
+        ("auto", False, [], []),
+        ("auto", True, ["lenet", "resnet18"], []),
+        ("auto", True, ["lenet"], [2.0]),
+        ("always", False, [], [None]),
+        ("never", True, [], []),
+    ],
+)
+def test_turns_are_taken_by_themselves_where_clocks_were_disturbed_for_a_tenth_of_the_training(
+    tmp_path, monkeypatch, when, contended, stored, expected
+):
+    limits = []
+    monkeypatch.setattr(turns, "let_networks_take_turns", lambda folder, limit_s: limits.append(limit_s))
+    if stored:
+        Times({name: [1.0, 1.1] for name in stored}, "cpu", False, "").save(tmp_path)
+    results = [
+        run_result(backbone=name, contended=contended, device="cpu", fit_s=20.0) for name in ("lenet", "resnet18")
+    ]
+    measure_times_if_needed(tmp_path, when, results, LocalExecutor(jobs=2))
+    assert limits == expected
+
+
+def test_networks_take_turns_after_their_runs_and_a_run_begun_anew_forgets_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(turns, "SECONDS_A_NETWORK", 0.0)
+    folder = small_comparison(tmp_path, trainer={"max_epochs": 1}, times="always")
+    assert [(name, len(rounds)) for name, rounds in Times.load(folder).epoch_s.items()] == [("lenet", 3)]
+    small_comparison(tmp_path, trainer={"max_epochs": 1}, rerun=["lenet/0"])
+    assert Times.load(folder) is None
+
+
+def test_what_has_no_finished_run_is_not_measured(tmp_path, capsys):
+    (tmp_path / "manifest.json").write_text("{}")
+    with pytest.raises(NotTimedError, match="no run has finished"):
+        turns.measure_times(tmp_path)
+    status, _, errors = run_command(["report", str(tmp_path / "none"), "--measure_times"], capsys)
+    assert status == 1
+    assert "no comparison's folder" in errors
