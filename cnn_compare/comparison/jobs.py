@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
@@ -25,6 +26,14 @@ def work_of(spec: RunSpec) -> float:
     size = data.get("image_size") or max(32, find_backbone(spec.backbone).min_size(model["stem"]))
     macs = _macs(spec.backbone, size, model["num_classes"], model["stem"])
     return max(0.0, float(macs * images * (epochs or 0)))
+
+
+def planned_work(spec: RunSpec) -> float:
+    """`work_of`, but infinite where it is not known, as for a user's own network.
+
+    That network is built in its own runs only: there it can hang, or end its process, and the others go on.
+    """
+    return (0.0 if ":" in spec.backbone else work_of(spec)) or math.inf
 
 
 @cache
@@ -56,9 +65,9 @@ def jobs_on_cores(specs: Sequence[RunSpec], cores: int) -> int:
         specs: The runs, in the order in which they start.
         cores: At least one; fewer are used where the memory would not suffice for so many runs.
     """
-    work = [work_of(spec) for spec in specs]
-    longest = max(work) or 1.0
-    work = [each or longest for each in work]
+    work = [planned_work(spec) for spec in specs]
+    longest = max((each for each in work if each < math.inf), default=1.0)
+    work = [min(each, longest) for each in work]
     jobs = range(1, max(1, min(cores, len(specs), _runs_in_memory(specs))) + 1)
     return min(jobs, key=lambda jobs: _end(work, jobs, cores // jobs))
 

@@ -39,12 +39,12 @@ def require_main_guard() -> None:
 def start_server() -> ForkServerContext:
     """Start the process that runs are forked from.
 
-    It imports torch and Lightning once, for all runs. Call this before one's own slow imports: both then go on at the
+    It does once what all runs have in common, such as importing torch and Lightning. Call this before one's own slow imports: both then go on at the
     same time.
     """
     require_main_guard()
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["cnn_compare.comparison.worker"])
+    context.set_forkserver_preload(["cnn_compare.comparison.server"])
     forkserver.ensure_running()
     return context
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,7 +12,7 @@ from typing import Any
 from cnn_compare.backbones import find_backbone
 from cnn_compare.callbacks import StopWithoutProgress
 from cnn_compare.checks import check_settings
-from cnn_compare.comparison.jobs import work_of
+from cnn_compare.comparison.jobs import planned_work
 from cnn_compare.comparison.local import world_size
 from cnn_compare.comparison.spec import Config, RunSpec
 from cnn_compare.configs import differences, flatten, merge_config
@@ -65,7 +64,7 @@ def plan_runs(comparison: Comparison) -> list[RunSpec]:
 
     All networks of the first seed come first, then those of the next: a machine that becomes slower does so for all
     networks alike, and a comparison that is stopped has the same seeds of each. Within a seed, the network that takes
-    the longest comes first, so that at the end no core waits for it.
+    the longest comes first, so that at the end no core waits for it; one for which that is not known precedes it.
 
     Two variants that mean the same for a backbone are one run: a backbone without a recipe of its own is not trained
     again in a variant that only sets ``own_recipe``.
@@ -101,8 +100,7 @@ def plan_runs(comparison: Comparison) -> list[RunSpec]:
                 spec = RunSpec(backbone, seed, run_config, folder, comparison.recipe, variant, declared_changes)
                 networks[-1].append(spec)
     if len(networks) > 1:
-        # One whose work is not known may be the longest.
-        networks.sort(key=lambda runs: work_of(runs[0]) or math.inf, reverse=True)
+        networks.sort(key=lambda runs: planned_work(runs[0]), reverse=True)
     return [spec for of_one_seed in zip(*networks, strict=True) for spec in of_one_seed]
 
 
