@@ -39,8 +39,8 @@ def require_main_guard() -> None:
 def start_server() -> ForkServerContext:
     """Start the process that runs are forked from.
 
-    It does once what all runs have in common, such as importing torch and Lightning. Call this before one's own slow imports: both then go on at the
-    same time.
+    It does once what all runs have in common, such as importing torch and Lightning. Call this before one's own slow
+    imports: both then go on at the same time.
     """
     require_main_guard()
     context = multiprocessing.get_context("forkserver")

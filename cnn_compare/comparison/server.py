@@ -3,8 +3,6 @@
 No thread may be started here, and so nothing computed: a forked process has only the thread that forked it.
 """
 
-import gc
-
 import torch.utils.tensorboard  # noqa: F401, TensorBoardLogger imports it when a run logs for the first time
 
 import cnn_compare.comparison.worker  # noqa: F401
@@ -12,6 +10,3 @@ from cnn_compare.experiment import resolve_config
 
 # The parser keeps what it has learned of the classes' arguments.
 resolve_config({})
-# Else the first collection in a run would write to, and so copy, all memory that it shares with the others.
-gc.collect()
-gc.freeze()
