@@ -49,6 +49,7 @@ class Cell:
         deviations: Over seeds, of each network, in points.
         gain: Points by which the last network is better.
         shared: How much of an image's difficulty is the same for all networks, from 0 to 1.
+        looks: Numbers of seeds at which the results are looked at, each with its part of the level; empty: only once.
     """
 
     images: int
@@ -57,6 +58,7 @@ class Cell:
     deviations: tuple[float, ...]
     gain: float = 0.0
     shared: float = 0.5
+    looks: tuple[int, ...] = ()
 
 
 def answers(generator: np.random.Generator, cell: Cell) -> list[np.ndarray]:
@@ -86,9 +88,13 @@ def simulate(cell: Cell, comparisons: int) -> dict[str, Any]:
     truths = [(cell.accuracy + cell.gain * (number == networks - 1)) / 100 for number in range(networks)]
     wrong = found = held = held_together = 0.0
     for _ in range(comparisons):
-        samples = [Sample.of(each) for each in answers(generator, cell)]
-        differences = statistics.differences(samples, pairs)
-        established = np.array([each.share.low > 0 or each.share.high < 0 for each in differences])
+        right = answers(generator, cell)
+        samples = [Sample.of(each) for each in right]
+        established = np.zeros(len(pairs), bool)
+        for seeds in cell.looks or (cell.seeds,):
+            looked_at = [Sample.of(each[:seeds]) for each in right]
+            differences = statistics.differences(looked_at, pairs, statistics.LEVEL / max(len(cell.looks), 1))
+            established |= [each.share.low > 0 or each.share.high < 0 for each in differences]
         wrong += bool((established & ~real).any())
         found += established[real].mean() if real.any() else 0
         held += np.mean(
@@ -111,6 +117,7 @@ def simulate(cell: Cell, comparisons: int) -> dict[str, Any]:
         ),
         "better by": cell.gain,
         "shared": cell.shared,
+        "looks": len(cell.looks) or 1,
         "comparisons": comparisons,
         "false positives %": 100 * wrong / comparisons,
         "found %": float(100 * found / comparisons) if real.any() else "–",
@@ -142,6 +149,9 @@ def cells() -> list[Cell]:
     # What six networks show at 10,000 images. With noise of 0.35 points from single answers, 0.5 points of luck make a
     # deviation of 0.6 points between measured accuracies.
     grid += [Cell(10_000, 85.0, seeds, (luck,) * 6, gain=2.0) for seeds in (1, 2, 3, 5, 8) for luck in (0.5, 0.6)]
+    looks = (3, 5, 8)
+    grid += [Cell(2_000, 85.0, 8, deviations, looks=looks) for deviations in DEVIATIONS.values()]
+    grid += [Cell(10_000, 85.0, 8, (0.5,) * 6, gain=gain, looks=looks) for gain in (0.0, 2.0)]
     return grid
 
 

@@ -29,29 +29,31 @@ from cnn_compare.machine import describe_device
 RESULTS = Path(__file__).parent / "results"
 
 
-def in_turn(sides: Mapping[str, Callable[[], float]], repeats: int) -> dict[str, list[float]]:
+def in_turn(sides: Mapping[str, Callable[[], float]], repeats: int, warm_up: int = 1) -> dict[str, list[float]]:
     """Measure the sides one after the other, again and again, so that a slow minute of the machine meets all of them.
 
     Args:
         sides: Name -> a function that does the work once and returns its seconds (or its rate).
-        repeats: How often; one more round before them warms up and is dropped.
+        repeats: How often.
+        warm_up: Rounds before them that are dropped.
     """
     values: dict[str, list[float]] = {name: [] for name in sides}
-    for round_ in range(repeats + 1):
+    for round_ in range(warm_up + repeats):
         for name, measure in sides.items():
             value = measure()
-            if round_:
+            if round_ >= warm_up:
                 values[name].append(value)
     return values
 
 
-def processes_in_turn(sides: Mapping[str, tuple[Any, ...]], repeats: int) -> dict[str, list[float]]:
+def processes_in_turn(sides: Mapping[str, tuple[Any, ...]], repeats: int, warm_up: int = 1) -> dict[str, list[float]]:
     """As `in_turn`, with each side in a process of its own, which the settings of the other cannot reach.
 
     Args:
         sides: Name -> a function and its arguments. It is called with them and a connection: whenever that receives
             true it does the work once and sends its seconds, and it ends at false.
         repeats: As for `in_turn`.
+        warm_up: As for `in_turn`.
     """
     context = multiprocessing.get_context("spawn")
     turns, processes = {}, []
@@ -65,7 +67,7 @@ def processes_in_turn(sides: Mapping[str, tuple[Any, ...]], repeats: int) -> dic
         turns[side].send(True)
         return float(turns[side].recv())
 
-    seconds = in_turn({side: lambda side=side: measure(side) for side in sides}, repeats)
+    seconds = in_turn({side: lambda side=side: measure(side) for side in sides}, repeats, warm_up)
     for turn, process in zip(turns.values(), processes, strict=True):
         turn.send(False)
         process.join()

@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 import traceback
+import warnings
 from collections.abc import Mapping, Sequence
 from itertools import takewhile
 from pathlib import Path
@@ -50,6 +51,14 @@ examples:
 """
 
 
+# What Lightning, torch and torchmetrics do with each other; nothing that the user could change.
+OTHERS_DEPRECATIONS = (
+    r".isinstance\(treespec, LeafSpec\)",
+    r".torch\.jit\.trace",
+    "This property will be removed in 2.0.0",
+)
+
+
 class Parser(OneLineErrors, argparse.ArgumentParser):
     """argparse's parser; what it refuses is a `ConfigurationError`."""
 
@@ -57,6 +66,8 @@ class Parser(OneLineErrors, argparse.ArgumentParser):
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and exit with its status: 0, 1 (it failed), 2 (wrong usage), 130 (interrupted)."""
     print_on_any_terminal()
+    for deprecation in OTHERS_DEPRECATIONS:
+        warnings.filterwarnings("ignore", deprecation)
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     parser = Parser(
         "cnn-compare",

@@ -34,7 +34,7 @@ from cnn_compare.callbacks import (
     LastCheckpoint,
     StopWhenDiverged,
     StopWithoutProgress,
-    ThrottledProgressBar,
+    progress,
 )
 from cnn_compare.checkpointing import (
     AtomicCheckpointIO,
@@ -145,7 +145,7 @@ class ExperimentCLI(LightningCLI):
         self.timer: EpochTimer | None = None
         if callbacks is None:
             self.timer = EpochTimer()
-            callbacks = [self.timer, ThrottledProgressBar(), ConfusionFigures()]
+            callbacks = [self.timer, progress(), ConfusionFigures()]
         super().__init__(
             ClassifierModule,
             ImageDataModule,

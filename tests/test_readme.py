@@ -6,8 +6,10 @@ import re
 import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
 from helpers import run_command
+from PIL import Image
 
 from cnn_compare import CIFAR10DataModule
 
@@ -22,12 +24,15 @@ ONE_SMALL = [*SHORT, "--backbones=[lenet]", "--seeds=[0]"]
 APPENDED = {
     "fit": SHORT,
     "compare": ONE_SMALL,
-    "report": [],
+    "report": ["--baseline=lenet"],
     "backbones": [],
     "recipes": [],
     "profile": ["--backbones=[lenet]"],
 }
 """What is appended to a command, so that it ends soon and needs no data set."""
+
+APPENDED_TO_LINES = {"--seeds_until_decided": ["--seeds=[0,1]"]}
+"""The same for lines with these words, after the others."""
 
 SHORTER = {"max_epochs=10": "max_epochs=1"}
 """What is replaced in the Python example."""
@@ -42,7 +47,8 @@ SKIPPED = {
 
 
 def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    found = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    return [text for of_language, text in found if of_language == language]
 
 
 def command_lines() -> list[str]:
@@ -58,10 +64,23 @@ def reason_to_skip(line: str) -> str | None:
 RUNNING = [line for line in command_lines() if reason_to_skip(line) is None]
 
 
+def write_photos(folder: Path) -> None:
+    """Noise of two classes, by ten persons, in folders and in a table."""
+    draw, rows = np.random.default_rng(0), ["path,label,person"]
+    for label in ("cat", "dog"):
+        (folder / label).mkdir(parents=True)
+        for number in range(30):
+            path = f"{label}/{number}.png"
+            Image.fromarray(draw.integers(0, 256, (40, 32, 3), dtype=np.uint8)).save(folder / path)
+            rows.append(f"{path},{label},person {number % 10}")
+    (folder / "labels.csv").write_text("\n".join(rows) + "\n")
+
+
 @pytest.fixture
 def clone(tmp_path, monkeypatch):
     """The working folder: the configurations of a clone, and no results."""
     (tmp_path / "configs").symlink_to(ROOT / "configs")
+    write_photos(tmp_path / "photos")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -73,7 +92,11 @@ def test_every_command_of_the_readme_runs_as_written(clone, capsys):
     for line in RUNNING:
         program, command, *options = shlex.split(line, comments=True)
         assert program == "cnn-compare"
-        status, _, errors = run_command([command, *options, *APPENDED[command]], capsys)
+        appended = APPENDED[command]
+        if "--data=FolderDataModule" in options:
+            appended = [option for option in appended if option not in FEW_DIGITS]
+        more = [option for words, options in APPENDED_TO_LINES.items() if words in line for option in options]
+        status, _, errors = run_command([command, *options, *appended, *more], capsys)
         if status:
             failures[line] = errors.splitlines()[-1]
     assert failures == {}

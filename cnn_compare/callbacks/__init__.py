@@ -11,7 +11,7 @@ from cnn_compare.callbacks.metrics_csv import MetricsCsv
 from cnn_compare.callbacks.stop_when_diverged import StopWhenDiverged
 from cnn_compare.callbacks.stop_without_progress import StopWithoutProgress
 from cnn_compare.callbacks.text_log import TextLog
-from cnn_compare.callbacks.throttled_progress_bar import ThrottledProgressBar
+from cnn_compare.callbacks.throttled_progress_bar import ProgressLines, ThrottledProgressBar, progress
 
 __all__ = [
     "BestCheckpoint",
@@ -22,8 +22,10 @@ __all__ = [
     "LastCheckpoint",
     "MachineLoad",
     "MetricsCsv",
+    "ProgressLines",
     "StopWhenDiverged",
     "StopWithoutProgress",
     "TextLog",
     "ThrottledProgressBar",
+    "progress",
 ]

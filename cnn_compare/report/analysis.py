@@ -405,7 +405,7 @@ def _seeds_needed(difference: Difference, seeds: tuple[int, int], pairs: int) ->
         statistics.seeds_needed(difference.share.value, factor * deviation, difference.error.images, pairs)
         for factor in statistics.deviation_range(freedom)
     )
-    return low, high
+    return max(low, min(seeds) + 1), max(high, min(seeds) + 1)
 
 
 def _compared(
