@@ -287,7 +287,7 @@ class ClassifierModule(L.LightningModule):
         logits = logits.float()
         self.log(f"{stage}/loss", F.cross_entropy(logits, labels))
         # Not batch by batch, which takes a fifth of LeNet's time; in parts, because a metric can take much memory.
-        for part in zip(logits.split(EVALUATED_TOGETHER), labels.split(EVALUATED_TOGETHER), strict=True):
+        for part in zip(*(torch.split(each, EVALUATED_TOGETHER) for each in (logits, labels)), strict=True):
             metrics.update(*part)
         self.log_dict(metrics.compute(), prog_bar=True)
         # Tensors made in `Trainer.test`'s inference mode could not be updated by a later `Trainer.fit`.
