@@ -20,12 +20,14 @@ lint: .venv/.installed-dev
 tables: .venv/.installed-dev
 	$(BIN)/python tools/reference.py tables
 
-# What running needs; tests add the rest. uv installs torch's five gigabytes several times as fast as pip.
+# What running needs; tests add the rest. uv installs torch's five gigabytes several times as fast as pip. Bytecode is
+# written here, because containers often forbid it later (PYTHONDONTWRITEBYTECODE): each start would compile everything.
 .venv/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.11") if sys.version_info < (3, 11) else 0'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv --constraint constraints.txt
 	$(INSTALL) .
+	$(BIN)/python -m compileall -q cnn_compare
 	touch $@
 
 .venv/.installed-dev: .venv/.installed

@@ -47,6 +47,8 @@ def check_settings(config: Mapping[str, Any], stages: Sequence[str] = ("train", 
     """
     check_classes(*(config["model"][name] for name in ("num_classes", "label_smoothing", "class_weights")))
     seed, trainer = config.get("seed_everything") or 0, config["trainer"]
+    if (threads := config.get("threads")) is not None and threads < 1:
+        raise InvalidValueError("threads", threads, "at least 1, or null for torch's default")
     if not 0 <= seed < 2**32:
         raise InvalidValueError("seed_everything", seed, "from 0 to 4294967295")
     for stage in stages:

@@ -177,7 +177,7 @@ def _compare(arguments: list[str]) -> None:
         sub_configs=True,
         help="Figures for the report to show beside the results, or a YAML file of them.",
     )
-    settings = ("trainer", "model", "data", "target_acc", "monitor", "patience", "own_recipe")
+    settings = ("trainer", "model", "data", "target_acc", "monitor", "patience", "own_recipe", "threads")
     parser.add_function_arguments(compare, skip={*settings, "recipe", "published", "executor"})
     parser.add_argument(
         "--dry_run",
@@ -239,7 +239,7 @@ def _compare(arguments: list[str]) -> None:
 
 def make_executor(
     executor: Literal["local", "ray"] = "local",
-    jobs: int = 1,
+    jobs: int | Literal["auto"] = "auto",
     run_timeout_s: float | None = None,
     ray_address: str | None = None,
     resources_per_run: dict[str, float] | None = None,
@@ -248,8 +248,8 @@ def make_executor(
 
     Args:
         executor: Where the runs take place: on this machine, or on a Ray cluster (``pip install 'cnn-compare[ray]'``).
-        jobs: How many runs at a time on this machine. Each gets GPUs of its own while there are enough; runs that
-            share a device or the processor are timed, and marked as contended.
+        jobs: How many runs at a time on this machine; ``auto``: one a GPU, or without GPUs as many as make the
+            comparison end first. Each gets GPUs of its own while there are enough, and an equal share of the cores.
         run_timeout_s: A run that is not done after so many seconds is stopped and has failed.
         ray_address: Of the cluster, ``auto`` for the one that this machine belongs to; None starts one here.
         resources_per_run: What Ray is to set aside for each run, such as ``{GPU: 1, CPU: 4}``; None: a GPU if the
@@ -261,7 +261,7 @@ def make_executor(
     if run_timeout_s is not None and not run_timeout_s > 0:
         raise InvalidValueError("run_timeout_s", run_timeout_s, "more than 0")
     if executor == "ray":
-        if jobs != 1:
+        if jobs != "auto":
             raise InvalidValueError("jobs", jobs, "left out with executor=ray: the cluster runs as many as fit")
         from cnn_compare.comparison.cluster import RayExecutor
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from pydoc import locate
 from typing import Any, Literal
 
+import torch
 import yaml
 from jsonargparse import ActionConfigFile, Namespace  # type: ignore[attr-defined]
 from lightning import LightningModule, Trainer
@@ -220,11 +221,13 @@ class ExperimentCLI(LightningCLI):
         )
 
     def before_instantiate_classes(self) -> None:
-        """Check the network against the checkpoint's, and apply the backbone's own recipe if asked to.
+        """Set the threads, check the network against the checkpoint's, and apply the own recipe if asked to.
 
         Raises:
             CheckpointError: If the given settings contradict the checkpoint.
         """
+        if (threads := self._get(self.config, "threads")) is not None:
+            torch.set_num_threads(threads)
         for name in NETWORK_SETTINGS:
             given, stored = self._get(self.given, name), self._get(self.config, name)
             if given is not None and given != stored:
@@ -321,6 +324,12 @@ def _add_common(parser: LightningArgumentParser) -> None:
         type=bool,
         default=False,
         help="Replace what the configuration says by what the backbone's own recipe says, where it has one.",
+    )
+    parser.add_argument(
+        "--threads",
+        type=int | None,
+        default=None,
+        help="Threads of torch on the processor, in each process; null: torch's default, which a comparison shares.",
     )
     # Without a number of classes, that of the data is filled in.
     parser.set_defaults({"data": {"class_path": class_path(CIFAR10DataModule)}, "model.num_classes": None})

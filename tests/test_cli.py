@@ -56,7 +56,7 @@ def elsewhere(tmp_path, monkeypatch):
             "--recipe must be a file, and is 'missing.yaml'",
         ),
         (["compare", "--name=../x", "--backbones=[lenet]"], 2, "--name"),
-        (["compare", "--name=x", "--backbones=[lenet]", "--jobs=0"], 2, "--jobs must be 1 or more, and is 0"),
+        (["compare", "--name=x", "--backbones=[lenet]", "--jobs=0"], 2, "--jobs must be 1 or more, or auto, and is 0"),
         (["compare", "--name=x", "--backbones=[lenet]", "--run_timeout_s=0"], 2, "--run_timeout_s must be more than 0"),
         (["compare", "--name=x", "--backbones=[lenet]", "--run_timeout_s=.nan"], 2, "--run_timeout_s"),
         (["compare", "--name=x", "--backbones=[lenet]", "--ray_address=auto"], 2, "--ray_address must be left out"),

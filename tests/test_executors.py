@@ -109,22 +109,25 @@ class Pairs:
         self.started, self.pair = [], threading.Barrier(2)
 
     def run(self, spec, on_progress):
-        self.started.append(spec.seed)
+        self.started.append(spec.name)
         self.pair.wait(timeout=60)
 
     def stop(self):
         pass
 
 
-def test_runs_side_by_side_start_seed_by_seed(tmp_path):
+def test_runs_side_by_side_start_seed_by_seed_the_longest_first(tmp_path):
     config = resolve_config({"data": DATA})
     executor = Pairs()
     run_all(plan_runs(Comparison("small", ["lenet", "resnet20"], [5, 3, 4], config, log_dir=str(tmp_path))), executor)
-    assert executor.started == [5, 5, 3, 3, 4, 4]
+    # The two of a pair start at the same time.
+    pairs = [sorted(executor.started[first : first + 2]) for first in (0, 2, 4)]
+    assert pairs == [[f"lenet seed {seed}", f"resnet20 seed {seed}"] for seed in (5, 3, 4)]
+    assert executor.started[0] == "resnet20 seed 5"
 
 
 def test_no_job_is_refused():
-    with pytest.raises(InvalidValueError, match="jobs must be 1 or more"):
+    with pytest.raises(InvalidValueError, match="jobs must be 1 or more, or auto"):
         LocalExecutor(jobs=0)
 
 

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from cnn_compare.backbones.registry import BackboneEntry, Stem, build_backbone, find_backbone, list_backbones
 
@@ -52,6 +51,9 @@ def count_macs(backbone: str | nn.Module, image_size: int, num_classes: int = 10
     Raises:
         UnknownBackboneError: If there is no such backbone.
     """
+    # Imported late: it loads torch's compiler, and to list the backbones nothing is counted.
+    from torch.utils.flop_counter import FlopCounterMode
+
     if isinstance(backbone, str):
         with torch.device("meta"):
             network = build_backbone(backbone, num_classes, stem)

@@ -23,7 +23,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from cnn_compare.comparison.executor import OnProgress
-from cnn_compare.comparison.local import LocalExecutor
+from cnn_compare.comparison.local import LocalExecutor, world_size
 from cnn_compare.comparison.spec import Ended, NewFiles, Progress, RunSpec
 from cnn_compare.errors import ClusterError, MissingExtraError
 from cnn_compare.files import write_bytes
@@ -74,7 +74,7 @@ class RayExecutor:
             for node in self._ray.nodes()
         ):
             print(f"no node has {resources} at present: the runs wait for one", file=sys.stderr)
-        self._threads = max(1, int(resources.get("CPU", 1)))
+        self._cores = int(resources.get("CPU", 1))
         custom = {name: amount for name, amount in resources.items() if name not in ("CPU", "GPU")}
         # Ray would repeat a lost run from its beginning; `run` resumes it from the files that have arrived.
         self._remote_run = self._ray.remote(_run_on_node).options(
@@ -96,6 +96,10 @@ class RayExecutor:
     def check(self, specs: Sequence[RunSpec]) -> None:
         """See `Executor`; what the cluster's machines have is not known here."""
 
+    def plan(self, specs: Sequence[RunSpec], threads: int | None) -> int:
+        """See `Executor`; a run has the cores that Ray sets aside for it."""
+        return threads or max(1, self._cores // max(world_size(spec.config) for spec in specs))
+
     def run(self, spec: RunSpec, on_progress: OnProgress) -> str | None:
         """See `Executor`."""
         losses: list[str] = []
@@ -104,7 +108,7 @@ class RayExecutor:
             try:
                 with self._handing_over:
                     files = _changed_files(spec.folder, {})
-                    task = self._tasks[spec.name] = self._remote_run.remote(spec, files, self._timeout_s, self._threads)
+                    task = self._tasks[spec.name] = self._remote_run.remote(spec, files, self._timeout_s)
                 reason: str | None = None
                 for reference in task:
                     match self._ray.get(reference):
@@ -130,7 +134,7 @@ class RayExecutor:
 
 
 def _run_on_node(
-    spec: RunSpec, files: dict[str, bytes], timeout_s: float | None, threads: int
+    spec: RunSpec, files: dict[str, bytes], timeout_s: float | None
 ) -> Iterator[Progress | NewFiles | Ended]:
     """Carry out a run on this node, as on any machine, and send its files after each checkpoint and at the end."""
     with TemporaryDirectory(prefix="cnn_compare_") as path:
@@ -142,7 +146,7 @@ def _run_on_node(
 
         def run() -> None:
             try:
-                executor = LocalExecutor(timeout_s=timeout_s, threads=threads)
+                executor = LocalExecutor(jobs=1, timeout_s=timeout_s)
                 reason = executor.run(replace(spec, folder=folder), messages.put)
             except Exception as error:  # Such as a full disk: nothing else would report it.
                 reason = f"{type(error).__name__}: {error}"

@@ -43,6 +43,7 @@ def compare(
     monitor: str | None = None,
     patience: int | None = None,
     own_recipe: bool = False,
+    threads: int | None = None,
     # Bare dicts: into a dict[str, Any], jsonargparse would write every default of a class that it names.
     variants: dict[str, dict] | None = None,  # type: ignore[type-arg]
     published: dict | None = None,  # type: ignore[type-arg]
@@ -74,6 +75,7 @@ def compare(
             ``val/macro_f1`` or ``val/loss``.
         patience: End each run after so many epochs without a better value of it.
         own_recipe: Let a backbone's own recipe take the place of ``recipes/modern.yaml``'s settings.
+        threads: Of torch, in each process of a run; None: chosen for the machine, and kept when the comparison goes on.
         variants: Train every backbone in each of these ways: a name, and what it changes of the options above, such as
             ``{published: {}, cifar: {model: {stem: cifar}}, own: {own_recipe: true}}``. The report shows what differs.
         published: Figures for the report to show beside the results: ``source``, ``conditions`` and ``figures``, as in
@@ -87,7 +89,8 @@ def compare(
         times: Whether the networks take turns alone on this machine after all runs, to measure the seconds of an epoch:
             ``auto``: if runs disturbed each other or were disturbed, within a tenth of the training's time;
             ``always``: until the ratio between any two is known to 5 %, or for 30 s a network; ``never``.
-        executor: Where the runs take place; None: on this machine, one after the other.
+        executor: Where the runs take place; None: on this machine, one a GPU, or without GPUs as many at a time as make
+            the comparison end first.
 
     Returns:
         The comparison's folder: a folder a run, and ``manifest.json``.
@@ -100,7 +103,7 @@ def compare(
         raise InvalidValueError("model.backbone", model["backbone"], "left out: backbones names what is compared")
     _refuse_objects(as_list(backbones))
     settings = {"trainer": trainer, "model": model, "data": _data_config(data), "own_recipe": own_recipe or None}
-    settings |= {"target_acc": target_acc, "monitor": monitor, "patience": patience}
+    settings |= {"target_acc": target_acc, "monitor": monitor, "patience": patience, "threads": threads}
     config = with_num_classes(resolve_config(settings, recipe))
     recipe_name = None if recipe is None else Path(recipe).stem
     names, numbers = as_list(backbones), as_list(seeds)
@@ -178,6 +181,7 @@ def run_comparison(
             "published": comparison.published or before.get("published"),
             "question": {**before.get("question", {}), **comparison.question},
             "looks": list(comparison.looks) or before.get("looks", []),
+            "threads": before.get("threads"),
         }
         changed = (
             not existing.recorded
@@ -196,6 +200,11 @@ def run_comparison(
         for path in existing.remove:
             shutil.rmtree(path)
             Times.path(comparison.folder).unlink(missing_ok=True)
+        remaining = [spec for spec in specs if spec.name not in existing.results]
+        if remaining:
+            # As before, so that a run that was stopped ends in the same bits, and all runs have equal conditions.
+            record["threads"] = executor.plan(remaining, before.get("threads"))
+            specs = [spec.with_threads(record["threads"]) for spec in specs]
         manifest: Config = {
             "schema": MANIFEST_SCHEMA,
             "name": comparison.name,

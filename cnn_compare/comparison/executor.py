@@ -26,6 +26,18 @@ class Executor(Protocol):
             CnnCompareError: If the machines lack the devices, or the data does not fit the settings.
         """
 
+    def plan(self, specs: Sequence[RunSpec], threads: int | None) -> int:
+        """Decide how many of these runs go on at the same time, which sets ``jobs``.
+
+        Args:
+            specs: The runs that are to be carried out, in their order.
+            threads: Of torch, in each process of a run, as earlier runs of the comparison have them; None: to be
+                decided here.
+
+        Returns:
+            The number of threads.
+        """
+
     def run(self, spec: RunSpec, on_progress: OnProgress) -> str | None:
         """Carry out a run, or resume it from its last checkpoint, and leave its files in its folder.
 

@@ -150,11 +150,13 @@ def _rebuilt_manifest(comparison: Comparison, specs: Sequence[RunSpec], request:
         "backbones": list(dict.fromkeys(config["model"]["backbone"] for config in configs)),
         "seeds": sorted({config["seed_everything"] for config in configs}),
         "config": without_backbone(comparison.config),
+        "threads": configs[0].get("threads"),
     }
 
 
 def _without_seed(config: Config) -> Config:
-    return {name: value for name, value in config.items() if name != "seed_everything"}
+    """A run's configuration without what the comparison has filled in."""
+    return {name: value for name, value in config.items() if name not in ("seed_everything", "threads")}
 
 
 def without_backbone(config: Config) -> Config:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import multiprocessing
 import os
-import queue
 import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from multiprocessing import connection, forkserver
 from multiprocessing.context import ForkServerContext, ForkServerProcess
+from typing import Literal
 
 from cnn_compare.comparison.executor import OnProgress
 from cnn_compare.comparison.spec import Config, Ended, Progress, RunSpec, Started, WorkerSpec
@@ -37,41 +39,37 @@ def require_main_guard() -> None:
 def start_server() -> ForkServerContext:
     """Start the process that runs are forked from.
 
-    It imports torch and Lightning once, for all runs. Call this before one's own slow imports: both then go on at the
-    same time.
+    It does once what all runs have in common, such as importing torch and Lightning. Call this before one's own slow
+    imports: both then go on at the same time.
     """
     require_main_guard()
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["cnn_compare.comparison.worker"])
+    context.set_forkserver_preload(["cnn_compare.comparison.server"])
     forkserver.ensure_running()
     return context
 
 
-@dataclass
 class LocalExecutor:
     """Carries out runs on this machine.
 
     Args:
-        jobs: How many at the same time; each has devices of its own, as long as there are enough.
+        jobs: How many at the same time; each has devices of its own, as long as there are enough. ``auto``: one a GPU,
+            or without GPUs as many as make the comparison end first.
         timeout_s: A run that takes longer is killed; None: no limit.
-        threads: Threads of torch on the processor, in each run; None: an equal share of torch's default.
 
     Raises:
         InvalidValueError: If ``jobs`` is below 1.
     """
 
-    jobs: int = 1
-    timeout_s: float | None = None
-    threads: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.jobs < 1:
-            raise InvalidValueError("jobs", self.jobs, "1 or more")
+    def __init__(self, jobs: int | Literal["auto"] = "auto", timeout_s: float | None = None) -> None:
+        if jobs != "auto" and jobs < 1:
+            raise InvalidValueError("jobs", jobs, "1 or more, or auto")
+        self.jobs = 1 if jobs == "auto" else jobs
+        self.timeout_s = timeout_s
+        self._auto = jobs == "auto"
         self._stopped = False
         self._processes: dict[int, list[ForkServerProcess]] = {}  # By slot.
-        self._slots: queue.SimpleQueue[int] = queue.SimpleQueue()
-        for slot in range(self.jobs):
-            self._slots.put(slot)
+        self._taking_slot = threading.Lock()
 
     def check(self, specs: Sequence[RunSpec]) -> None:
         """See `Executor`."""
@@ -89,10 +87,29 @@ class LocalExecutor:
                 data.prepare_data()
                 data.setup("fit")
 
+    def plan(self, specs: Sequence[RunSpec], threads: int | None) -> int:
+        """See `Executor`; torch's default of threads is shared among the runs."""
+        import torch
+
+        from cnn_compare.comparison.jobs import jobs_on_cores, jobs_on_gpus
+
+        processes = max(world_size(spec.config) for spec in specs)
+        cores = max(1, torch.get_num_threads() // processes)
+        if self._auto:
+            gpus = jobs_on_gpus(specs[0].config["trainer"], processes)
+            self.jobs = gpus or (cores // threads if threads else jobs_on_cores(specs, cores))
+            self.jobs = max(1, min(self.jobs, len(specs)))
+        threads = threads or max(1, cores // self.jobs)
+        if len(specs) > 1:
+            runs, of_each = f"run{'s' * (self.jobs > 1)}", f"thread{'s' * (threads > 1)}"
+            print(f"{self.jobs} {runs} at a time, {threads} {of_each} each", file=sys.stderr, flush=True)
+        return threads
+
     def run(self, spec: RunSpec, on_progress: OnProgress) -> str | None:
         """See `Executor`."""
-        slot = self._slots.get()
-        processes = self._processes[slot] = []
+        with self._taking_slot:
+            slot = next(slot for slot in itertools.count() if slot not in self._processes)
+            processes = self._processes[slot] = []
         try:
             return self._run(spec, slot, processes, on_progress)
         finally:
@@ -101,7 +118,6 @@ class LocalExecutor:
                 process.kill()
                 process.join()
             del self._processes[slot]
-            self._slots.put(slot)
 
     def stop(self) -> None:
         """See `Executor`."""
@@ -126,7 +142,7 @@ class LocalExecutor:
         context, size = start_server(), world_size(spec.config)
         port = _free_port() if size > 1 else 0
         gpus = os.environ.get("CUDA_VISIBLE_DEVICES")
-        first = WorkerSpec(slot, self.jobs, self.threads, gpus, world_size=size, port=port)
+        first = WorkerSpec(slot, self.jobs, gpus, world_size=size, port=port)
         receiver, sender = context.Pipe(duplex=False)
         start(first, sender)
         sender.close()

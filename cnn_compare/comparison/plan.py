@@ -12,6 +12,7 @@ from typing import Any
 from cnn_compare.backbones import find_backbone
 from cnn_compare.callbacks import StopWithoutProgress
 from cnn_compare.checks import check_settings
+from cnn_compare.comparison.jobs import planned_work
 from cnn_compare.comparison.local import world_size
 from cnn_compare.comparison.spec import Config, RunSpec
 from cnn_compare.configs import differences, flatten, merge_config
@@ -62,7 +63,8 @@ def plan_runs(comparison: Comparison) -> list[RunSpec]:
     """One spec for each backbone, variant and seed; they differ in nothing but these and what they declare.
 
     All networks of the first seed come first, then those of the next: a machine that becomes slower does so for all
-    networks alike, and a comparison that is stopped has the same seeds of each.
+    networks alike, and a comparison that is stopped has the same seeds of each. Within a seed, the network that takes
+    the longest comes first, so that at the end no core waits for it; one for which that is not known precedes it.
 
     Two variants that mean the same for a backbone are one run: a backbone without a recipe of its own is not trained
     again in a variant that only sets ``own_recipe``.
@@ -97,6 +99,8 @@ def plan_runs(comparison: Comparison) -> list[RunSpec]:
                 run_config, folder = {"seed_everything": seed, **config}, RunFolder(network_folder / f"seed_{seed}")
                 spec = RunSpec(backbone, seed, run_config, folder, comparison.recipe, variant, declared_changes)
                 networks[-1].append(spec)
+    if len(networks) > 1:
+        networks.sort(key=lambda runs: planned_work(runs[0]), reverse=True)
     return [spec for of_one_seed in zip(*networks, strict=True) for spec in of_one_seed]
 
 

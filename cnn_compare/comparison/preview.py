@@ -5,8 +5,8 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 
-from cnn_compare.backbones import count_macs, find_backbone
 from cnn_compare.comparison.existing import Existing
+from cnn_compare.comparison.jobs import work_of
 from cnn_compare.comparison.runner import finished_earlier
 from cnn_compare.comparison.spec import RunSpec
 from cnn_compare.formatting import format_duration
@@ -18,7 +18,7 @@ def preview(specs: Sequence[RunSpec], existing: Existing) -> list[dict[str, str]
     A network that has finished with another seed gives the time. Others take the time that their multiply-accumulates,
     images and epochs give, relative to the finished runs; without any, relative to the cheapest run.
     """
-    work = {spec.name: _work(spec) for spec in specs}
+    work = {spec.name: work_of(spec) for spec in specs}
     measured: dict[str, list[float]] = {}
     s_per_mac: list[float] = []
     for spec in specs:
@@ -48,16 +48,3 @@ def preview(specs: Sequence[RunSpec], existing: Existing) -> list[dict[str, str]
                 how_long = f"roughly {macs / cheapest:.3g} x the cheapest run, by its MACs"
         rows.append({"network": spec.network, "seed": str(spec.seed), "run": what, "training": how_long})
     return rows
-
-
-def _work(spec: RunSpec) -> float:
-    """The multiply-accumulates of a whole training; 0 where epochs or network are not known."""
-    model, data, epochs = spec.config["model"], spec.config["data"]["init_args"], spec.config["trainer"]["max_epochs"]
-    # Both are the same in all runs, unless a variant sets them: only the ratio of two runs is shown.
-    images = data.get("train_subset") or 50_000
-    size = data.get("image_size") or max(32, find_backbone(spec.backbone).min_size(model["stem"]))
-    try:
-        macs = count_macs(spec.backbone, size, model["num_classes"], model["stem"])
-    except Exception:  # It runs the user's code, which can raise anything; the run will say what.
-        return 0.0
-    return max(0.0, float(macs * images * (epochs or 0)))

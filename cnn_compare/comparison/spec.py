@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,10 @@ class RunSpec:
     variant: str | None = None
     declared_changes: Config = field(default_factory=dict)
 
+    def with_threads(self, threads: int) -> RunSpec:
+        """This run with a number of torch's threads, where its configuration names none."""
+        return replace(self, config={**self.config, "threads": self.config.get("threads") or threads})
+
     @property
     def network(self) -> str:
         """The backbone with its variant, as `network_name` puts it."""
@@ -66,7 +70,6 @@ class WorkerSpec:
     Args:
         slot: Number of the run among those that run at the same time, from 0.
         jobs: How many runs run at the same time.
-        threads: Threads of torch on the processor, in the whole run; None: an equal share of torch's default.
         visible_gpus: ``CUDA_VISIBLE_DEVICES``; None: not set.
         rank: Number of the process in the run, from 0.
         world_size: Number of processes of the run, one per device.
@@ -76,7 +79,6 @@ class WorkerSpec:
 
     slot: int = 0
     jobs: int = 1
-    threads: int | None = None
     visible_gpus: str | None = None
     rank: int = 0
     world_size: int = 1

@@ -48,8 +48,6 @@ def run_worker(spec: RunSpec, worker: WorkerSpec, parent: Connection | None) -> 
     """
     exit_with_parent()
     os.environ.update(worker.environment())
-    threads = worker.threads or torch.get_num_threads() // worker.jobs
-    torch.set_num_threads(max(1, threads // worker.world_size))
     with spec.folder.log.open("a", buffering=1, encoding="utf-8") as log:
         os.dup2(log.fileno(), sys.stdout.fileno())
         os.dup2(log.fileno(), sys.stderr.fileno())
