@@ -248,9 +248,9 @@ class FolderDataModule(ImageDataModule):
     def describe(self) -> dict[str, Any]:
         """What was understood of the folder, as plain values."""
         self.setup("fit")
-        counts, grouped = self._counts(), self._groups is not None
+        counts, grouped, root = self._counts(), self._groups is not None, self.pictures.root
         return {
-            "root": str(self.pictures.root),
+            "root": str(root.relative_to(Path.cwd()) if root.is_relative_to(Path.cwd()) else root),
             "layout": self.pictures.layout,
             "splits": {
                 name: {
