@@ -220,8 +220,8 @@ def test_a_dry_run_shows_what_would_run_and_about_how_long_and_changes_nothing(t
     small_comparison(tmp_path)
     before = files(tmp_path)
     rows = [line for line in compare_command(tmp_path, capfd, *options)[1].splitlines() if line.startswith("│")]
-    # 40.8 M multiply-accumulates (arXiv:1512.03385, counted by hand) to LeNet's 0.65 M: 62 times ten minutes.
-    assert "roughly 62" in rows[0]
+    # 40.8 M multiply-accumulates (arXiv:1512.03385, counted by hand) to LeNet's 0.65 M: 62 times ten minutes, 10.4 h.
+    assert "roughly 10.4 h" in rows[0]
     assert "finished earlier (20" in rows[1]
     assert "10 min, as with other seeds" in rows[3]
     assert files(tmp_path) == before
