@@ -21,9 +21,9 @@ from scipy.special import digamma, expit, ndtr, polygamma
 LEVEL = 0.05
 POWER = 0.8
 CALIBRATION_BINS = 15
-# Seed variances of other networks count as much as this many seeds more at most, and as nothing where they say less
-# than the second number: beyond these bounds the tests are wrong too often where true deviations differ.
-MOST_PRIOR_FREEDOM, LEAST_PRIOR_FREEDOM = 4.0, 3.0
+# Seed variances of other networks count as much as this many seeds more, at most: with more, the tests are wrong too
+# often where true deviations differ.
+MOST_PRIOR_FREEDOM = 4.0
 # A network keeps its own variance where it exceeds the others' by more than chance does in nine cases of ten.
 STANDS_OUT = 0.9
 # How often chance is drawn to see how large the largest of several errors becomes.
@@ -141,43 +141,38 @@ class SeedVariance:
 def seed_variances(samples: Sequence[Sample]) -> list[SeedVariance]:
     """Variance over seeds of each network, shrunken towards what the networks have in common.
 
-    Three seeds alone say little about their variance. Where the networks' variances are alike, those of the others are
-    evidence as well. With two seeds nothing shows whether they are alike, and each network keeps its own. No variance
-    is taken to be less than the noise of single answers, which equal accuracies of all seeds would hide.
+    Three seeds alone say little about their variance. Where the networks' variances scatter no more than equal ones do
+    by chance, their mean is evidence as well; a network whose variance stands out keeps its own. With two seeds nothing
+    shows whether they are alike, and each network keeps its own. No variance is taken to be less than the noise of
+    single answers, which equal accuracies of all seeds would hide.
 
     Args:
         samples: Of networks with at least two seeds each.
 
     Source:
-        Smyth 2004, doi:10.2202/1544-6115.1027, section 6.2. Phipson et al. 2016, doi:10.1214/16-AOAS920, for networks
-        whose variance stands out.
+        After Smyth 2004, doi:10.2202/1544-6115.1027, with bounded degrees of freedom; for networks whose variance
+        stands out, Phipson et al. 2016, doi:10.1214/16-AOAS920.
     """
     variances = np.array([max(float(np.var(s.accuracies, ddof=1)), s.noise / s.images) for s in samples])
     freedoms = np.array([s.seeds - 1.0 for s in samples])
-    prior, prior_freedom = _common_variance(variances, freedoms)
-    if not prior_freedom:
+    # Half of what the others know at most: the same evidence counts for every network.
+    prior_freedom = min(MOST_PRIOR_FREEDOM, float(freedoms.sum() - freedoms.max()) / 2)
+    if not _alike(variances, freedoms):
         return [SeedVariance(*each) for each in zip(variances.tolist(), freedoms.tolist(), strict=True)]
-    stands_out = variances / prior > stats.f.ppf(STANDS_OUT, freedoms, prior_freedom)
+    common = float(np.average(variances, weights=freedoms))
+    stands_out = variances / common > stats.f.ppf(STANDS_OUT, freedoms, prior_freedom)
     total = freedoms + np.where(stands_out, 0, prior_freedom)
-    shrunken = np.where(stands_out, variances, (freedoms * variances + prior_freedom * prior) / total)
+    shrunken = np.where(stands_out, variances, (freedoms * variances + prior_freedom * common) / total)
     return [SeedVariance(*each) for each in zip(shrunken.tolist(), total.tolist(), strict=True)]
 
 
-def _common_variance(variances: Vector, freedoms: Vector) -> tuple[float, float]:
-    """The variance that networks have in common, and its degrees of freedom; 0 where it says nothing about others."""
-    if len(variances) < 2 or freedoms.min() < 2:
-        return 0.0, 0.0
+def _alike(variances: Vector, freedoms: Vector) -> bool:
+    """Whether at least three networks' variances scatter no more than those of equal true ones do on average."""
+    if len(variances) < 3 or freedoms.min() < 2:
+        return False
     # Logarithms of sample variances, corrected for their bias, scatter by trigamma(freedom / 2) around a common value.
     logs = np.log(variances) - digamma(freedoms / 2) + np.log(freedoms / 2)
-    beyond = float(np.var(logs, ddof=1) - polygamma(1, freedoms / 2).mean())
-    freedom = MOST_PRIOR_FREEDOM if beyond <= 0 else min(2 * _trigamma_inverse(beyond), MOST_PRIOR_FREEDOM)
-    if freedom < LEAST_PRIOR_FREEDOM:
-        return 0.0, 0.0
-    return math.exp(float(logs.mean()) + float(digamma(freedom / 2)) - math.log(freedom / 2)), freedom
-
-
-def _trigamma_inverse(value: float) -> float:
-    return math.exp(brentq(lambda log: float(polygamma(1, math.exp(log))) - value, -20, 20))
+    return bool(np.var(logs, ddof=1) <= polygamma(1, freedoms / 2).mean())
 
 
 # Where chi-squared variables are integrated: equal steps of the logit of their quantiles reach far into both tails.

@@ -45,23 +45,18 @@ def test_equal_accuracies_of_all_seeds_do_not_hide_the_noise_of_answers():
     assert variance.variance == pytest.approx((1 / 360) / 360, rel=0.02)
 
 
-def test_alike_variances_are_shrunken_by_smyths_formula_and_unlike_ones_are_not():
-    draw = np.random.default_rng(0)
-    alike = [Sample(draw.normal(0.8, 0.01, 3).tolist(), 10**9) for _ in range(40)] + [Sample([0.6, 0.8, 1.0], 10**9)]
-    own = np.array([np.var(sample.accuracies, ddof=1) for sample in alike])
-    found = np.array([each.variance for each in statistics.seed_variances(alike)])
-    moved = ~np.isclose(found, own)
-    freedoms = np.array([each.freedom for each in statistics.seed_variances(alike)])
-    # Two degrees of freedom of one's own, and up to four of the others; solved for what all have in common.
-    np.testing.assert_array_equal(freedoms, np.where(moved, freedoms[0], 2.0))
-    assert 5 < freedoms[0] <= 6
-    common = (freedoms[0] * found[moved] - 2 * own[moved]) / (freedoms[0] - 2)
-    np.testing.assert_allclose(common, common[0])
-    assert 0.5e-4 < common[0] < 2e-4
-    assert not moved[-1]
-    assert own[~moved].min() > own[moved].max()
-    unlike = [Sample(draw.normal(0.8, deviation, 3).tolist(), 10**9) for deviation in np.geomspace(1e-5, 0.05, 8)]
+def test_alike_variances_are_shrunken_towards_their_mean_and_unlike_ones_are_not():
+    # Two degrees of freedom of one's own and four of all: (2 * own + 4 * mean) / 6.
+    deviations = [0.008, 0.01, 0.012, 0.009, 0.011]
+    alike = [Sample([0.8 - deviation, 0.8, 0.8 + deviation], 10**9) for deviation in deviations]
+    own = np.square(deviations)
+    found = statistics.seed_variances(alike)
+    np.testing.assert_allclose([each.variance for each in found], (2 * own + 4 * own.mean()) / 6, rtol=1e-6)
+    assert {each.freedom for each in found} == {6.0}
+    unlike = [Sample([0.8 - d, 0.8, 0.8 + d], 10**9) for d in np.geomspace(1e-5, 0.05, 8)]
     assert {each.freedom for each in statistics.seed_variances(unlike)} == {2.0}
+    one_out = [*alike, *alike, Sample([0.75, 0.8, 0.85], 10**9)]
+    assert [each.freedom for each in statistics.seed_variances(one_out)] == [6.0] * 10 + [2.0]
 
 
 def test_two_seeds_share_no_variance():
