@@ -96,7 +96,7 @@ def fit(arguments: list[str], turn: Connection) -> None:
     with tempfile.TemporaryDirectory() as folder:
         ExperimentCLI(
             ["fit", *arguments],
-            callbacks=[Turns(turn, timer), timer, ThrottledProgressBar(), *checkpoints()],
+            callbacks=[Turns(turn, timer), timer, ThrottledProgressBar(), *checkpoints(None, "val/acc")],
             default_root_dir=folder,
             max_epochs=1_000,
         )
