@@ -27,7 +27,7 @@ from cnn_compare.comparison.plan import Comparison, plan_runs
 from cnn_compare.comparison.runner import run_all
 from cnn_compare.data.resident import EpochSampler, shard
 from cnn_compare.errors import ClusterError, InvalidValueError, MissingExtraError
-from cnn_compare.experiment import resolve_config
+from cnn_compare.experiment import resolve_config, with_num_classes
 from cnn_compare.results import RunResult
 
 TWO_DEVICES = {"max_epochs": 3, "accelerator": "cpu", "devices": 2}
@@ -117,7 +117,7 @@ class Pairs:
 
 
 def test_runs_side_by_side_start_seed_by_seed_the_longest_first(tmp_path):
-    config = resolve_config({"data": DATA})
+    config = with_num_classes(resolve_config({"data": DATA}))
     executor = Pairs()
     specs = plan_runs(Comparison("small", ["lenet", "resnet20"], [5, 3, 4], config, log_dir=str(tmp_path)))
     assert [spec.name for spec in specs[:2]] == ["resnet20 seed 5", "lenet seed 5"]
