@@ -7,7 +7,6 @@ take turns. Also the memory that four runs at a time share, where Linux tells (P
 from __future__ import annotations
 
 import argparse
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -16,7 +15,7 @@ import time
 from collections.abc import Callable
 
 import psutil
-from harness import in_turn, median_ratio, report
+from harness import in_turn, ratios, report
 from startup import CLI, wall
 
 TINY = ["--backbones=[lenet]", "--trainer.max_epochs=1", "--data.train_subset=1000"]
@@ -72,26 +71,12 @@ def main() -> None:
     )
     pairs = zip(seconds.pop("many"), seconds["one tiny run"], strict=True)
     seconds["each further run"] = [(many - one) / FURTHER for many, one in pairs]
-    rows = [
-        {
-            "what": what,
-            "s": statistics.median(seconds[what]),
-            "against": base,
-            "its s": statistics.median(seconds[base]),
-            "ratio": median_ratio(seconds[what], seconds[base]),
-            "at most": limit,
-        }
-        for what, base, limit in (
-            ("one tiny run", imports, 1.35),
-            ("each further run", imports, 0.13),
-            ("backbones", "import torch", 1.5),
-        )
-    ]
+    wanted = [("one tiny run", imports, 1.35), ("each further run", imports, 0.13), ("backbones", "import torch", 1.5)]
     memory = shared_pixels(4)
     print(
         f"four runs at a time map {memory['rss']:.0f} MiB of images, and hold {memory['pss']:.0f} MiB of memory for it"
     )
-    report("fixed_costs", rows, {"seconds": seconds, "shared_pixels_mib": memory, "at": time.time()})
+    report("fixed_costs", ratios(seconds, wanted), {"seconds": seconds, "shared_pixels_mib": memory, "at": time.time()})
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import os
 import platform
 import statistics
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -105,6 +105,21 @@ def fit(arguments: list[str], turn: Connection) -> None:
 def median_ratio(numerators: list[float], denominators: list[float]) -> float:
     """The median of the ratios of neighbours."""
     return statistics.median(a / b for a, b in zip(numerators, denominators, strict=True))
+
+
+def ratios(seconds: Mapping[str, list[float]], wanted: Sequence[tuple[str, str, float]]) -> list[dict[str, Any]]:
+    """A row for each of ``wanted``: what is measured, against what, and the ratio that it may have at most."""
+    return [
+        {
+            "what": what,
+            "s": statistics.median(seconds[what]),
+            "against": base,
+            "its s": statistics.median(seconds[base]),
+            "ratio": median_ratio(seconds[what], seconds[base]),
+            "at most": limit,
+        }
+        for what, base, limit in wanted
+    ]
 
 
 def report(subject: str, rows: list[dict[str, Any]], raw: Any) -> None:

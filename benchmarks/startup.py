@@ -6,14 +6,13 @@ Each side is a process of its own; the sides take turns.
 from __future__ import annotations
 
 import argparse
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 
-from harness import in_turn, median_ratio, report
+from harness import in_turn, ratios, report
 
 CLI = [sys.executable, "-m", "cnn_compare"]
 ONE_STEP = [
@@ -70,18 +69,7 @@ def main() -> None:
         ("fit --help", "import what fit needs", 1.3),
         ("compare, 5 runs", "compare, 1 run", 1.5),
     ]
-    rows = [
-        {
-            "what": what,
-            "s": statistics.median(seconds[what]),
-            "against": base,
-            "its s": statistics.median(seconds[base]),
-            "ratio": median_ratio(seconds[what], seconds[base]),
-            "at most": limit,
-        }
-        for what, base, limit in pairs
-    ]
-    report("startup", rows, seconds)
+    report("startup", ratios(seconds, pairs), seconds)
 
 
 if __name__ == "__main__":

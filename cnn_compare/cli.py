@@ -54,11 +54,12 @@ examples:
 """
 
 
-# What Lightning, torch and torchmetrics do with each other; nothing that the user could change.
-OTHERS_DEPRECATIONS = (
+# What Lightning, torch and torchmetrics say of each other, or of a checkpoint in another folder; nothing to act upon.
+OTHERS_WARNINGS = (
     r".isinstance\(treespec, LeafSpec\)",
     r".torch\.jit\.trace",
     "This property will be removed in 2.0.0",
+    "The dirpath has changed",
 )
 
 
@@ -69,8 +70,8 @@ class Parser(OneLineErrors, argparse.ArgumentParser):
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and exit with its status: 0, 1 (it failed), 2 (wrong usage), 130 (interrupted)."""
     print_on_any_terminal()
-    for deprecation in OTHERS_DEPRECATIONS:
-        warnings.filterwarnings("ignore", deprecation)
+    for warning in OTHERS_WARNINGS:
+        warnings.filterwarnings("ignore", warning)
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     parser = Parser(
         "cnn-compare",

@@ -51,7 +51,11 @@ def analyze(
     """
     asked = stored.manifest.get("question")
     asked = asked if isinstance(asked, dict) else {}  # A manifest may be damaged.
-    question = Question(baseline or asked.get("baseline"), margin or asked.get("margin"), dict(limits or {}))
+    question = Question(
+        asked.get("baseline") if baseline is None else baseline,
+        asked.get("margin") if margin is None else margin,
+        dict(limits or {}),
+    )
     runs = stored.finished
     results = [run.result for run in runs]
     groups = _groups(runs)
@@ -69,7 +73,7 @@ def analyze(
     networks.sort(key=lambda network: -network.accuracy_pct.value)
     networks = _with_front(networks, ranked)
     _check(question, networks)
-    pairs = _pairs(networks, samples, question, stored.manifest.get("looks", []))
+    pairs = _pairs(networks, samples, question, _looks(stored))
     names = next((result.class_names for result in results if result.class_names), [])
     labels = next((run.predictions.labels for run in runs if run.predictions), None)
     problems = list(stored.problems)
@@ -123,6 +127,14 @@ def _unfinished(stored: StoredRuns) -> str | None:
     missing = [name for name in planned if name not in _groups(finished)]
     which = f"; networks without a finished run: {format_list(missing)}" if missing else ""
     return f"{len(finished)} of {total} runs are finished ({rest}){which}."
+
+
+def _looks(stored: StoredRuns) -> list[list[int]]:
+    """The seeds that were there at each look at the results, in the order of the looks; empty if there was only one."""
+    seeds, looks = (stored.manifest.get(name) for name in ("seeds", "looks"))
+    if not isinstance(seeds, list) or not isinstance(looks, list):  # A manifest may be damaged, or an older one.
+        return []
+    return [seeds[:look] for look in looks if isinstance(look, int)]
 
 
 def _groups(runs: Sequence[StoredRun]) -> dict[str, list[StoredRun]]:
@@ -387,7 +399,7 @@ def _check(question: Question, networks: Sequence[Network]) -> None:
 
 
 def _pairs(
-    networks: Sequence[Network], samples: dict[str, Sample], question: Question, looks: Sequence[int]
+    networks: Sequence[Network], samples: dict[str, Sample], question: Question, looks: Sequence[Sequence[int]]
 ) -> list[Pair]:
     """Every pair that the question is about: of architectures where both have several seeds, else of one seed's."""
     pairs = [
@@ -395,19 +407,31 @@ def _pairs(
         for first, second in itertools.combinations(networks, 2)
         if question.baseline is None or question.baseline in (first.name, second.name)
     ]
-    of_architectures = [pair for pair in pairs if min(len(network.seeds) for network in pair) > 1]
-    of_trained = [pair for pair in pairs if pair not in of_architectures]
-    several = {name: sample for name, sample in samples.items() if sample.seeds > 1}
-    shared = set.intersection(*(set(network.seeds) for network in networks)) if networks else set()
-    single = {
-        network.name: _of_seeds(samples[network.name], [network.seeds.index(min(shared or network.seeds))])
-        for network in networks
-    }
     if not pairs:
         return []
+    families: dict[bool, list[tuple[Network, Network]]] = {True: [], False: []}
+    for pair in pairs:
+        families[min(len(network.seeds) for network in pair) > 1].append(pair)
+
+    def of_seeds(network: Network, seeds: Sequence[int]) -> Sample:
+        return _of_seeds(samples[network.name], [index for index, seed in enumerate(network.seeds) if seed in seeds])
+
+    several = [network for network in networks if len(network.seeds) > 1]
+    shared = set.intersection(*(set(network.seeds) for network in networks))
+    single = {network.name: of_seeds(network, [min(shared or network.seeds)]) for network in networks}
+    all_seeds = {network.name: samples[network.name] for network in several}
+    earlier = [{network.name: of_seeds(network, look) for network in several} for look in looks]
+    # The last look is at all seeds; an earlier one counts if it had what a test needs.
+    earlier = [
+        look
+        for look in earlier
+        if min((sample.seeds for sample in look.values()), default=0) > 1
+        and any(look[name].seeds < all_seeds[name].seeds for name in look)
+    ]
+    shares = {of_architectures: LEVEL * len(family) / len(pairs) for of_architectures, family in families.items()}
     compared = {
-        **_compared(of_architectures, several, question, looks, LEVEL * len(of_architectures) / len(pairs)),
-        **_compared(of_trained, single, question, [], LEVEL * len(of_trained) / len(pairs)),
+        **_compared(families[True], all_seeds, question, shares[True] / max(len(looks), 1), earlier),
+        **_compared(families[False], single, question, shares[False]),
     }
     return [compared[first.name, second.name] for first, second in pairs]
 
@@ -442,24 +466,26 @@ def _compared(
     pairs: Sequence[tuple[Network, Network]],
     samples: dict[str, Sample],
     question: Question,
-    looks: Sequence[int],
     level: float,
+    earlier: Sequence[dict[str, Sample]] = (),
 ) -> dict[tuple[str, str], Pair]:
-    """One family of pairs, corrected together; ``level`` is its share of `LEVEL`."""
+    """One family of pairs, corrected together.
+
+    Args:
+        pairs: The family.
+        samples: By network, in any order.
+        question: For its margin.
+        level: The family's share of `LEVEL`, at each look.
+        earlier: The samples at earlier looks: what one has decided remains so, its level was spent on that.
+    """
     names = list(samples)
     numbers = [(names.index(first.name), names.index(second.name)) for first, second in pairs]
-    level /= max(len(looks), 1)
-    of_all = list(samples.values())
-    found = statistics.differences(of_all, numbers, level)
-    # What an earlier look has decided remains so: its level was spent on that.
-    earlier = [
-        statistics.differences([_of_seeds(sample, range(look)) for sample in of_all], numbers, level)
-        for look in looks
-        if look < min((sample.seeds for sample in of_all), default=0)
-    ]
+    found, *before = (
+        statistics.differences([look[name] for name in names], numbers, level) for look in (samples, *earlier)
+    )
     result = {}
     for index, ((first, second), difference) in enumerate(zip(pairs, found, strict=True)):
-        looked = [difference, *(look[index] for look in earlier)]
+        looked = [difference, *(look[index] for look in before)]
         a, b = (samples[network.name] for network in (first, second))
         result[first.name, second.name] = Pair(
             first=first.name,

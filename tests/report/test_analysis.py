@@ -116,16 +116,33 @@ def test_seeds_that_failed_are_said_beside_the_figures_of_the_others(store_run, 
 
 
 def test_each_look_at_the_results_has_its_part_of_the_level_and_what_it_established_remains(store_run, tmp_path):
-    for seed, (first, second) in enumerate([(800, 600), (801, 601), (800, 600), (500, 900)]):
+    # The first look was at seeds 7, 8 and 9, although 0 is the smallest.
+    for seed, (first, second) in zip((7, 8, 9, 0), [(800, 600), (801, 601), (800, 600), (500, 900)], strict=True):
         store_run("a", seed, right=range(first))
         store_run("b", seed, right=range(second))
     once = analyze(find_runs(tmp_path)).pairs[0]
     assert not once.differs
-    (tmp_path / "manifest.json").write_text(json.dumps({"looks": [3, 4]}))
+    (tmp_path / "manifest.json").write_text(json.dumps({"seeds": [7, 8, 9, 0], "looks": [3, 4]}))
     looked = analyze(find_runs(tmp_path)).pairs[0]
     assert looked.differs
     assert looked.points.high > once.points.high
     assert looked.p_corrected == pytest.approx(min(1.0, 2 * once.p_corrected))
+    (tmp_path / "manifest.json").write_text(json.dumps({"seeds": [0, 7, 8, 9], "looks": [3, 4]}))
+    assert not analyze(find_runs(tmp_path)).pairs[0].differs
+
+
+@pytest.mark.parametrize("damage", [{"looks": 3, "seeds": [0]}, {"question": [1]}, {"looks": ["x"], "seeds": [0]}])
+def test_damaged_questions_and_looks_do_not_stop_the_report(store_run, tmp_path, damage):
+    store_run("a")
+    store_run("b", right=range(600))
+    (tmp_path / "manifest.json").write_text(json.dumps(damage))
+    assert write_report(tmp_path).pairs[0].differs
+
+
+def test_a_margin_of_nothing_is_refused_and_not_taken_for_none(store_run, tmp_path):
+    store_run("a")
+    with pytest.raises(InvalidValueError, match="margin must be more than 0 points, and is 0"):
+        analyze(find_runs(tmp_path), margin=0)
 
 
 def test_a_baseline_is_compared_with_each_other_network_and_nothing_else_is(store_run, tmp_path):
