@@ -79,7 +79,8 @@ def mapped_arrays(key: str, make: Callable[[Path], None], needed_bytes: int = 0,
         with _locked(folder.parent):
             if not _is_complete(folder):
                 _remove([*folder.parent.glob(".*.tmp"), folder])
-                older = sorted(folder.parent.glob(replaces) if replaces else [], key=lambda path: path.stat().st_mtime)
+                older = [path for path in folder.parent.glob(replaces) if path.is_dir()] if replaces else []
+                older.sort(key=lambda path: path.stat().st_mtime)
                 _remove(older[: len(older) - KEPT + 1])
                 _make(folder, make, needed_bytes)
     except OSError as error:

@@ -300,6 +300,17 @@ def test_of_a_folder_that_keeps_changing_few_arrays_are_kept(photos, decodings):
     assert other.images.any()
 
 
+def test_of_a_source_that_keeps_changing_only_arrays_make_room(tmp_path):
+    def made(content: str) -> bool:
+        return mapped_arrays(
+            f"source/{content}", lambda folder: (folder / "x").write_bytes(b"x"), replaces="*"
+        ).is_dir()
+
+    assert all(made(f"content_{number}") for number in range(4))
+    left = sorted(path.name for path in (cache_dir() / "source").iterdir())
+    assert left == [cache._LOCK, "content_2", "content_3"]
+
+
 def test_the_cache_lies_where_the_environment_says(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("CNN_COMPARE_CACHE_DIR", "~/disk")
