@@ -84,6 +84,7 @@ class RunResult:
         attempts: How often the run was begun within one command.
         recipe: Name of the recipe.
         variant: Name of the variant; None where the comparison has none.
+        train_subset: How many training images it was to get, where the comparison varies their number; else None.
         declared_changes: Settings, by dotted name, that the variant or the backbone's own recipe changes.
         metrics: By name. Accuracies are percents of images, 0 to 100. ``test_*`` and ``best_val_acc_pct`` come from
             the weights of ``best_epoch``; those of the last epoch have ``last_val_acc_pct`` alone, because the test set
@@ -121,6 +122,7 @@ class RunResult:
     attempts: int = 1
     recipe: str | None = None
     variant: str | None = None
+    train_subset: int | None = None
     declared_changes: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Metric] = field(default_factory=dict)
     best_epoch: int | None = None

@@ -17,15 +17,27 @@ from cnn_compare.errors import InvalidValueError, ResultError
 from cnn_compare.formatting import format_list
 from cnn_compare.report import statistics
 from cnn_compare.report.load import StoredRun, StoredRuns, distinct
+from cnn_compare.report.power_law import fit_power_law
 from cnn_compare.report.published import find_published
 from cnn_compare.report.statistics import LEVEL, Difference, Estimate, Sample
-from cnn_compare.report.summary import MOST_CLASSES, Curves, Mistake, Network, Pair, Question, Summary, class_name
-from cnn_compare.report.verdict import verdict
+from cnn_compare.report.summary import (
+    MOST_CLASSES,
+    Curves,
+    Growth,
+    Mistake,
+    Network,
+    Pair,
+    Question,
+    Summary,
+    class_name,
+)
+from cnn_compare.report.verdict import verdict, what_more_images_bring
 from cnn_compare.results import METRICS, RunFolder, first_reached, over_seeds
 from cnn_compare.times import Times, interval, ratio
 
 # Settings that differ between the runs of every comparison, and settings that cannot change a result.
 EXPECTED_DIFFERENCES = {"seed_everything", "model.backbone", "own_recipe"}
+TRAIN_SUBSET = "data.init_args.train_subset"
 IRRELEVANT = {"data.init_args.data_dir", "trainer.default_root_dir", "trainer.logger"}
 HARDEST = MISTAKES = 10
 UNFINISHED = "not finished; the same command again goes on with it"
@@ -83,6 +95,7 @@ def analyze(
         published = None
         problems.append(error)
     unfinished = _unfinished(stored)
+    growth = _growth(stored, networks)
     return Summary(
         name=str(stored.manifest.get("name", stored.folder.resolve().name)),
         unfinished=unfinished,
@@ -104,7 +117,11 @@ def analyze(
         networks=networks,
         question=question,
         pairs=pairs,
-        verdict=verdict(networks, pairs, question, ranked, complete=unfinished is None),
+        growth=growth,
+        verdict=[
+            *verdict(networks, pairs, question, ranked, complete=unfinished is None),
+            *what_more_images_bring(growth),
+        ],
         hardest=_hardest(runs, names),
         without_result=_without_result(stored, problems),
         published=published,
@@ -113,18 +130,18 @@ def analyze(
 
 def _unfinished(stored: StoredRuns) -> str | None:
     """A sentence about what is still missing; None if every planned run is finished."""
-    finished, planned = stored.finished, stored.planned
+    finished = stored.all_finished
     counts = {
-        "failed": len(stored.runs) - len(finished),
+        "failed": len(stored.all_runs) - len(finished),
         "not finished": len(stored.unfinished),
         "with an unreadable result": sum(error.path.name == RunFolder.RESULT for error in stored.problems),
     }
     begun = len(finished) + sum(counts.values())
-    total = max(begun, sum(map(len, planned.values())))
+    total = max(begun, len(stored.planned_runs))
     if len(finished) == total:
         return None
     rest = ", ".join(f"{count} {what}" for what, count in {**counts, "not begun": total - begun}.items() if count)
-    missing = [name for name in planned if name not in _groups(finished)]
+    missing = [name for name in stored.planned if name not in _groups(stored.finished)]
     which = f"; networks without a finished run: {format_list(missing)}" if missing else ""
     return f"{len(finished)} of {total} runs are finished ({rest}){which}."
 
@@ -166,7 +183,7 @@ def _samples(groups: dict[str, list[StoredRun]]) -> dict[str, Sample]:
 
 def _conditions(stored: StoredRuns) -> tuple[list[str], dict[str, list[str]], bool]:
     """Warnings, the settings that varied, and whether times can be compared; all from the runs' own records."""
-    runs = stored.finished
+    runs = stored.all_finished
     results = [run.result for run in runs]
     configured = [run.config for run in runs if run.config]
     different = differences(configured) if configured else {}
@@ -184,13 +201,14 @@ def _conditions(stored: StoredRuns) -> tuple[list[str], dict[str, list[str]], bo
     }
     warnings = [f"mixed {what}: {'; '.join(values)}" for what, values in mixed.items() if len(values) > 1]
     declared = {name for result in results for name in result.declared_changes}
+    declared |= {TRAIN_SUBSET for result in results if result.train_subset}
     if recipes := {name: values for name, values in varied.items() if name not in EXPECTED_DIFFERENCES | declared}:
         settings = "; ".join(f"{name} is {' or '.join(values)}" for name, values in recipes.items())
         warnings.append(f"mixed recipes: {settings}")
-    shown: dict[tuple[int, str], set[str | None]] = {}
+    shown: dict[tuple[int, int | None, str], set[str | None]] = {}
     for result in results:
         data = {name: value for name, value in sorted(result.declared_changes.items()) if name.startswith("data.")}
-        shown.setdefault((result.seed, str(data)), set()).add(result.data_fingerprint)
+        shown.setdefault((result.seed, result.train_subset, str(data)), set()).add(result.data_fingerprint)
     if any(len(fingerprints) > 1 for fingerprints in shown.values()):
         warnings.append("mixed data: networks with the same seed had different images, orders or augmentation")
     if stored.times is not None:
@@ -200,6 +218,7 @@ def _conditions(stored: StoredRuns) -> tuple[list[str], dict[str, list[str]], bo
                 "the seconds are those of a busy machine, and the ratios have wider intervals"
             )
         return warnings, varied, True
+    runs = stored.finished
     if contended := list(dict.fromkeys(run.network for run in runs if run.result.contended)):
         warnings.append(f"contended: other processes used the machine while {', '.join(contended)} trained")
     if untimed := list(dict.fromkeys(run.network for run in runs if run.result.value("train_epoch_s") is None)):
@@ -503,6 +522,25 @@ def _compared(
     return result
 
 
+def _growth(stored: StoredRuns, networks: Sequence[Network]) -> list[Growth]:
+    """Of each network that was trained with several numbers of images."""
+    found = []
+    groups = _groups(stored.all_finished)
+    for network in networks:
+        accuracies: dict[int, list[float]] = {}
+        results = [run.result for run in groups[network.name] if run.result.train_images]
+        for result in sorted(results, key=lambda result: result.train_images or 0):
+            accuracies.setdefault(result.train_images or 0, []).append(result.metrics["test_acc_pct"].value)
+        if len(accuracies) < 2:
+            continue
+        errors = {size: [1 - each / 100 for each in of_size] for size, of_size in accuracies.items()}
+        # Where the number of test images is not recorded, the accuracies say as little as possible.
+        law = fit_power_law(errors, min(result.test_images or 1 for result in results))
+        fitted, reason = (None, law) if isinstance(law, str) else (law, None)
+        found.append(Growth(network.name, accuracies, fitted, reason))
+    return found
+
+
 def _hardest(runs: Sequence[StoredRun], class_names: Sequence[str]) -> list[dict[str, Any]]:
     """The test images that most runs got wrong, with the answer most often given."""
     answered = [run.predictions for run in runs if run.predictions]
@@ -540,7 +578,7 @@ def _without_result(stored: StoredRuns, problems: Sequence[ResultError]) -> list
             ("diverged: " if run.result.status == "diverged" else "") + (run.result.reason or "unknown"),
             "\n".join(run.result.log_tail),
         )
-        for run in stored.runs
+        for run in stored.all_runs
         if run.result.status != "finished"
     ]
     unfinished = [entry(path, "unfinished", UNFINISHED) for path in stored.unfinished]

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cnn_compare.formatting import MISSING, format_number, format_p, format_signed, format_significant
 from cnn_compare.report.columns import COLUMNS, Column, columns
+from cnn_compare.report.power_law import FURTHEST, PowerLaw
 from cnn_compare.report.statistics import Estimate
 from cnn_compare.report.summary import Summary, class_name, which_classes
 from cnn_compare.report.verdict import outcome
+
+GROWTH = "Accuracy over training images"
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,7 @@ def tables(summary: Summary) -> dict[str, Table]:
         "figures": figures(summary, columns(summary, "table")),
         "variants": variants(summary),
         "pairs": _pairs(summary),
+        "growth": _growth(summary),
         "seconds_to": _seconds_to(summary),
         "recalls": _recalls(summary),
         "mistakes": _mistakes(summary),
@@ -91,6 +96,48 @@ def _pairs(summary: Summary) -> Table:
         "Behrens and Fisher's test over seeds and test images, with variances over seeds shrunken towards what the "
         "networks have in common; with one seed, over test images. p is that of a pair alone; intervals and corrected "
         "p values are for all pairs together.",
+    )
+
+
+def _growth(summary: Summary) -> Table:
+    sizes = sorted({size for growth in summary.growth for size in growth.test_acc_pct})
+    factors = (2, FURTHEST)
+
+    def measured(accuracies: Sequence[float]) -> str:
+        if len(accuracies) < 2:
+            return format_number(accuracies[0], ".2f") if accuracies else MISSING
+        return f"{statistics.fmean(accuracies):.2f} ± {statistics.stdev(accuracies):.2f}"
+
+    def expected(law: PowerLaw | None, factor: int) -> str:
+        if law is None:
+            return MISSING
+        share = law.accuracy(factor * law.largest)
+        return f"{100 * share.value:.1f} ({100 * share.low:.1f} … {100 * share.high:.1f})"
+
+    return Table(
+        GROWTH,
+        [
+            "network",
+            *(f"{size:,}" for size in sizes),
+            *(f"× {factor}" for factor in factors),
+            "exponent",
+            "fitted from",
+        ],
+        [
+            [
+                growth.network,
+                *(measured(growth.test_acc_pct.get(size, [])) for size in sizes),
+                *(expected(growth.law, factor) for factor in factors),
+                format_number(growth.law.exponent if growth.law else None, ".2f"),
+                format_number(growth.law.smallest if growth.law else None, ","),
+            ]
+            for growth in summary.growth
+        ],
+        "Test accuracy % by the number of training images: mean and standard deviation over seeds. × 2 and × 4: what "
+        "a power law, error ~ images^(−exponent), lets expect of two and four times the most images, with a 95 % "
+        "interval for other seeds, the fit, an exponent that drifts, and other test images. All runs have the same "
+        "epochs, so that more images mean more steps. Each smaller subset is part of the larger ones; other choices of "
+        "images are not covered.",
     )
 
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import math
+import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +67,7 @@ class StoredRuns:
     Args:
         folder: Where.
         manifest: The comparison's own record; empty if there is none.
-        runs: Those with a readable result, including failed ones.
+        all_runs: Those with a readable result, including failed ones.
         unfinished: Folders of runs that have begun, and have no result yet.
         problems: An error for every unusable file.
         times: Of all networks with finished runs, measured apart; None where they have not been.
@@ -72,26 +75,52 @@ class StoredRuns:
 
     folder: Path
     manifest: dict[str, Any]
-    runs: list[StoredRun]
+    all_runs: list[StoredRun]
     unfinished: list[Path]
     problems: list[ResultError]
     times: Times | None = None
 
-    @property
-    def finished(self) -> list[StoredRun]:
-        """The runs that reached their end."""
-        return [run for run in self.runs if run.result.status == "finished"]
+    @cached_property
+    def planned_runs(self) -> list[tuple[str, int | None, int]]:
+        """Network, size of a training subset, and seed: what the manifest asks for, and whatever is stored besides."""
+        planned: list[tuple[str, int | None, int]] = []
+        with contextlib.suppress(KeyError, TypeError, ValueError, AttributeError):  # A damaged manifest.
+            for backbone, variant, subset, seed in _runs_of(self.manifest):
+                planned.append((network_name(backbone, variant), subset, int(seed)))
+        planned += [(run.network, run.result.train_subset, run.result.seed) for run in self.all_runs]
+        return list(dict.fromkeys(planned))
+
+    @cached_property
+    def _largest(self) -> dict[str, int | None]:
+        """Network -> the largest training subset that is planned; None: all training images."""
+        subsets: dict[str, list[int | None]] = {}
+        for network, subset, _ in self.planned_runs:
+            subsets.setdefault(network, []).append(subset)
+        return {network: max(sizes, key=lambda size: size or math.inf) for network, sizes in subsets.items()}
 
     @property
     def planned(self) -> dict[str, set[int]]:
-        """Network -> seeds: what the manifest asks for, and whatever is stored besides."""
-        planned: dict[str, set[int]] = {}
-        with contextlib.suppress(KeyError, TypeError, ValueError, AttributeError):  # A damaged manifest.
-            for backbone, variant, seed in _runs_of(self.manifest):
-                planned.setdefault(network_name(backbone, variant), set()).add(int(seed))
-        for run in self.runs:
-            planned.setdefault(run.network, set()).add(run.result.seed)
+        """Network -> the planned seeds, with its largest training subset."""
+        planned: dict[str, set[int]] = {name: set() for name in self._largest}
+        for network, subset, seed in self.planned_runs:
+            if subset == self._largest[network]:
+                planned[network].add(seed)
         return planned
+
+    @property
+    def runs(self) -> list[StoredRun]:
+        """The runs that are compared: those with the largest training subset of their network."""
+        return [run for run in self.all_runs if run.result.train_subset == self._largest[run.network]]
+
+    @property
+    def all_finished(self) -> list[StoredRun]:
+        """The runs that reached their end."""
+        return [run for run in self.all_runs if run.result.status == "finished"]
+
+    @property
+    def finished(self) -> list[StoredRun]:
+        """Those of ``runs`` that reached their end."""
+        return [run for run in self.runs if run.result.status == "finished"]
 
 
 def find_runs(folder: str | Path) -> StoredRuns:
@@ -212,25 +241,32 @@ def _why_none(folder: Path) -> str:
     return "it is a file, not a folder" if folder.exists() else "there is no such folder"
 
 
-def _runs_of(manifest: dict[str, Any]) -> Iterable[tuple[str, str | None, int]]:
-    """Backbone, variant and seed of each planned run; older manifests hold only the lists that were combined."""
+def _runs_of(manifest: dict[str, Any]) -> Iterable[tuple[str, str | None, int | None, int]]:
+    """Backbone, variant, training subset and seed of each planned run; older manifests hold only lists to combine."""
     if "runs" in manifest:
-        return [(run["backbone"], run["variant"], run["seed"]) for run in manifest["runs"]]
+        return [(run["backbone"], run["variant"], run.get("train_subset"), run["seed"]) for run in manifest["runs"]]
     variants = list(manifest.get("variants") or {}) or [None]
-    return itertools.product(manifest.get("backbones", []), variants, manifest.get("seeds", []))
+    return itertools.product(manifest.get("backbones", []), variants, [None], manifest.get("seeds", []))
 
 
 def _network_names(folder: Path, results: dict[Path, RunResult]) -> dict[Path, str]:
     """Backbone and variant; where two runs share them and the seed, as in two comparisons, the folder's name."""
     names = {run_folder: network_name(result.backbone, result.variant) for run_folder, result in results.items()}
-    taken = Counter((name, results[run_folder].seed) for run_folder, name in names.items())
-    ambiguous = {name for (name, _), count in taken.items() if count > 1}
+    taken = Counter(
+        (name, results[run_folder].seed, results[run_folder].train_subset) for run_folder, name in names.items()
+    )
+    ambiguous = {name for (name, *_), count in taken.items() if count > 1}
     return {
-        run_folder: run_folder.parent.relative_to(folder).as_posix()
+        run_folder: _network_folder(run_folder).relative_to(folder).as_posix()
         if name in ambiguous and run_folder != folder
         else name
         for run_folder, name in names.items()
     }
+
+
+def _network_folder(run_folder: Path) -> Path:
+    above = run_folder.parent
+    return above.parent if re.fullmatch(r"train_\d+", above.name) else above
 
 
 def _manifest(folder: Path) -> dict[str, Any]:

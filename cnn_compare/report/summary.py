@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from cnn_compare.report.power_law import PowerLaw
 from cnn_compare.report.statistics import Calibration, Estimate, balanced_estimate
 from cnn_compare.times import Times
 
@@ -173,6 +174,23 @@ class Pair:
 
 
 @dataclass(frozen=True)
+class Growth:
+    """How a network's accuracy grows with the number of training images.
+
+    Args:
+        network: Its name.
+        test_acc_pct: Number of training images, in ascending order -> of each seed.
+        law: How its error falls; None where no law is to be believed.
+        without_law: Why there is none.
+    """
+
+    network: str
+    test_acc_pct: dict[int, list[float]]
+    law: PowerLaw | None
+    without_law: str | None
+
+
+@dataclass(frozen=True)
 class Published:
     """Figures that others published, to stand beside a comparison.
 
@@ -211,6 +229,7 @@ class Summary:
         networks: The most accurate first.
         question: What the reader asked.
         pairs: Every pair of networks, or each network with the baseline.
+        growth: Of each network that was trained with several numbers of images, in the order of ``networks``.
         verdict: The outcome in sentences.
         hardest: The test images that most runs got wrong.
         without_result: Runs that failed or are not finished, and files that are missing or unreadable: ``run``,
@@ -237,6 +256,7 @@ class Summary:
     networks: list[Network]
     question: Question
     pairs: list[Pair]
+    growth: list[Growth]
     verdict: list[str]
     hardest: list[dict[str, Any]]
     without_result: list[dict[str, str]]

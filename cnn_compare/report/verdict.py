@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import itertools
 import math
+import statistics
 from collections.abc import Sequence
 
 from cnn_compare import times
 from cnn_compare.formatting import format_list, format_signed, format_significant
-from cnn_compare.report.summary import Network, Pair, Question
+from cnn_compare.report.summary import Growth, Network, Pair, Question
 from cnn_compare.results import METRICS
 
 PAIRS_IN_WORDS = 6
@@ -52,6 +53,25 @@ def verdict(
         )
     sentences.append(_not_covered(pairs))
     return sentences
+
+
+def what_more_images_bring(growth: Sequence[Growth]) -> list[str]:
+    """What each network is likely to reach with twice as many training images, or why nothing can be said."""
+    sentences = []
+    without_law: dict[str, list[str]] = {}
+    for each in growth:
+        largest = max(each.test_acc_pct)
+        if each.law is None:
+            without_law.setdefault(f"{largest:,} training images: {each.without_law}", []).append(each.network)
+            continue
+        expected, now = each.law.accuracy(2 * largest), statistics.fmean(each.test_acc_pct[largest])
+        sentences.append(
+            f"{each.network}, twice as many training images ({largest:,} → {2 * largest:,}): {now:.1f} % → "
+            f"{100 * expected.value:.1f} % (95 % {100 * expected.low:.1f} … {100 * expected.high:.1f})."
+        )
+    return sentences + [
+        f"{format_list(names)}: no extrapolation beyond {reason}." for reason, names in without_law.items()
+    ]
 
 
 def outcome(pair: Pair, margin: float | None) -> str:
