@@ -31,7 +31,7 @@ from cnn_compare.report.summary import (
     Summary,
     class_name,
 )
-from cnn_compare.report.verdict import verdict, what_more_images_bring
+from cnn_compare.report.verdict import verdict
 from cnn_compare.results import METRICS, RunFolder, first_reached, over_seeds
 from cnn_compare.times import Times, interval, ratio
 
@@ -118,10 +118,7 @@ def analyze(
         question=question,
         pairs=pairs,
         growth=growth,
-        verdict=[
-            *verdict(networks, pairs, question, ranked, complete=unfinished is None),
-            *what_more_images_bring(growth),
-        ],
+        verdict=verdict(networks, pairs, question, ranked, growth, complete=unfinished is None),
         hardest=_hardest(runs, names),
         without_result=_without_result(stored, problems),
         published=published,

@@ -214,7 +214,12 @@ def _growth(summary: Summary) -> Chart | None:
     laws = [growth.law for growth in summary.growth if growth.law]
     ticks = sorted({*measured, *(factor * law.largest for law in laws for factor in (2, FURTHEST))})
     figure = _axes(data, "training images", "test accuracy %")
-    figure["layout"]["xaxis"] |= {"type": "log", "tickvals": ticks, "ticktext": [f"{tick:,}" for tick in ticks]}
+    figure["layout"]["xaxis"] |= {
+        "type": "log",
+        "range": [math.log10(ticks[0] / 1.1), math.log10(ticks[-1] * 1.1)],
+        "tickvals": ticks,
+        "ticktext": [f"{tick:,}" for tick in ticks],
+    }
     band = "; dashed, with its 95 % interval: what it lets expect of more images" if laws else ""
     return Chart(
         "growth",

@@ -16,7 +16,12 @@ PAIRS_IN_WORDS = 6
 
 
 def verdict(
-    networks: Sequence[Network], pairs: Sequence[Pair], question: Question, ranked: bool, complete: bool = True
+    networks: Sequence[Network],
+    pairs: Sequence[Pair],
+    question: Question,
+    ranked: bool,
+    growth: Sequence[Growth] = (),
+    complete: bool = True,
 ) -> list[str]:
     """What is established, what is not, and what it would take.
 
@@ -25,13 +30,14 @@ def verdict(
         pairs: Of all networks, or of each with the baseline.
         question: What the reader asked.
         ranked: Whether times can be compared.
+        growth: Of networks that were trained with several numbers of images.
         complete: Whether all runs are finished; if not, the verdict is of those that are.
     """
     if not networks:
         return ["No run was finished: there is nothing to compare."]
     if len(networks) == 1:
         only = "There is no other network to compare it with."
-        return [f"{networks[0].name}: {_figures(networks[0])}. {only}", *_failures(networks)]
+        return [f"{networks[0].name}: {_figures(networks[0])}. {only}", *_failures(networks), *_more_images(growth)]
     sentences = [
         _best(networks, pairs, complete) if question.baseline is None else _baseline(networks, pairs, question)
     ]
@@ -51,27 +57,9 @@ def verdict(
         sentences.append(
             f"All {len(pairs)} differences {'between' if complete else 'so far between'} them are established."
         )
+    sentences += _more_images(growth)
     sentences.append(_not_covered(pairs))
     return sentences
-
-
-def what_more_images_bring(growth: Sequence[Growth]) -> list[str]:
-    """What each network is likely to reach with twice as many training images, or why nothing can be said."""
-    sentences = []
-    without_law: dict[str, list[str]] = {}
-    for each in growth:
-        largest = max(each.test_acc_pct)
-        if each.law is None:
-            without_law.setdefault(f"{largest:,} training images: {each.without_law}", []).append(each.network)
-            continue
-        expected, now = each.law.accuracy(2 * largest), statistics.fmean(each.test_acc_pct[largest])
-        sentences.append(
-            f"{each.network}, twice as many training images ({largest:,} → {2 * largest:,}): {now:.1f} % → "
-            f"{100 * expected.value:.1f} % (95 % {100 * expected.low:.1f} … {100 * expected.high:.1f})."
-        )
-    return sentences + [
-        f"{format_list(names)}: no extrapolation beyond {reason}." for reason, names in without_law.items()
-    ]
 
 
 def outcome(pair: Pair, margin: float | None) -> str:
@@ -228,6 +216,25 @@ def _open_pair(pair: Pair) -> str:
     seeds = f"{least:.0f}" if least == most else f"{least:.0f} to {most:.0f}"
     seeds = f"{least:.0f} or more" if math.isinf(most) else seeds
     return f"{sentence}; a difference of that size takes {seeds} seeds."
+
+
+def _more_images(growth: Sequence[Growth]) -> list[str]:
+    """What each network is likely to reach with twice as many training images, or why nothing can be said."""
+    sentences = []
+    without_law: dict[str, list[str]] = {}
+    for each in growth:
+        largest = max(each.test_acc_pct)
+        if each.law is None:
+            without_law.setdefault(f"{largest:,} training images: {each.without_law}", []).append(each.network)
+            continue
+        expected, now = each.law.accuracy(2 * largest), statistics.fmean(each.test_acc_pct[largest])
+        sentences.append(
+            f"{each.network}, twice as many training images ({largest:,} → {2 * largest:,}): {now:.1f} % → "
+            f"{100 * expected.value:.1f} % (95 % {100 * expected.low:.1f} … {100 * expected.high:.1f})."
+        )
+    return sentences + [
+        f"{format_list(names)}: no extrapolation beyond {reason}." for reason, names in without_law.items()
+    ]
 
 
 def _not_covered(pairs: Sequence[Pair]) -> str:
