@@ -221,7 +221,7 @@ def _results(folder: Path) -> tuple[dict[Path, RunResult], list[Path], list[Resu
     for run_folder in sorted(run_folders):
         if not RunFolder(run_folder).result.exists():
             # A comparison calls the folder of a run so; `fit` does not.
-            if run_folder.name.startswith("seed_"):
+            if run_folder.name.startswith(("seed_", "fold_")):
                 unfinished.append(run_folder)
             else:
                 problems.append(ResultError(run_folder, FIT_RUN))
