@@ -203,6 +203,7 @@ def _compare(arguments: list[str]) -> None:
         backbones=as_list(options["backbones"]),
         seeds=repeated(as_list(options["seeds"]), options["folds"], options["repeats"]),
         folds=options["folds"],
+        train_subsets=options["train_subsets"],
         config=with_num_classes({name: options[name] for name in settings}),
         recipe=Path(files[0]).stem if files else None,
         variants=options["variants"] or {},

@@ -334,7 +334,7 @@ class RunFolder:
 
 def run_folders(comparison: Path, holding: str) -> list[RunFolder]:
     """The folders of a comparison's runs that hold a file of that name."""
-    patterns = (f"*/seed_*/{holding}", f"*/seed_*/fold_*/{holding}")
+    patterns = (f"*/seed_*/{holding}", f"*/seed_*/fold_*/{holding}", f"*/train_*/seed_*/{holding}")
     return [RunFolder(path.parent) for pattern in patterns for path in sorted(comparison.glob(pattern))]
 
 

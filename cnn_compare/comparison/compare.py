@@ -35,6 +35,7 @@ def compare(
     seeds: Sequence[int] | int = (0,),
     folds: int | None = None,
     repeats: int | None = None,
+    train_subsets: Sequence[int] = (),
     on_existing: OnExisting = "resume",
     log_dir: str = "lightning_logs",
     recipe: str | Path | None = None,
@@ -69,6 +70,8 @@ def compare(
         folds: Cross-validation: the images, also those of a test set that the data has, are cut into so many folds, the
             same for all backbones, and each is tested by a network that was trained without it, nor with its groups.
         repeats: How often this is done, each time with other folds: seeds 0, 1 and so on.
+        train_subsets: Train every backbone with each of these numbers of training images, in ascending order; smaller
+            subsets are parts of larger ones. The report compares the largest, and shows how accuracy grows with images.
         on_existing: What to do about a comparison of that name.
         log_dir: Folder of all logs.
         recipe: A YAML file of settings; the arguments below take precedence.
@@ -114,7 +117,17 @@ def compare(
     names, numbers = as_list(backbones), repeated(as_list(seeds), folds, repeats)
     question = question_of(baseline, margin)
     comparison = Comparison(
-        name, names, numbers, config, recipe_name, variants or {}, published, question, folds=folds, log_dir=log_dir
+        name,
+        names,
+        numbers,
+        config,
+        recipe_name,
+        variants or {},
+        published,
+        question,
+        folds=folds,
+        train_subsets=train_subsets,
+        log_dir=log_dir,
     )
     request = Request(on_existing, as_list(rerun), as_list(drop))
     specs = plan_runs(comparison)
@@ -234,7 +247,7 @@ def _say(sentence: str) -> None:
 
 
 def write_all_splits(folder: Path, specs: Sequence[RunSpec]) -> None:
-    """Write ``splits.csv`` for data that is the user's own; a variant or repeat with other splits has its own file."""
+    """Write ``splits.csv`` for data that is the user's own; a variant, repeat or subset of it has a file of its own."""
     seen: list[Config] = []
     written: set[str] = set()
     for spec in specs:
@@ -245,6 +258,7 @@ def write_all_splits(folder: Path, specs: Sequence[RunSpec]) -> None:
         if splits is not None and splits not in written:
             name = Path(SPLITS)
             parts = [name.stem, spec.variant, None if spec.fold is None else f"seed_{spec.seed}"]
+            parts += [None if spec.train_subset is None else f"train_{spec.train_subset}"]
             own_name = "+".join(part for part in parts if part) + name.suffix
             write_text(folder / (own_name if written else name), splits)
             written.add(splits)
@@ -255,6 +269,7 @@ def _planned_runs(before: list[Config], specs: Sequence[RunSpec], drop: Sequence
     planned = [
         {"backbone": spec.backbone, "variant": spec.variant, "seed": spec.seed}
         | ({} if spec.fold is None else {"fold": spec.fold})
+        | ({} if spec.train_subset is None else {"train_subset": spec.train_subset})
         for spec in specs
     ]
     return [*(run for run in before if run not in planned and run["backbone"] not in drop), *planned]
@@ -273,9 +288,9 @@ def _all_finished(folder: Path, results: Sequence[RunResult]) -> str:
 def _controlled(results: Sequence[RunResult]) -> dict[str, bool]:
     """What was the same in all finished runs, by their own records."""
     finished = [result for result in results if result.status == "finished"]
-    shown: dict[tuple[int, int | None], set[str | None]] = {}
+    shown: dict[tuple[int, int | None, int | None], set[str | None]] = {}
     for result in finished:
-        shown.setdefault((result.seed, result.fold), set()).add(result.data_fingerprint)
+        shown.setdefault((result.seed, result.fold, result.train_subset), set()).add(result.data_fingerprint)
     return {
         "data": all(len(fingerprints) == 1 for fingerprints in shown.values()),
         "device": len({result.device for result in finished}) <= 1,

@@ -103,9 +103,13 @@ def _named_runs(specs: Sequence[RunSpec], names: Sequence[str]) -> list[RunSpec]
 
 
 def run_name(spec: RunSpec) -> str:
-    """How ``rerun`` names a run: ``lenet/0``, ``lenet+flat/0`` in the variant ``flat``, ``lenet/0/2`` of fold 2."""
+    """How ``rerun`` names a run: ``lenet/0``, ``lenet+flat/0`` in the variant ``flat``, ``lenet/0/2`` of fold 2.
+
+    With 500 training images it is ``lenet/train_500/0``.
+    """
+    subset = "" if spec.train_subset is None else f"/train_{spec.train_subset}"
     fold = "" if spec.fold is None else f"/{spec.fold}"
-    return f"{spec.backbone}{f'+{spec.variant}' if spec.variant else ''}/{spec.seed}{fold}"
+    return f"{spec.backbone}{f'+{spec.variant}' if spec.variant else ''}{subset}/{spec.seed}{fold}"
 
 
 def _require_known(drop: Sequence[str], known: Sequence[str], comparison: Comparison) -> None:

@@ -42,6 +42,7 @@ class Comparison:
         question: ``baseline`` and ``margin``, where given, for the report.
         looks: Numbers of seeds at which the report was to be looked at, where it decides whether to go on.
         folds: Of cross-validation: each seed draws its own and trains a network for each; None: no cross-validation.
+        train_subsets: Numbers of training images, each of which every network is trained with; none: those of the data.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Comparison:
     question: Mapping[str, Any] = field(default_factory=dict)
     looks: Sequence[int] = ()
     folds: int | None = None
+    train_subsets: Sequence[int] = ()
     log_dir: str = "lightning_logs"
 
     @property
@@ -63,7 +65,7 @@ class Comparison:
 
 
 def plan_runs(comparison: Comparison) -> list[RunSpec]:
-    """One spec for each backbone, variant, seed and fold; they differ in nothing but these and what they declare.
+    """One spec for each backbone, variant, training subset, seed and fold; they differ in these and what they declare.
 
     All networks of the first seed or fold come first, then those of the next: a machine that becomes slower does so for
     all networks alike, and a comparison that is stopped has the same ones of each. Within them, the network that takes
@@ -73,13 +75,14 @@ def plan_runs(comparison: Comparison) -> list[RunSpec]:
     again in a variant that only sets ``own_recipe``.
 
     Returns:
-        Specs with the folders ``<backbone>/seed_<n>`` or ``<backbone>+<variant>/seed_<n>``, and in it ``fold_<k>``.
+        Specs with the folders ``<backbone>/seed_<n>`` or ``<backbone>+<variant>/seed_<n>``, and in it ``fold_<k>``;
+        with training subsets ``<backbone>/train_<images>/seed_<n>``.
 
     Raises:
         InvalidValueError: If the name is unusable, there is no backbone or seed, one is given twice, two backbones
             would share a folder, a seed is out of range, a variant has an unusable name or changes backbone or seed,
-            data cannot be cut into folds,
-            or a setting has an impossible value or means nothing in a comparison.
+            data cannot be cut into folds, training subsets do not become larger, or a setting has an impossible value
+            or means nothing in a comparison.
         ConfigurationError: If a variant changes a setting that does not exist.
         UnknownBackboneError: If a backbone does not exist.
         ImageTooSmallError: If the images are too small for a backbone.
@@ -98,19 +101,34 @@ def plan_runs(comparison: Comparison) -> list[RunSpec]:
                 name: new for name, (_, new) in changed.items() if name not in ("model.backbone", "own_recipe")
             }
             network_folder = comparison.folder / (path_name(backbone) + (f"+{variant}" if variant else ""))
-            networks.append([])
             if comparison.folds is not None:
                 _require_no_fold(config)
-            for seed, fold in itertools.product(comparison.seeds, range(comparison.folds or 1)):
-                run_config, folder = {"seed_everything": seed, **config}, network_folder / f"seed_{seed}"
-                spec = RunSpec(
-                    backbone, seed, run_config, RunFolder(folder), comparison.recipe, variant, declared_changes
-                )
-                if comparison.folds is not None:
-                    cut = {"fold": [fold, comparison.folds], "split_seed": seed}
-                    run_config = merge_config(run_config, {"data": {"init_args": cut}})
-                    spec = replace(spec, fold=fold, config=run_config, folder=RunFolder(folder / f"fold_{fold}"))
-                networks[-1].append(spec)
+            if comparison.train_subsets:
+                _require_all_images(config)
+            # The largest first: the subsets of a network whose cost is not known stay in this order.
+            subsets: list[int | None] = [*reversed(comparison.train_subsets)]
+            for subset in subsets or [None]:
+                networks.append([])
+                for seed, fold in itertools.product(comparison.seeds, range(comparison.folds or 1)):
+                    run_config, folder = {"seed_everything": seed, **config}, network_folder
+                    cut: Config = {}
+                    if subset is not None:
+                        folder, cut = folder / f"train_{subset}", {"train_subset": subset}
+                    folder /= f"seed_{seed}"
+                    if comparison.folds is not None:
+                        folder, cut = folder / f"fold_{fold}", {"fold": [fold, comparison.folds], "split_seed": seed}
+                    spec = RunSpec(
+                        backbone,
+                        seed,
+                        merge_config(run_config, {"data": {"init_args": cut}}) if cut else run_config,
+                        RunFolder(folder),
+                        comparison.recipe,
+                        variant,
+                        declared_changes,
+                        None if comparison.folds is None else fold,
+                        subset,
+                    )
+                    networks[-1].append(spec)
     if len(networks) > 1:
         networks.sort(key=lambda runs: planned_work(runs[0]), reverse=True)
     return [spec for of_one_seed in zip(*networks, strict=True) for spec in of_one_seed]
@@ -180,6 +198,28 @@ def _require_no_fold(config: Config) -> None:
         raise InvalidValueError("data.split_seed", options["split_seed"], "left out with folds: seeds cut them")
 
 
+def _require_all_images(config: Config) -> None:
+    """Check that nothing but the comparison decides how many images a network is trained with."""
+    options = config["data"].get("init_args", {})
+    if "train_subset" not in options:
+        cls = config["data"]["class_path"]
+        expected = "left out, or data whose constructor passes **options on to its base class"
+        raise InvalidValueError("train_subsets", cls, expected)
+    if options["train_subset"] is not None:
+        raise InvalidValueError("data.train_subset", options["train_subset"], "left out with train_subsets")
+
+
+def _check_train_subsets(comparison: Comparison) -> None:
+    subsets, classes = list(comparison.train_subsets), comparison.config["model"]["num_classes"]
+    if comparison.folds is not None:
+        raise InvalidValueError("train_subsets", subsets, "left out with folds")
+    if len(subsets) < 2 or any(larger <= smaller for smaller, larger in itertools.pairwise(subsets)):
+        expected = "two numbers of training images or more, each larger than the one before"
+        raise InvalidValueError("train_subsets", subsets, expected)
+    if subsets[0] < classes:
+        raise InvalidValueError("train_subsets", subsets, f"numbers from {classes}, one image a class")
+
+
 def _check(comparison: Comparison) -> None:
     if not re.fullmatch(NAME, comparison.name):
         raise InvalidValueError("name", comparison.name, NAME_RULE)
@@ -189,6 +229,8 @@ def _check(comparison: Comparison) -> None:
     require_own_folders(comparison.backbones)
     if comparison.folds is not None and comparison.folds < 2:
         raise InvalidValueError("folds", comparison.folds, "at least 2")
+    if comparison.train_subsets:
+        _check_train_subsets(comparison)
     for seed in comparison.seeds:
         if not 0 <= seed < 2**32:
             raise InvalidValueError("seeds", seed, "from 0 to 4294967295")

@@ -7,6 +7,7 @@ Source:
 from __future__ import annotations
 
 import copy
+import math
 import os
 import sys
 import threading
@@ -120,13 +121,16 @@ def let_networks_take_turns(folder: Path, limit_s: float | None = None) -> None:
 
 
 def _configs(folder: Path) -> dict[str, Config]:
-    """Network -> the configuration of its first finished run."""
+    """Network -> the configuration of a finished run, with the most training images where their number varies."""
     configs: dict[str, Config] = {}
+    most: dict[str, float] = {}
     for run in run_folders(folder, RunFolder.RESULT):
         try:
             result = run.load_result()
             name = network_name(result.backbone, result.variant)
-            if result.status == "finished" and name not in configs:
+            images = result.train_subset or math.inf
+            if result.status == "finished" and images > most.get(name, 0):
+                most[name] = images
                 configs[name] = yaml.safe_load(run.config.read_text(encoding="utf-8"))
         except ResultError:
             continue  # The report lists it.

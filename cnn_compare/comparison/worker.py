@@ -230,6 +230,7 @@ class MeasuredRun:
         """Log the run as a row of TensorBoard's HPARAMS tab."""
         spec, names = self.spec, {"recipe": self.spec.recipe or "none", "variant": self.spec.variant or "none"}
         names |= {} if spec.fold is None else {"fold": str(spec.fold)}
+        names |= {} if spec.train_subset is None else {"train_subset": str(spec.train_subset)}
         shown = ("test_acc_pct", "best_val_acc_pct", "train_epoch_s", "params", "macs")
         self.logger.log_hyperparams(
             {"backbone": spec.backbone, "seed": spec.seed, **names},
