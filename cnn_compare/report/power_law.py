@@ -18,6 +18,8 @@ FURTHEST = 4
 # How much the exponent of a true curve changes with each doubling, as a standard deviation: a curve is flatter near
 # chance, and again where labels are wrong or pictures ambiguous. Without this the intervals are too narrow.
 DRIFT = 0.05
+# An interval wider than this says nothing that one would not have guessed.
+WIDEST = 0.25
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class PowerLaw:
         largest: The most.
         coefficients: With ``x = log(images / largest)``, those of 1, x and x² in the logarithm of the error.
         covariance: Of the coefficients.
-        mean_variance: Of the logarithm of a measured mean error, over seeds.
+        dispersion: Variance of a measured mean error over seeds, divided by that of an answer, error × (1 − error).
         freedom: Degrees of freedom of these variances.
         test_images: How many.
     """
@@ -38,7 +40,7 @@ class PowerLaw:
     largest: int
     coefficients: list[float]
     covariance: list[list[float]]
-    mean_variance: float
+    dispersion: float
     freedom: int
     test_images: int
 
@@ -59,8 +61,8 @@ class PowerLaw:
             raise ValueError(f"{images} training images are outside {self.smallest} … {FURTHEST * self.largest}")
         powers = _powers([images / self.largest])[0]
         error = math.exp(float(powers @ self.coefficients))
-        variance = float(powers @ self.covariance @ powers) + self.mean_variance
-        variance += (1 - min(error, 1.0)) / (error * self.test_images)  # Of the logarithm of a share of test images.
+        answer = (1 - min(error, 1.0)) / error  # Variance of an answer, as one of the logarithm of the error.
+        variance = float(powers @ self.covariance @ powers) + answer * (self.dispersion + 1 / self.test_images)
         ratio = math.exp(float(stats.t.isf(LEVEL / 2, self.freedom)) * math.sqrt(variance))
         return Estimate(*(max(0.0, 1 - each) for each in (error, error * ratio, error / ratio)))
 
@@ -70,7 +72,8 @@ def fit_power_law(errors: Mapping[int, Sequence[float]], test_images: int) -> Po
 
     The law is accepted if the means lie no further from it than seeds, and an exponent that drifts by `DRIFT` a
     doubling, explain. If they do, the smallest number of images is left out, because a power law holds only from some
-    number on, and the others are tried; at least three remain.
+    number on, and the others are tried; at least three remain. A law that leaves the accuracy at twice as many images
+    open by more than `WIDEST` is none either.
 
     Args:
         errors: Number of training images -> error of each seed, as shares.
@@ -104,21 +107,21 @@ def _fit(errors: Mapping[int, Sequence[float]], test_images: int) -> PowerLaw | 
     for smaller, larger in itertools.pairwise(range(len(sizes))):
         if means[larger] >= means[smaller]:
             return f"its mean accuracy does not rise from {sizes[smaller]:,} to {sizes[larger]:,} training images"
-    if min(map(min, errors.values())) == 0:
-        return "a run answered every test image right: there is no error left to fall"
-    logs = [np.log(of_size) for of_size in errors.values()]
-    mean_logs = np.array([of_size.mean() for of_size in logs])
+    if means[-1] == 0:
+        return "every test image is answered right: there is no error left to fall"
     freedom = int(counts.sum()) - len(sizes)
-    by_seed = sum(float(((of_size - of_size.mean()) ** 2).sum()) for of_size in logs) / freedom
+    # Errors near 0 and 1 vary less with the seed, about as single answers do.
+    squares = [np.square(np.array(of_size) - mean).sum() for of_size, mean in zip(errors.values(), means, strict=True)]
+    dispersion = float(np.sum(squares / (means * (1 - means)))) / freedom
     # Equal accuracies of all seeds do not show that seeds make no difference.
-    by_seed = max(by_seed, float(np.mean((1 - means) / means)) / test_images**2)
+    dispersion = max(dispersion, 4 / test_images**2)
     # Least squares, with one more observation: that the exponent does not drift, as uncertain as it is.
     bend = DRIFT / (2 * math.log(2))
-    deviations = np.append(np.sqrt(by_seed / counts), bend)
+    deviations = np.append(np.sqrt(dispersion / counts * (1 - means) / means), bend)
     design = np.vstack([_powers(np.array(sizes) / sizes[-1]), [0.0, 0.0, 1.0]]) / deviations[:, None]
-    observed = np.append(mean_logs, 0.0) / deviations
-    coefficients, squares = np.linalg.lstsq(design, observed)[:2]
-    misfit = float(squares[0]) / (len(sizes) - 2)
+    observed = np.append(np.log(means), 0.0) / deviations
+    coefficients, residual, *_ = np.linalg.lstsq(design, observed)
+    misfit = float(residual[0]) / (len(sizes) - 2)
     p = float(stats.f.sf(misfit, len(sizes) - 2, freedom))
     if p < LEVEL:
         beside = np.abs(np.exp(_powers(np.array(sizes) / sizes[-1]) @ coefficients) - means)
@@ -129,15 +132,20 @@ def _fit(errors: Mapping[int, Sequence[float]], test_images: int) -> PowerLaw | 
         )
     # Where the means lie further from the law than seeds would have it, though not clearly so, all of it is uncertain.
     scale = max(1.0, misfit)
-    return PowerLaw(
+    law = PowerLaw(
         smallest=sizes[0],
         largest=sizes[-1],
         coefficients=coefficients.tolist(),
         covariance=(scale * np.linalg.inv(design.T @ design)).tolist(),
-        mean_variance=scale * by_seed / float(counts.mean()),
+        dispersion=scale * dispersion / float(counts.mean()),
         freedom=freedom,
         test_images=test_images,
     )
+    doubled = law.accuracy(2 * law.largest)
+    if doubled.high - doubled.low > WIDEST:
+        interval = f"{100 * doubled.low:.0f} … {100 * doubled.high:.0f} %"
+        return f"its seeds differ too much: for twice as many, all that can be said is {interval}"
+    return law
 
 
 def _powers(shares: Sequence[float] | Vector) -> Vector:

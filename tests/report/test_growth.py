@@ -45,11 +45,12 @@ def test_without_drift_the_fit_would_be_that_of_scipy(monkeypatch):
     monkeypatch.setattr("cnn_compare.report.power_law.DRIFT", 1e-9)
     errors = errors_of(power, seed=1)
     law = fit_power_law(errors, test_images=10_000)
-    sizes = np.repeat(SIZES, 3)
+    means = np.array([np.mean(of_size) for of_size in errors.values()])
     (log_factor, exponent), _ = curve_fit(
         lambda logs, log_factor, exponent: log_factor - exponent * logs,
-        np.log(sizes / 2000),
-        np.log(np.concatenate([*errors.values()])),
+        np.log(np.array(SIZES) / 2000),
+        np.log(means),
+        sigma=np.sqrt((1 - means) / means),
     )
     assert law.coefficients == pytest.approx([log_factor, -exponent, 0.0], abs=1e-6)
 
@@ -90,7 +91,8 @@ def test_nothing_is_extrapolated_beyond_fourfold():
         ({100: [0.5, 0.4], 200: [0.3, 0.3]}, "at least 3 numbers of training images, and there are 2"),
         ({100: [0.5], 200: [0.4], 400: [0.3]}, "one seed with 100 training images"),
         ({100: [0.5, 0.5], 200: [0.3, 0.3], 400: [0.31, 0.3]}, "does not rise from 200 to 400 training images"),
-        ({100: [0.5, 0.4], 200: [0.3, 0.2], 400: [0.01, 0.0]}, "a run answered every test image right"),
+        ({100: [0.5, 0.4], 200: [0.3, 0.2], 400: [0.0, 0.0]}, "every test image is answered right"),
+        ({100: [0.5, 0.3], 200: [0.4, 0.3], 400: [0.3, 0.2]}, "its seeds differ too much: for twice as many, all that"),
         (
             {100: [0.500, 0.501], 200: [0.499, 0.498], 400: [0.1, 0.101]},
             r"no power law goes through 100, 200, 400 training images: its means are up to \d+\.\d points beside one",
