@@ -398,7 +398,14 @@ class NoWeightsError(UsageError):
 class ResumeError(RunError):
     """Training cannot go on from a checkpoint."""
 
-    fields = ("ckpt_path", "model.weights", "model.optimizer", "model.decay_norm_and_bias", "trainer.max_epochs")
+    fields = (
+        "ckpt_path",
+        "model.weights",
+        "model.optimizer",
+        "model.decay_norm_and_bias",
+        "model.backbone_lr_factor",
+        "trainer.max_epochs",
+    )
 
     def __init__(self, path: str | Path, reason: str) -> None:
         self.path, self.reason = path, reason
