@@ -40,7 +40,10 @@ EXPECTED_DIFFERENCES = {"seed_everything", "model.backbone", "own_recipe"}
 OF_FOLDS = {"data.init_args.fold", "data.init_args.split_seed"}
 IRRELEVANT = {"data.init_args.data_dir", "trainer.default_root_dir", "trainer.logger"}
 HARDEST = MISTAKES = 10
-TRAINED_ON_TEST_SET = "the folds are of training and test images together: accuracies do not compare with those on the data's own test set"
+TRAINED_ON_TEST_SET = (
+    "the folds are of training and test images together: accuracies do not compare with those on the data's own test "
+    "set"
+)
 UNFINISHED = "not finished; the same command again goes on with it"
 
 

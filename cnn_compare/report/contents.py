@@ -78,9 +78,9 @@ SEEDS_TEST = (
     "p values are for all pairs together."
 )
 FOLDS_TEST = (
-    "Nadeau and Bengio's t test on the differences in the same folds: with variance s² of J of them, in k folds a repeat, "
-    "that of their mean is s² (1/J + 1/(k − 1)), and not s²/J, because folds share training images. p is that of a pair "
-    "alone; intervals are for all pairs together, and corrected p values are Holm's."
+    "Nadeau and Bengio's t test on the differences in the same folds: with variance s² of J of them, in k folds a "
+    "repeat, that of their mean is s² (1/J + 1/(k − 1)), and not s²/J, because folds share training images. p is that "
+    "of a pair alone; intervals are for all pairs together, and corrected p values are Holm's."
 )
 
 
