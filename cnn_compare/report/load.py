@@ -6,7 +6,6 @@ import contextlib
 import itertools
 import json
 import math
-import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
@@ -41,11 +40,21 @@ MISSING = {
 
 @dataclass(frozen=True)
 class Predictions:
-    """One run's answers to the test images, each ``(N,)``; ``confidence`` is the probability of the answer."""
+    """Answers to the test images, each ``(N,)``.
+
+    Args:
+        labels: Of the images.
+        predictions: The answers.
+        confidence: The probability of each answer.
+        rows: Of a fold: each image's place among all that are tested in some fold.
+        groups: Number of each image's group; None where no groups are known.
+    """
 
     labels: NDArray[np.integer[Any]]
     predictions: NDArray[np.integer[Any]]
     confidence: NDArray[np.floating[Any]]
+    rows: NDArray[np.integer[Any]] | None = None
+    groups: NDArray[np.integer[Any]] | None = None
 
 
 @dataclass(frozen=True)
@@ -81,30 +90,32 @@ class StoredRuns:
     times: Times | None = None
 
     @cached_property
-    def planned_runs(self) -> list[tuple[str, int | None, int]]:
-        """Network, size of a training subset, and seed: what the manifest asks for, and whatever is stored besides."""
-        planned: list[tuple[str, int | None, int]] = []
+    def planned_runs(self) -> list[tuple[str, int | None, int, int | None]]:
+        """Network, training subset, seed and fold: what the manifest asks for, and whatever is stored besides."""
+        planned: list[tuple[str, int | None, int, int | None]] = []
         with contextlib.suppress(KeyError, TypeError, ValueError, AttributeError):  # A damaged manifest.
-            for backbone, variant, subset, seed in _runs_of(self.manifest):
-                planned.append((network_name(backbone, variant), subset, int(seed)))
-        planned += [(run.network, run.result.train_subset, run.result.seed) for run in self.all_runs]
+            for backbone, variant, subset, seed, fold in _runs_of(self.manifest):
+                name, of_fold = network_name(backbone, variant), None if fold is None else int(fold)
+                planned.append((name, subset, int(seed), of_fold))
+        results = [(run.network, run.result) for run in self.all_runs]
+        planned += [(name, result.train_subset, result.seed, result.fold) for name, result in results]
         return list(dict.fromkeys(planned))
 
     @cached_property
     def _largest(self) -> dict[str, int | None]:
         """Network -> the largest training subset that is planned; None: all training images."""
         subsets: dict[str, list[int | None]] = {}
-        for network, subset, _ in self.planned_runs:
+        for network, subset, *_ in self.planned_runs:
             subsets.setdefault(network, []).append(subset)
         return {network: max(sizes, key=lambda size: size or math.inf) for network, sizes in subsets.items()}
 
     @property
-    def planned(self) -> dict[str, set[int]]:
-        """Network -> the planned seeds, with its largest training subset."""
-        planned: dict[str, set[int]] = {name: set() for name in self._largest}
-        for network, subset, seed in self.planned_runs:
+    def planned(self) -> dict[str, set[tuple[int, int | None]]]:
+        """Network -> seed and fold of each planned run, with the network's largest training subset."""
+        planned: dict[str, set[tuple[int, int | None]]] = {name: set() for name in self._largest}
+        for network, subset, seed, fold in self.planned_runs:
             if subset == self._largest[network]:
-                planned[network].add(seed)
+                planned[network].add((seed, fold))
         return planned
 
     @property
@@ -241,32 +252,43 @@ def _why_none(folder: Path) -> str:
     return "it is a file, not a folder" if folder.exists() else "there is no such folder"
 
 
-def _runs_of(manifest: dict[str, Any]) -> Iterable[tuple[str, str | None, int | None, int]]:
-    """Backbone, variant, training subset and seed of each planned run; older manifests hold only lists to combine."""
+def _runs_of(manifest: dict[str, Any]) -> Iterable[tuple[str, str | None, int | None, int, int | None]]:
+    """Backbone, variant, training subset, seed and fold of each planned run; older manifests hold lists to combine."""
     if "runs" in manifest:
-        return [(run["backbone"], run["variant"], run.get("train_subset"), run["seed"]) for run in manifest["runs"]]
+        return [
+            (run["backbone"], run["variant"], run.get("train_subset"), run["seed"], run.get("fold"))
+            for run in manifest["runs"]
+        ]
     variants = list(manifest.get("variants") or {}) or [None]
-    return itertools.product(manifest.get("backbones", []), variants, [None], manifest.get("seeds", []))
+    return itertools.product(manifest.get("backbones", []), variants, [None], manifest.get("seeds", []), [None])
 
 
 def _network_names(folder: Path, results: dict[Path, RunResult]) -> dict[Path, str]:
-    """Backbone and variant; where two runs share them and the seed, as in two comparisons, the folder's name."""
+    """Backbone and variant; where two runs share them, seed and fold, as in two comparisons, the folder's name.
+
+    So they are named where one of two comparisons has folds, and the other none.
+    """
     names = {run_folder: network_name(result.backbone, result.variant) for run_folder, result in results.items()}
     taken = Counter(
-        (name, results[run_folder].seed, results[run_folder].train_subset) for run_folder, name in names.items()
+        (name, results[run_folder].train_subset, results[run_folder].seed, results[run_folder].fold)
+        for run_folder, name in names.items()
     )
     ambiguous = {name for (name, *_), count in taken.items() if count > 1}
+    of_folds, of_none = (
+        {name for run_folder, name in names.items() if (results[run_folder].fold is None) == none}
+        for none in (False, True)
+    )
+    ambiguous |= of_folds & of_none
+
+    def network_folder(run_folder: Path) -> str:
+        seed_folder = run_folder if results[run_folder].fold is None else run_folder.parent
+        above = seed_folder.parent if results[run_folder].train_subset is None else seed_folder.parent.parent
+        return above.relative_to(folder).as_posix() if above.is_relative_to(folder) else seed_folder.name
+
     return {
-        run_folder: _network_folder(run_folder).relative_to(folder).as_posix()
-        if name in ambiguous and run_folder != folder
-        else name
+        run_folder: network_folder(run_folder) if name in ambiguous and run_folder != folder else name
         for run_folder, name in names.items()
     }
-
-
-def _network_folder(run_folder: Path) -> Path:
-    above = run_folder.parent
-    return above.parent if re.fullmatch(r"train_\d+", above.name) else above
 
 
 def _manifest(folder: Path) -> dict[str, Any]:
@@ -304,6 +326,7 @@ def _predictions(path: Path) -> Predictions:
             # Reference comparisons keep the answer's probability alone, a fifth of the size.
             last = "confidence" if "confidence" in stored.files else "probabilities"
             labels, predictions, probabilities = (stored[name] for name in ("labels", "predictions", last))
+            known = {name: stored[name] for name in ("rows", "groups") if name in stored.files}
     # A damaged archive can raise nearly anything.
     except Exception as error:
         raise ResultError(path, f"it cannot be read as predictions ({_first_line(error)})") from error
@@ -311,15 +334,15 @@ def _predictions(path: Path) -> Predictions:
         classes, confidence = probabilities.shape[1], probabilities.max(1, initial=0.0)
     else:
         classes, confidence = np.iinfo(np.int16).max, probabilities
-    integers = all(np.issubdtype(array.dtype, np.integer) for array in (labels, predictions))
+    integers = all(np.issubdtype(array.dtype, np.integer) for array in (labels, predictions, *known.values()))
     if not (
         integers
         and labels.ndim == 1
         and len(labels) > 0
-        and predictions.shape == labels.shape
+        and all(array.shape == labels.shape for array in (predictions, *known.values()))
         and confidence.shape == labels.shape
         and np.issubdtype(confidence.dtype, np.floating)
-        and min(labels.min(), predictions.min()) >= 0
+        and min(array.min() for array in (labels, predictions, *known.values())) >= 0
         and max(labels.max(), predictions.max()) < classes
     ):
         raise ResultError(path, "its arrays are not those of predictions")
@@ -327,7 +350,7 @@ def _predictions(path: Path) -> Predictions:
     small = np.min_scalar_type(int(max(labels.max(), predictions.max())))
     if confidence.dtype != np.float16:
         confidence = confidence.astype(np.float32)
-    return Predictions(labels.astype(small), predictions.astype(small), confidence)
+    return Predictions(labels.astype(small), predictions.astype(small), confidence, **known)
 
 
 def _first_line(error: Exception) -> str:
