@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import pickle
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,8 +81,14 @@ def require_resumable(
         reason = f"it holds weights alone; give {RunFolder.LAST}, which holds all state, or model.weights={path}"
         raise ResumeError(path, f"{reason} to train anew from these weights")
     groups = checkpoint["optimizer_states"][0]["param_groups"]
+    factor, wanted = (_lr_factor(each) for each in (groups, optimizer.param_groups))
+    if factor != wanted:
+        raise ResumeError(path, f"it was trained with model.backbone_lr_factor={factor:g}")
     if len(groups) != len(optimizer.param_groups):
-        raise ResumeError(path, f"it was trained with model.decay_norm_and_bias={str(len(groups) == 1).lower()}")
+        raise ResumeError(
+            path,
+            f"it was trained with model.decay_norm_and_bias={str(len(groups) < len(optimizer.param_groups)).lower()}",
+        )
     if missing := sorted(optimizer.param_groups[0].keys() - groups[0].keys()):
         reason = f"its optimiser is another one than {type(optimizer).__name__}, which has {', '.join(missing)}"
         raise ResumeError(path, f"{reason}; give the model.optimizer that it was trained with")
@@ -89,6 +96,10 @@ def require_resumable(
     if max_epochs is not None and 0 <= max_epochs <= epochs:
         reason = f"it has {epochs} epoch{'s' if epochs > 1 else ''}, and trainer.max_epochs={max_epochs} is reached"
         raise ResumeError(path, f"{reason}; give trainer.max_epochs={epochs + 1} or more")
+
+
+def _lr_factor(groups: Sequence[Mapping[str, Any]]) -> float:
+    return next((float(group["lr_factor"]) for group in groups if "lr_factor" in group), 1.0)
 
 
 def newest_checkpoint(log_dir: Path, name: str) -> Path:

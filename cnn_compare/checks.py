@@ -45,7 +45,12 @@ def check_settings(config: Mapping[str, Any], stages: Sequence[str] = ("train", 
         InvalidValueError: If a value would be taken, and nothing sensible would come of it.
         RefusedSettingError: If Lightning or torch refuses a value.
     """
-    check_classes(*(config["model"][name] for name in ("num_classes", "label_smoothing", "class_weights")))
+    model = config["model"]
+    check_classes(*(model[name] for name in ("num_classes", "label_smoothing", "class_weights")))
+    check_fine_tuning(model["freeze"], model["backbone_lr_factor"])
+    if "train" in stages and model["freeze"] != "none" and not (config.get("ckpt_path") or _may_be_trained(model)):
+        expected = "none without model.weights or model.pretrained: the frozen layers would be random"
+        raise InvalidValueError("model.freeze", model["freeze"], expected, ["model.weights", "model.pretrained"])
     seed, trainer = config.get("seed_everything") or 0, config["trainer"]
     if (threads := config.get("threads")) is not None and threads < 1:
         raise InvalidValueError("threads", threads, "at least 1, or null for torch's default")
@@ -58,7 +63,7 @@ def check_settings(config: Mapping[str, Any], stages: Sequence[str] = ("train", 
             raise InvalidValueError(f"trainer.limit_{stage}_batches", limit, expected)
     if "train" in stages:
         _check_epochs(trainer)
-        make_optimizer(config["model"])
+        make_optimizer(model)
     make_trainer({name: value for name, value in trainer.items() if name not in MACHINE})
 
 
@@ -78,6 +83,26 @@ def check_classes(num_classes: int | None, label_smoothing: float, class_weights
     ):
         expected = f"none, balanced, or a list of {num_classes} numbers above 0, one for each class"
         raise InvalidValueError("model.class_weights", class_weights, expected)
+
+
+def check_fine_tuning(freeze: str, backbone_lr_factor: float) -> None:
+    """Check how the layers before the head are to be trained.
+
+    Raises:
+        InvalidValueError: If the factor is not a number above 0, or belongs to layers that are frozen.
+    """
+    if not 0 < backbone_lr_factor < math.inf:
+        expected = "a number above 0, or model.freeze=backbone to leave these layers as they are"
+        raise InvalidValueError("model.backbone_lr_factor", backbone_lr_factor, expected, ["model.freeze"])
+    if freeze == "backbone" and backbone_lr_factor != 1:
+        raise InvalidValueError(
+            "model.backbone_lr_factor", backbone_lr_factor, "left out with model.freeze=backbone", ["model.freeze"]
+        )
+
+
+def _may_be_trained(model: Mapping[str, Any]) -> bool:
+    """Whether a network starts from weights; a user's own callable may load some itself."""
+    return bool(model["weights"] or model["pretrained"] or ":" in model["backbone"])
 
 
 def _check_epochs(trainer: Mapping[str, Any]) -> None:
@@ -131,22 +156,54 @@ def make_trainer(settings: Mapping[str, Any]) -> Trainer:
 
 
 def make_optimizer(model: Mapping[str, Any]) -> torch.optim.Optimizer:
-    """The optimiser and the schedule of a model's settings, for one parameter or, by decay, two.
+    """The optimiser and the schedule of a model's settings, for a few parameters.
 
     Raises:
-        InvalidValueError: If the learning rate is not a number above 0.
+        InvalidValueError: If the learning rate is not a number above 0, or the schedule ignores that of some layers.
         RefusedSettingError: If the optimiser or the schedule refuses a setting, with its name.
     """
-    parameters: list[Any] = [nn.Parameter(torch.zeros(1))]
-    if not model["decay_norm_and_bias"]:
-        parameters = groups_by_decay([nn.Parameter(torch.zeros(1, 1)), *parameters])
-    optimizer: torch.optim.Optimizer = _make_class("model.optimizer", parameters, model["optimizer"])
+    head, body = (nn.ParameterList([torch.zeros(1, 1), torch.zeros(1)]) for _ in range(2))
+    groups = parameter_groups([*head, *body], head, model["backbone_lr_factor"], model["decay_norm_and_bias"])
+    optimizer: torch.optim.Optimizer = _make_class("model.optimizer", groups, model["optimizer"])
     for group in optimizer.param_groups:
         if not 0 < float(group["lr"]) < math.inf:
             raise InvalidValueError("model.optimizer.lr", group["lr"], "a number above 0")
+    scale_learning_rates(optimizer)
     if model.get("lr_scheduler"):
+        before = [float(group["lr"]) for group in optimizer.param_groups]
         _make_class("model.lr_scheduler", optimizer, model["lr_scheduler"])
+        after = [float(group["lr"]) for group in optimizer.param_groups]
+        if not all(math.isclose(old * after[0], new * before[0]) for old, new in zip(before, after, strict=True)):
+            expected = "1 with this model.lr_scheduler, which gives all layers the same learning rate"
+            raise InvalidValueError(
+                "model.backbone_lr_factor", model["backbone_lr_factor"], expected, ["model.lr_scheduler"]
+            )
     return optimizer
+
+
+def parameter_groups(
+    parameters: Iterable[nn.Parameter], head: Iterable[nn.Parameter], backbone_lr_factor: float, decay_all: bool
+) -> list[dict[str, Any]]:
+    """Groups for an optimiser.
+
+    Args:
+        parameters: All that are trained.
+        head: Those of the head; of no effect if the factor is 1.
+        backbone_lr_factor: Times the head's learning rate is that of the others, which `scale_learning_rates` applies.
+        decay_all: Whether weight decay also applies to norm layers and biases.
+    """
+    every, of_head = list(parameters), {id(each) for each in head}
+    groups: list[dict[str, Any]] = [{"params": every}]
+    if backbone_lr_factor != 1:
+        parts = [[each for each in every if (id(each) in of_head) == in_head] for in_head in (True, False)]
+        groups = [{"params": parts[0]}, {"params": parts[1], "lr_factor": backbone_lr_factor}]
+    return groups if decay_all else [{**group, **part} for group in groups for part in groups_by_decay(group["params"])]
+
+
+def scale_learning_rates(optimizer: torch.optim.Optimizer) -> None:
+    """Give each group of `parameter_groups` its learning rate, before a schedule is made."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["lr"] * group.get("lr_factor", 1)
 
 
 def groups_by_decay(parameters: Iterable[nn.Parameter]) -> list[dict[str, Any]]:

@@ -16,14 +16,22 @@ from torch.nn import functional as F
 from torchmetrics import MetricCollection
 from torchmetrics.functional.classification import multiclass_confusion_matrix
 
-from cnn_compare.backbones import InputConversion, Stem, build_backbone, find_backbone, given_as_object
-from cnn_compare.checks import check_classes, check_network, check_single_images, groups_by_decay
+from cnn_compare.backbones import InputConversion, Stem, build_backbone, find_backbone, find_head, given_as_object
+from cnn_compare.checks import (
+    check_classes,
+    check_fine_tuning,
+    check_network,
+    check_single_images,
+    parameter_groups,
+    scale_learning_rates,
+)
 from cnn_compare.errors import CheckpointError, InvalidValueError
 from cnn_compare.metrics import evaluation_metrics
 from cnn_compare.schedules import WarmupCosine, mean_over_devices, span_run, time_limit, total_steps
 
 Images = tuple[Tensor, Tensor]
 EVALUATED_TOGETHER = 8192
+Freeze = Literal["none", "backbone"]
 ClassWeights = Literal["none", "balanced"] | list[float]
 
 # The command line and configurations can give a name only; their help would list every class of torch.nn.
@@ -63,6 +71,10 @@ class ClassifierModule(L.LightningModule):
             of its class, on average 1; or a list of one weight a class. Losses of ``val`` and ``test`` have none.
         decay_norm_and_bias: Whether the optimiser's weight decay also applies to norm layers and biases, which are
             all parameters of one dimension.
+        freeze: ``backbone``: train only the head, the last layer with weights. All layers before it keep their weights
+            and are in evaluation mode: batch norm keeps its statistics, and nothing is dropped out.
+        backbone_lr_factor: The learning rate of the layers before the head is this times that of the optimiser, such as
+            0.1 to fine-tune. Auxiliary heads count as such layers.
         channels_last: Use the channels-last memory format, in which convolutions are fastest.
         compile: Run the backbone through ``torch.compile``, which takes minutes and pays on GPUs only.
         flip_tta: Test and predict with the mean probability of each image and its mirror image.
@@ -84,6 +96,8 @@ class ClassifierModule(L.LightningModule):
         label_smoothing: float = 0.0,
         class_weights: ClassWeights = "none",
         decay_norm_and_bias: bool = True,
+        freeze: Freeze = "none",
+        backbone_lr_factor: float = 1.0,
         channels_last: bool = True,
         compile: bool = False,
         flip_tta: bool = False,
@@ -91,6 +105,7 @@ class ClassifierModule(L.LightningModule):
         super().__init__()
         entry = find_backbone(backbone)
         check_classes(num_classes, label_smoothing, class_weights)
+        check_fine_tuning(freeze, backbone_lr_factor)
         # Plain values only: a checkpoint then loads with weights_only=True, and optimisers are no part of a network.
         self.save_hyperparameters(
             {
@@ -102,6 +117,8 @@ class ClassifierModule(L.LightningModule):
                 "label_smoothing": label_smoothing,
                 "class_weights": class_weights,
                 "decay_norm_and_bias": decay_norm_and_bias,
+                "freeze": freeze,
+                "backbone_lr_factor": backbone_lr_factor,
                 "channels_last": channels_last,
                 "compile": compile,
                 "flip_tta": flip_tta,
@@ -115,6 +132,7 @@ class ClassifierModule(L.LightningModule):
         # No part of the checkpoint: a fit computes them anew.
         self.register_buffer("loss_weights", None, persistent=False)
         self._largest_batch = 0
+        self._head: list[nn.Module] = []
         if compile:
             self.backbone.compile(dynamic=False)
 
@@ -150,6 +168,7 @@ class ClassifierModule(L.LightningModule):
         check_network(self.backbone, self.hparams["backbone"], image_size, self.num_classes)
         if stage == "fit":
             self._set_loss_weights(data)
+            self._set_trained_layers(image_size)
             if getattr(data, "batch_size", 0) == 1:
                 check_single_images(self.backbone, image_size)
         if any(getattr(logger, "_log_graph", False) for logger in self.trainer.loggers):
@@ -157,6 +176,20 @@ class ClassifierModule(L.LightningModule):
             self.example_input_array = torch.zeros(1, 3, image_size, image_size)
         if self.hparams["pretrained"]:
             InputConversion(self.backbone).enabled = getattr(data, "normalization", None) == "imagenet"
+
+    def _set_trained_layers(self, image_size: int) -> None:
+        """Find the head where it is trained otherwise than the layers before it, and freeze these."""
+        if self._frozen or self.hparams["backbone_lr_factor"] != 1:
+            self._head = find_head(self.backbone, self.hparams["backbone"], image_size, self.num_classes)
+        if self._frozen:
+            # Without gradients, the frozen layers also keep nothing for the backward pass.
+            self.backbone.requires_grad_(False)
+            for layer in self._head:
+                layer.requires_grad_(True)
+
+    @property
+    def _frozen(self) -> bool:
+        return bool(self.hparams["freeze"] == "backbone")
 
     def _set_loss_weights(self, data: Any) -> None:
         """What each class counts in the training loss."""
@@ -197,6 +230,10 @@ class ClassifierModule(L.LightningModule):
 
     def on_train_epoch_start(self) -> None:
         """Reset the sums, which stay on the device: logging every step would make the processor wait."""
+        if self._frozen:
+            self.backbone.eval()
+            for layer in self._head:
+                layer.train()
         self._sums = torch.zeros(2, device=self.device)
         self._images: int | Tensor = 0
 
@@ -324,8 +361,11 @@ class ClassifierModule(L.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """The optimiser, fused where it can be, and its schedule if there is one."""
-        decay_all = self.hparams["decay_norm_and_bias"]
-        optimizer = self.make_optimizer(self.parameters() if decay_all else groups_by_decay(self.parameters()))
+        trained = [parameter for parameter in self.parameters() if parameter.requires_grad or not self._frozen]
+        head = [parameter for layer in self._head for parameter in layer.parameters()]
+        factor, decay_all = self.hparams["backbone_lr_factor"], self.hparams["decay_norm_and_bias"]
+        optimizer = self.make_optimizer(parameter_groups(trained, head, factor, decay_all))
+        scale_learning_rates(optimizer)
         for group in optimizer.param_groups:
             # One kernel for all parameters, unless the optimiser lacks it or was configured otherwise.
             if group.get("fused", False) is None and not (group.get("foreach") or group.get("differentiable")):

@@ -183,11 +183,14 @@ def test_weight_decay_of_norm_layers_and_biases_can_be_left_out():
 
 
 def test_a_training_does_not_go_on_with_other_groups_of_weight_decay():
-    settings = {"optimizer": "torch.optim.SGD", "decay_norm_and_bias": True}
+    settings = {"optimizer": "torch.optim.SGD", "decay_norm_and_bias": True, "backbone_lr_factor": 1.0}
     states = [make_optimizer({**settings, "decay_norm_and_bias": both}).state_dict() for both in (True, False)]
     require_resumable("last.ckpt", {"optimizer_states": [states[0]], "epoch": 0}, make_optimizer(settings), None)
     with pytest.raises(ResumeError, match=r"it was trained with model\.decay_norm_and_bias=false"):
         require_resumable("last.ckpt", {"optimizer_states": [states[1]], "epoch": 0}, make_optimizer(settings), None)
+    slower = make_optimizer({**settings, "backbone_lr_factor": 0.1}).state_dict()
+    with pytest.raises(ResumeError, match=r"it was trained with model\.backbone_lr_factor=0\.1"):
+        require_resumable("last.ckpt", {"optimizer_states": [slower], "epoch": 0}, make_optimizer(settings), None)
 
 
 def test_five_classes_have_no_top_5_accuracy():

@@ -3,6 +3,7 @@
 from cnn_compare.backbones import alexnet, cifar_resnet, densenet, googlenet, inception, lenet, mobilenet, resnet, vgg
 from cnn_compare.backbones.costs import Costs, costs_of, count_macs, count_parameters, describe_backbones
 from cnn_compare.backbones.fingerprint import code_fingerprint
+from cnn_compare.backbones.head import find_head
 from cnn_compare.backbones.registry import (
     BackboneEntry,
     Stem,
@@ -29,6 +30,7 @@ __all__ = [
     "densenet",
     "describe_backbones",
     "find_backbone",
+    "find_head",
     "given_as_object",
     "googlenet",
     "inception",

@@ -84,8 +84,15 @@ class LocalExecutor:
                 checked.append(sections)
                 check_machine(sections["trainer"])
                 data = make_data(sections)
-                data.prepare_data()
-                data.setup("fit")
+                # It says what the data is, and not for every fold and subset.
+                if not spec.fold and spec.train_subset in (None, specs[0].train_subset):
+                    data.prepare_data()
+                try:
+                    data.setup("fit")
+                except InvalidValueError as error:
+                    if spec.train_subset is None or error.field != "data.train_subset":
+                        raise
+                    raise InvalidValueError("train_subsets", spec.train_subset, error.expected) from error
 
     def plan(self, specs: Sequence[RunSpec], threads: int | None) -> int:
         """See `Executor`; torch's default of threads is shared among the runs."""

@@ -13,19 +13,19 @@ from cnn_compare.formatting import format_duration
 
 
 def preview(specs: Sequence[RunSpec], existing: Existing) -> list[dict[str, str]]:
-    """One row a planned run: its network and seed, what happens to it, and about how long it trains.
+    """One row a planned run: its network, images, seed and fold, what happens to it, and about how long it trains.
 
-    A network that has finished with another seed gives the time. Others take the time that their multiply-accumulates,
-    images and epochs give, relative to the finished runs; without any, relative to the cheapest run.
+    A network that has finished with another seed and as many images gives the time. Others take the time that their
+    multiply-accumulates, images and epochs give, relative to the finished runs; without any, relative to the cheapest.
     """
     work = {spec.name: work_of(spec) for spec in specs}
-    measured: dict[str, list[float]] = {}
+    measured: dict[tuple[str, int | None], list[float]] = {}
     s_per_mac: list[float] = []
     for spec in specs:
         result = existing.results.get(spec.name)
         fit_s = result.value("fit_s") if result else None
         if fit_s is not None:
-            measured.setdefault(spec.network, []).append(fit_s)
+            measured.setdefault((spec.network, spec.train_subset), []).append(fit_s)
             if work[spec.name]:
                 s_per_mac.append(fit_s / work[spec.name])
     cheapest = min((macs for macs in work.values() if macs), default=0.0)
@@ -38,13 +38,17 @@ def preview(specs: Sequence[RunSpec], existing: Existing) -> list[dict[str, str]
             kept = not any(spec.folder.path.is_relative_to(path) for path in existing.remove)
             resumes = kept and (spec.folder.checkpoints / spec.folder.LAST).exists()
             what = "goes on from its last checkpoint" if resumes else "is trained"
-            if spec.network in measured:
-                how_long = f"{format_duration(statistics.median(measured[spec.network]))}, as with other seeds"
+            if alike := measured.get((spec.network, spec.train_subset)):
+                how_long = f"{format_duration(statistics.median(alike))}, as with other runs"
             elif not macs:
                 how_long = "unknown"
             elif s_per_mac:
                 how_long = f"roughly {format_duration(macs * statistics.median(s_per_mac))}, by its MACs"
             else:
                 how_long = f"roughly {macs / cheapest:.3g} x the cheapest run, by its MACs"
-        rows.append({"network": spec.network, "seed": str(spec.seed), "run": what, "training": how_long})
+        which = {"network": spec.network}
+        which |= {} if spec.train_subset is None else {"training images": f"{spec.train_subset:,}"}
+        which |= {"seed": str(spec.seed)}
+        which |= {} if spec.fold is None else {"fold": str(spec.fold)}
+        rows.append({**which, "run": what, "training": how_long})
     return rows

@@ -25,6 +25,8 @@ class RunSpec:
         recipe: Name of the recipe, for the report.
         variant: Name of the variant; None if the comparison has no variants.
         declared_changes: Dotted names and values of what the variant and the backbone's own recipe change.
+        fold: Number of the fold that is tested; None without cross-validation.
+        train_subset: How many training images it gets, where the comparison varies their number; else None.
     """
 
     backbone: str
@@ -34,6 +36,8 @@ class RunSpec:
     recipe: str | None = None
     variant: str | None = None
     declared_changes: Config = field(default_factory=dict)
+    fold: int | None = None
+    train_subset: int | None = None
 
     def with_threads(self, threads: int) -> RunSpec:
         """This run with a number of torch's threads, where its configuration names none."""
@@ -47,7 +51,8 @@ class RunSpec:
     @property
     def name(self) -> str:
         """The run's name in messages."""
-        return f"{self.network} seed {self.seed}"
+        subset = "" if self.train_subset is None else f" {self.train_subset} images"
+        return f"{self.network}{subset} seed {self.seed}" + ("" if self.fold is None else f" fold {self.fold}")
 
     def result(self, status: Status, **fields: Any) -> RunResult:
         """A result of this run; ``fields`` are those of `RunResult` that the spec does not determine."""
@@ -56,6 +61,8 @@ class RunSpec:
             seed=self.seed,
             recipe=self.recipe,
             variant=self.variant,
+            fold=self.fold,
+            train_subset=self.train_subset,
             declared_changes=self.declared_changes,
             status=status,
             finished_at=datetime.now().astimezone().isoformat(timespec="seconds"),

@@ -7,6 +7,7 @@ Source:
 from __future__ import annotations
 
 import copy
+import math
 import os
 import sys
 import threading
@@ -32,7 +33,7 @@ from cnn_compare.errors import NotTimedError, ResultError, own_error
 from cnn_compare.experiment import ExperimentCLI
 from cnn_compare.machine import describe_device, now
 from cnn_compare.profiling import burst, take_turns
-from cnn_compare.results import MANIFEST, RunFolder, RunResult, network_name
+from cnn_compare.results import MANIFEST, RunFolder, RunResult, network_name, run_folders
 from cnn_compare.times import Times, precision
 
 When = Literal["auto", "always", "never"]
@@ -120,14 +121,16 @@ def let_networks_take_turns(folder: Path, limit_s: float | None = None) -> None:
 
 
 def _configs(folder: Path) -> dict[str, Config]:
-    """Network -> the configuration of its first finished run."""
+    """Network -> the configuration of a finished run, with the most training images where their number varies."""
     configs: dict[str, Config] = {}
-    for path in sorted(folder.glob(f"*/*/{RunFolder.RESULT}")):
-        run = RunFolder(path.parent)
+    most: dict[str, float] = {}
+    for run in run_folders(folder, RunFolder.RESULT):
         try:
             result = run.load_result()
             name = network_name(result.backbone, result.variant)
-            if result.status == "finished" and name not in configs:
+            images = result.train_subset or math.inf
+            if result.status == "finished" and images > most.get(name, 0):
+                most[name] = images
                 configs[name] = yaml.safe_load(run.config.read_text(encoding="utf-8"))
         except ResultError:
             continue  # The report lists it.

@@ -5,8 +5,8 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +15,38 @@ import numpy as np
 from cnn_compare.configs import differences
 from cnn_compare.errors import InvalidValueError, ResultError
 from cnn_compare.formatting import format_list
-from cnn_compare.report import statistics
-from cnn_compare.report.load import StoredRun, StoredRuns, distinct
+from cnn_compare.report import cross_validation, statistics
+from cnn_compare.report.cross_validation import Fold, Folds
+from cnn_compare.report.load import Predictions, StoredRun, StoredRuns, distinct
+from cnn_compare.report.power_law import fit_power_law
 from cnn_compare.report.published import find_published
 from cnn_compare.report.statistics import LEVEL, Difference, Estimate, Sample
-from cnn_compare.report.summary import MOST_CLASSES, Curves, Mistake, Network, Pair, Question, Summary, class_name
+from cnn_compare.report.summary import (
+    MOST_CLASSES,
+    Curves,
+    Growth,
+    Mistake,
+    Network,
+    Pair,
+    Question,
+    Summary,
+    class_name,
+    folds_in_words,
+)
 from cnn_compare.report.verdict import verdict
 from cnn_compare.results import METRICS, RunFolder, first_reached, over_seeds
 from cnn_compare.times import Times, interval, ratio
 
 # Settings that differ between the runs of every comparison, and settings that cannot change a result.
 EXPECTED_DIFFERENCES = {"seed_everything", "model.backbone", "own_recipe"}
+TRAIN_SUBSET = "data.init_args.train_subset"
+OF_FOLDS = {"data.init_args.fold", "data.init_args.split_seed"}
 IRRELEVANT = {"data.init_args.data_dir", "trainer.default_root_dir", "trainer.logger"}
 HARDEST = MISTAKES = 10
+TRAINED_ON_TEST_SET = (
+    "the folds are of training and test images together: accuracies do not compare with those on the data's own test "
+    "set"
+)
 UNFINISHED = "not finished; the same command again goes on with it"
 
 
@@ -61,11 +80,13 @@ def analyze(
     groups = _groups(runs)
     levels = _levels(runs)
     warnings, varied, ranked = _conditions(stored)
-    samples = _samples(groups)
-    estimates = dict(zip(samples, statistics.accuracy_estimates(list(samples.values())), strict=True))
+    cross_validated = any(result.fold is not None for result in results)
+    samples, folds = ({}, _folds(groups, stored)) if cross_validated else (_samples(groups), {})
+    estimates = {name: cross_validation.accuracy_estimate(each) for name, each in folds.items()}
+    estimates |= zip(samples, statistics.accuracy_estimates(list(samples.values())), strict=True)
     failed = Counter(run.network for run in stored.runs if run.result.status != "finished")
     networks = [
-        _network(name, members, estimates[name], levels, planned=len(stored.planned[name]), failed=failed[name])
+        _network(name, members, estimates[name], levels, planned=stored.planned[name], failed=failed[name])
         for name, members in groups.items()
     ]
     if stored.times is not None:
@@ -73,9 +94,12 @@ def analyze(
     networks.sort(key=lambda network: -network.accuracy_pct.value)
     networks = _with_front(networks, ranked)
     _check(question, networks)
-    pairs = _pairs(networks, samples, question, _looks(stored))
+    pairs = _asked(networks, question)
+    compared = (
+        _fold_pairs(pairs, folds, question) if folds else _pairs(networks, pairs, samples, question, _looks(stored))
+    )
     names = next((result.class_names for result in results if result.class_names), [])
-    labels = next((run.predictions.labels for run in runs if run.predictions), None)
+    answers = _most([each for members in groups.values() for each in _answers(members)])
     problems = list(stored.problems)
     try:
         published = find_published(stored)
@@ -83,6 +107,7 @@ def analyze(
         published = None
         problems.append(error)
     unfinished = _unfinished(stored)
+    growth = _growth(stored, networks)
     return Summary(
         name=str(stored.manifest.get("name", stored.folder.resolve().name)),
         unfinished=unfinished,
@@ -92,20 +117,26 @@ def analyze(
         monitors=distinct(run.config.get("monitor", "val/acc") for run in runs if run.config),
         fingerprints=distinct(result.data_fingerprint for result in results),
         # What was skipped of the user's files makes no times unequal, and is shown all the same.
-        warnings=[*warnings, *distinct(text for result in results for text in result.data.get("warnings", []))],
+        warnings=[
+            *warnings,
+            *([TRAINED_ON_TEST_SET] if folds and not any(result.data for result in results) else []),
+            *distinct(text for result in results for text in result.data.get("warnings", [])),
+        ],
         declared_changes=_declared_changes(groups),
         varied=varied,
         timings_ranked=ranked,
         times=stored.times,
         variants=_variants(stored),
         class_names=names,
-        class_images=[] if labels is None else np.bincount(labels).tolist(),
-        test_images=max((result.test_images for result in results if result.test_images), default=None),
+        class_images=np.bincount(answers[0].labels).tolist() if answers else [],
+        test_images=_test_images(groups),
+        folds=_folds_in_words(stored) if folds else None,
         networks=networks,
         question=question,
-        pairs=pairs,
-        verdict=verdict(networks, pairs, question, ranked, complete=unfinished is None),
-        hardest=_hardest(runs, names),
+        pairs=compared,
+        growth=growth,
+        verdict=verdict(networks, compared, question, ranked, growth, complete=unfinished is None),
+        hardest=_hardest(answers, names),
         without_result=_without_result(stored, problems),
         published=published,
     )
@@ -113,18 +144,18 @@ def analyze(
 
 def _unfinished(stored: StoredRuns) -> str | None:
     """A sentence about what is still missing; None if every planned run is finished."""
-    finished, planned = stored.finished, stored.planned
+    finished = stored.all_finished
     counts = {
-        "failed": len(stored.runs) - len(finished),
+        "failed": len(stored.all_runs) - len(finished),
         "not finished": len(stored.unfinished),
         "with an unreadable result": sum(error.path.name == RunFolder.RESULT for error in stored.problems),
     }
     begun = len(finished) + sum(counts.values())
-    total = max(begun, sum(map(len, planned.values())))
+    total = max(begun, len(stored.planned_runs))
     if len(finished) == total:
         return None
     rest = ", ".join(f"{count} {what}" for what, count in {**counts, "not begun": total - begun}.items() if count)
-    missing = [name for name in planned if name not in _groups(finished)]
+    missing = [name for name in stored.planned if name not in _groups(stored.finished)]
     which = f"; networks without a finished run: {format_list(missing)}" if missing else ""
     return f"{len(finished)} of {total} runs are finished ({rest}){which}."
 
@@ -139,9 +170,64 @@ def _looks(stored: StoredRuns) -> list[list[int]]:
 
 def _groups(runs: Sequence[StoredRun]) -> dict[str, list[StoredRun]]:
     groups: dict[str, list[StoredRun]] = {}
-    for run in sorted(runs, key=lambda run: run.result.seed):
+    for run in sorted(runs, key=lambda run: (run.result.seed, run.result.fold or 0)):
         groups.setdefault(run.network, []).append(run)
     return groups
+
+
+def _folds(groups: dict[str, list[StoredRun]], stored: StoredRuns) -> dict[str, Folds]:
+    """What is tested in cross-validation. Networks without folds share none with others, and nothing is claimed."""
+    return {
+        name: {
+            (run.result.seed, run.result.fold): Fold(
+                run.result.metrics["test_acc_pct"].value / 100,
+                run.result.test_images or 1,
+                max(2, len({fold for _, fold in stored.planned[name]})),
+            )
+            for run in members
+        }
+        for name, members in groups.items()
+    }
+
+
+def _folds_in_words(stored: StoredRuns) -> str:
+    planned = set().union(*stored.planned.values())
+    folds = {fold for _, fold in planned if fold is not None}
+    return folds_in_words(len(folds), len({seed for seed, fold in planned if fold is not None}))
+
+
+def _test_images(groups: dict[str, list[StoredRun]]) -> int | None:
+    """How many a network is tested with; with folds, in a repeat."""
+    tested: Counter[tuple[str, int]] = Counter()
+    for name, members in groups.items():
+        for run in members:
+            tested[name, run.result.seed] += run.result.test_images or 0
+    return max(tested.values(), default=0) or None
+
+
+def _answers(runs: Sequence[StoredRun]) -> list[Predictions]:
+    """One network's answers: of each run or, with folds, those of a repeat together, in the order of the images."""
+    by_seed: dict[int, list[Predictions]] = {}
+    for run in runs:
+        if run.predictions is not None and (run.result.fold is None or run.predictions.rows is not None):
+            by_seed.setdefault(run.result.seed, []).append(run.predictions)
+    return [parts[0] if len(parts) == 1 else _joined(parts) for parts in by_seed.values()]
+
+
+def _joined(parts: Sequence[Predictions]) -> Predictions:
+    order = np.argsort(np.concatenate([part.rows for part in parts if part.rows is not None]))
+
+    def joined(name: str) -> Any:
+        arrays = [getattr(part, name) for part in parts]
+        return None if any(array is None for array in arrays) else np.concatenate(arrays)[order]
+
+    return Predictions(*(joined(field.name) for field in fields(Predictions)))
+
+
+def _most(answers: Sequence[Predictions]) -> list[Predictions]:
+    """Those of one network and seed each that are about the same images: as many as there are."""
+    most = max((each for each in answers), key=lambda each: len(each.labels), default=None)
+    return [] if most is None else [each for each in answers if np.array_equal(each.labels, most.labels)]
 
 
 def _samples(groups: dict[str, list[StoredRun]]) -> dict[str, Sample]:
@@ -166,7 +252,7 @@ def _samples(groups: dict[str, list[StoredRun]]) -> dict[str, Sample]:
 
 def _conditions(stored: StoredRuns) -> tuple[list[str], dict[str, list[str]], bool]:
     """Warnings, the settings that varied, and whether times can be compared; all from the runs' own records."""
-    runs = stored.finished
+    runs = stored.all_finished
     results = [run.result for run in runs]
     configured = [run.config for run in runs if run.config]
     different = differences(configured) if configured else {}
@@ -184,13 +270,19 @@ def _conditions(stored: StoredRuns) -> tuple[list[str], dict[str, list[str]], bo
     }
     warnings = [f"mixed {what}: {'; '.join(values)}" for what, values in mixed.items() if len(values) > 1]
     declared = {name for result in results for name in result.declared_changes}
-    if recipes := {name: values for name, values in varied.items() if name not in EXPECTED_DIFFERENCES | declared}:
+    expected = EXPECTED_DIFFERENCES | declared
+    if all(result.fold is not None for result in results):
+        expected |= OF_FOLDS
+    if any(result.train_subset is not None for result in results):
+        expected |= {TRAIN_SUBSET}
+    if recipes := {name: values for name, values in varied.items() if name not in expected}:
         settings = "; ".join(f"{name} is {' or '.join(values)}" for name, values in recipes.items())
         warnings.append(f"mixed recipes: {settings}")
-    shown: dict[tuple[int, str], set[str | None]] = {}
+    shown: dict[tuple[int, int | None, int | None, str], set[str | None]] = {}
     for result in results:
         data = {name: value for name, value in sorted(result.declared_changes.items()) if name.startswith("data.")}
-        shown.setdefault((result.seed, str(data)), set()).add(result.data_fingerprint)
+        which = (result.seed, result.fold, result.train_subset, str(data))
+        shown.setdefault(which, set()).add(result.data_fingerprint)
     if any(len(fingerprints) > 1 for fingerprints in shown.values()):
         warnings.append("mixed data: networks with the same seed had different images, orders or augmentation")
     if stored.times is not None:
@@ -200,6 +292,7 @@ def _conditions(stored: StoredRuns) -> tuple[list[str], dict[str, list[str]], bo
                 "the seconds are those of a busy machine, and the ratios have wider intervals"
             )
         return warnings, varied, True
+    runs = stored.finished
     if contended := list(dict.fromkeys(run.network for run in runs if run.result.contended)):
         warnings.append(f"contended: other processes used the machine while {', '.join(contended)} trained")
     if untimed := list(dict.fromkeys(run.network for run in runs if run.result.value("train_epoch_s") is None)):
@@ -249,13 +342,19 @@ def _percent(estimate: Estimate) -> Estimate:
 
 
 def _network(
-    name: str, runs: Sequence[StoredRun], estimate: Estimate, levels: Sequence[int], planned: int, failed: int
+    name: str,
+    runs: Sequence[StoredRun],
+    estimate: Estimate,
+    levels: Sequence[int],
+    planned: Set[tuple[int, int | None]],
+    failed: int,
 ) -> Network:
     results = [run.result for run in runs]
     accuracies = [result.metrics["test_acc_pct"].value for result in results]
     names = set.intersection(*(set(result.metrics) for result in results))
     several = len(accuracies) > 1
-    predictions = [run.predictions for run in runs if run.predictions]
+    predictions = _answers(runs)
+    folds = {fold for _, fold in planned if fold is not None}
     by_class: dict[str, Any] = {"class_acc_pct": [], "confusion": [], "mistakes": []}
     seconds = results[0].train_epochs_s[1:]
     if several:
@@ -265,7 +364,8 @@ def _network(
         backbone=results[0].backbone,
         variant=results[0].variant,
         seeds=[result.seed for result in results],
-        planned=planned,
+        folds=len(folds) or None,
+        planned=len(planned),
         failed=failed,
         test_acc_pct=accuracies,
         accuracy_pct=_percent(estimate),
@@ -279,7 +379,7 @@ def _network(
         )
         if predictions
         else None,
-        **(_by_class(runs) if len(predictions) == len(runs) else by_class),
+        **(_by_class(predictions) if predictions and all(run.predictions for run in runs) else by_class),
         curves=_curves(runs),
         seconds_to_pct={level: _seconds_to(runs, level) for level in levels},
         epoch_s_range=(min(seconds), max(seconds)) if len(seconds) > 1 else None,
@@ -305,9 +405,8 @@ def _with_times(networks: Sequence[Network], times: Times) -> list[Network]:
     return [timed(network) for network in networks]
 
 
-def _by_class(runs: Sequence[StoredRun]) -> dict[str, Any]:
+def _by_class(predictions: Sequence[Predictions]) -> dict[str, Any]:
     """Accuracy of each class, and the confusion over all seeds or, with many classes, the commonest mistakes."""
-    predictions = [run.predictions for run in runs if run.predictions]
     labels = np.concatenate([run.labels for run in predictions]).astype(int)
     answers = np.concatenate([run.predictions for run in predictions]).astype(int)
     classes = 1 + int(max(labels.max(), answers.max()))
@@ -398,15 +497,35 @@ def _check(question: Question, networks: Sequence[Network]) -> None:
             raise InvalidValueError("limit", metric, f"one of {known}")
 
 
-def _pairs(
-    networks: Sequence[Network], samples: dict[str, Sample], question: Question, looks: Sequence[Sequence[int]]
-) -> list[Pair]:
-    """Every pair that the question is about: of architectures where both have several seeds, else of one seed's."""
-    pairs = [
+def _asked(networks: Sequence[Network], question: Question) -> list[tuple[Network, Network]]:
+    """Every pair that the question is about."""
+    return [
         (first, second)
         for first, second in itertools.combinations(networks, 2)
         if question.baseline is None or question.baseline in (first.name, second.name)
     ]
+
+
+def _fold_pairs(pairs: Sequence[tuple[Network, Network]], folds: dict[str, Folds], question: Question) -> list[Pair]:
+    """What cross-validation shows of each pair."""
+    names = list(folds)
+    numbers = [(names.index(first.name), names.index(second.name)) for first, second in pairs]
+    found = cross_validation.differences([folds[name] for name in names], numbers)
+    shared = [len(cross_validation.shared_folds(folds[first.name], folds[second.name])) for first, second in pairs]
+    return [
+        _pair(*pair, [difference], question, (count, count))
+        for pair, difference, count in zip(pairs, found, shared, strict=True)
+    ]
+
+
+def _pairs(
+    networks: Sequence[Network],
+    pairs: Sequence[tuple[Network, Network]],
+    samples: dict[str, Sample],
+    question: Question,
+    looks: Sequence[Sequence[int]],
+) -> list[Pair]:
+    """What each pair shows: of architectures where both have several seeds, else of one seed's."""
     if not pairs:
         return []
     families: dict[bool, list[tuple[Network, Network]]] = {True: [], False: []}
@@ -487,35 +606,62 @@ def _compared(
     for index, ((first, second), difference) in enumerate(zip(pairs, found, strict=True)):
         looked = [difference, *(look[index] for look in before)]
         a, b = (samples[network.name] for network in (first, second))
-        result[first.name, second.name] = Pair(
-            first=first.name,
-            second=second.name,
-            points=_percent(difference.share),
-            p=difference.p,
-            p_corrected=difference.p_corrected,
-            differs=any(_excludes_0(each.share) for each in looked),
-            same=None if question.margin is None else any(_within(each.share, question.margin) for each in looked),
-            of_trained=a.seeds == 1,
-            seeds=(len(first.seeds), len(second.seeds)),
-            image_error_points=100 * difference.error.images,
-            seeds_needed=_seeds_needed(difference, (a.seeds, b.seeds), len(pairs)) if a.seeds > 1 else None,
-        )
+        pair = _pair(first, second, looked, question, (len(first.seeds), len(second.seeds)))
+        needed = _seeds_needed(difference, (a.seeds, b.seeds), len(pairs)) if a.seeds > 1 else None
+        result[first.name, second.name] = replace(pair, of_trained=a.seeds == 1, seeds_needed=needed)
     return result
 
 
-def _hardest(runs: Sequence[StoredRun], class_names: Sequence[str]) -> list[dict[str, Any]]:
+def _growth(stored: StoredRuns, networks: Sequence[Network]) -> list[Growth]:
+    """Of each network that was trained with several numbers of images."""
+    found = []
+    groups = _groups(stored.all_finished)
+    for network in networks:
+        accuracies: dict[int, list[float]] = {}
+        results = [run.result for run in groups[network.name] if run.result.train_images and run.result.fold is None]
+        for result in sorted(results, key=lambda result: result.train_images or 0):
+            accuracies.setdefault(result.train_images or 0, []).append(result.metrics["test_acc_pct"].value)
+        if len(accuracies) < 2:
+            continue
+        errors = {size: [1 - each / 100 for each in of_size] for size, of_size in accuracies.items()}
+        # Where the number of test images is not recorded, the accuracies say as little as possible.
+        law = fit_power_law(errors, min(result.test_images or 1 for result in results))
+        fitted, reason = (None, law) if isinstance(law, str) else (law, None)
+        found.append(Growth(network.name, accuracies, fitted, reason))
+    return found
+
+
+def _pair(
+    first: Network, second: Network, looked: Sequence[Difference], question: Question, runs: tuple[int, int]
+) -> Pair:
+    """What the last of the looks at a difference shows, and what any of them has decided."""
+    difference = looked[0]
+    return Pair(
+        first=first.name,
+        second=second.name,
+        points=_percent(difference.share),
+        p=difference.p,
+        p_corrected=difference.p_corrected,
+        differs=any(_excludes_0(each.share) for each in looked),
+        same=None if question.margin is None else any(_within(each.share, question.margin) for each in looked),
+        of_trained=False,
+        seeds=runs,
+        image_error_points=100 * difference.error.images,
+        seeds_needed=None,
+    )
+
+
+def _hardest(answered: Sequence[Predictions], class_names: Sequence[str]) -> list[dict[str, Any]]:
     """The test images that most runs got wrong, with the answer most often given."""
-    answered = [run.predictions for run in runs if run.predictions]
-    answered = [run for run in answered if np.array_equal(run.labels, answered[0].labels)]
     if len(answered) < 2:
         return []
-    labels = answered[0].labels
+    labels, rows = answered[0].labels, answered[0].rows
     answers = np.stack([run.predictions for run in answered])
     wrong = (answers != labels).mean(0)
 
     return [
         {
-            "image": int(image),
+            "image": int(image if rows is None else rows[image]),
             "label": class_name(class_names, int(labels[image])),
             "answer": class_name(
                 class_names, int(np.bincount(answers[:, image][answers[:, image] != labels[image]]).argmax())
@@ -540,7 +686,7 @@ def _without_result(stored: StoredRuns, problems: Sequence[ResultError]) -> list
             ("diverged: " if run.result.status == "diverged" else "") + (run.result.reason or "unknown"),
             "\n".join(run.result.log_tail),
         )
-        for run in stored.runs
+        for run in stored.all_runs
         if run.result.status != "finished"
     ]
     unfinished = [entry(path, "unfinished", UNFINISHED) for path in stored.unfinished]

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cnn_compare.formatting import MISSING, format_number, format_p, format_signed, format_significant
 from cnn_compare.report.columns import COLUMNS, Column, columns
+from cnn_compare.report.power_law import FURTHEST, PowerLaw
 from cnn_compare.report.statistics import Estimate
 from cnn_compare.report.summary import Summary, class_name, which_classes
 from cnn_compare.report.verdict import outcome
+
+GROWTH = "Accuracy over training images"
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,7 @@ def tables(summary: Summary) -> dict[str, Table]:
         "figures": figures(summary, columns(summary, "table")),
         "variants": variants(summary),
         "pairs": _pairs(summary),
+        "growth": _growth(summary),
         "seconds_to": _seconds_to(summary),
         "recalls": _recalls(summary),
         "mistakes": _mistakes(summary),
@@ -72,10 +77,22 @@ def variants(summary: Summary) -> Table:
     )
 
 
+SEEDS_TEST = (
+    "Behrens and Fisher's test over seeds and test images, with variances over seeds shrunken towards what the "
+    "networks have in common; with one seed, over test images. p is that of a pair alone; intervals and corrected "
+    "p values are for all pairs together."
+)
+FOLDS_TEST = (
+    "Nadeau and Bengio's t test on the differences in the same folds: with variance s² of J of them, in k folds a "
+    "repeat, that of their mean is s² (1/J + 1/(k − 1)), and not s²/J, because folds share training images. p is that "
+    "of a pair alone; intervals are for all pairs together, and corrected p values are Holm's."
+)
+
+
 def _pairs(summary: Summary) -> Table:
     return Table(
         "Differences",
-        ["networks", "points", "95 %", "p", "p, corrected", "seeds", "difference"],
+        ["networks", "points", "95 %", "p", "p, corrected", "folds" if summary.folds else "seeds", "difference"],
         [
             [
                 f"{pair.first} − {pair.second}",
@@ -88,9 +105,49 @@ def _pairs(summary: Summary) -> Table:
             ]
             for pair in summary.pairs
         ],
-        "Behrens and Fisher's test over seeds and test images, with variances over seeds shrunken towards what the "
-        "networks have in common; with one seed, over test images. p is that of a pair alone; intervals and corrected "
-        "p values are for all pairs together.",
+        FOLDS_TEST if summary.folds else SEEDS_TEST,
+    )
+
+
+def _growth(summary: Summary) -> Table:
+    sizes = sorted({size for growth in summary.growth for size in growth.test_acc_pct})
+    factors = (2, FURTHEST)
+
+    def measured(accuracies: Sequence[float]) -> str:
+        if len(accuracies) < 2:
+            return format_number(accuracies[0], ".2f") if accuracies else MISSING
+        return f"{statistics.fmean(accuracies):.2f} ± {statistics.stdev(accuracies):.2f}"
+
+    def expected(law: PowerLaw | None, factor: int) -> str:
+        if law is None:
+            return MISSING
+        share = law.accuracy(factor * law.largest)
+        return f"{100 * share.value:.1f} ({100 * share.low:.1f} … {100 * share.high:.1f})"
+
+    return Table(
+        GROWTH,
+        [
+            "network",
+            *(f"{size:,}" for size in sizes),
+            *(f"× {factor}" for factor in factors),
+            "exponent",
+            "fitted from",
+        ],
+        [
+            [
+                growth.network,
+                *(measured(growth.test_acc_pct.get(size, [])) for size in sizes),
+                *(expected(growth.law, factor) for factor in factors),
+                format_number(growth.law.exponent if growth.law else None, ".2f"),
+                format_number(growth.law.smallest if growth.law else None, ","),
+            ]
+            for growth in summary.growth
+        ],
+        "Test accuracy % by the number of training images: mean and standard deviation over seeds. × 2 and × 4: what "
+        "a power law, error ~ images^(−exponent), lets expect of two and four times the most images, with a 95 % "
+        "interval for other seeds, the fit, an exponent that drifts, and other test images. All runs have the same "
+        "epochs, so that more images mean more steps. Each smaller subset is part of the larger ones; other choices of "
+        "images are not covered.",
     )
 
 
@@ -104,7 +161,7 @@ def _seconds_to(summary: Summary) -> Table:
             for network in summary.networks
             if levels
         ],
-        "Median over seeds; a dash where a seed did not reach it.",
+        "Median over runs; a dash where one did not reach it.",
     )
 
 
@@ -126,7 +183,7 @@ def _recalls(summary: Summary) -> Table:
             ]
             for label in classes
         ],
-        "Percent of the class's test images answered right, mean over seeds; in brackets Wilson's 95 % interval, for "
+        "Percent of the class's test images answered right, mean over runs; in brackets Wilson's 95 % interval, for "
         f"other test images.{which_classes(summary)}",
     )
 
@@ -144,14 +201,19 @@ def _mistakes(summary: Summary) -> Table:
             for network in summary.networks
             for mistake in network.mistakes
         ],
-        "Over all seeds, by number of images; there are too many classes for a matrix.",
+        "Over all runs, by number of images; there are too many classes for a matrix.",
     )
 
 
 def _hardest(summary: Summary) -> Table:
     return Table(
         "The hardest test images",
-        ["number in the test set", "class", "most frequent answer", "runs wrong %"],
+        [
+            "number among all images" if summary.folds else "number in the test set",
+            "class",
+            "most frequent answer",
+            "runs wrong %",
+        ],
         [
             [str(image["image"]), image["label"], image["answer"], format_number(image["wrong_pct"], ".0f")]
             for image in summary.hardest
@@ -201,6 +263,9 @@ def _conditions(summary: Summary) -> Table:
         "best epoch by": ", ".join(summary.monitors),
         "data fingerprint": ", ".join(summary.fingerprints),
         "test images": format_number(summary.test_images, ",") if summary.test_images else None,
+        "cross-validation": summary.folds
+        and f"{summary.folds}, the same for all networks, of all images there are, also those of a test set that the "
+        "data has; each is tested once a repeat",
     }
     rows = [[name, text] for name, text in lines.items() if text]
     return Table("What was controlled, what varied", ["condition", "value"], rows, of_numbers=False)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import math
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +40,21 @@ MISSING = {
 
 @dataclass(frozen=True)
 class Predictions:
-    """One run's answers to the test images, each ``(N,)``; ``confidence`` is the probability of the answer."""
+    """Answers to the test images, each ``(N,)``.
+
+    Args:
+        labels: Of the images.
+        predictions: The answers.
+        confidence: The probability of each answer.
+        rows: Of a fold: each image's place among all that are tested in some fold.
+        groups: Number of each image's group; None where no groups are known.
+    """
 
     labels: NDArray[np.integer[Any]]
     predictions: NDArray[np.integer[Any]]
     confidence: NDArray[np.floating[Any]]
+    rows: NDArray[np.integer[Any]] | None = None
+    groups: NDArray[np.integer[Any]] | None = None
 
 
 @dataclass(frozen=True)
@@ -64,7 +76,7 @@ class StoredRuns:
     Args:
         folder: Where.
         manifest: The comparison's own record; empty if there is none.
-        runs: Those with a readable result, including failed ones.
+        all_runs: Those with a readable result, including failed ones.
         unfinished: Folders of runs that have begun, and have no result yet.
         problems: An error for every unusable file.
         times: Of all networks with finished runs, measured apart; None where they have not been.
@@ -72,26 +84,54 @@ class StoredRuns:
 
     folder: Path
     manifest: dict[str, Any]
-    runs: list[StoredRun]
+    all_runs: list[StoredRun]
     unfinished: list[Path]
     problems: list[ResultError]
     times: Times | None = None
 
-    @property
-    def finished(self) -> list[StoredRun]:
-        """The runs that reached their end."""
-        return [run for run in self.runs if run.result.status == "finished"]
+    @cached_property
+    def planned_runs(self) -> list[tuple[str, int | None, int, int | None]]:
+        """Network, training subset, seed and fold: what the manifest asks for, and whatever is stored besides."""
+        planned: list[tuple[str, int | None, int, int | None]] = []
+        with contextlib.suppress(KeyError, TypeError, ValueError, AttributeError):  # A damaged manifest.
+            for backbone, variant, subset, seed, fold in _runs_of(self.manifest):
+                name, of_fold = network_name(backbone, variant), None if fold is None else int(fold)
+                planned.append((name, subset, int(seed), of_fold))
+        results = [(run.network, run.result) for run in self.all_runs]
+        planned += [(name, result.train_subset, result.seed, result.fold) for name, result in results]
+        return list(dict.fromkeys(planned))
+
+    @cached_property
+    def _largest(self) -> dict[str, int | None]:
+        """Network -> the largest training subset that is planned; None: all training images."""
+        subsets: dict[str, list[int | None]] = {}
+        for network, subset, *_ in self.planned_runs:
+            subsets.setdefault(network, []).append(subset)
+        return {network: max(sizes, key=lambda size: size or math.inf) for network, sizes in subsets.items()}
 
     @property
-    def planned(self) -> dict[str, set[int]]:
-        """Network -> seeds: what the manifest asks for, and whatever is stored besides."""
-        planned: dict[str, set[int]] = {}
-        with contextlib.suppress(KeyError, TypeError, ValueError, AttributeError):  # A damaged manifest.
-            for backbone, variant, seed in _runs_of(self.manifest):
-                planned.setdefault(network_name(backbone, variant), set()).add(int(seed))
-        for run in self.runs:
-            planned.setdefault(run.network, set()).add(run.result.seed)
+    def planned(self) -> dict[str, set[tuple[int, int | None]]]:
+        """Network -> seed and fold of each planned run, with the network's largest training subset."""
+        planned: dict[str, set[tuple[int, int | None]]] = {name: set() for name in self._largest}
+        for network, subset, seed, fold in self.planned_runs:
+            if subset == self._largest[network]:
+                planned[network].add((seed, fold))
         return planned
+
+    @property
+    def runs(self) -> list[StoredRun]:
+        """The runs that are compared: those with the largest training subset of their network."""
+        return [run for run in self.all_runs if run.result.train_subset == self._largest[run.network]]
+
+    @property
+    def all_finished(self) -> list[StoredRun]:
+        """The runs that reached their end."""
+        return [run for run in self.all_runs if run.result.status == "finished"]
+
+    @property
+    def finished(self) -> list[StoredRun]:
+        """Those of ``runs`` that reached their end."""
+        return [run for run in self.runs if run.result.status == "finished"]
 
 
 def find_runs(folder: str | Path) -> StoredRuns:
@@ -192,7 +232,7 @@ def _results(folder: Path) -> tuple[dict[Path, RunResult], list[Path], list[Resu
     for run_folder in sorted(run_folders):
         if not RunFolder(run_folder).result.exists():
             # A comparison calls the folder of a run so; `fit` does not.
-            if run_folder.name.startswith("seed_"):
+            if run_folder.name.startswith(("seed_", "fold_")):
                 unfinished.append(run_folder)
             else:
                 problems.append(ResultError(run_folder, FIT_RUN))
@@ -212,23 +252,41 @@ def _why_none(folder: Path) -> str:
     return "it is a file, not a folder" if folder.exists() else "there is no such folder"
 
 
-def _runs_of(manifest: dict[str, Any]) -> Iterable[tuple[str, str | None, int]]:
-    """Backbone, variant and seed of each planned run; older manifests hold only the lists that were combined."""
+def _runs_of(manifest: dict[str, Any]) -> Iterable[tuple[str, str | None, int | None, int, int | None]]:
+    """Backbone, variant, training subset, seed and fold of each planned run; older manifests hold lists to combine."""
     if "runs" in manifest:
-        return [(run["backbone"], run["variant"], run["seed"]) for run in manifest["runs"]]
+        return [
+            (run["backbone"], run["variant"], run.get("train_subset"), run["seed"], run.get("fold"))
+            for run in manifest["runs"]
+        ]
     variants = list(manifest.get("variants") or {}) or [None]
-    return itertools.product(manifest.get("backbones", []), variants, manifest.get("seeds", []))
+    return itertools.product(manifest.get("backbones", []), variants, [None], manifest.get("seeds", []), [None])
 
 
 def _network_names(folder: Path, results: dict[Path, RunResult]) -> dict[Path, str]:
-    """Backbone and variant; where two runs share them and the seed, as in two comparisons, the folder's name."""
+    """Backbone and variant; where two runs share them, seed and fold, as in two comparisons, the folder's name.
+
+    So they are named where one of two comparisons has folds, and the other none.
+    """
     names = {run_folder: network_name(result.backbone, result.variant) for run_folder, result in results.items()}
-    taken = Counter((name, results[run_folder].seed) for run_folder, name in names.items())
-    ambiguous = {name for (name, _), count in taken.items() if count > 1}
+    taken = Counter(
+        (name, results[run_folder].train_subset, results[run_folder].seed, results[run_folder].fold)
+        for run_folder, name in names.items()
+    )
+    ambiguous = {name for (name, *_), count in taken.items() if count > 1}
+    of_folds, of_none = (
+        {name for run_folder, name in names.items() if (results[run_folder].fold is None) == none}
+        for none in (False, True)
+    )
+    ambiguous |= of_folds & of_none
+
+    def network_folder(run_folder: Path) -> str:
+        seed_folder = run_folder if results[run_folder].fold is None else run_folder.parent
+        above = seed_folder.parent if results[run_folder].train_subset is None else seed_folder.parent.parent
+        return above.relative_to(folder).as_posix() if above.is_relative_to(folder) else seed_folder.name
+
     return {
-        run_folder: run_folder.parent.relative_to(folder).as_posix()
-        if name in ambiguous and run_folder != folder
-        else name
+        run_folder: network_folder(run_folder) if name in ambiguous and run_folder != folder else name
         for run_folder, name in names.items()
     }
 
@@ -268,6 +326,7 @@ def _predictions(path: Path) -> Predictions:
             # Reference comparisons keep the answer's probability alone, a fifth of the size.
             last = "confidence" if "confidence" in stored.files else "probabilities"
             labels, predictions, probabilities = (stored[name] for name in ("labels", "predictions", last))
+            known = {name: stored[name] for name in ("rows", "groups") if name in stored.files}
     # A damaged archive can raise nearly anything.
     except Exception as error:
         raise ResultError(path, f"it cannot be read as predictions ({_first_line(error)})") from error
@@ -275,15 +334,15 @@ def _predictions(path: Path) -> Predictions:
         classes, confidence = probabilities.shape[1], probabilities.max(1, initial=0.0)
     else:
         classes, confidence = np.iinfo(np.int16).max, probabilities
-    integers = all(np.issubdtype(array.dtype, np.integer) for array in (labels, predictions))
+    integers = all(np.issubdtype(array.dtype, np.integer) for array in (labels, predictions, *known.values()))
     if not (
         integers
         and labels.ndim == 1
         and len(labels) > 0
-        and predictions.shape == labels.shape
+        and all(array.shape == labels.shape for array in (predictions, *known.values()))
         and confidence.shape == labels.shape
         and np.issubdtype(confidence.dtype, np.floating)
-        and min(labels.min(), predictions.min()) >= 0
+        and min(array.min() for array in (labels, predictions, *known.values())) >= 0
         and max(labels.max(), predictions.max()) < classes
     ):
         raise ResultError(path, "its arrays are not those of predictions")
@@ -291,7 +350,7 @@ def _predictions(path: Path) -> Predictions:
     small = np.min_scalar_type(int(max(labels.max(), predictions.max())))
     if confidence.dtype != np.float16:
         confidence = confidence.astype(np.float32)
-    return Predictions(labels.astype(small), predictions.astype(small), confidence)
+    return Predictions(labels.astype(small), predictions.astype(small), confidence, **known)
 
 
 def _first_line(error: Exception) -> str:

@@ -8,12 +8,17 @@ from __future__ import annotations
 import html
 import itertools
 import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from cnn_compare.formatting import format_signed, format_significant, shorten
 from cnn_compare.report.columns import columns
+from cnn_compare.report.contents import GROWTH
+from cnn_compare.report.power_law import FURTHEST, PowerLaw
 from cnn_compare.report.summary import Curves, Network, Summary, class_name, which_classes
 
 # Okabe and Ito's colours, which most colour-blind people can distinguish, without the yellow; with different symbols.
@@ -41,7 +46,7 @@ def charts(summary: Summary) -> list[Chart]:
     """All charts for which there is data."""
     if not summary.networks:
         return []
-    made = [_accuracy_against_time(summary), *_learning_curves(summary), _differences(summary)]
+    made = [_accuracy_against_time(summary), *_learning_curves(summary), _differences(summary), _growth(summary)]
     made += [_classes(summary), _confusion(summary), _reliability(summary), *_costs(summary)]
     return [chart for chart in made if chart is not None]
 
@@ -189,13 +194,62 @@ def _label_corners(networks: Sequence[Network], positions: Sequence[float], size
     return corners
 
 
+def _growth(summary: Summary) -> Chart | None:
+    """Means and their spread, the law through them, and its extrapolation with a band."""
+    if not summary.growth:
+        return None
+    style = _style(summary.networks)
+    data: list[Figure] = []
+    for growth in summary.growth:
+        color, _ = style[growth.network]
+        if growth.law:
+            data += _extrapolated(growth.network, growth.law, color)
+        sizes, accuracies = list(growth.test_acc_pct), list(growth.test_acc_pct.values())
+        spread = [statistics.stdev(each) if len(each) > 1 else 0.0 for each in accuracies]
+        points = _line(growth.network, sizes, [statistics.fmean(each) for each in accuracies], style[growth.network])
+        # Where there is a law, its line takes the place of one from point to point.
+        points |= {"mode": "markers" if growth.law else "lines+markers"}
+        data.append({**points, "error_y": {"type": "data", "array": spread, "color": color}})
+    measured = sorted({size for growth in summary.growth for size in growth.test_acc_pct})
+    laws = [growth.law for growth in summary.growth if growth.law]
+    ticks = sorted({*measured, *(factor * law.largest for law in laws for factor in (2, FURTHEST))})
+    figure = _axes(data, "training images", "test accuracy %")
+    figure["layout"]["xaxis"] |= {
+        "type": "log",
+        "range": [math.log10(ticks[0] / 1.1), math.log10(ticks[-1] * 1.1)],
+        "tickvals": ticks,
+        "ticktext": [f"{tick:,}" for tick in ticks],
+    }
+    band = "; dashed, with its 95 % interval: what it lets expect of more images" if laws else ""
+    return Chart(
+        "growth",
+        GROWTH,
+        f"Mean and standard deviation over the seeds{', and a power law through them' if laws else ''}{band}.",
+        figure,
+    )
+
+
+def _extrapolated(network: str, law: PowerLaw, color: str) -> list[Figure]:
+    data: list[Figure] = []
+    furthest = FURTHEST * law.largest
+    for first, last, dash in ((law.smallest, law.largest, "solid"), (law.largest, furthest, "dash")):
+        sizes: list[float] = np.geomspace(first, last, 25).tolist()
+        expected = [law.accuracy(size) for size in sizes]
+        if dash == "dash":
+            data.append(_band(sizes, [100 * it.low for it in expected], [100 * it.high for it in expected], color))
+        values = [100 * estimate.value for estimate in expected]
+        line = {"color": color, "dash": dash}
+        data.append({"type": "scatter", "mode": "lines", "x": sizes, "y": values, "line": line})
+    return [{**part, "legendgroup": _label(network), "showlegend": False, "hoverinfo": "skip"} for part in data]
+
+
 def _learning_curves(summary: Summary) -> list[Chart]:
     drawn = [(network.name, network.curves) for network in summary.networks if network.curves]
     if not drawn:
         return []
     style = _style(summary.networks)
     several = any(len(network.seeds) > 1 for network in summary.networks)
-    band = "; the band spans the seeds" if several else ""
+    band = "; the band spans the runs" if several else ""
 
     def figure(seconds: bool) -> Figure:
         data: list[Figure] = []
@@ -216,7 +270,7 @@ def _learning_curves(summary: Summary) -> list[Chart]:
         )
         if any(math.isfinite(value) for value in values)
     ]
-    loss = Chart("loss", "Loss", "Mean cross-entropy; over the seeds.", _axes(losses, "epoch", "loss"))
+    loss = Chart("loss", "Loss", "Mean cross-entropy; over the runs.", _axes(losses, "epoch", "loss"))
 
     return [
         Chart("by-epoch", "Learning curves by epoch", f"Validation accuracy after each epoch{band}.", figure(False)),
@@ -233,21 +287,23 @@ def _learning_curves(summary: Summary) -> list[Chart]:
 def _curve(name: str, curves: Curves, style: tuple[str, str], seconds: bool) -> list[Figure]:
     color, _ = style
     along: Sequence[float] = curves.seconds if seconds else [epoch + 1 for epoch in curves.epochs]
-    band: Figure = {
+    band = _band(along, curves.lowest_pct, curves.highest_pct, color)
+    band |= {"legendgroup": _label(name), "showlegend": False, "hoverinfo": "skip"}
+    line = _line(name, along, curves.val_acc_pct, style)
+    return [band, line] if curves.highest_pct != curves.lowest_pct else [line]
+
+
+def _band(along: Sequence[float], lowest: Sequence[float], highest: Sequence[float], color: str) -> Figure:
+    return {
         "type": "scatter",
         "mode": "lines",
         "x": [*along, *reversed(along)],
-        "y": [*curves.highest_pct, *reversed(curves.lowest_pct)],
+        "y": [*highest, *reversed(lowest)],
         "fill": "toself",
         "fillcolor": color,
         "opacity": 0.18,
         "line": {"width": 0},
-        "legendgroup": _label(name),
-        "showlegend": False,
-        "hoverinfo": "skip",
     }
-    line = _line(name, along, curves.val_acc_pct, style)
-    return [band, line] if curves.highest_pct != curves.lowest_pct else [line]
 
 
 def _line(name: str, along: Sequence[float], values: Sequence[float], style: tuple[str, str]) -> Figure:
@@ -343,7 +399,7 @@ def _confusion(summary: Summary) -> Chart | None:
             )
     if not options:
         return None
-    caption = "Rows are true classes, columns are answers; percent of the row, over all seeds."
+    caption = "Rows are true classes, columns are answers; percent of the row, over all runs."
     return Chart("confusion", "Confusion", caption, options=options)
 
 

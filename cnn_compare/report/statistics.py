@@ -253,7 +253,7 @@ def accuracy_estimates(samples: Sequence[Sample]) -> list[Estimate]:
             variance = next(variances)
             by_images = float(_image_covariance([sample])[0, 0])
             error = Error(((math.sqrt(variance.variance / sample.seeds), variance.freedom),), math.sqrt(by_images))
-        estimates.append(_wilson(sample.mean, error.half_width(), sample.images))
+        estimates.append(wilson_interval(sample.mean, error.half_width(), sample.images))
     return estimates
 
 
@@ -266,7 +266,7 @@ def recall_estimate(share: float, images: int) -> Estimate:
     """
     if images == 0:
         return Estimate(share, math.nan, math.nan)
-    return _wilson(share, Error((), math.sqrt(share * (1 - share) / images)).half_width(), images)
+    return wilson_interval(share, Error((), math.sqrt(share * (1 - share) / images)).half_width(), images)
 
 
 def balanced_estimate(recalls: Sequence[Estimate]) -> Estimate:
@@ -280,7 +280,7 @@ def balanced_estimate(recalls: Sequence[Estimate]) -> Estimate:
     return Estimate(float(values.mean()), float(values.mean()) - below, float(values.mean()) + above)
 
 
-def _wilson(mean: float, half_width: float, images: int) -> Estimate:
+def wilson_interval(mean: float, half_width: float, images: float) -> Estimate:
     """An interval of a mean between 0 and 1, by the half width that it would have if it were symmetric."""
     # Wilson's z² / n. A mean of 0 or 1 has no half width to take it from: then it is that of the images alone.
     between = mean * (1 - mean)

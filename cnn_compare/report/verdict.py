@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import itertools
 import math
+import statistics
 from collections.abc import Sequence
 
 from cnn_compare import times
 from cnn_compare.formatting import format_list, format_signed, format_significant
-from cnn_compare.report.summary import Network, Pair, Question
+from cnn_compare.report.summary import Growth, Network, Pair, Question
 from cnn_compare.results import METRICS
 
 PAIRS_IN_WORDS = 6
 
 
 def verdict(
-    networks: Sequence[Network], pairs: Sequence[Pair], question: Question, ranked: bool, complete: bool = True
+    networks: Sequence[Network],
+    pairs: Sequence[Pair],
+    question: Question,
+    ranked: bool,
+    growth: Sequence[Growth] = (),
+    complete: bool = True,
 ) -> list[str]:
     """What is established, what is not, and what it would take.
 
@@ -24,17 +30,19 @@ def verdict(
         pairs: Of all networks, or of each with the baseline.
         question: What the reader asked.
         ranked: Whether times can be compared.
+        growth: Of networks that were trained with several numbers of images.
         complete: Whether all runs are finished; if not, the verdict is of those that are.
     """
     if not networks:
         return ["No run was finished: there is nothing to compare."]
     if len(networks) == 1:
         only = "There is no other network to compare it with."
-        return [f"{networks[0].name}: {_figures(networks[0])}. {only}", *_failures(networks)]
+        return [f"{networks[0].name}: {_figures(networks[0])}. {only}", *_failures(networks), *_more_images(growth)]
     sentences = [
         _best(networks, pairs, complete) if question.baseline is None else _baseline(networks, pairs, question)
     ]
     sentences += _failures(networks)
+    sentences += _missing_folds(networks)
     sentences += _within_limits(networks, pairs, question)
     if ranked:
         sentences += _pareto_sentences(networks, pairs)
@@ -50,7 +58,8 @@ def verdict(
         sentences.append(
             f"All {len(pairs)} differences {'between' if complete else 'so far between'} them are established."
         )
-    sentences.append(_not_covered(pairs))
+    sentences += _more_images(growth)
+    sentences.append(_not_covered(networks, pairs))
     return sentences
 
 
@@ -103,16 +112,23 @@ def _other(pair: Pair, name: str) -> str:
 
 def _figures(network: Network) -> str:
     estimate = network.accuracy_pct
-    return f"{estimate.value:.2f} % (95 % {estimate.low:.2f} … {estimate.high:.2f}) on {_seeds(len(network.seeds))}"
+    return f"{estimate.value:.2f} % (95 % {estimate.low:.2f} … {estimate.high:.2f}) on {network.runs_in_words}"
 
 
 def _failures(networks: Sequence[Network]) -> list[str]:
     return [
-        f"{network.name}: {network.failed} of {network.planned} seeds failed. Its accuracy is that of the others, and "
-        "may be too high for that reason."
+        f"{network.name}: {network.failed} of {network.planned} {'folds' if network.folds else 'seeds'} failed. Its "
+        "accuracy is that of the others, and may be too high for that reason."
         for network in networks
         if network.failed
     ]
+
+
+def _missing_folds(networks: Sequence[Network]) -> list[str]:
+    missing = [network.name for network in networks if network.folds and len(network.seeds) < network.planned]
+    if not missing:
+        return []
+    return [f"Without a result on some folds: {format_list(missing)}. Two networks are compared on those both have."]
 
 
 def _within_limits(networks: Sequence[Network], pairs: Sequence[Pair], question: Question) -> list[str]:
@@ -200,6 +216,8 @@ def _open_pair(pair: Pair) -> str:
         f"{pair.first} and {pair.second} cannot be told apart{' as trained' if pair.of_trained else ''}: "
         f"{format_signed(pair.points.value, 2)} points, {_interval(pair)}"
     )
+    if pair.seeds_needed is None and not pair.of_trained:
+        return f"{sentence}; more pictures would tell more; more repeats tell little, because they share the pictures."
     if pair.seeds_needed is None:
         return f"{sentence}; how many seeds it would take, one seed cannot tell."
     least, most = pair.seeds_needed
@@ -210,10 +228,27 @@ def _open_pair(pair: Pair) -> str:
     return f"{sentence}; a difference of that size takes {seeds} seeds."
 
 
-def _not_covered(pairs: Sequence[Pair]) -> str:
+def _more_images(growth: Sequence[Growth]) -> list[str]:
+    """What each network is likely to reach with twice as many training images, or why nothing can be said."""
+    sentences = []
+    without_law: dict[str, list[str]] = {}
+    for each in growth:
+        largest = max(each.test_acc_pct)
+        if each.law is None:
+            without_law.setdefault(f"{largest:,} training images: {each.without_law}", []).append(each.network)
+            continue
+        expected, now = each.law.accuracy(2 * largest), statistics.fmean(each.test_acc_pct[largest])
+        sentences.append(
+            f"{each.network}, twice as many training images ({largest:,} → {2 * largest:,}): {now:.1f} % → "
+            f"{100 * expected.value:.1f} % (95 % {100 * expected.low:.1f} … {100 * expected.high:.1f})."
+        )
+    return sentences + [
+        f"{format_list(names)}: no extrapolation beyond {reason}." for reason, names in without_law.items()
+    ]
+
+
+def _not_covered(networks: Sequence[Network], pairs: Sequence[Pair]) -> str:
+    if any(network.folds for network in networks):
+        return "The intervals include other training images, test images and seeds. Not covered: other machines."
     seeds = "other seeds, " if any(pair.of_trained for pair in pairs) else ""
     return f"Not covered by the intervals: {seeds}other training images (the split is fixed) and other machines."
-
-
-def _seeds(count: int) -> str:
-    return "one seed" if count == 1 else f"{count} seeds"

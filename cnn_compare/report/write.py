@@ -42,7 +42,7 @@ def write_report(
     folder = Path(folder)
     stored = find_runs(folder)
     summary = analyze(stored, baseline, margin, limits)
-    table = results_table([run.result for run in stored.runs])
+    table = results_table([run.result for run in stored.all_runs])
     write_text(folder / "results.csv", table.to_csv(index=False, lineterminator="\n"))
     write_json(folder / "results.json", {"schema": SCHEMA, **asdict(summary)})
     write_text(folder / "report.md", _markdown(summary))
