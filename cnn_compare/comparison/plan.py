@@ -22,6 +22,8 @@ from cnn_compare.experiment import apply_own_recipe, resolve_config, stop_at, wi
 from cnn_compare.results import RunFolder
 
 NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
+BY_BACKBONE = "backbones"
+"""In a variant: backbone -> what it changes for that backbone alone."""
 NAME_RULE = "letters, digits, '_', '-' and '.', not beginning with '-' or '.'"
 
 # What a comparison decides itself, and how.
@@ -42,6 +44,8 @@ class Comparison:
         question: ``baseline`` and ``margin``, where given, for the report.
         looks: Numbers of seeds at which the report was to be looked at, where it decides whether to go on.
         folds: Of cross-validation: each seed draws its own and trains a network for each; None: no cross-validation.
+        search: How the settings of a variant were found, for the report; None: not by trials.
+        tested: Whether the networks see the test images; the trials of a search do not.
     """
 
     name: str
@@ -54,6 +58,8 @@ class Comparison:
     question: Mapping[str, Any] = field(default_factory=dict)
     looks: Sequence[int] = ()
     folds: int | None = None
+    search: Config | None = None
+    tested: bool = True
     log_dir: str = "lightning_logs"
 
     @property
@@ -89,7 +95,9 @@ def plan_runs(comparison: Comparison) -> list[RunSpec]:
     for backbone in comparison.backbones:
         planned: list[Config] = []
         for variant, changes in comparison.variants.items() or [(None, {})]:
-            config = _network_config(comparison.config, backbone, changes)
+            own = changes.get(BY_BACKBONE, {}).get(backbone, {})
+            shared = {name: value for name, value in changes.items() if name != BY_BACKBONE}
+            config = _network_config(comparison.config, backbone, merge_config(shared, own))
             if config in planned:
                 continue
             planned.append(config)
@@ -104,7 +112,14 @@ def plan_runs(comparison: Comparison) -> list[RunSpec]:
             for seed, fold in itertools.product(comparison.seeds, range(comparison.folds or 1)):
                 run_config, folder = {"seed_everything": seed, **config}, network_folder / f"seed_{seed}"
                 spec = RunSpec(
-                    backbone, seed, run_config, RunFolder(folder), comparison.recipe, variant, declared_changes
+                    backbone,
+                    seed,
+                    run_config,
+                    RunFolder(folder),
+                    comparison.recipe,
+                    variant,
+                    declared_changes,
+                    tested=comparison.tested,
                 )
                 if comparison.folds is not None:
                     cut = {"fold": [fold, comparison.folds], "split_seed": seed}
@@ -195,7 +210,8 @@ def _check(comparison: Comparison) -> None:
     for variant, changes in comparison.variants.items():
         if not re.fullmatch(NAME, variant):
             raise InvalidValueError("variants", variant, f"named with {NAME_RULE}")
-        if taken := {"seed_everything", "model.backbone"} & set(flatten(changes)):
+        of_all = [changes, *changes.get(BY_BACKBONE, {}).values()]
+        if taken := {"seed_everything", "model.backbone"} & {name for some in of_all for name in flatten(some)}:
             raise InvalidValueError(f"variants.{variant}", min(taken), "without what backbones and seeds vary")
 
 

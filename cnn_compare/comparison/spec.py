@@ -26,6 +26,7 @@ class RunSpec:
         variant: Name of the variant; None if the comparison has no variants.
         declared_changes: Dotted names and values of what the variant and the backbone's own recipe change.
         fold: Number of the fold that is tested; None without cross-validation.
+        tested: Whether the network sees the test images; a trial of a search does not.
     """
 
     backbone: str
@@ -36,6 +37,7 @@ class RunSpec:
     variant: str | None = None
     declared_changes: Config = field(default_factory=dict)
     fold: int | None = None
+    tested: bool = True
 
     def with_threads(self, threads: int) -> RunSpec:
         """This run with a number of torch's threads, where its configuration names none."""
@@ -59,6 +61,7 @@ class RunSpec:
             recipe=self.recipe,
             variant=self.variant,
             fold=self.fold,
+            tested=self.tested,
             declared_changes=self.declared_changes,
             status=status,
             finished_at=datetime.now().astimezone().isoformat(timespec="seconds"),

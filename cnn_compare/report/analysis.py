@@ -18,6 +18,7 @@ from cnn_compare.formatting import format_list
 from cnn_compare.report import statistics
 from cnn_compare.report.load import StoredRun, StoredRuns, distinct
 from cnn_compare.report.published import find_published
+from cnn_compare.report.search import searched
 from cnn_compare.report.statistics import LEVEL, Difference, Estimate, Sample
 from cnn_compare.report.summary import MOST_CLASSES, Curves, Mistake, Network, Pair, Question, Summary, class_name
 from cnn_compare.report.verdict import verdict
@@ -108,6 +109,7 @@ def analyze(
         hardest=_hardest(runs, names),
         without_result=_without_result(stored, problems),
         published=published,
+        searched=searched(stored),
     )
 
 

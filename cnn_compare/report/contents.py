@@ -41,6 +41,7 @@ def tables(summary: Summary) -> dict[str, Table]:
         "recalls": _recalls(summary),
         "mistakes": _mistakes(summary),
         "hardest": _hardest(summary),
+        "searched": _searched(summary),
         "published": _beside_published(summary),
         "published_conditions": _published_conditions(summary),
         "conditions": _conditions(summary),
@@ -91,6 +92,34 @@ def _pairs(summary: Summary) -> Table:
         "Behrens and Fisher's test over seeds and test images, with variances over seeds shrunken towards what the "
         "networks have in common; with one seed, over test images. p is that of a pair alone; intervals and corrected "
         "p values are for all pairs together.",
+    )
+
+
+def _searched(summary: Summary) -> Table:
+    most = max((searched.trials for searched in summary.searched), default=0)
+    after = sorted({1, 2, 4, 8, 16, 32, 64} & set(range(most)) | {most})
+    return Table(
+        "Search",
+        ["backbone", "trials", "seconds", *(f"after {trials}" for trials in after), "chosen settings"],
+        [
+            [
+                searched.backbone,
+                f"{searched.trials}" + (f" and {searched.failed} failed" if searched.failed else ""),
+                format_number(searched.seconds, ",.0f"),
+                *(
+                    f"{searched.expected_pct[trials - 1]:.2f}" if trials <= searched.trials else MISSING
+                    for trials in after
+                ),
+                ", ".join(
+                    f"{name.rpartition('.')[2]} = {format_significant(value) if isinstance(value, float) else value}"
+                    for name, value in searched.settings.items()
+                ),
+            ]
+            for searched in summary.searched
+        ],
+        "Every backbone had the same trials, on the first seed; the best by validation gave the settings. After so many "
+        "trials the best validation accuracy, in percent, is expected to be as shown (Dodge et al. 2019). Seconds are "
+        "those of all trials, training and validation.",
     )
 
 
