@@ -7,7 +7,7 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -138,7 +138,7 @@ def compare(
 
 def trial_runner(make_executor: Callable[[], Executor], request: Request, retries: int) -> RunTrials:
     """What `with_tuned` runs trials with; ``on_existing`` of the request is about the first ones."""
-    on_existing = itertools.chain([request.on_existing], itertools.repeat("resume"))
+    on_existing: Iterator[OnExisting] = itertools.chain([request.on_existing], itertools.repeat("resume"))
 
     def run(trials: Comparison, specs: Sequence[RunSpec]) -> list[RunResult]:
         stage = Request(next(on_existing))

@@ -117,9 +117,9 @@ def _searched(summary: Summary) -> Table:
             ]
             for searched in summary.searched
         ],
-        "Every backbone had the same trials, on the first seed; the best by validation gave the settings. After so many "
-        "trials the best validation accuracy, in percent, is expected to be as shown (Dodge et al. 2019). Seconds are "
-        "those of all trials, training and validation.",
+        "Every backbone had the same trials, on the first seed, and validation chose its settings. What so many trials "
+        "are expected to find, in percent of the validation images, is the expected largest of as many draws from them "
+        "(Dodge et al. 2019). Seconds are those of all trials, with validation.",
     )
 
 
