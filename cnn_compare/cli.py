@@ -153,10 +153,11 @@ def _compare(arguments: list[str]) -> None:
 
     if not {"-h", "--help"} & set(arguments):
         start_server()  # Its imports take as long as those below, and run at the same time.
-    from cnn_compare.comparison.compare import compare, question_of, run_comparison
+    from cnn_compare.comparison.compare import compare, question_of, run_comparison, trial_runner
     from cnn_compare.comparison.existing import Request, examine
     from cnn_compare.comparison.plan import Comparison, plan_runs, repeated, until_decided
     from cnn_compare.comparison.preview import preview
+    from cnn_compare.comparison.search import Search, trials_of, with_tuned
     from cnn_compare.configs import as_list
     from cnn_compare.experiment import ComparisonFile, RecipeFile, experiment_parser, plain_config, with_num_classes
     from cnn_compare.report.planning import undecided, what_seeds_establish
@@ -178,8 +179,16 @@ def _compare(arguments: list[str]) -> None:
         sub_configs=True,
         help="Figures for the report to show beside the results, or a YAML file of them.",
     )
+    parser.add_argument(
+        "--search",
+        type=dict | None,
+        default=None,
+        sub_configs=True,
+        help="Settings to try for every network before the comparison, each with its distribution, or a YAML file of "
+        "them, as configs/searches/sgd.yaml. Validation chooses; the network is then also trained with what it chose.",
+    )
     settings = ("trainer", "model", "data", "target_acc", "monitor", "patience", "own_recipe", "threads")
-    parser.add_function_arguments(compare, skip={*settings, "recipe", "published", "executor"})
+    parser.add_function_arguments(compare, skip={*settings, "recipe", "published", "search", "executor"})
     parser.add_argument(
         "--dry_run",
         action="store_true",
@@ -217,6 +226,16 @@ def _compare(arguments: list[str]) -> None:
     request = Request(options["on_existing"], **names)
     where = {name: options[name] for name in executor_options}
     make_executor(**where)  # Refuses wrong options before anything else happens.
+    search = options["search"] and Search(options["search"], options["trials"], options["search_budget_s"])
+    if search:
+        if len(stages) > 1:
+            raise InvalidValueError("search", "given", "left out with seeds_until_decided")
+        trials = trials_of(comparison, search)
+        if options["dry_run"]:
+            comparison, specs = trials, plan_runs(trials)
+        else:
+            run_trials = trial_runner(lambda: make_executor(**where), request, options["retries"])
+            stages = [with_tuned(comparison, search, run_trials)]
     if options["dry_run"]:
         rows = preview(specs, examine(comparison, specs, request))
         _print_table(rows, len(rows[0]) - 1, title=f"{comparison.folder}, nothing is run")

@@ -18,6 +18,8 @@ from cnn_compare.files import read_json, write_bytes, write_text
 SCHEMA = 2
 MANIFEST, SPLITS = "manifest.json", "splits.csv"
 """What a comparison records of itself, in its folder."""
+SEARCH = "search"
+"""The folder, in that of a comparison, of the trials that chose its networks' settings."""
 
 Status = Literal["finished", "failed", "diverged"]
 
@@ -81,6 +83,7 @@ class RunResult:
         backbone: Its name.
         seed: The run's seed.
         fold: Number of the fold that it was tested on, from 0; None without cross-validation.
+        tested: Whether the network was to see the test images; a trial of a search is not.
         status: ``diverged``: the loss became infinite or NaN.
         reason: Why a run has no accuracy.
         log_tail: The last lines of the log of a run without an accuracy.
@@ -127,6 +130,7 @@ class RunResult:
     variant: str | None = None
     train_subset: int | None = None
     fold: int | None = None
+    tested: bool = True
     declared_changes: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Metric] = field(default_factory=dict)
     best_epoch: int | None = None
@@ -183,7 +187,7 @@ class RunResult:
             metrics = {name: Metric(**metric) for name, metric in stored.get("metrics", {}).items()}
             result = cls(**{**stored, "metrics": metrics})
             accuracy = result.value("test_acc_pct")
-            if result.status != "finished" or (accuracy is not None and 0 <= accuracy <= 100):
+            if result.status != "finished" or not result.tested or (accuracy is not None and 0 <= accuracy <= 100):
                 return result
             wrong = {"test_acc_pct"}
         raise ResultError(path, f"its fields are not those of a result ({', '.join(sorted(wrong))})")

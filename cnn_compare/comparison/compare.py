@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import platform
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from cnn_compare.comparison.local import LocalExecutor, require_main_guard
 from cnn_compare.comparison.lock import comparison_lock
 from cnn_compare.comparison.plan import Comparison, plan_runs, repeated
 from cnn_compare.comparison.runner import finished_result, run_all
+from cnn_compare.comparison.search import RunTrials, Search, with_tuned
 from cnn_compare.comparison.spec import Config, RunSpec
 from cnn_compare.comparison.turns import When, measure_times_if_needed
 from cnn_compare.configs import as_list, differences
@@ -49,6 +51,9 @@ def compare(
     threads: int | None = None,
     # Bare dicts: into a dict[str, Any], jsonargparse would write every default of a class that it names.
     variants: dict[str, dict] | None = None,  # type: ignore[type-arg]
+    search: dict | None = None,  # type: ignore[type-arg]
+    trials: int = 8,
+    search_budget_s: float | None = None,
     published: dict | None = None,  # type: ignore[type-arg]
     baseline: str | None = None,
     margin: float | None = None,
@@ -86,6 +91,11 @@ def compare(
         threads: Of torch, in each process of a run; None: chosen for the machine, and kept when the comparison goes on.
         variants: Train every backbone in each of these ways: a name, and what it changes of the options above, such as
             ``{published: {}, cifar: {model: {stem: cifar}}, own: {own_recipe: true}}``. The report shows what differs.
+        search: Settings to try for every network before the comparison, each with its distribution, as in
+            ``configs/searches/sgd.yaml``. Validation chooses; the network is then also trained with what it chose.
+        trials: How many settings are tried for each network: the same ones for all.
+        search_budget_s: A network begins no further trial once its trials have trained for so many seconds; None: no
+            limit.
         published: Figures for the report to show beside the results: ``source``, ``conditions`` and ``figures``, as in
             ``configs/published/report_2023.yaml``.
         baseline: The network that each other one is compared with in the report; None: every pair is compared.
@@ -130,8 +140,24 @@ def compare(
         log_dir=log_dir,
     )
     request = Request(on_existing, as_list(rerun), as_list(drop))
+    if search is not None:
+        if executor is not None:
+            raise InvalidValueError("executor", type(executor).__name__, "left out with search, which takes several")
+        run_trials = trial_runner(LocalExecutor, request, retries)
+        comparison = with_tuned(comparison, Search(search, trials, search_budget_s), run_trials)
     specs = plan_runs(comparison)
     return run_comparison(comparison, specs, executor or LocalExecutor(), request, retries, times).folder
+
+
+def trial_runner(make_executor: Callable[[], Executor], request: Request, retries: int) -> RunTrials:
+    """What `with_tuned` runs trials with; ``on_existing`` of the request is about the first ones."""
+    on_existing: Iterator[OnExisting] = itertools.chain([request.on_existing], itertools.repeat("resume"))
+
+    def run(trials: Comparison, specs: Sequence[RunSpec]) -> list[RunResult]:
+        stage = Request(next(on_existing))
+        return run_comparison(trials, specs, make_executor(), stage, retries, times="never").results
+
+    return run
 
 
 @dataclass(frozen=True)
@@ -200,6 +226,7 @@ def run_comparison(
             "question": {**before.get("question", {}), **comparison.question},
             "looks": list(comparison.looks) or before.get("looks", []),
             "folds": comparison.folds,
+            "search": comparison.search or before.get("search"),
             "threads": before.get("threads"),
         }
         changed = (
@@ -217,7 +244,10 @@ def run_comparison(
         if not changed:
             return Outcome(comparison.folder, [existing.results[spec.name] for spec in specs], changed=False)
         for path in existing.remove:
-            shutil.rmtree(path)
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
             Times.path(comparison.folder).unlink(missing_ok=True)
         remaining = [spec for spec in specs if spec.name not in existing.results]
         if remaining:

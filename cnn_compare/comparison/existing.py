@@ -19,7 +19,7 @@ from cnn_compare.configs import differences
 from cnn_compare.errors import ComparisonExistsError, InvalidValueError, ResultError
 from cnn_compare.experiment import resolve_config
 from cnn_compare.files import read_json
-from cnn_compare.results import MANIFEST, RunFolder, RunResult, run_folders
+from cnn_compare.results import MANIFEST, SEARCH, RunFolder, RunResult, run_folders
 
 OnExisting = Literal["resume", "error", "overwrite"]
 
@@ -62,7 +62,8 @@ def examine(comparison: Comparison, specs: Sequence[RunSpec], request: Request) 
     """
     folder = comparison.folder
     reruns = _named_runs(specs, request.rerun)
-    if not folder.exists() or not any(folder.iterdir()):
+    # The trials of a search, and their lock, come before its comparison.
+    if not folder.exists() or all(SEARCH in path.name.split(".") for path in folder.iterdir()):
         _require_known(request.drop, [], comparison)
         return Existing()
     if request.on_existing == "error":
@@ -76,7 +77,7 @@ def examine(comparison: Comparison, specs: Sequence[RunSpec], request: Request) 
         manifest = _rebuilt_manifest(comparison, specs, request)
         notes.append(f"{folder / MANIFEST} was missing or damaged, and is rebuilt from the runs' configurations.")
     if request.on_existing == "overwrite":
-        return Existing(remove=[folder])
+        return Existing(remove=[path for path in folder.iterdir() if comparison.search is None or path.name != SEARCH])
     _require_known(request.drop, manifest["backbones"], comparison)
     kept_backbones = [backbone for backbone in manifest["backbones"] if backbone not in request.drop]
     require_own_folders([*kept_backbones, *comparison.backbones])

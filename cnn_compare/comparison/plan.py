@@ -22,6 +22,8 @@ from cnn_compare.experiment import apply_own_recipe, resolve_config, stop_at, wi
 from cnn_compare.results import RunFolder
 
 NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
+BY_BACKBONE = "backbones"
+"""In a variant: backbone -> what it changes for that backbone alone."""
 NAME_RULE = "letters, digits, '_', '-' and '.', not beginning with '-' or '.'"
 
 # What a comparison decides itself, and how.
@@ -43,6 +45,8 @@ class Comparison:
         looks: Numbers of seeds at which the report was to be looked at, where it decides whether to go on.
         folds: Of cross-validation: each seed draws its own and trains a network for each; None: no cross-validation.
         train_subsets: Numbers of training images, each of which every network is trained with; none: those of the data.
+        search: How the settings of a variant were found, for the report; None: not by trials.
+        tested: Whether the networks see the test images; the trials of a search do not.
     """
 
     name: str
@@ -56,6 +60,8 @@ class Comparison:
     looks: Sequence[int] = ()
     folds: int | None = None
     train_subsets: Sequence[int] = ()
+    search: Config | None = None
+    tested: bool = True
     log_dir: str = "lightning_logs"
 
     @property
@@ -92,7 +98,9 @@ def plan_runs(comparison: Comparison) -> list[RunSpec]:
     for backbone in comparison.backbones:
         planned: list[Config] = []
         for variant, changes in comparison.variants.items() or [(None, {})]:
-            config = _network_config(comparison.config, backbone, changes)
+            own = changes.get(BY_BACKBONE, {}).get(backbone, {})
+            shared = {name: value for name, value in changes.items() if name != BY_BACKBONE}
+            config = _network_config(comparison.config, backbone, merge_config(shared, own))
             if config in planned:
                 continue
             planned.append(config)
@@ -127,6 +135,7 @@ def plan_runs(comparison: Comparison) -> list[RunSpec]:
                         declared_changes,
                         None if comparison.folds is None else fold,
                         subset,
+                        comparison.tested,
                     )
                     networks[-1].append(spec)
     if len(networks) > 1:
@@ -237,7 +246,8 @@ def _check(comparison: Comparison) -> None:
     for variant, changes in comparison.variants.items():
         if not re.fullmatch(NAME, variant):
             raise InvalidValueError("variants", variant, f"named with {NAME_RULE}")
-        if taken := {"seed_everything", "model.backbone"} & set(flatten(changes)):
+        of_all = [changes, *changes.get(BY_BACKBONE, {}).values()]
+        if taken := {"seed_everything", "model.backbone"} & {name for some in of_all for name in flatten(some)}:
             raise InvalidValueError(f"variants.{variant}", min(taken), "without what backbones and seeds vary")
 
 

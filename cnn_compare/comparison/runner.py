@@ -147,8 +147,9 @@ class _Display:
             self.active.pop(spec.name, None)
             self.ended += 1
             self._refresh()
-        accuracy = result.value("test_acc_pct")
+        accuracy = result.value("test_acc_pct" if spec.tested else "best_val_acc_pct")
         outcome = f"{accuracy:.2f} %" if accuracy is not None else f"{result.status}: {result.reason}"
+        outcome += "" if spec.tested or accuracy is None else " of the validation images"
         line = f"{spec.name}: {outcome}" + (f", {remark}" if remark else "")
         self.bar.console.print(line, highlight=False, markup=False, soft_wrap=True)
 

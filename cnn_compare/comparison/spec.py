@@ -27,6 +27,7 @@ class RunSpec:
         declared_changes: Dotted names and values of what the variant and the backbone's own recipe change.
         fold: Number of the fold that is tested; None without cross-validation.
         train_subset: How many training images it gets, where the comparison varies their number; else None.
+        tested: Whether the network sees the test images; a trial of a search does not.
     """
 
     backbone: str
@@ -38,6 +39,7 @@ class RunSpec:
     declared_changes: Config = field(default_factory=dict)
     fold: int | None = None
     train_subset: int | None = None
+    tested: bool = True
 
     def with_threads(self, threads: int) -> RunSpec:
         """This run with a number of torch's threads, where its configuration names none."""
@@ -63,6 +65,7 @@ class RunSpec:
             variant=self.variant,
             fold=self.fold,
             train_subset=self.train_subset,
+            tested=self.tested,
             declared_changes=self.declared_changes,
             status=status,
             finished_at=datetime.now().astimezone().isoformat(timespec="seconds"),

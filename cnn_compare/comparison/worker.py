@@ -69,7 +69,8 @@ def _run_first_process(spec: RunSpec, worker: WorkerSpec, parent: Connection) ->
         parent.send(Started(checkpoint))
         run = MeasuredRun(spec, worker, [SendProgress(parent)])
         run.train_and_test(checkpoint)
-        spec.folder.save_predictions(**run.answers())
+        if spec.tested:
+            spec.folder.save_predictions(**run.answers())
         result = run.result()
         run.log_hparams(result)
         (spec.folder.checkpoints / spec.folder.PREVIOUS).unlink(missing_ok=True)
@@ -143,8 +144,10 @@ class MeasuredRun:
         self.code = _code(spec)
 
     def train_and_test(self, checkpoint: Path | None) -> None:
-        """Train, from a checkpoint if there is one, and test the weights of the best epoch."""
+        """Train, from a checkpoint if there is one, and test the weights of the best epoch, unless it is a trial."""
         self.trainer.fit(self.model, self.data, ckpt_path=checkpoint, weights_only=True)
+        if not self.spec.tested:
+            return
         best = self.best.best_model_path
         self.trainer.test(self.model, self.data, ckpt_path=best, weights_only=True, verbose=False)
 
@@ -160,10 +163,10 @@ class MeasuredRun:
         devices, target_acc = self.trainer.world_size, self.spec.config.get("target_acc")
         return self.spec.result(
             "finished",
-            metrics={**self.test_metrics(), **self.training_metrics()},
+            metrics={**(self.test_metrics() if self.spec.tested else {}), **self.training_metrics()},
             best_epoch=int(self.best_row()["epoch"]),
             train_images=self.data.train_images,
-            test_images=len(self.model.test_outputs["labels"]),
+            test_images=len(self.model.test_outputs["labels"]) if self.spec.tested else None,
             train_epochs_s=self.timer.train_epoch_s,
             val_epochs_s=self.timer.val_epoch_s,
             target_acc_pct=None if target_acc is None else 100 * target_acc,

@@ -20,6 +20,7 @@ from cnn_compare.report.cross_validation import Fold, Folds
 from cnn_compare.report.load import Predictions, StoredRun, StoredRuns, distinct
 from cnn_compare.report.power_law import fit_power_law
 from cnn_compare.report.published import find_published
+from cnn_compare.report.search import searched
 from cnn_compare.report.statistics import LEVEL, Difference, Estimate, Sample
 from cnn_compare.report.summary import (
     MOST_CLASSES,
@@ -139,6 +140,7 @@ def analyze(
         hardest=_hardest(answers, names),
         without_result=_without_result(stored, problems),
         published=published,
+        searched=searched(stored),
     )
 
 

@@ -46,6 +46,7 @@ def tables(summary: Summary) -> dict[str, Table]:
         "recalls": _recalls(summary),
         "mistakes": _mistakes(summary),
         "hardest": _hardest(summary),
+        "searched": _searched(summary),
         "published": _beside_published(summary),
         "published_conditions": _published_conditions(summary),
         "conditions": _conditions(summary),
@@ -148,6 +149,34 @@ def _growth(summary: Summary) -> Table:
         "interval for other seeds, the fit, an exponent that drifts, and other test images. All runs have the same "
         "epochs, so that more images mean more steps. Each smaller subset is part of the larger ones; other choices of "
         "images are not covered.",
+    )
+
+
+def _searched(summary: Summary) -> Table:
+    most = max((searched.trials for searched in summary.searched), default=0)
+    after = sorted({1, 2, 4, 8, 16, 32, 64} & set(range(most)) | {most})
+    return Table(
+        "Search",
+        ["backbone", "trials", "seconds", *(f"after {trials}" for trials in after), "chosen settings"],
+        [
+            [
+                searched.backbone,
+                f"{searched.trials}" + (f" and {searched.failed} failed" if searched.failed else ""),
+                format_number(searched.seconds, ",.0f"),
+                *(
+                    f"{searched.expected_pct[trials - 1]:.2f}" if trials <= searched.trials else MISSING
+                    for trials in after
+                ),
+                ", ".join(
+                    f"{name.rpartition('.')[2]} = {format_significant(value) if isinstance(value, float) else value}"
+                    for name, value in searched.settings.items()
+                ),
+            ]
+            for searched in summary.searched
+        ],
+        "Every backbone had the same trials, on the first seed, and validation chose its settings. What so many trials "
+        "are expected to find, in percent of the validation images, is the expected largest of as many draws from them "
+        "(Dodge et al. 2019). Seconds are those of all trials, with validation.",
     )
 
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from cnn_compare.errors import NoRunsError, ResultError
 from cnn_compare.formatting import format_list
-from cnn_compare.results import MANIFEST, METRICS, RunFolder, RunResult, network_name
+from cnn_compare.results import MANIFEST, METRICS, SEARCH, RunFolder, RunResult, network_name
 from cnn_compare.times import Times
 
 # Written in C where PyYAML was built with it, which is ten times faster.
@@ -80,6 +80,7 @@ class StoredRuns:
         unfinished: Folders of runs that have begun, and have no result yet.
         problems: An error for every unusable file.
         times: Of all networks with finished runs, measured apart; None where they have not been.
+        trials: Of a search, those with a readable result.
     """
 
     folder: Path
@@ -88,6 +89,7 @@ class StoredRuns:
     unfinished: list[Path]
     problems: list[ResultError]
     times: Times | None = None
+    trials: list[RunResult] = field(default_factory=list)
 
     @cached_property
     def planned_runs(self) -> list[tuple[str, int | None, int, int | None]]:
@@ -177,7 +179,13 @@ def find_runs(folder: str | Path) -> StoredRuns:
             )
     except ResultError as error:
         problems.append(error)
-    return StoredRuns(folder, _manifest(folder), runs, unfinished, problems, times)
+    trials = []
+    for path in sorted((folder / SEARCH).glob(f"*/seed_*/{RunFolder.RESULT}")):
+        try:
+            trials.append(RunResult.load(path))
+        except ResultError as error:
+            problems.append(error)
+    return StoredRuns(folder, _manifest(folder), runs, unfinished, problems, times, trials)
 
 
 def load_results(folder: str | Path) -> pd.DataFrame:
@@ -227,6 +235,8 @@ def _results(folder: Path) -> tuple[dict[Path, RunResult], list[Path], list[Resu
     results, unfinished, problems = {}, [], []
     run_folders = {path.parent for name in (RunFolder.RESULT, RunFolder.CONFIG) for path in folder.rglob(name)}
     run_folders |= {path.parent.parent for path in folder.rglob(f"checkpoints/{RunFolder.LAST}")}
+    # Trials are not tested: they are no results of the comparison that they chose settings for.
+    run_folders = {path for path in run_folders if SEARCH not in path.relative_to(folder).parts}
     if not run_folders:
         raise NoRunsError(folder, _why_none(folder))
     for run_folder in sorted(run_folders):

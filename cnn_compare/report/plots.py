@@ -46,7 +46,8 @@ def charts(summary: Summary) -> list[Chart]:
     """All charts for which there is data."""
     if not summary.networks:
         return []
-    made = [_accuracy_against_time(summary), *_learning_curves(summary), _differences(summary), _growth(summary)]
+    made = [_accuracy_against_time(summary), *_learning_curves(summary), _differences(summary)]
+    made += [_growth(summary), _search(summary)]
     made += [_classes(summary), _confusion(summary), _reliability(summary), *_costs(summary)]
     return [chart for chart in made if chart is not None]
 
@@ -346,6 +347,20 @@ def _differences(summary: Summary) -> Chart | None:
         "tests, corrected for their number, do not establish.",
         figure,
     )
+
+
+def _search(summary: Summary) -> Chart | None:
+    """Whom tuning helps, and how soon."""
+    several = [searched for searched in summary.searched if searched.trials > 1]
+    if not several:
+        return None
+    styles = zip(itertools.cycle(COLORS), itertools.cycle(SYMBOLS), strict=False)
+    lines = [
+        _line(searched.backbone, range(1, searched.trials + 1), searched.expected_pct, style)
+        for searched, style in zip(several, styles, strict=False)
+    ]
+    caption = "Expected best validation accuracy over the number of trials."
+    return Chart("search", "What more trials find", caption, _axes(lines, "trials", "best validation accuracy, %"))
 
 
 def _heatmap(rows: Sequence[str], columns: Sequence[str], values: Any, texts: Any, **options: Any) -> Figure:

@@ -204,6 +204,27 @@ class Growth:
 
 
 @dataclass(frozen=True)
+class Searched:
+    """The trials of one backbone, of which validation has chosen the settings of a variant.
+
+    Args:
+        backbone: Its name.
+        trials: How many came to their end.
+        failed: How many failed or diverged.
+        seconds: Of training and validation, of all trials.
+        settings: Dotted names and values that validation chose.
+        expected_pct: Expected best validation accuracy after 1, 2, ... trials.
+    """
+
+    backbone: str
+    trials: int
+    failed: int
+    seconds: float
+    settings: dict[str, Any]
+    expected_pct: list[float]
+
+
+@dataclass(frozen=True)
 class Published:
     """Figures that others published, to stand beside a comparison.
 
@@ -249,6 +270,7 @@ class Summary:
         without_result: Runs that failed or are not finished, and files that are missing or unreadable: ``run``,
             ``reason``, ``status`` (``failed``, ``diverged``, ``unfinished``, ``file``) and the end of its ``log``.
         published: None where the comparison names none.
+        searched: What trials chose for each backbone; empty without a search.
     """
 
     name: str
@@ -276,6 +298,7 @@ class Summary:
     hardest: list[dict[str, Any]]
     without_result: list[dict[str, str]]
     published: Published | None
+    searched: list[Searched]
 
     @property
     def unequal_classes(self) -> bool:

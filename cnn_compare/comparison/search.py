@@ -1,0 +1,184 @@
+"""Random search: the same trials for every network, of which validation chooses; only what it chose is tested."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from cnn_compare.comparison.plan import BY_BACKBONE, Comparison, plan_runs
+from cnn_compare.comparison.runner import finished_result
+from cnn_compare.comparison.spec import Config, RunSpec
+from cnn_compare.configs import merge_config
+from cnn_compare.errors import InvalidValueError, RunsFailedError
+from cnn_compare.metrics import monitors
+from cnn_compare.results import SEARCH, RunFolder, RunResult, first_best
+
+RunTrials = Callable[[Comparison, Sequence[RunSpec]], Sequence[RunResult]]
+DISTRIBUTIONS = {"uniform": 2, "log_uniform": 2, "choice": None}
+"""Distribution -> how many numbers it takes."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """What is tried for each network before the comparison.
+
+    Args:
+        space: Dotted name of a setting -> its distribution: ``{log_uniform: [0.001, 1]}``, ``{uniform: [0, 0.3]}`` or
+            ``{choice: [none, crop_flip]}``.
+        trials: For each network, at most.
+        budget_s: A network begins no further trial once its trials have trained for so many seconds; None: no limit.
+
+    Raises:
+        InvalidValueError: If a distribution is unknown or impossible, or a number is out of range.
+
+    Source:
+        Bergstra and Bengio 2012, "Random Search for Hyper-Parameter Optimization".
+    """
+
+    space: Mapping[str, Mapping[str, Sequence[Any]]]
+    trials: int = 8
+    budget_s: float | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.space, Mapping) or not self.space:
+            raise InvalidValueError("search", self.space, "settings, each with its distribution")
+        for name, distribution in self.space.items():
+            _check(name, distribution)
+        if self.trials < 2:
+            raise InvalidValueError("trials", self.trials, "at least 2")
+        if self.budget_s is not None and not self.budget_s > 0:
+            raise InvalidValueError("search_budget_s", self.budget_s, "more than 0")
+
+    @property
+    def variant(self) -> str:
+        """Name of the variant that has each network's best settings."""
+        return f"tuned_{self.trials}"
+
+    def settings(self, trial: int, seed: int) -> Config:
+        """A trial's settings, the same for every network; more trials keep those before them."""
+        generator = np.random.default_rng([seed, trial])
+        result: Config = {}
+        for name, distribution in self.space.items():
+            value: Any = _draw(distribution, generator)
+            for key in reversed(name.split(".")):
+                value = {key: value}
+            result = merge_config(result, value)
+        return result
+
+
+def _check(name: str, distribution: object) -> None:
+    expected = "one of " + ", ".join(f"{{{known}: [...]}}" for known in DISTRIBUTIONS)
+    if not isinstance(distribution, Mapping) or len(distribution) != 1:
+        raise InvalidValueError(f"search.{name}", distribution, expected)
+    ((kind, values),) = distribution.items()
+    if kind not in DISTRIBUTIONS or not isinstance(values, list) or not values:
+        raise InvalidValueError(f"search.{name}", distribution, expected)
+    if kind == "choice":
+        return
+    numbers = all(isinstance(value, int | float) and math.isfinite(value) for value in values)
+    if not numbers or len(values) != DISTRIBUTIONS[kind] or values[0] >= values[1]:
+        raise InvalidValueError(f"search.{name}", values, "two numbers, the lower one first")
+    if kind == "log_uniform" and values[0] <= 0:
+        raise InvalidValueError(f"search.{name}", values, "two numbers above 0")
+
+
+def _draw(distribution: Mapping[str, Sequence[Any]], generator: np.random.Generator) -> Any:
+    ((kind, values),) = distribution.items()
+    if kind == "choice":
+        return values[int(generator.integers(len(values)))]
+    if kind == "uniform":
+        return float(generator.uniform(*values))
+    return float(np.exp(generator.uniform(*np.log(values))))
+
+
+def trials_of(comparison: Comparison, search: Search) -> Comparison:
+    """The trials as a comparison of their own, below the folder of the one that they are for.
+
+    Raises:
+        InvalidValueError: If the comparison has variants, folds or training subsets.
+    """
+    if comparison.variants:
+        raise InvalidValueError("search", "given", "left out with variants: it makes variants of its own")
+    if comparison.folds is not None:
+        expected = "left out with folds: every fold would need a search of its own"
+        raise InvalidValueError("search", "given", expected)
+    if comparison.train_subsets:
+        raise InvalidValueError("search", "given", "left out with train_subsets: each would need a search of its own")
+    seed = comparison.seeds[0]
+    variants = {f"trial_{trial}": search.settings(trial, seed) for trial in range(search.trials)}
+    return replace(
+        comparison,
+        name=SEARCH,
+        log_dir=str(comparison.folder),
+        seeds=[seed],
+        variants=variants,
+        published=None,
+        question={},
+        tested=False,
+    )
+
+
+def with_tuned(comparison: Comparison, search: Search, run: RunTrials) -> Comparison:
+    """Run the trials that are not finished yet, and have the comparison train each network as before and at its best.
+
+    Args:
+        comparison: Without variants.
+        search: What is tried.
+        run: Carries out the runs of a comparison that are not finished yet.
+
+    Returns:
+        The comparison with two variants: ``common``, its own settings, and `Search.variant`.
+
+    Raises:
+        RunsFailedError: If every trial of a network failed.
+    """
+    trials = trials_of(comparison, search)
+    if search.budget_s is None:
+        run(trials, plan_runs(trials))
+    else:
+        _run_within_budget(trials, search.budget_s, run)
+    best = {backbone: trials.variants[trial] for backbone, trial in _best(trials).items()}
+    variants = {"common": {}, search.variant: {BY_BACKBONE: best}}
+    return replace(comparison, variants=variants, search={**asdict(search), "variant": search.variant})
+
+
+def _run_within_budget(trials: Comparison, budget_s: float, run: RunTrials) -> None:
+    """One trial of each network after the other, until each has used up its time."""
+    spent_s = dict.fromkeys(trials.backbones, 0.0)
+    for name, settings in trials.variants.items():
+        backbones = [backbone for backbone, seconds in spent_s.items() if seconds < budget_s]
+        if not backbones:
+            return
+        stage = replace(trials, backbones=backbones, variants={name: settings})
+        specs = plan_runs(stage)
+        for spec, result in zip(specs, run(stage, specs), strict=True):
+            spent_s[spec.backbone] += result.value("fit_s") or 0.0
+
+
+def _best(trials: Comparison) -> dict[str, str]:
+    """Each backbone's trial with the best validation; of equals the first."""
+    monitor, specs = trials.config["monitor"], plan_runs(trials)
+    best: dict[str, str] = {}
+    for backbone in trials.backbones:
+        of_backbone = {str(spec.variant): spec for spec in specs if spec.backbone == backbone}
+        values = {trial: _validated(of_backbone[trial].folder, monitor) for trial in trials.variants}
+        reached = {trial: value for trial, value in values.items() if value is not None}
+        if not reached:
+            raise RunsFailedError([spec.name for spec in of_backbone.values()], trials.folder)
+        best[backbone] = [*reached][first_best([*reached.values()], monitors()[monitor])]
+    return best
+
+
+def _validated(folder: RunFolder, monitor: str) -> float | None:
+    """The best epoch's value of what is monitored; None where the run failed or diverged."""
+    result = finished_result(folder)
+    if result is None or result.status != "finished":
+        return None
+    with folder.curves.open(encoding="utf-8") as file:
+        values = [float(row[monitor]) for row in csv.DictReader(file) if row[monitor]]
+    return values[first_best(values, monitors()[monitor])]
