@@ -1,21 +1,27 @@
-# `make demo` and `make test` do all the set-up themselves, into .venv.
+# `make demo`, `make test` and `make docs` do all the set-up themselves, into .venv.
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode --constraint constraints.txt --editable
 
-.PHONY: demo test lint tables clean
+.PHONY: demo test lint tables docs clean
 
 demo: .venv/.installed
 	$(BIN)/cnn-compare compare --config configs/comparisons/quickstart.yaml
 
 test: lint
 	$(BIN)/pytest
+	$(MAKE) docs
 
 lint: .venv/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# The pages run their commands while they are built, anew each time, so that no output on them is stale.
+docs: .venv/.installed-dev
+	$(BIN)/sphinx-build --fail-on-warning --keep-going --fresh-env --jobs 2 docs docs/_build/html
+	@echo "open docs/_build/html/index.html"
 
 tables: .venv/.installed-dev
 	$(BIN)/python tools/reference.py tables
@@ -31,9 +37,9 @@ tables: .venv/.installed-dev
 	touch $@
 
 .venv/.installed-dev: .venv/.installed
-	$(INSTALL) '.[dev]'
+	$(INSTALL) '.[dev,docs]'
 	touch $@
 
 clean:
-	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf .venv build dist docs/_build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -47,8 +48,8 @@ SKIPPED = {
 """Lines with these words do not run here."""
 
 
-def blocks(language: str) -> list[str]:
-    found = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+def blocks(language: str, text: str = README) -> list[str]:
+    found = re.findall(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     return [text for of_language, text in found if of_language == language]
 
 
@@ -121,3 +122,39 @@ def test_the_python_example_of_the_readme_runs_as_written(tiny_cifar10, monkeypa
         assert written in example
         example = example.replace(written, shorter)
     exec(compile(example, "README.md", "exec"), {})
+
+
+def without_comments(text: str) -> list[str]:
+    """Code without its comments, which are translated, and without the space before them."""
+    return [re.sub(r"\s+#\s.*", "", line).rstrip() for line in text.splitlines()]
+
+
+def test_the_korean_readme_has_the_same_code_figures_and_links():
+    korean = (ROOT / "README.ko.md").read_text(encoding="utf-8")
+    assert [without_comments(block) for block in blocks("", korean)] == [
+        without_comments(block) for block in blocks("")
+    ]
+    assert [without_comments(block) for block in blocks("python", korean)] == [
+        without_comments(block) for block in blocks("python")
+    ]
+    for same in (r"<!-- (?:table|figure) .*?<!-- end -->", r"`cnn-compare [^`]+`"):
+        found, expected = (re.findall(same, text, re.DOTALL) for text in (korean, README))
+        assert expected
+        assert sorted(found) == sorted(expected)
+    files, of_english = (set(re.findall(r"\]\(([^)#]+)\)", text)) for text in (korean, README))
+    assert files - of_english == {"README.md", "notebooks/01_first_comparison.ko.ipynb"}
+    assert of_english - files == {"README.ko.md"}
+    assert [path for path in files if not (ROOT / path).exists()] == []
+
+
+def test_the_korean_notebook_runs_the_code_of_the_english_one_on_fewer_images():
+    code = {}
+    for language in ("", ".ko"):
+        path = ROOT / "notebooks" / f"01_first_comparison{language}.ipynb"
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        code[language] = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    shorter = {'"max_epochs": 4': '"max_epochs": 2', '"batch_size": 64': '"batch_size": 32, "train_subset": 400'}
+    for written, replacement in shorter.items():
+        assert written in code[""][0]
+        code[""][0] = code[""][0].replace(written, replacement)
+    assert code[".ko"] == code[""]

@@ -38,7 +38,7 @@ from cnn_compare.report.tables import markdown_table
 
 ROOT = Path(__file__).parents[1]
 LOGS = ROOT / "lightning_logs"
-PAGES = ("README.md", "docs/findings.md", "lightning_logs/README.md")
+PAGES = ("README.md", "README.ko.md", "docs/findings.md", "docs/statistics.md", "lightning_logs/README.md")
 MARK = re.compile(r"(<!-- (?P<kind>table|variants|pairs|figure) (?P<words>[^>]*?) -->).*?(<!-- end -->)", re.DOTALL)
 # Event files with pictures: they can be drawn again from the predictions.
 LARGEST_EVENTS = 40_000
