@@ -39,7 +39,7 @@ OWN_COMMANDS = {
     "compare": "train several backbones under one recipe, and report",
     "report": "report on stored runs",
     "data": "look at pictures: what is wrong with them, and what they can show",
-    "recipes": "list the recipes",
+    "recipes": "list the recipes and comparisons that are installed",
     "backbones": "list the backbones",
     "profile": "measure what backbones cost on this machine, without training them",
 }
@@ -48,8 +48,8 @@ SLOW_TO_START = {*COMMANDS} - {"report", "backbones"}
 EXAMPLES = """
 examples:
   cnn-compare fit --model.backbone=googlenet
-  cnn-compare fit --config configs/recipes/modern.yaml --model.backbone=resnet18
-  cnn-compare compare --config configs/comparisons/quickstart.yaml
+  cnn-compare fit --recipe modern --model.backbone=resnet18
+  cnn-compare compare --config quickstart
   tensorboard --logdir lightning_logs
 """
 
@@ -166,10 +166,12 @@ def _compare(arguments: list[str]) -> None:
         raise InvalidValueError("model.backbone", given[0], "left out: backbones names what is compared")
     parser = experiment_parser(prog="cnn-compare compare", description=OWN_COMMANDS["compare"])
     parser.add_argument(
-        "--config", action=ComparisonFile, help="A YAML file of these options; later ones take precedence."
+        "--config",
+        action=ComparisonFile,
+        help="A comparison, by name or path: a YAML file of these options; later ones take precedence.",
     )
     parser.add_argument(
-        "--recipe", action=RecipeFile, help="A recipe, read before the file or the options that refine it."
+        "--recipe", action=RecipeFile, help="A recipe, by name or path; the file and later options refine it."
     )
     parser.add_argument(
         "--published",
@@ -395,16 +397,28 @@ def _data(arguments: list[str]) -> None:
 
 
 def _recipes(arguments: list[str]) -> None:
-    parser = argparse.ArgumentParser("cnn-compare recipes", description=OWN_COMMANDS["recipes"])
-    folder = Path(__file__).parents[1] / "configs" / "recipes"
-    parser.add_argument("folder", type=Path, nargs="?", default=folder, help="of YAML files; the project's by default")
+    from cnn_compare.configs import SHIPPED, shipped
+
+    parser = Parser("cnn-compare recipes", description=OWN_COMMANDS["recipes"])
+    parser.add_argument("folder", type=Path, nargs="?", help="list a folder's YAML files, and not the package's")
     folder = parser.parse_args(arguments[1:]).folder
-    paths = sorted(folder.glob("*.yaml"))
-    if not paths:
-        raise InvalidValueError("the folder of recipes", str(folder), "a folder of YAML files, as configs/recipes/")
-    for path in paths:
+    if folder is not None:
+        if not (paths := sorted(folder.glob("*.yaml"))):
+            raise InvalidValueError("the folder of recipes", str(folder), "a folder of YAML files")
+        _print_comments({str(path): path for path in paths})
+        return
+    print("recipes, --recipe NAME of fit, compare and data:")
+    _print_comments(shipped("recipes"))
+    print("\ncomparisons, --config NAME of compare:")
+    _print_comments(shipped("comparisons"))
+    print(f"\nfiles: {SHIPPED.resolve()}")
+
+
+def _print_comments(files: Mapping[str, Path]) -> None:
+    """Print names, and under each the comment that its file begins with."""
+    for name, path in files.items():
         comments = takewhile(lambda line: line.startswith("#"), path.read_text(encoding="utf-8").splitlines())
-        print(path, *(f"    {line.removeprefix('#').strip()}" for line in comments), sep="\n")
+        print(name, *(f"    {line.removeprefix('#').strip()}" for line in comments), sep="\n")
 
 
 def _backbones(arguments: list[str]) -> None:
