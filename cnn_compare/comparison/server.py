@@ -3,6 +3,7 @@
 No thread may be started here, and so nothing computed: a forked process has only the thread that forked it.
 """
 
+import sklearn.datasets  # noqa: F401, DigitsDataModule imports it when it loads
 import torch.utils.tensorboard  # noqa: F401, TensorBoardLogger imports it when a run logs for the first time
 
 import cnn_compare.comparison.worker  # noqa: F401
