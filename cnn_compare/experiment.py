@@ -9,7 +9,7 @@ import logging
 import re
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from pydoc import locate
@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import torch
 import yaml
-from jsonargparse import ActionConfigFile, Namespace  # type: ignore[attr-defined]
+from jsonargparse import ActionConfigFile, ArgumentParser, Namespace  # type: ignore[attr-defined]
 from lightning import LightningModule, Trainer
 from lightning import __version__ as lightning_version
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -45,7 +45,7 @@ from cnn_compare.checkpointing import (
 )
 from cnn_compare.checks import check_machine, check_settings, make_optimizer
 from cnn_compare.configs import find_file, merge_config
-from cnn_compare.data import CIFAR10DataModule, ImageDataModule
+from cnn_compare.data import CIFAR10DataModule, FolderDataModule, ImageDataModule, TorchvisionDataModule
 from cnn_compare.errors import (
     CheckpointError,
     InvalidValueError,
@@ -54,6 +54,7 @@ from cnn_compare.errors import (
     RefusedSettingError,
 )
 from cnn_compare.files import write_text
+from cnn_compare.helptext import TopicHelp
 from cnn_compare.machine import tune_process
 from cnn_compare.metrics import monitors
 from cnn_compare.module import ClassifierModule
@@ -105,8 +106,28 @@ def stop_at(target_acc: float) -> EarlyStopping:
     return EarlyStopping("val/acc", mode="max", patience=sys.maxsize, stopping_threshold=target_acc, verbose=True)
 
 
-class Parser(OneLineErrors, LightningArgumentParser):
-    """LightningCLI's parser; what it refuses is a `ConfigurationError`."""
+class Parser(TopicHelp, OneLineErrors, LightningArgumentParser):
+    """LightningCLI's parser; what it refuses is a `ConfigurationError`, and its help fits a screen."""
+
+    def topic_sections(self, topic: str) -> list[tuple[str, Sequence[argparse.Action]]]:
+        """As the base class; of data, also the arguments of each data module."""
+        sections = super().topic_sections(topic)
+        if topic == "data":
+            shared = set(_arguments_of(ImageDataModule))
+            for cls in (ImageDataModule, CIFAR10DataModule, FolderDataModule, TorchvisionDataModule):
+                arguments = _arguments_of(cls)
+                if cls is ImageDataModule:
+                    sections.append(("of every data module", [*arguments.values()]))
+                    continue
+                own = [action for name, action in arguments.items() if name not in shared]
+                sections.append((f"of --data={cls.__name__}", own))
+        return sections
+
+
+def _arguments_of(cls: type[ImageDataModule]) -> dict[str, argparse.Action]:
+    parser = ArgumentParser(add_help=False)
+    parser.add_class_arguments(cls, "data")
+    return {action.dest: action for action in parser._actions if "." in action.dest}
 
 
 # Lightning suspects a mistake where a program has arguments of its own.
@@ -132,6 +153,7 @@ class ExperimentCLI(LightningCLI):
         run: Whether to parse and run a subcommand; otherwise ``trainer``, ``model`` and ``datamodule`` are made.
         callbacks: Added to those of the configuration, `EpochSeed` and `StopWhenDiverged`; None: timer, progress bar,
             figures of the test, and checkpoints.
+        parser_kwargs: As for `LightningCLI`: arguments of the parser, and of each command's by the command's name.
         **overrides: Arguments of `Trainer` that take precedence over the configuration.
     """
 
@@ -139,7 +161,12 @@ class ExperimentCLI(LightningCLI):
     datamodule: ImageDataModule
 
     def __init__(
-        self, args: ArgsType = None, run: bool = True, callbacks: list[Callback] | None = None, **overrides: Any
+        self,
+        args: ArgsType = None,
+        run: bool = True,
+        callbacks: list[Callback] | None = None,
+        parser_kwargs: dict[str, Any] | None = None,
+        **overrides: Any,
     ) -> None:
         tune_process()
         self.overrides = overrides
@@ -157,6 +184,7 @@ class ExperimentCLI(LightningCLI):
             save_config_kwargs={"overwrite": True},
             auto_configure_optimizers=False,
             parser_class=Parser,
+            parser_kwargs=parser_kwargs,
             args=args,
             run=run,
         )
