@@ -8,6 +8,7 @@ import inspect
 import logging
 import re
 import sys
+import typing
 import warnings
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -108,6 +109,13 @@ def stop_at(target_acc: float) -> EarlyStopping:
 
 class Parser(TopicHelp, OneLineErrors, LightningArgumentParser):
     """LightningCLI's parser; what it refuses is a `ConfigurationError`, and its help fits a screen."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        # Where another package, such as sklearn.datasets, has written `float | int`, Python's cache of types returns that
+        # for `int | float` too, and `val_size=20` would be read as 20.0: a share, and no number of images.
+        for clear in getattr(typing, "_cleanups", ()):
+            clear()
+        super().__init__(*args, **options)
 
     def topic_sections(self, topic: str) -> list[tuple[str, Sequence[argparse.Action]]]:
         """As the base class; of data, also the arguments of each data module."""

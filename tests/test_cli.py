@@ -355,6 +355,17 @@ def test_recipes_lists_what_is_installed_or_in_a_folder(recipe, capsys):
     assert output == "recipes/mine.yaml\n"
 
 
+def test_whole_numbers_stay_whole_after_the_import_of_a_package_that_orders_types_otherwise():
+    code = (
+        "import sklearn.datasets\nfrom cnn_compare.experiment import resolve_config\n"
+        "data = {'class_path': 'DigitsDataModule', 'init_args': {'val_size': 20}}\n"
+        "config = resolve_config({'data': data, 'trainer': {'limit_train_batches': 2}})\n"
+        "print(config['data']['init_args']['val_size'], config['trainer']['limit_train_batches'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["20", "2"]
+
+
 def test_published_figures_are_read_from_beside_the_comparisons_file(elsewhere, capsys):
     (elsewhere / "comparisons").mkdir()
     Path("figures.yaml").write_text("source: a paper\nfigures: {lenet: {test_acc_pct: 60.5}}\n")
