@@ -111,8 +111,8 @@ class Parser(TopicHelp, OneLineErrors, LightningArgumentParser):
     """LightningCLI's parser; what it refuses is a `ConfigurationError`, and its help fits a screen."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        # Where another package, such as sklearn.datasets, has written `float | int`, Python's cache of types returns that
-        # for `int | float` too, and `val_size=20` would be read as 20.0: a share, and no number of images.
+        # Where another package, such as sklearn.datasets, has written `float | int`, Python's cache of types returns
+        # that for `int | float` too, and `val_size=20` would be read as 20.0: a share, and no number of images.
         for clear in getattr(typing, "_cleanups", ()):
             clear()
         super().__init__(*args, **options)
