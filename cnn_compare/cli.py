@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import platform
 import re
 import sys
 import tempfile
@@ -16,14 +17,17 @@ import time
 import traceback
 import warnings
 from collections.abc import Mapping, Sequence
+from importlib import metadata
 from itertools import takewhile
 from pathlib import Path
 from pydoc import locate
 from typing import TYPE_CHECKING, Any, Literal
 
 from cnn_compare import __version__
+from cnn_compare.completion import SHELLS, completion_script
 from cnn_compare.errors import CnnCompareError, InvalidValueError, RunsFailedError, UnforeseenError, own_error
 from cnn_compare.formatting import print_on_any_terminal
+from cnn_compare.helptext import TopicHelp, asks_for_help
 from cnn_compare.parsing import OneLineErrors
 
 if TYPE_CHECKING:
@@ -39,19 +43,40 @@ OWN_COMMANDS = {
     "compare": "train several backbones under one recipe, and report",
     "report": "report on stored runs",
     "data": "look at pictures: what is wrong with them, and what they can show",
-    "recipes": "list the recipes",
+    "recipes": "list the recipes and comparisons that are installed",
     "backbones": "list the backbones",
     "profile": "measure what backbones cost on this machine, without training them",
 }
 COMMANDS = FIT_COMMANDS | OWN_COMMANDS
 SLOW_TO_START = {*COMMANDS} - {"report", "backbones"}
-EXAMPLES = """
-examples:
-  cnn-compare fit --model.backbone=googlenet
-  cnn-compare fit --config configs/recipes/modern.yaml --model.backbone=resnet18
-  cnn-compare compare --config configs/comparisons/quickstart.yaml
-  tensorboard --logdir lightning_logs
-"""
+EXAMPLES = {
+    "fit": """
+cnn-compare fit --model.backbone=googlenet
+cnn-compare fit --recipe modern --model.backbone=resnet18 --trainer.max_epochs=20
+cnn-compare fit --data=FolderDataModule --data.data_dir=photos/ --model.backbone=my_nets:MyNet
+""",
+    "validate": "cnn-compare validate --ckpt_path=best",
+    "test": "cnn-compare test --ckpt_path=best",
+    "predict": "cnn-compare predict --ckpt_path=best",
+    "compare": """
+cnn-compare compare --config quickstart
+cnn-compare compare --recipe modern --name mine --backbones '[lenet,resnet18]' --seeds '[0,1,2]'
+cnn-compare compare --config mine.yaml --data.data_dir=photos/ --trainer.max_epochs=5 --dry_run
+""",
+    "report": "cnn-compare report lightning_logs/mine --baseline resnet18 --margin 1",
+    "data": """
+cnn-compare data photos/
+cnn-compare data photos/labels.csv --data.group=person --backbones '[resnet18]'
+""",
+    "recipes": "cnn-compare recipes",
+    "backbones": "cnn-compare backbones --filter 'resnet*'",
+    "profile": "cnn-compare profile --backbones '[googlenet,resnet18]' --image_size 64",
+}
+TRY_FIRST = ("fit", "compare", "report")
+COMPLETION = (
+    "TAB completes commands and options after: cnn-compare --print_completion bash > "
+    "~/.local/share/bash-completion/completions/cnn-compare"
+)
 
 
 # What Lightning, torch and torchmetrics say of each other, or of a checkpoint in another folder; nothing to act upon.
@@ -64,7 +89,29 @@ OTHERS_WARNINGS = (
 
 
 class Parser(OneLineErrors, argparse.ArgumentParser):
-    """argparse's parser; what it refuses is a `ConfigurationError`."""
+    """argparse's parser; what it refuses is a `ConfigurationError`, and its examples keep their lines."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **{"formatter_class": argparse.RawDescriptionHelpFormatter, **options})
+
+
+class Versions(argparse.Action):
+    """``--version``; from the packages' metadata, so that nothing is imported."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        """Print and exit."""
+        others = ", ".join(f"{package} {metadata.version(package)}" for package in ("torch", "lightning"))
+        print(f"cnn-compare {__version__}\nPython {platform.python_version()}, {others}")
+        parser.exit()
+
+
+class PrintCompletion(argparse.Action):
+    """``--print_completion SHELL``."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: object, values: Any, *_: object) -> None:
+        """Print and exit."""
+        print(completion_script(values, COMMANDS, lambda command, arguments: RUN.get(command, _fit)(arguments)))
+        parser.exit()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -77,28 +124,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "cnn-compare",
         usage="cnn-compare COMMAND [options]",
         description="Compare CNN backbones under controlled conditions.",
-        epilog="COMMAND --help lists its options.\n" + EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=f"COMMAND --help lists its options.\n\n{_examples(*TRY_FIRST)}\n\n{COMPLETION}",
     )
-    parser.add_argument("--version", action="version", version=__version__)
+    parser.add_argument("--version", action=Versions, nargs=0, help="of this package, Python, torch and Lightning")
+    parser.add_argument(
+        "--print_completion", choices=SHELLS, action=PrintCompletion, help="a script, for TAB in this shell"
+    )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command", required=True)
     for name, text in COMMANDS.items():
         commands.add_parser(name, help=text, add_help=False)
     # So that `my_file:my_backbone` is found in the working folder, as with `python -m`; installed packages come first.
     sys.path.append(str(Path.cwd()))
-    own = {
-        "compare": _compare,
-        "report": _report,
-        "data": _data,
-        "recipes": _recipes,
-        "backbones": _backbones,
-        "profile": _profile,
-    }
     try:
-        command = parser.parse_known_args(arguments[:1])[0].command
-        if not {"-h", "--help"} & set(arguments) and command in SLOW_TO_START and "LOCAL_RANK" not in os.environ:
+        # An option that stands before the command may take a value.
+        command = parser.parse_known_args(arguments[: 2 if arguments[:1] and arguments[0][0] == "-" else 1])[0].command
+        if not asks_for_help(arguments) and command in SLOW_TO_START and "LOCAL_RANK" not in os.environ:
             print(f"cnn-compare {command}: {COMMANDS[command]}; starting", file=sys.stderr, flush=True)
-        own.get(command, _fit)(arguments)
+        RUN.get(command, _fit)(arguments)
     except KeyboardInterrupt:
         hint = "; a comparison goes on from here with the same command" if command == "compare" else ""
         print(f"interrupted{hint}", file=sys.stderr)
@@ -110,6 +152,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         known = own_error(error) or UnforeseenError(error, _store_traceback(error))
         print(f"{type(known).__name__}: {with_flags(known)}", file=sys.stderr)
         sys.exit(known.exit_status)
+
+
+def _examples(*commands: str) -> str:
+    """The first example of each of several commands, or all of one."""
+    lines = [EXAMPLES[command].strip().splitlines() for command in commands]
+    shown = lines[0] if len(lines) == 1 else [first for first, *_ in lines]
+    return "\n".join(["example:" if len(shown) == 1 else "examples:", *(f"  {line}" for line in shown)])
+
+
+def _about(command: str) -> dict[str, Any]:
+    """What a command's parser says of the command."""
+    return {"prog": f"cnn-compare {command}", "description": COMMANDS[command], "epilog": _examples(command)}
 
 
 def _store_traceback(error: Exception) -> Path:
@@ -139,7 +193,8 @@ def _fit(arguments: list[str]) -> None:
     from cnn_compare.experiment import ExperimentCLI
 
     try:
-        ExperimentCLI(args=arguments)
+        about = {command: _about(command) for command in FIT_COMMANDS}
+        ExperimentCLI(args=arguments, parser_kwargs={"prog": "cnn-compare", **about})
     except SystemExit as end:
         # Lightning ends with status 0 after SIGTERM, and with 1 after an interrupt from the keyboard.
         terminated = isinstance(end, SIGTERMException)
@@ -151,7 +206,7 @@ def _fit(arguments: list[str]) -> None:
 def _compare(arguments: list[str]) -> None:
     from cnn_compare.comparison.local import start_server
 
-    if not {"-h", "--help"} & set(arguments):
+    if not asks_for_help(arguments):
         start_server()  # Its imports take as long as those below, and run at the same time.
     from cnn_compare.comparison.compare import compare, question_of, run_comparison, trial_runner
     from cnn_compare.comparison.existing import Request, examine
@@ -165,12 +220,14 @@ def _compare(arguments: list[str]) -> None:
     given = [argument for argument in arguments if argument.startswith("--model.backbone")]
     if given:
         raise InvalidValueError("model.backbone", given[0], "left out: backbones names what is compared")
-    parser = experiment_parser(prog="cnn-compare compare", description=OWN_COMMANDS["compare"])
+    parser = experiment_parser(**_about("compare"))
     parser.add_argument(
-        "--config", action=ComparisonFile, help="A YAML file of these options; later ones take precedence."
+        "--config",
+        action=ComparisonFile,
+        help="A comparison, by name or path: a YAML file of these options; later ones take precedence.",
     )
     parser.add_argument(
-        "--recipe", action=RecipeFile, help="A recipe, read before the file or the options that refine it."
+        "--recipe", action=RecipeFile, help="A recipe, by name or path; the file and later options refine it."
     )
     parser.add_argument(
         "--published",
@@ -297,7 +354,7 @@ def make_executor(
 
 
 def _report(arguments: list[str]) -> None:
-    parser = Parser("cnn-compare report", description=OWN_COMMANDS["report"])
+    parser = Parser(**_about("report"))
     parser.add_argument("runs_dir", type=Path, help="a comparison's folder, or any folder that holds runs")
     parser.add_argument("--baseline", metavar="NETWORK", help="compare each other network with this one")
     parser.add_argument("--margin", type=float, metavar="POINTS", help="networks closer than this count as the same")
@@ -373,7 +430,7 @@ def _data(arguments: list[str]) -> None:
     from cnn_compare.data_report import report_on_data
     from cnn_compare.experiment import RecipeFile, class_path, experiment_parser, plain_config
 
-    parser = experiment_parser(prog="cnn-compare data", description=OWN_COMMANDS["data"])
+    parser = experiment_parser(**_about("data"))
     parser.set_defaults({"data": {"class_path": class_path(FolderDataModule)}})
     parser.add_argument("path", nargs="?", help="a folder of pictures or a CSV file of labels; or --data names others")
     parser.add_argument("--recipe", action=RecipeFile, help="A recipe, for image size and epochs.")
@@ -416,23 +473,35 @@ def _data(arguments: list[str]) -> None:
 
 
 def _recipes(arguments: list[str]) -> None:
-    parser = argparse.ArgumentParser("cnn-compare recipes", description=OWN_COMMANDS["recipes"])
-    folder = Path(__file__).parents[1] / "configs" / "recipes"
-    parser.add_argument("folder", type=Path, nargs="?", default=folder, help="of YAML files; the project's by default")
+    from cnn_compare.configs import SHIPPED, shipped
+
+    parser = Parser(**_about("recipes"))
+    parser.add_argument("folder", type=Path, nargs="?", help="list a folder's YAML files, and not the package's")
     folder = parser.parse_args(arguments[1:]).folder
-    paths = sorted(folder.glob("*.yaml"))
-    if not paths:
-        raise InvalidValueError("the folder of recipes", str(folder), "a folder of YAML files, as configs/recipes/")
-    for path in paths:
+    if folder is not None:
+        if not (paths := sorted(folder.glob("*.yaml"))):
+            raise InvalidValueError("the folder of recipes", str(folder), "a folder of YAML files")
+        _print_comments({str(path): path for path in paths})
+        return
+    print("recipes, --recipe NAME of fit, compare and data:")
+    _print_comments(shipped("recipes"))
+    print("\ncomparisons, --config NAME of compare:")
+    _print_comments(shipped("comparisons"))
+    print(f"\nfiles: {SHIPPED.resolve()}")
+
+
+def _print_comments(files: Mapping[str, Path]) -> None:
+    """Print names, and under each the comment that its file begins with."""
+    for name, path in files.items():
         comments = takewhile(lambda line: line.startswith("#"), path.read_text(encoding="utf-8").splitlines())
-        print(path, *(f"    {line.removeprefix('#').strip()}" for line in comments), sep="\n")
+        print(name, *(f"    {line.removeprefix('#').strip()}" for line in comments), sep="\n")
 
 
 def _backbones(arguments: list[str]) -> None:
     from cnn_compare.backbones import describe_backbones
     from cnn_compare.formatting import format_count
 
-    parser = Parser("cnn-compare backbones", description=OWN_COMMANDS["backbones"])
+    parser = Parser(**_about("backbones"))
     parser.add_argument("--filter", default="*", metavar="PATTERN", help="such as 'resnet*'")
     parser.add_argument("--format", choices=("table", "json"), default="table")
     options = parser.parse_args(arguments[1:])
@@ -463,10 +532,10 @@ def _profile(arguments: list[str]) -> None:
     from cnn_compare.formatting import format_count
     from cnn_compare.profiling import profile
 
-    class ProfileParser(OneLineErrors, ArgumentParser):
+    class ProfileParser(TopicHelp, OneLineErrors, ArgumentParser):
         pass
 
-    parser = ProfileParser("cnn-compare profile", description=OWN_COMMANDS["profile"])
+    parser = ProfileParser(**_about("profile"))
     parser.add_function_arguments(profile)
     options = parser.parse_args(arguments[1:])
     profiles = profile(**options)
@@ -504,3 +573,14 @@ def _print_table(
     for row in rows:
         table.add_row(*map(str, row.values()))
     Console(highlight=False, markup=False, emoji=False).print(table)
+
+
+RUN = {
+    "compare": _compare,
+    "report": _report,
+    "data": _data,
+    "recipes": _recipes,
+    "backbones": _backbones,
+    "profile": _profile,
+}
+"""What carries out a command; Lightning's are carried out by `_fit`."""

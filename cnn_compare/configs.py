@@ -1,10 +1,41 @@
-"""Configurations as plain dictionaries: merging, flattening and comparing them."""
+"""Configurations: finding their files; as plain dictionaries, merging, flattening and comparing them."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
+
+from cnn_compare.errors import InvalidValueError
+
+SHIPPED = Path(__file__).with_name("shipped")
+"""The folder ``configs/`` of the repository, which is a part of the package: recipes and comparisons."""
+
+
+def shipped(kind: str) -> dict[str, Path]:
+    """The package's own files of a kind, ``recipes``, ``comparisons`` or ``published``: name -> file."""
+    return {path.stem: path for path in sorted((SHIPPED / kind).glob("*.yaml"))}
+
+
+def find_file(field: str, given: str | Path, *kinds: str) -> Path:
+    """The file that an option names: by its path, or one of the package's own by its name, such as ``modern``.
+
+    Args:
+        field: The option, for the message.
+        given: A path or a name. A file of that path takes precedence.
+        kinds: Of the package's files, as `shipped` takes them; the first that has the name takes precedence.
+
+    Raises:
+        InvalidValueError: If there is no such file; the message lists the names.
+    """
+    path = Path(given).expanduser()
+    if path.is_file():
+        return path
+    known = {name: file for kind in reversed(kinds) for name, file in shipped(kind).items()}
+    if str(given) in known:
+        return known[str(given)]
+    raise InvalidValueError(field, str(given), f"a file, or one of {', '.join(sorted(known))}")
 
 
 def as_list(values: Any) -> list[Any]:

@@ -8,8 +8,9 @@ import inspect
 import logging
 import re
 import sys
+import typing
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from pydoc import locate
@@ -17,8 +18,9 @@ from typing import Any, Literal
 
 import torch
 import yaml
-from jsonargparse import ActionConfigFile, Namespace  # type: ignore[attr-defined]
+from jsonargparse import ActionConfigFile, ArgumentParser, Namespace  # type: ignore[attr-defined]
 from lightning import LightningModule, Trainer
+from lightning import __version__ as lightning_version
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
@@ -43,8 +45,8 @@ from cnn_compare.checkpointing import (
     require_resumable,
 )
 from cnn_compare.checks import check_machine, check_settings, make_optimizer
-from cnn_compare.configs import merge_config
-from cnn_compare.data import CIFAR10DataModule, ImageDataModule
+from cnn_compare.configs import find_file, merge_config
+from cnn_compare.data import CIFAR10DataModule, FolderDataModule, ImageDataModule, TorchvisionDataModule
 from cnn_compare.errors import (
     CheckpointError,
     InvalidValueError,
@@ -53,6 +55,7 @@ from cnn_compare.errors import (
     RefusedSettingError,
 )
 from cnn_compare.files import write_text
+from cnn_compare.helptext import TopicHelp
 from cnn_compare.machine import tune_process
 from cnn_compare.metrics import monitors
 from cnn_compare.module import ClassifierModule
@@ -104,8 +107,35 @@ def stop_at(target_acc: float) -> EarlyStopping:
     return EarlyStopping("val/acc", mode="max", patience=sys.maxsize, stopping_threshold=target_acc, verbose=True)
 
 
-class Parser(OneLineErrors, LightningArgumentParser):
-    """LightningCLI's parser; what it refuses is a `ConfigurationError`."""
+class Parser(TopicHelp, OneLineErrors, LightningArgumentParser):
+    """LightningCLI's parser; what it refuses is a `ConfigurationError`, and its help fits a screen."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        # Where another package, such as sklearn.datasets, has written `float | int`, Python's cache of types returns
+        # that for `int | float` too, and `val_size=20` would be read as 20.0: a share, and no number of images.
+        for clear in getattr(typing, "_cleanups", ()):
+            clear()
+        super().__init__(*args, **options)
+
+    def topic_sections(self, topic: str) -> list[tuple[str, Sequence[argparse.Action]]]:
+        """As the base class; of data, also the arguments of each data module."""
+        sections = super().topic_sections(topic)
+        if topic == "data":
+            shared = set(_arguments_of(ImageDataModule))
+            for cls in (ImageDataModule, CIFAR10DataModule, FolderDataModule, TorchvisionDataModule):
+                arguments = _arguments_of(cls)
+                if cls is ImageDataModule:
+                    sections.append(("of every data module", [*arguments.values()]))
+                    continue
+                own = [action for name, action in arguments.items() if name not in shared]
+                sections.append((f"of --data={cls.__name__}", own))
+        return sections
+
+
+def _arguments_of(cls: type[ImageDataModule]) -> dict[str, argparse.Action]:
+    parser = ArgumentParser(add_help=False)
+    parser.add_class_arguments(cls, "data")
+    return {action.dest: action for action in parser._actions if "." in action.dest}
 
 
 # Lightning suspects a mistake where a program has arguments of its own.
@@ -131,6 +161,7 @@ class ExperimentCLI(LightningCLI):
         run: Whether to parse and run a subcommand; otherwise ``trainer``, ``model`` and ``datamodule`` are made.
         callbacks: Added to those of the configuration, `EpochSeed` and `StopWhenDiverged`; None: timer, progress bar,
             figures of the test, and checkpoints.
+        parser_kwargs: As for `LightningCLI`: arguments of the parser, and of each command's by the command's name.
         **overrides: Arguments of `Trainer` that take precedence over the configuration.
     """
 
@@ -138,7 +169,12 @@ class ExperimentCLI(LightningCLI):
     datamodule: ImageDataModule
 
     def __init__(
-        self, args: ArgsType = None, run: bool = True, callbacks: list[Callback] | None = None, **overrides: Any
+        self,
+        args: ArgsType = None,
+        run: bool = True,
+        callbacks: list[Callback] | None = None,
+        parser_kwargs: dict[str, Any] | None = None,
+        **overrides: Any,
     ) -> None:
         tune_process()
         self.overrides = overrides
@@ -156,9 +192,21 @@ class ExperimentCLI(LightningCLI):
             save_config_kwargs={"overwrite": True},
             auto_configure_optimizers=False,
             parser_class=Parser,
+            parser_kwargs=parser_kwargs,
             args=args,
             run=run,
         )
+
+    def init_parser(self, **options: Any) -> LightningArgumentParser:
+        """A command's parser, as Lightning's, but files and recipes may be named, and a file may name its recipe."""
+        parser = Parser(**{"dump_header": [f"lightning.pytorch=={lightning_version}"], **options})
+        parser.add_argument(
+            "-c", "--config", action=SettingsFile, help="A YAML file of these options; later ones take precedence."
+        )
+        parser.add_argument(
+            "--recipe", action=RecipeFile, help="A recipe, by name or path; the file and later options refine it."
+        )
+        return parser
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse; with a checkpoint, its data is the default, and which settings were given is noted.
@@ -223,6 +271,8 @@ class ExperimentCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Set the threads, check the network against the checkpoint's, and apply the own recipe if asked to.
 
+        What a recipe says has been written out, so that its name is not stored with the settings.
+
         Raises:
             CheckpointError: If the given settings contradict the checkpoint.
         """
@@ -237,6 +287,7 @@ class ExperimentCLI(LightningCLI):
             section = config[self.subcommand] if self.subcommand else config
             section.update(apply_own_recipe(section))
             self.config = self.parser.parse_object(config)
+        self.config[f"{self.subcommand}.recipe" if self.subcommand else "recipe"] = None
         # A checkpoint has set it already.
         if self._get(self.config, "model.num_classes") is None:
             config = plain_config(self.parser, self.config)
@@ -347,7 +398,7 @@ def experiment_parser(**options: Any) -> Parser:
 
 
 class RecipeFile(argparse.Action):
-    """``--recipe PATH``: reads the recipe's settings; options after it take precedence."""
+    """``--recipe NAME_OR_PATH``: reads the recipe's settings; options after it take precedence."""
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
         """Put the settings over those read so far, and keep the path."""
@@ -355,24 +406,34 @@ class RecipeFile(argparse.Action):
         namespace.recipe = values
 
 
-class ComparisonFile(ActionConfigFile):
-    """``--config PATH``: if the file names a recipe, that is read first, so that the file takes precedence."""
+class SettingsFile(ActionConfigFile):
+    """``--config NAME_OR_PATH``: if the file names a recipe, that is read first, so that the file takes precedence."""
+
+    kinds: tuple[str, ...] = ("recipes",)
 
     def __call__(self, parser: Any, cfg: Any, values: Any, option_string: str | None = None) -> None:
         """Put the settings of recipe and file over those read so far."""
+        if "\n" not in values and ":" not in values:  # jsonargparse also takes the settings themselves.
+            values = str(find_file(self.dest, values, *self.kinds))
         try:
             content = yaml.safe_load(Path(values).read_text(encoding="utf-8"))
         except (OSError, ValueError, yaml.YAMLError):
             content = None  # The parser says what is wrong with the file.
         if isinstance(content, dict) and content.get("recipe") is not None:
-            _read_recipe(parser, cfg, Path(values).parent / str(content["recipe"]))
+            _read_recipe(parser, cfg, content["recipe"], Path(values).parent)
         super().__call__(parser, cfg, values, option_string)  # type: ignore[no-untyped-call]
 
 
-def _read_recipe(parser: Any, config: Namespace, path: str | Path) -> None:
-    """Put a recipe's settings over a configuration, in place."""
-    if not Path(path).is_file():
-        raise InvalidValueError("recipe", str(path), "a file")
+class ComparisonFile(SettingsFile):
+    """``--config NAME_OR_PATH`` of a command that compares."""
+
+    kinds = ("comparisons", "recipes")
+
+
+def _read_recipe(parser: Any, config: Namespace, given: str | Path, folder: Path = Path()) -> None:
+    """Put a recipe's settings over a configuration, in place; a path is relative to ``folder``."""
+    beside = folder / given
+    path = find_file("recipe", beside if beside.is_file() else given, "recipes")
     config["recipe"] = []  # Where jsonargparse notes the path.
     ActionConfigFile.apply_config(parser, config, "recipe", str(path))
     del config["recipe"]
@@ -383,7 +444,7 @@ def resolve_config(config: Mapping[str, Any], recipe: str | Path | None = None) 
 
     Args:
         config: Sections ``trainer``, ``model`` and ``data``, and the options beside them; None: the default.
-        recipe: A file of such settings; those in ``config`` take precedence.
+        recipe: A file of such settings, or the name of a recipe of the package; those in ``config`` take precedence.
 
     Returns:
         Plain lists, dictionaries and values.

@@ -15,6 +15,7 @@ import yaml
 
 from cnn_compare.configs import flatten
 from cnn_compare.errors import ConfigurationError
+from cnn_compare.helptext import ASK, GiveParser
 
 if TYPE_CHECKING:
     _Parser = argparse.ArgumentParser
@@ -43,6 +44,7 @@ class OneLineErrors(_Parser):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **{"allow_abbrev": False, **options})
         self.files: list[Path] = []  # The configuration files that were read.
+        self.add_argument(ASK, action=GiveParser, help=argparse.SUPPRESS)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Refuse, in one line; a parser made with ``exit_on_error=False`` does as its base class."""
@@ -99,7 +101,7 @@ def one_line(message: str, options: Iterable[str]) -> ConfigurationError:
         value = re.search(r"(?:Got|Given) value: (.*?)(?:\. Got value.*)?$|Expected .* string: (.*)$", message, re.M)
         given = next((text for text in value.groups() if text is not None), "") if value else ""
         return ConfigurationError(f"{section} must be {_either(words)}, and is {given!r}", (section,))
-    if choice := re.match(r"argument -*(\S+): invalid choice: '(.*)' \(choose from (.*)\)", message):
+    if choice := re.match(r"argument (?:-\w/)?-*(\S+): invalid choice: '(.*)' \(choose from (.*)\)", message):
         name, given, known_values = choice[1], choice[2], choice[3].replace("'", "").split(", ")
         return ConfigurationError(f"{name} must be {_either(known_values)}, and is {given!r}", (name,))
     if required := re.match(r"the following arguments are required: (.*)", message):

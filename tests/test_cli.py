@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -53,7 +54,7 @@ def elsewhere(tmp_path, monkeypatch):
         (
             ["compare", "--name=x", "--backbones=[lenet]", "--recipe=missing.yaml"],
             2,
-            "--recipe must be a file, and is 'missing.yaml'",
+            "--recipe must be a file, or one of budget, modern,",
         ),
         (["compare", "--name=../x", "--backbones=[lenet]"], 2, "--name"),
         (["compare", "--name=x", "--backbones=[lenet]", "--jobs=0"], 2, "--jobs must be 1 or more, or auto, and is 0"),
@@ -250,7 +251,8 @@ SHIPPED = [path for path in sorted((ROOT / "configs").rglob("*.yaml")) if path.p
 def test_every_shipped_configuration_is_read_and_says_how_it_runs(path):
     first, second = path.read_text().splitlines()[:2]
     assert first.startswith("# cnn-compare ")
-    assert f"configs/{path.parent.name}/{path.name}" in first
+    # By its name, as an installed package has it too.
+    assert re.search(rf"--(recipe|config) {path.stem}\b|configs/{path.parent.name}/{path.name}", first)
     assert second.startswith("# ")
     config = yaml.safe_load(path.read_text())
     sections = {name: value for name, value in config.items() if name in ("trainer", "model", "data")}
@@ -322,6 +324,45 @@ def test_a_comparison_knows_the_name_of_its_recipe(recipe, capfd, monkeypatch, o
     monkeypatch.setattr("cnn_compare.comparison.compare.run_all", lambda specs, *_: [])
     run_command(["compare", *options, "--name=x", "--backbones=[lenet]", *TINY], capfd)
     assert json.loads(Path("lightning_logs/x/manifest.json").read_text())["recipe"] == name
+
+
+def test_a_recipe_of_the_package_is_known_by_its_name_to_fit_and_compare(recipe, capsys):
+    by_name = resolved(["--recipe=modern"], capsys)
+    by_path = resolved([f"--recipe={ROOT / 'configs' / 'recipes' / 'modern.yaml'}"], capsys)
+    assert {**by_name, "recipe": None} == {**by_path, "recipe": None}
+    assert by_name["model"]["label_smoothing"] == 0.1
+    Path("mine.yaml").write_text("recipe: modern\nmodel: {label_smoothing: 0.2}\n")
+    for options in (["--config=mine.yaml"], ["--recipe=modern", "--model.label_smoothing=0.2"]):
+        code, output, errors = run_command(["fit", *options, "--print_config"], capsys)
+        assert code == 0, errors
+        model = yaml.safe_load(output)["model"]
+        assert (model["label_smoothing"], model["stem"]) == (0.2, "cifar")
+
+
+def test_a_comparison_of_the_package_is_known_by_its_name_and_a_file_of_that_path_takes_precedence(elsewhere, capsys):
+    assert resolved(["--config=report"], capsys)["name"] == "report"
+    assert resolved(["--config=modern"], capsys)["trainer"]["max_epochs"] == 60
+    Path("report").write_text("name: mine\n")
+    assert resolved(["--config=report"], capsys)["name"] == "mine"
+
+
+def test_recipes_lists_what_is_installed_or_in_a_folder(recipe, capsys):
+    _, output, _ = run_command(["recipes"], capsys)
+    names = [line for line in output.splitlines() if re.fullmatch(r"\w+", line)]
+    assert "    64 px is the smallest power of two that AlexNet takes" in output
+    assert names == [path.stem for kind in ("recipes", "comparisons") for path in SHIPPED if path.parent.name == kind]
+    _, output, _ = run_command(["recipes", "recipes"], capsys)
+    assert output == "recipes/mine.yaml\n"
+
+
+def test_whole_numbers_stay_whole_after_the_import_of_a_package_that_orders_types_otherwise():
+    code = (
+        "import sklearn.datasets\nfrom cnn_compare.experiment import resolve_config\n"
+        "data = {'class_path': 'DigitsDataModule', 'init_args': {'val_size': 20}}\n"
+        "print(resolve_config({'data': data})['data']['init_args']['val_size'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["20"]
 
 
 def test_published_figures_are_read_from_beside_the_comparisons_file(elsewhere, capsys):

@@ -228,14 +228,6 @@ def test_a_dry_run_shows_what_would_run_and_about_how_long_and_changes_nothing(t
     assert ran == ["lenet seed 0"]
 
 
-def test_recipes_are_listed_with_their_descriptions(capsys):
-    status, output, _ = run_command(["recipes"], capsys)
-    assert status == 0
-    for path in (ROOT / "configs" / "recipes").glob("*.yaml"):
-        assert f"{path}\n" in output
-    assert "    64 px is the smallest power of two that AlexNet takes" in output
-
-
 def test_a_script_without_a_main_guard_is_told_once_and_fails(tmp_path):
     script = tmp_path / "no_guard.py"
     script.write_text(

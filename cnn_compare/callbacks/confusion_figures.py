@@ -10,7 +10,6 @@ import lightning as L
 import numpy as np
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
-from matplotlib import get_data_path
 from PIL import Image, ImageDraw, ImageFont
 
 from cnn_compare.formatting import shorten
@@ -106,5 +105,5 @@ def _canvas(
 
 @cache
 def _font() -> ImageFont.FreeTypeFont:
-    """Matplotlib's, which has Greek and Cyrillic letters and those with accents; Pillow's own lacks them."""
-    return ImageFont.truetype(str(Path(get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")), FONT)
+    """DejaVu's Latin, Greek and Cyrillic letters; Pillow's own font has neither the latter two nor accents."""
+    return ImageFont.truetype(str(Path(__file__).with_name("font") / "DejaVuSans.ttf"), FONT)

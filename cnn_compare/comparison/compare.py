@@ -79,7 +79,8 @@ def compare(
             subsets are parts of larger ones. The report compares the largest, and shows how accuracy grows with images.
         on_existing: What to do about a comparison of that name.
         log_dir: Folder of all logs.
-        recipe: A YAML file of settings; the arguments below take precedence.
+        recipe: A YAML file of settings, or the name of a recipe of the package, such as ``modern``; the arguments below
+            take precedence.
         trainer: Arguments of Lightning's ``Trainer``.
         model: Arguments of `ClassifierModule`, without ``backbone``.
         data: An `ImageDataModule`, or its ``class_path`` and ``init_args``; CIFAR-10 by default.

@@ -10,3 +10,7 @@ from cnn_compare.experiment import resolve_config
 
 # The parser keeps what it has learned of the classes' arguments.
 resolve_config({})
+
+# DigitsDataModule imports it when it loads. Last: imported before Lightning, it would make Lightning's `int | float`
+# settings `float | int`, by Python's cache of types.
+import sklearn.datasets  # noqa: E402, F401

@@ -42,7 +42,13 @@ SECONDS_A_NETWORK = 30.0
 # Of the seconds that the trainings took, for turns that nobody asked for.
 SHARE_OF_TRAINING = 0.1
 # Training goes on until it has been measured, whatever its recipe says; `WarmupCosine` spans these epochs.
-ENDLESS = {"max_epochs": 10**6, "max_steps": -1, "max_time": None, "min_epochs": None, "min_steps": None}
+ENDLESS: dict[str, Any] = {
+    "max_epochs": 10**6,
+    "max_steps": -1,
+    "max_time": None,
+    "min_epochs": None,
+    "min_steps": None,
+}
 STOPPING = (Checkpoint, EarlyStopping, StopWithoutProgress, StopWhenDiverged)
 
 

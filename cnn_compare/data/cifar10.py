@@ -11,7 +11,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-import pooch
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -83,6 +82,8 @@ class CIFAR10DataModule(ImageDataModule):
             store_arrays(folder, split, np.ascontiguousarray(pixels.transpose(0, 2, 3, 1)), labels)
 
     def _download(self) -> None:
+        import pooch  # Imported late: it loads an HTTP client, and the files are mostly in place.
+
         name = CIFAR10.filename
         host = pooch.create(
             self.data_dir,

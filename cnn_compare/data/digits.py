@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from sklearn.datasets import load_digits
 from torch import Tensor
 
 from cnn_compare.data.augment import resize
@@ -26,6 +25,8 @@ class DigitsDataModule(ImageDataModule):
 
     def load(self, split: Split) -> tuple[Tensor, Tensor]:
         """1,437 (``train``) or 360 (``test``) images ``(N, 32, 32, 3)`` uint8 and labels ``(N,)`` int64."""
+        from sklearn.datasets import load_digits  # Imported late: it takes a second, and other data does without.
+
         digits = load_digits()
         order = stratified_order(digits.target, seed=0)
         chosen = np.sort(order[:TEST_SIZE] if split == "test" else order[TEST_SIZE:])
