@@ -131,6 +131,7 @@ def analyze(
         class_names=names,
         class_images=np.bincount(answers[0].labels).tolist() if answers else [],
         test_images=_test_images(groups),
+        test_groups=len(np.unique(answers[0].groups)) if answers and answers[0].groups is not None else None,
         folds=_folds_in_words(stored) if folds else None,
         networks=networks,
         question=question,
@@ -235,7 +236,15 @@ def _most(answers: Sequence[Predictions]) -> list[Predictions]:
 def _samples(groups: dict[str, list[StoredRun]]) -> dict[str, Sample]:
     """What is tested; with single answers where all runs of all networks were tested on the same images."""
     all_runs = [run for members in groups.values() for run in members]
-    labels = next((run.predictions.labels for run in all_runs if run.predictions), np.empty(0))
+    answered = [run.predictions for run in all_runs if run.predictions]
+    labels = answered[0].labels if answered else np.empty(0)
+    # Of the test images; None unless all runs know the same ones.
+    known = answered[0].groups if answered else None
+    if known is not None and not all(
+        np.array_equal(known, each.groups) for each in answered if each.groups is not None
+    ):
+        known = None
+    fewest = None if known is None else len(np.unique(known))
 
     def sample(members: Sequence[StoredRun]) -> Sample:
         answers = [
@@ -244,10 +253,10 @@ def _samples(groups: dict[str, list[StoredRun]]) -> dict[str, Sample]:
             if run.predictions and np.array_equal(run.predictions.labels, labels)
         ]
         if len(answers) == len(members):
-            return Sample.of(np.stack(answers))
+            return Sample.of(np.stack(answers), known)
         shares = [run.result.metrics["test_acc_pct"].value / 100 for run in members]
-        # Where the number of images is not recorded, the accuracies say as little as possible.
-        return Sample(shares, members[0].result.test_images or 1)
+        # Where the number of images is not recorded, or of which groups, the accuracies say as little as possible.
+        return Sample(shares, fewest or members[0].result.test_images or 1)
 
     return {name: sample(members) for name, members in groups.items()}
 
@@ -414,7 +423,10 @@ def _by_class(predictions: Sequence[Predictions]) -> dict[str, Any]:
     classes = 1 + int(max(labels.max(), answers.max()))
     images = np.bincount(labels, minlength=classes)
     shares = np.bincount(labels[labels == answers], minlength=classes) / np.maximum(images, 1)
-    recalls = map(statistics.recall_estimate, shares.tolist(), (images // len(predictions)).tolist())
+    recalls = (
+        statistics.share_estimate(share, *_independent(predictions, label, count))
+        for label, (share, count) in enumerate(zip(shares.tolist(), (images // len(predictions)).tolist(), strict=True))
+    )
     found: dict[str, Any] = {"class_acc_pct": [*map(_percent, recalls)], "confusion": [], "mistakes": []}
     if classes <= MOST_CLASSES:
         counts = np.bincount(labels * classes + answers, minlength=classes * classes)
@@ -425,6 +437,19 @@ def _by_class(predictions: Sequence[Predictions]) -> dict[str, Any]:
         label, answer = divmod(int(pairs[index]), classes)
         found["mistakes"].append(Mistake(label, answer, 100 * float(counts[index] / images[label])))
     return found
+
+
+def _independent(predictions: Sequence[Predictions], label: int, images: int) -> tuple[float, float]:
+    """How many independent images a class has, of so many, and with how many degrees of freedom that is known."""
+    samples = []
+    for answers in predictions:
+        of_class = answers.labels == label
+        if answers.groups is not None and of_class.any():
+            right = (answers.predictions == answers.labels)[None, of_class]
+            samples.append(Sample.of(right, answers.groups[of_class]))
+    if not samples:
+        return images, math.inf
+    return float(np.mean([each.effective_images for each in samples])), min(each.image_freedom for each in samples)
 
 
 def _column(run: StoredRun, name: str, rows: int) -> np.ndarray:
@@ -560,7 +585,7 @@ def _pairs(
 def _of_seeds(sample: Sample, chosen: Sequence[int]) -> Sample:
     """The sample with some of its seeds, by their position."""
     correct = None if sample.correct is None else sample.correct[list(chosen)]
-    return Sample([sample.accuracies[seed] for seed in chosen], sample.images, correct)
+    return replace(sample, accuracies=[sample.accuracies[seed] for seed in chosen], correct=correct)
 
 
 def _excludes_0(share: Estimate) -> bool:

@@ -260,6 +260,7 @@ class Summary:
         class_names: In the order of the labels.
         class_images: Test images of each class; empty without predictions.
         test_images: How many there are, in all folds of a repeat; None where it is not recorded.
+        test_groups: To how many groups they belong; None where no groups are known.
         folds: Of cross-validation, in words; None without.
         networks: The most accurate first.
         question: What the reader asked.
@@ -289,6 +290,7 @@ class Summary:
     class_names: list[str]
     class_images: list[int]
     test_images: int | None
+    test_groups: int | None
     folds: str | None
     networks: list[Network]
     question: Question
