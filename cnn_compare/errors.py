@@ -283,7 +283,7 @@ class BadPictureError(DataError):
 
     fields = ("data.max_pixels",)
 
-    def __init__(self, path: Path, reason: str) -> None:
+    def __init__(self, path: Path | str, reason: str) -> None:
         self.path, self.reason = path, reason
         super().__init__(f"{path} cannot be decoded: {reason}.")
 
@@ -408,6 +408,27 @@ class CheckpointFileError(RunError):
         super().__init__(
             f"no checkpoint in {path}: {reason}. Give ckpt_path a file that `fit` or `compare` has written, "
             "such as lightning_logs/version_0/checkpoints/last.ckpt."
+        )
+
+
+class NoTrainedNetworkError(RunError):
+    """A file or folder holds no trained network."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        self.path, self.reason = path, reason
+        super().__init__(
+            f"no trained network in {path}: {reason}. Give a checkpoint that `fit` or `compare` has written, such as "
+            "lightning_logs/version_0/checkpoints/best.ckpt, or the folder of a run or a comparison."
+        )
+
+
+class IncompleteCheckpointError(UsageError):
+    """A checkpoint, as earlier versions wrote it, does not say how pictures are prepared for its network."""
+
+    def __init__(self, path: Path, missing: Sequence[str]) -> None:
+        self.path, self.missing, self.fields = path, list(missing), tuple(missing)
+        super().__init__(
+            f"{path} does not say all that it takes to use its network. Give {', '.join(missing)} as well."
         )
 
 
