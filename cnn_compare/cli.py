@@ -378,7 +378,7 @@ def _predict(arguments: list[str]) -> None:
     parser.add_argument(
         "--ensemble",
         action="store_true",
-        help="Average the probabilities of all seeds of a comparison's best network, which takes as many times as long.",
+        help="Average the probabilities of all seeds of a comparison's best network; it takes as many times as long.",
     )
     parser.add_method_arguments(Classifier, "load", skip={"path", "ensemble", "backbone"})
     options = vars(parser.parse_args(arguments[1:]))
