@@ -22,9 +22,8 @@ from rich.table import Table
 
 from cnn_compare import EpochTimer
 from cnn_compare.callbacks import ThrottledProgressBar
-from cnn_compare.comparison.worker import versions
 from cnn_compare.experiment import ExperimentCLI, checkpoints
-from cnn_compare.machine import describe_device
+from cnn_compare.machine import describe_device, versions
 
 RESULTS = Path(__file__).parent / "results"
 

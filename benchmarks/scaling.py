@@ -29,8 +29,7 @@ import torch
 from growth import store_runs
 
 from cnn_compare import write_report
-from cnn_compare.comparison.worker import versions
-from cnn_compare.machine import describe_device
+from cnn_compare.machine import describe_device, versions
 from cnn_compare.results import RunResult
 
 STORED = Path(__file__).parent / "results" / "scaling.json"

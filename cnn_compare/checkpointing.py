@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import pickle
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,9 @@ from torch.optim import Optimizer
 from cnn_compare.errors import CheckpointFileError, ResumeError
 from cnn_compare.files import write_bytes
 from cnn_compare.results import RunFolder
+
+CHECKPOINT_KEYS = {"state_dict", "pytorch-lightning_version"}
+"""What each of Lightning's checkpoints has."""
 
 log = logging.getLogger(__name__)
 
@@ -46,20 +50,31 @@ def require_checkpoint(path: str | Path) -> dict[str, Any]:
     Raises:
         CheckpointFileError: If there is no such file, it cannot be read as data, or it holds something else.
     """
+    content = read_stored(path)
+    if not content.keys() >= CHECKPOINT_KEYS:
+        reason = f"it holds weights alone, which are given as model.weights={path}, or something else"
+        raise CheckpointFileError(path, reason)
+    return content
+
+
+def read_stored(path: str | Path) -> dict[str, Any]:
+    """What ``torch.save`` has written, without running code that may be in it.
+
+    Raises:
+        CheckpointFileError: If there is no such file, or it cannot be read as a dictionary of data.
+    """
     if not Path(path).is_file():
         raise CheckpointFileError(path, "there is no such file")
     try:
-        content: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        # Files of torch before 1.6 are no archives, and cannot be mapped.
+        content: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
         raise CheckpointFileError(path, "it holds code, or damaged data, and is not opened") from error
     # A damaged archive can raise anything.
     except Exception as error:
-        raise CheckpointFileError(path, f"{type(error).__name__}: {str(error).splitlines()[0]}") from error
+        raise CheckpointFileError(path, f"{type(error).__name__}: {str(error).splitlines()[0].rstrip('.')}") from error
     if not isinstance(content, dict):
         raise CheckpointFileError(path, f"it holds a {type(content).__name__}")
-    if not {"state_dict", "pytorch-lightning_version"} <= content.keys():
-        reason = f"it holds weights alone, which are given as model.weights={path}, or something else"
-        raise CheckpointFileError(path, reason)
     return content
 
 

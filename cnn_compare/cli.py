@@ -25,7 +25,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from cnn_compare import __version__
 from cnn_compare.completion import SHELLS, completion_script
-from cnn_compare.errors import CnnCompareError, InvalidValueError, RunsFailedError, UnforeseenError, own_error
+from cnn_compare.errors import (
+    CnnCompareError,
+    ConfigurationError,
+    InvalidValueError,
+    PicturesFailedError,
+    RunsFailedError,
+    UnforeseenError,
+    own_error,
+)
 from cnn_compare.formatting import print_on_any_terminal
 from cnn_compare.helptext import TopicHelp, asks_for_help
 from cnn_compare.parsing import OneLineErrors
@@ -37,15 +45,15 @@ FIT_COMMANDS = {
     "fit": "train a backbone",
     "validate": "evaluate on the validation images",
     "test": "evaluate on the test images",
-    "predict": "predict the test images' classes",
 }
 OWN_COMMANDS = {
     "compare": "train several backbones under one recipe, and report",
     "report": "report on stored runs",
+    "predict": "classify pictures with a trained network",
     "data": "look at pictures: what is wrong with them, and what they can show",
     "recipes": "list the recipes and comparisons that are installed",
     "backbones": "list the backbones",
-    "profile": "measure what backbones cost on this machine, without training them",
+    "profile": "measure what backbones and predictions cost on this machine, without training",
 }
 COMMANDS = FIT_COMMANDS | OWN_COMMANDS
 SLOW_TO_START = {*COMMANDS} - {"report", "backbones"}
@@ -57,7 +65,10 @@ cnn-compare fit --data=FolderDataModule --data.data_dir=photos/ --model.backbone
 """,
     "validate": "cnn-compare validate --ckpt_path=best",
     "test": "cnn-compare test --ckpt_path=best",
-    "predict": "cnn-compare predict --ckpt_path=best",
+    "predict": """
+cnn-compare predict lightning_logs/mine photos/
+cnn-compare predict best.ckpt 'photos/*.jpg' --top_k 5 --output predictions.csv
+""",
     "compare": """
 cnn-compare compare --config quickstart
 cnn-compare compare --recipe modern --name mine --backbones '[lenet,resnet18]' --seeds '[0,1,2]'
@@ -187,7 +198,7 @@ def with_flags(error: CnnCompareError) -> str:
 
 
 def _fit(arguments: list[str]) -> None:
-    """``fit``, ``validate``, ``test``, ``predict``: LightningCLI's own."""
+    """``fit``, ``validate``, ``test``: LightningCLI's own."""
     from lightning.pytorch.utilities.exceptions import SIGTERMException
 
     from cnn_compare.experiment import ExperimentCLI
@@ -423,6 +434,64 @@ def _print_report(folder: Path, write: bool = True, failures: bool = True, **que
         console.print(f"the report's files are as they were; `cnn-compare report {folder}` writes them", soft_wrap=True)
 
 
+def _predict(arguments: list[str]) -> None:
+    from jsonargparse import ArgumentParser
+
+    if of_lightning := [word for word in arguments if re.match("--(ckpt_path|config|data|model|trainer)", word)]:
+        raise ConfigurationError(
+            f"predict takes no {of_lightning[0].partition('=')[0]}: checkpoint and pictures are given as in "
+            "`cnn-compare predict best.ckpt photos/`, and `cnn-compare test` evaluates on a data set's test images"
+        )
+    from cnn_compare.inference.classifier import Classifier
+    from cnn_compare.inference.predict import as_csv, classify_files, require_output, write_table
+    from cnn_compare.machine import tune_process
+
+    class PredictParser(TopicHelp, OneLineErrors, ArgumentParser):
+        pass
+
+    parser = PredictParser(**_about("predict"))
+    parser.add_argument("checkpoint", help="a checkpoint, a run's folder, or a comparison's: its best network")
+    parser.add_argument("pictures", nargs="+", help="files, folders, or patterns such as 'photos/*.jpg'")
+    parser.add_argument("--output", type=Path | None, default=None, help="A new file, .csv or .json, for the table.")
+    parser.add_argument("--top_k", type=int, default=3, help="How many of the most probable classes are named.")
+    parser.add_argument("--batch_size", type=int, default=64, help="Pictures that the network gets at a time.")
+    parser.add_argument(
+        "--ensemble",
+        action="store_true",
+        help="Average the probabilities of all seeds of a comparison's best network; it takes as many times as long.",
+    )
+    parser.add_method_arguments(Classifier, "load", skip={"path", "ensemble", "backbone"})
+    options = vars(parser.parse_args(arguments[1:]))
+    path, pictures, output, top_k, batch_size = (
+        options.pop(name) for name in ("checkpoint", "pictures", "output", "top_k", "batch_size")
+    )
+    if output is not None:
+        require_output(output)
+    tune_process()
+    classifier = Classifier.load(path, **options)
+    print(classifier.description, file=sys.stderr, flush=True)
+    table, reasons = classify_files(classifier, pictures, top_k, batch_size)
+    if output is not None:
+        write_table(table, output)
+        print(f"stored: {output}")
+    elif sys.stdout.isatty():
+        _print_table([_answer(row) for _, row in table.iterrows()], 4)
+    else:
+        print(as_csv(table), end="", flush=True)
+    for path, reason in reasons.items():
+        print(f"{path}: {reason}", file=sys.stderr)
+    if reasons:
+        raise PicturesFailedError(reasons, len(table))
+
+
+def _answer(row: Any) -> dict[str, str]:
+    """A picture's row of the table as a terminal shows it."""
+    later = [f"_{rank}" for rank in range(2, len(row) // 2 + 1)]
+    runners_up = [f"{row[f'label{rank}']} {100 * row[f'probability{rank}']:.1f} %" for rank in later]
+    answer = {"picture": row["path"], "class": row["label"], "probability": f"{100 * row['probability']:5.1f} %"}
+    return answer | ({"next": ", ".join(runners_up)} if runners_up else {})
+
+
 def _data(arguments: list[str]) -> None:
     from cnn_compare.configs import as_list, merge_config
     from cnn_compare.data import FolderDataModule
@@ -530,14 +599,30 @@ def _profile(arguments: list[str]) -> None:
     from jsonargparse import ArgumentParser
 
     from cnn_compare.formatting import format_count
-    from cnn_compare.profiling import profile
+    from cnn_compare.profiling import bf16_in_words, profile
 
     class ProfileParser(TopicHelp, OneLineErrors, ArgumentParser):
         pass
 
     parser = ProfileParser(**_about("profile"))
-    parser.add_function_arguments(profile)
+    parser.add_argument("files", nargs="*", help="checkpoints, comparisons and ONNX files; or --backbones")
+    parser.add_argument("--backbones", type=list[str] | str, default=[], help="Names of untrained backbones, or one.")
+    parser.add_argument(
+        "--picture", type=str | None, default=None, help="Decoded for each prediction; null: one that is made up."
+    )
+    parser.add_function_arguments(profile, skip={"backbones"})
     options = parser.parse_args(arguments[1:])
+    files, picture = options.pop("files"), options.pop("picture")
+    if files:
+        for name in ("backbones", "image_size", "stem"):
+            if options[name] != parser.get_default(name):
+                raise InvalidValueError(name, options[name], "left out where files are given")
+        _profile_predictions(files, picture, options.output)
+        return
+    if not options.backbones:
+        raise InvalidValueError("backbones", options.backbones, "at least one name where no files are given")
+    if picture is not None:
+        raise InvalidValueError("picture", picture, "given with files of trained networks")
     profiles = profile(**options)
     rows = [
         {
@@ -554,7 +639,39 @@ def _profile(arguments: list[str]) -> None:
     ]
     first = profiles[0]
     _print_table(rows, 1, title=f"{first.device}, {first.image_size} px, {first.stem} stem")
+    training = {each.backbone: each.train_bf16_images_per_s / each.train_images_per_s for each in profiles}
+    inference = {each.backbone: each.inference_bf16_images_per_s / each.inference_images_per_s for each in profiles}
+    print(textwrap.fill(bf16_in_words({"training": training, "inference": inference}), 79))
     print(f"stored: {options.output}")
+
+
+def _profile_predictions(files: Sequence[str], picture: str | None, output: str) -> None:
+    from cnn_compare.formatting import shorten
+    from cnn_compare.inference.cost import BATCHES, profile_predictions
+    from cnn_compare.profiling import bf16_in_words
+
+    costs = profile_predictions(files, picture, output)
+    figures = {
+        "runtime": [cost.runtime for cost in costs],
+        "ms a picture, p50": [f"{cost.p50_ms:.3g}" for cost in costs],
+        "ms a picture, p95": [f"{cost.p95_ms:.3g}" for cost in costs],
+        "of it decoding, p50": [f"{cost.decode_p50_ms:.3g}" for cost in costs],
+        **{f"images/s in batches of {n}": [f"{cost.images_per_s[str(n)]:,.0f}" for cost in costs] for n in BATCHES},
+        f"images/s in batches of {max(BATCHES)}, bf16": [
+            "–" if cost.bf16_images_per_s is None else f"{cost.bf16_images_per_s:,.0f}" for cost in costs
+        ],
+        "MiB on disk": [f"{cost.file_bytes / 2**20:,.1f}" for cost in costs],
+        "MiB of memory": [f"{cost.peak_memory_bytes / 2**20:,.1f}" for cost in costs],
+    }
+    names = [shorten(cost.file, 24) for cost in costs]
+    rows = [{"": figure, **dict(zip(names, values, strict=True))} for figure, values in figures.items()]
+    _print_table(rows, 1, title=f"{costs[0].device}; pictures of {costs[0].side} px once decoded")
+    largest = str(max(BATCHES))
+    measured = [(cost.file, cost.bf16_images_per_s, cost.images_per_s[largest]) for cost in costs]
+    ratios = {file: bf16 / float32 for file, bf16, float32 in measured if bf16 is not None}
+    if ratios:
+        print(textwrap.fill(bf16_in_words({"inference": ratios}), 79))
+    print(f"stored: {output}")
 
 
 def _print_table(
@@ -578,6 +695,7 @@ def _print_table(
 RUN = {
     "compare": _compare,
     "report": _report,
+    "predict": _predict,
     "data": _data,
     "recipes": _recipes,
     "backbones": _backbones,

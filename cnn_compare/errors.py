@@ -290,7 +290,7 @@ class BadPictureError(DataError):
 
     fields = ("data.max_pixels",)
 
-    def __init__(self, path: Path, reason: str) -> None:
+    def __init__(self, path: Path | str, reason: str) -> None:
         self.path, self.reason = path, reason
         super().__init__(f"{path} cannot be decoded: {reason}.")
 
@@ -423,6 +423,55 @@ class CheckpointFileError(RunError):
             f"no checkpoint in {path}: {reason}. Give ckpt_path a file that `fit` or `compare` has written, "
             "such as lightning_logs/version_0/checkpoints/last.ckpt."
         )
+
+
+class NoTrainedNetworkError(RunError):
+    """A file or folder holds no trained network."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        self.path, self.reason = path, reason
+        super().__init__(
+            f"no trained network in {path}: {reason}. Give a checkpoint that `fit` or `compare` has written, such as "
+            "lightning_logs/version_0/checkpoints/best.ckpt, or the folder of a run or a comparison."
+        )
+
+
+class IncompleteCheckpointError(UsageError):
+    """A checkpoint, as earlier versions wrote it, does not say how pictures are prepared for its network."""
+
+    def __init__(self, path: Path, missing: Sequence[str]) -> None:
+        self.path, self.missing, self.fields = path, list(missing), tuple(missing)
+        super().__init__(
+            f"{path} does not say all that it takes to use its network. Give {', '.join(missing)} as well."
+        )
+
+
+class OutputExistsError(UsageError):
+    """A file is to be written, and there is something of that name already."""
+
+    fields = ("output",)
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        super().__init__(f"{path} exists already, and is not overwritten. Give another output, or delete it.")
+
+
+class NoPicturesError(UsageError):
+    """There is nothing to classify."""
+
+    def __init__(self, reasons: Mapping[str, str]) -> None:
+        self.reasons = dict(reasons)
+        listed = "; ".join(f"{path}: {reason}" for path, reason in reasons.items())
+        super().__init__(f"there are no pictures to classify. {listed or 'Give files, folders or patterns'}.")
+
+
+class PicturesFailedError(RunError):
+    """Some pictures could not be classified; the others were."""
+
+    def __init__(self, reasons: Mapping[str, str], classified: int) -> None:
+        self.reasons, self.classified = dict(reasons), classified
+        paths = f"{len(reasons):,} path{'' if len(reasons) == 1 else 's'}"
+        super().__init__(f"{paths} could not be classified, for the reasons above; {classified:,} pictures were.")
 
 
 class StorageError(RunError):

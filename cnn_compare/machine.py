@@ -1,4 +1,4 @@
-"""The machine: settings of the process, name of the device, memory, and the GPU's counters."""
+"""The machine: versions, settings of the process, name of the device, memory, and the GPU's counters."""
 
 from __future__ import annotations
 
@@ -7,15 +7,24 @@ import os
 import platform
 import sys
 import time
-from importlib import import_module
+from functools import cache
+from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any
 
 import psutil
 import torch
 
+PACKAGES = ("cnn-compare", "torch", "torchvision", "lightning", "torchmetrics", "numpy", "jsonargparse")
+
 # From glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+
+
+@cache
+def versions() -> dict[str, str]:
+    """The versions of Python and of every package that can change a result."""
+    return {"python": platform.python_version(), **{package: metadata.version(package) for package in PACKAGES}}
 
 
 def tune_process() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import warnings
 from collections.abc import Sequence
@@ -26,8 +27,11 @@ from cnn_compare.checks import (
     scale_learning_rates,
 )
 from cnn_compare.errors import CheckpointError, InvalidValueError
+from cnn_compare.machine import versions
 from cnn_compare.metrics import evaluation_metrics
 from cnn_compare.schedules import WarmupCosine, mean_over_devices, span_run, time_limit, total_steps
+
+log = logging.getLogger(__name__)
 
 Images = tuple[Tensor, Tensor]
 EVALUATED_TOGETHER = 8192
@@ -203,11 +207,17 @@ class ClassifierModule(L.LightningModule):
         self.loss_weights = None if weights == "none" else torch.tensor(weights, device=self.device)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Make the file sufficient to rebuild the network: it holds the weights, so no others are loaded again."""
+        """Make the file sufficient to rebuild the network and to prepare pictures for it.
+
+        It holds the weights, so no others are loaded again; `Classifier` reads it.
+        """
         checkpoint["hyper_parameters"] = {**self.hparams, "pretrained": False, "weights": None}
         checkpoint["transform_input"] = InputConversion(self.backbone).enabled
-        if (preparation := getattr(getattr(self._trainer, "datamodule", None), "preparation", None)) is not None:
+        checkpoint["versions"] = versions()
+        data = getattr(self._trainer, "datamodule", None)
+        if (preparation := getattr(data, "preparation", None)) is not None:
             checkpoint["data"] = preparation
+            checkpoint["data_fingerprint"] = _fingerprint(data)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Inverse of `on_save_checkpoint`.
@@ -352,11 +362,15 @@ class ClassifierModule(L.LightningModule):
         self.test_outputs = {"labels": labels, "predictions": predictions, "probabilities": probabilities}
         self.test_confusion = multiclass_confusion_matrix(predictions, labels, self.num_classes, validate_args=False)
 
+    def probabilities(self, images: Tensor) -> Tensor:
+        """Of each class ``(B, num_classes)`` float32, as in a test; of images as the network gets them."""
+        logits = self._log_mean_probabilities(images) if self.hparams["flip_tta"] else self(images)
+        return logits.float().softmax(1)
+
     def predict_step(self, batch: Images | Tensor, batch_idx: int) -> dict[str, Tensor]:
         """The most probable ``class`` ``(B,)`` int64 of each image, and its ``probability`` ``(B,)``."""
         images = batch if isinstance(batch, Tensor) else batch[0]
-        logits = self._log_mean_probabilities(images) if self.hparams["flip_tta"] else self(images)
-        probability, predicted = logits.float().softmax(1).max(1)
+        probability, predicted = self.probabilities(images).max(1)
         return {"class": predicted, "probability": probability}
 
     def configure_optimizers(self) -> Any:
@@ -403,6 +417,16 @@ def balanced_weights(images: Sequence[int]) -> list[float]:
     """
     present = sum(count > 0 for count in images)
     return [sum(images) / (present * count) if count else 0.0 for count in images]
+
+
+def _fingerprint(data: Any) -> str | None:
+    """That of the data; None where the test images, which a training does without, cannot be loaded for it."""
+    try:
+        return str(data.fingerprint())
+    # The user's `load` can raise anything, and a training must not end for this.
+    except Exception as error:
+        log.warning("the checkpoint holds no data fingerprint: %s: %s", type(error).__name__, error)
+        return None
 
 
 def _without_parser(make: Any) -> Any:

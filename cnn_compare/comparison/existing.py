@@ -14,11 +14,11 @@ from cnn_compare.backbones import code_fingerprint
 from cnn_compare.comparison.plan import Comparison, path_name, require_own_folders, without_fold
 from cnn_compare.comparison.runner import finished_result
 from cnn_compare.comparison.spec import Config, RunSpec
-from cnn_compare.comparison.worker import versions
 from cnn_compare.configs import differences
 from cnn_compare.errors import ComparisonExistsError, InvalidValueError, ResultError
 from cnn_compare.experiment import resolve_config
 from cnn_compare.files import read_json
+from cnn_compare.machine import versions
 from cnn_compare.results import MANIFEST, SEARCH, RunFolder, RunResult, run_folders
 
 OnExisting = Literal["resume", "error", "overwrite"]

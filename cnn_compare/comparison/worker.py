@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
-import platform
 import shutil
 import sys
 import threading
 from collections.abc import Sequence
 from copy import deepcopy
-from importlib import metadata
 from multiprocessing import connection, parent_process
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -30,12 +28,10 @@ from cnn_compare.comparison.spec import Config, Progress, RunSpec, Started, Work
 from cnn_compare.errors import DivergedError, own_error
 from cnn_compare.experiment import ExperimentCLI, checkpoints
 from cnn_compare.files import read_json, write_json
-from cnn_compare.machine import PeakMemory, describe_device
+from cnn_compare.machine import PeakMemory, describe_device, versions
 from cnn_compare.metrics import monitors
 from cnn_compare.module import ClassifierModule
 from cnn_compare.results import Metric, RunResult, Status, first_best, first_reached, measured, usual_epoch_s
-
-PACKAGES = ("cnn-compare", "torch", "torchvision", "lightning", "torchmetrics", "numpy", "jsonargparse")
 
 
 def run_worker(spec: RunSpec, worker: WorkerSpec, parent: Connection | None) -> None:
@@ -263,8 +259,3 @@ def exit_with_parent() -> None:
             os._exit(1)
 
         threading.Thread(target=wait_and_exit, daemon=True).start()
-
-
-def versions() -> dict[str, str]:
-    """The versions of Python and of every package that can change a result."""
-    return {"python": platform.python_version(), **{package: metadata.version(package) for package in PACKAGES}}

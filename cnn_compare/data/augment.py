@@ -7,7 +7,7 @@ images in channels-last memory (`torch.channels_last`), the format in which conv
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal, cast, get_args
@@ -45,6 +45,34 @@ ON_PIXELS: dict[Step, Callable[[Tensor, Tensor, int], Tensor]] = {
 ON_INPUTS: dict[Step, Callable[[Tensor, Tensor], Tensor]] = {
     "cutout": lambda inputs, centers: cutout(inputs, centers, CUTOUT_SIZE),
 }
+
+
+def to_input(
+    images: Tensor,
+    mean_std: tuple[tuple[float, ...], tuple[float, ...]],
+    size: int,
+    drawn: Mapping[Step, Tensor] | None = None,
+) -> Tensor:
+    """What a network gets for stored pixels: the same in training, in a test, and wherever it is used later.
+
+    Args:
+        images: ``(B, 3, H, W)`` uint8.
+        mean_std: Mean and standard deviation of each channel, for pixels from 0 to 1.
+        size: Height and width of the network's input, in pixels.
+        drawn: The numbers of each augmentation step, in their order; None: no augmentation.
+
+    Returns:
+        ``(B, 3, size, size)`` float32, channels-last.
+    """
+    drawn = drawn or {}
+    for step, numbers in drawn.items():
+        if step in ON_PIXELS:
+            images = ON_PIXELS[step](images, numbers, size)
+    inputs = normalize(images, *mean_std)
+    for step, numbers in drawn.items():
+        if step in ON_INPUTS:
+            inputs = ON_INPUTS[step](inputs, numbers)
+    return resize(inputs, size)
 
 
 def steps_of(augmentation: Augmentation) -> tuple[Step, ...]:

@@ -132,8 +132,13 @@ def decode(path: Path, decoding: Decoding) -> tuple[NDArray[np.uint8], PictureIn
     except Image.DecompressionBombError as error:
         raise BadPictureError(path, f"it has more pixels than data.max_pixels={decoding.max_pixels}") from error
     except Exception as error:  # Pillow's decoders raise whatever a damaged file leads them to.
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise BadPictureError(path, " ".join(reason.split()).rstrip(".") or type(error).__name__) from error
+        raise BadPictureError(path, reason_of(error)) from error
+
+
+def reason_of(error: Exception) -> str:
+    """Why a picture cannot be decoded, from an error of Pillow or the system."""
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join(reason.split()).rstrip(".") or type(error).__name__
 
 
 def prepare(image: Image.Image, decoding: Decoding) -> NDArray[np.uint8]:

@@ -137,7 +137,7 @@ class ImageDataModule(L.LightningDataModule):
             expected = "[k, n]: the number of the fold, from 0, and how many folds there are, at least 2"
             raise InvalidValueError("data.fold", list(fold), expected)
         self._steps = augment.steps_of(augmentation)
-        self._mean_std = _known_mean_std(normalization)
+        self._mean_std = known_mean_std(normalization)
         self.batch_size, self.val_size, self.split_seed = batch_size, val_size, split_seed
         self.normalization, self.augmentation, self.image_size = normalization, augmentation, image_size
         self.train_subset, self.on_device, self.fold = train_subset, on_device, fold
@@ -145,6 +145,7 @@ class ImageDataModule(L.LightningDataModule):
         self._splits: dict[str, ResidentDataset] = {}
         self._sampler: EpochSampler | None = None
         self._draws: tuple[int, Draws] | None = None
+        self._fingerprints: dict[str, str] = {}
 
     def __init_subclass__(cls, **options: Any) -> None:
         """Note the arguments of the most derived constructor, for `config`."""
@@ -190,7 +191,16 @@ class ImageDataModule(L.LightningDataModule):
 
     @property
     def preparation(self) -> dict[str, Any]:
-        """What a checkpoint stores: its network is to get the same split, prepared in the same way; plain values."""
+        """What a checkpoint stores: its network is to get the same split, prepared in the same way; plain values.
+
+        Once they are known: ``mean_std``, and ``stored_size``, the side of the images in memory, or height and width.
+        """
+        known: dict[str, Any] = {}
+        if self._mean_std is not None:
+            known["mean_std"] = [list(part) for part in self._mean_std]
+        if self._splits:
+            height, width = next(iter(self._splits.values())).images.shape[1:3]
+            known["stored_size"] = height if height == width else [height, width]
         return {
             "class_path": f"{type(self).__module__}.{type(self).__qualname__}",
             "image_size": self.image_size,
@@ -202,6 +212,7 @@ class ImageDataModule(L.LightningDataModule):
             "split_seed": self.split_seed,
             "fold": self.fold and list(self.fold),
             "class_names": list(self.class_names),
+            **known,
         }
 
     @property
@@ -394,15 +405,8 @@ class ImageDataModule(L.LightningDataModule):
         Returns:
             ``(B, 3, image_size, image_size)`` float32, channels-last.
         """
-        parts = {} if draws is None else {step: draws.parts[step] for step in self._steps}
-        for step, drawn in parts.items():
-            if step in augment.ON_PIXELS:
-                images = augment.ON_PIXELS[step](images, drawn, self.image_size)
-        inputs = augment.normalize(images, *self.mean_std)
-        for step, drawn in parts.items():
-            if step in augment.ON_INPUTS:
-                inputs = augment.ON_INPUTS[step](inputs, drawn)
-        return augment.resize(inputs, self.image_size)
+        drawn = None if draws is None else {step: draws.parts[step] for step in self._steps}
+        return augment.to_input(images, self.mean_std, self.image_size, drawn)
 
     def fingerprint(self) -> str:
         """A digest of images, splits, order, augmentation draws and preparation.
@@ -410,22 +414,30 @@ class ImageDataModule(L.LightningDataModule):
         Equal fingerprints mean equal training batches in the same order with the same augmentation, and equal
         validation and test images. The fingerprint does not depend on the network.
         """
+        prepared: dict[str, Any] = {
+            option: getattr(self, option) for option in ("batch_size", "augmentation", "image_size")
+        }
         splits = self.splits
+        prepared["normalization"] = self.preparation["normalization"]
+        settings = json.dumps(prepared, sort_keys=True)
+        # Every checkpoint stores it, and the images are read once for it.
+        key = f"{settings} {self.seed}"
+        if key not in self._fingerprints:
+            self._fingerprints[key] = self._fingerprint(splits, settings)
+        return self._fingerprints[key]
+
+    def _fingerprint(self, splits: Mapping[str, ResidentDataset], settings: str) -> str:
         digest = hashlib.blake2b(digest_size=8)
         for name in ("train", "val", "test"):
             split = splits[name]
             for part in self._content(split):
                 digest.update(part)
             digest.update(split.labels[split.subset].cpu().numpy().data)
-        first_epoch = EpochSampler(len(self._splits["train"]), self.seed)
+        first_epoch = EpochSampler(len(splits["train"]), self.seed)
         digest.update(first_epoch.order().tobytes())
-        draws = self._draws_of(first_epoch, self._splits["train"].images.shape[1:3])
+        draws = self._draws_of(first_epoch, splits["train"].images.shape[1:3])
         digest.update(draws.table().numpy().data)
-        prepared: dict[str, Any] = {
-            option: getattr(self, option) for option in ("batch_size", "augmentation", "image_size")
-        }
-        prepared["normalization"] = self.preparation["normalization"]
-        digest.update(json.dumps(prepared, sort_keys=True).encode())
+        digest.update(settings.encode())
         return digest.hexdigest()
 
     def _content(self, split: ResidentDataset) -> Iterator[bytes | memoryview]:
@@ -442,8 +454,12 @@ class ImageDataModule(L.LightningDataModule):
         return None
 
 
-def _known_mean_std(normalization: Normalization) -> MeanStd | None:
+def known_mean_std(normalization: Normalization, field: str = "data.normalization") -> MeanStd | None:
     """Mean and standard deviation that an option names; None for ``own``, which takes the images to know.
+
+    Args:
+        normalization: The option's value.
+        field: Its name, for messages.
 
     Raises:
         InvalidValueError: If it is neither a known word nor a pair of three usable numbers each.
@@ -458,7 +474,7 @@ def _known_mean_std(normalization: Normalization) -> MeanStd | None:
         known = (mean, std) if usable else None
     if known is None:
         expected = f"one of {', '.join(MEAN_STD)}, own, or [mean, std], three numbers each and deviations above 0"
-        raise InvalidValueError("data.normalization", normalization, expected)
+        raise InvalidValueError(field, normalization, expected)
     return known
 
 

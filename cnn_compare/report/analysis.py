@@ -17,7 +17,7 @@ from cnn_compare.errors import InvalidValueError, ResultError
 from cnn_compare.formatting import format_list
 from cnn_compare.report import cross_validation, statistics
 from cnn_compare.report.cross_validation import Fold, Folds
-from cnn_compare.report.load import Predictions, StoredRun, StoredRuns, distinct
+from cnn_compare.report.load import Predictions, StoredRun, StoredRuns, distinct, read_probabilities
 from cnn_compare.report.power_law import fit_power_law
 from cnn_compare.report.published import find_published
 from cnn_compare.report.search import searched
@@ -391,6 +391,7 @@ def _network(
         if predictions
         else None,
         **(_by_class(predictions) if predictions and all(run.predictions for run in runs) else by_class),
+        ensemble_acc_pct=_ensemble(runs),
         curves=_curves(runs),
         seconds_to_pct={level: _seconds_to(runs, level) for level in levels},
         epoch_s_range=(min(seconds), max(seconds)) if len(seconds) > 1 else None,
@@ -405,9 +406,13 @@ def _with_times(networks: Sequence[Network], times: Times) -> list[Network]:
         rounds_s = times.epoch_s[network.name]
         epoch_s, low, high = interval(rounds_s)
         own = {} if network.epoch_s is None else {"own_clock_epoch_s": network.epoch_s}
+        predict_ms = times.predict_ms.get(network.name)
+        prediction = None if predict_ms is None else Estimate(*interval(predict_ms))
+        predicting = {} if prediction is None else {"predict_ms": prediction.value}
         return replace(
             network,
-            metrics={**network.metrics, **own, "train_epoch_s": epoch_s},
+            metrics={**network.metrics, **own, **predicting, "train_epoch_s": epoch_s},
+            predict_ms=prediction,
             epoch_s_range=(low, high),
             rounds_s=rounds_s,
             times_fastest=Estimate(*ratio(rounds_s, fastest)),
@@ -450,6 +455,22 @@ def _independent(predictions: Sequence[Predictions], label: int, images: int) ->
     if not samples:
         return images, math.inf
     return float(np.mean([each.effective_images for each in samples])), min(each.image_freedom for each in samples)
+
+
+def _ensemble(runs: Sequence[StoredRun]) -> float | None:
+    """Test accuracy of the mean probability of all seeds; None with one seed, or without the probabilities of each."""
+    if len(runs) < 2:
+        return None
+    total, labels = None, None
+    for run in runs:
+        probabilities = read_probabilities(run)
+        if run.predictions is None or probabilities is None:
+            return None
+        labels = run.predictions.labels if labels is None else labels
+        if not np.array_equal(run.predictions.labels, labels):
+            return None
+        total = probabilities.astype(np.float32) if total is None else total + probabilities
+    return None if total is None else 100 * float((total.argmax(1) == labels).mean())
 
 
 def _column(run: StoredRun, name: str, rows: int) -> np.ndarray:

@@ -96,12 +96,15 @@ class Network:
         confusion: Answers over all seeds: a row a true class, a column an answer; empty without predictions, and with
             more than `MOST_CLASSES` classes.
         mistakes: The commonest ones, counted in images, where ``confusion`` is too large to be shown.
+        ensemble_acc_pct: Test accuracy of the mean probability of all seeds; None with one seed, or where a seed's
+            probabilities are not stored.
         curves: None without curves.
         seconds_to_pct: Validation accuracy -> median training seconds until it is reached; None unless every seed did.
         epoch_s_range: The least and the most seconds of a usual training epoch, over seeds; with one seed over epochs;
             where times were measured apart, their 95 % interval.
         rounds_s: Seconds an epoch in each round in which the networks took turns; empty where they have not.
         times_fastest: How many times the seconds of the fastest network it takes; None where they have not.
+        predict_ms: Milliseconds a prediction of one decoded picture takes; None where they were not measured.
         on_front: Whether it is on the Pareto front of accuracy and time; None where times cannot be ranked.
         dominated_by: A network that is at least as accurate and as fast.
     """
@@ -123,11 +126,13 @@ class Network:
     class_acc_pct: list[Estimate]
     confusion: list[list[int]]
     mistakes: list[Mistake]
+    ensemble_acc_pct: float | None
     curves: Curves | None
     seconds_to_pct: dict[int, float | None]
     epoch_s_range: tuple[float, float] | None = None
     rounds_s: list[float] = field(default_factory=list)
     times_fastest: Estimate | None = None
+    predict_ms: Estimate | None = None
     on_front: bool | None = None
     dominated_by: str | None = None
 

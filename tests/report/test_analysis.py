@@ -46,6 +46,28 @@ def test_networks_stand_in_the_order_of_their_accuracy_with_every_pair_compared(
     assert [round(pair.points.value, 6) for pair in found.pairs] == [1, 20, 19]
 
 
+def test_the_ensemble_is_right_where_most_seeds_are_and_known_where_all_have_probabilities(
+    store_run, summary, tmp_path
+):
+    # Equally certain, and each wrong in the same way: the mean probability is the majority's answer.
+    seeds = [range(500), range(250, 700), [*range(100), *range(600, 900)]]
+    for seed, right in enumerate(seeds):
+        store_run("resnet18", seed=seed, right=right)
+    (network,) = summary().networks
+    majority = sum(sum(image in right for right in seeds) >= 2 for image in range(1000))
+    assert network.ensemble_acc_pct == pytest.approx(majority / 10)
+    store_run("lenet", right=range(600))
+    assert {network.name: network.ensemble_acc_pct for network in summary().networks}["lenet"] is None
+    path = tmp_path / "resnet18" / "seed_1" / "predictions.npz"
+    with np.load(path) as stored:
+        arrays = dict(stored)
+    np.savez(path, **{**arrays, "labels": arrays["labels"][::-1].copy()})
+    assert all(network.ensemble_acc_pct is None for network in summary().networks)  # Of other images.
+    confidence = arrays.pop("probabilities").max(1)
+    np.savez(path, **arrays, confidence=confidence)
+    assert all(network.ensemble_acc_pct is None for network in summary().networks)
+
+
 def test_the_verdict_says_what_is_established_and_what_is_not(store_run, summary):
     store_run("resnet18", right=range(800), train_epoch_s=5.0)
     store_run("googlenet", right=[*range(1, 799), 999], train_epoch_s=6.0)
@@ -207,7 +229,14 @@ def test_times_measured_apart_are_ranked_though_the_trainings_were_disturbed(sto
     assert slow["s / epoch"].startswith("6.45 (")
     assert slow["× fastest"] == f"2.03 ({low:.2f} … {high:.2f})"
     assert slow["s / epoch in training"] == "13"
-    Times(rounds, "cpu: this one", True, "2026-01-02T03:04:05+00:00").save(tmp_path)
+    assert "ms / prediction" not in figures.columns  # As earlier versions left it.
+    milliseconds = {"slow": [2.0, 2.1, 1.9], "fast": [4.0, 4.0, 4.1]}
+    Times(rounds, "cpu: this one", True, "2026-01-02T03:04:05+00:00", milliseconds).save(tmp_path)
+    logs = np.log(milliseconds["slow"])
+    low, high = np.exp(logs.mean() + np.array(t.interval(0.95, 2)) * sem(logs))
+    figures = tables(summary())["figures"]
+    slow = dict(zip(figures.columns, figures.rows[0], strict=True))
+    assert slow["ms / prediction"] == f"2 ({low:.3g} … {high:.3g})"
     assert summary().timings_ranked
     assert (
         summary().warnings[-1].startswith("contended: other processes used the machine while the networks took turns")
