@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import pickle
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -48,12 +49,13 @@ def require_checkpoint(path: str | Path) -> dict[str, Any]:
     if not Path(path).is_file():
         raise CheckpointFileError(path, "there is no such file")
     try:
-        content: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        # Files of torch before 1.6 are no archives, and cannot be mapped.
+        content: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
         raise CheckpointFileError(path, "it holds code, or damaged data, and is not opened") from error
     # A damaged archive can raise anything.
     except Exception as error:
-        raise CheckpointFileError(path, f"{type(error).__name__}: {str(error).splitlines()[0]}") from error
+        raise CheckpointFileError(path, f"{type(error).__name__}: {str(error).splitlines()[0].rstrip('.')}") from error
     if not isinstance(content, dict):
         raise CheckpointFileError(path, f"it holds a {type(content).__name__}")
     if not {"state_dict", "pytorch-lightning_version"} <= content.keys():

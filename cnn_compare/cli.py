@@ -22,7 +22,15 @@ from pydoc import locate
 from typing import TYPE_CHECKING, Any, Literal
 
 from cnn_compare import __version__
-from cnn_compare.errors import CnnCompareError, InvalidValueError, RunsFailedError, UnforeseenError, own_error
+from cnn_compare.errors import (
+    CnnCompareError,
+    ConfigurationError,
+    InvalidValueError,
+    PicturesFailedError,
+    RunsFailedError,
+    UnforeseenError,
+    own_error,
+)
 from cnn_compare.formatting import print_on_any_terminal
 from cnn_compare.parsing import OneLineErrors
 
@@ -33,11 +41,12 @@ FIT_COMMANDS = {
     "fit": "train a backbone",
     "validate": "evaluate on the validation images",
     "test": "evaluate on the test images",
-    "predict": "predict the test images' classes",
 }
 OWN_COMMANDS = {
     "compare": "train several backbones under one recipe, and report",
     "report": "report on stored runs",
+    "predict": "classify pictures with a trained network",
+    "export": "write a trained network as a file for other programs",
     "data": "look at pictures: what is wrong with them, and what they can show",
     "recipes": "list the recipes",
     "backbones": "list the backbones",
@@ -89,6 +98,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     own = {
         "compare": _compare,
         "report": _report,
+        "predict": _predict,
+        "export": _export,
         "data": _data,
         "recipes": _recipes,
         "backbones": _backbones,
@@ -133,7 +144,7 @@ def with_flags(error: CnnCompareError) -> str:
 
 
 def _fit(arguments: list[str]) -> None:
-    """``fit``, ``validate``, ``test``, ``predict``: LightningCLI's own."""
+    """``fit``, ``validate``, ``test``: LightningCLI's own."""
     from lightning.pytorch.utilities.exceptions import SIGTERMException
 
     from cnn_compare.experiment import ExperimentCLI
@@ -343,6 +354,91 @@ def _print_report(folder: Path, write: bool = True, failures: bool = True, **que
         console.print(f"report: {folder / 'report.html'}", soft_wrap=True)
     else:
         console.print(f"the report's files are as they were; `cnn-compare report {folder}` writes them", soft_wrap=True)
+
+
+def _predict(arguments: list[str]) -> None:
+    from jsonargparse import ArgumentParser
+
+    if of_lightning := [word for word in arguments if re.match("--(ckpt_path|config|data|model|trainer)", word)]:
+        raise ConfigurationError(
+            f"predict takes no {of_lightning[0].partition('=')[0]}: checkpoint and pictures are given as in "
+            "`cnn-compare predict best.ckpt photos/`, and `cnn-compare test` evaluates on a data set's test images"
+        )
+    from cnn_compare.inference.classifier import Classifier
+    from cnn_compare.inference.predict import as_csv, classify_files, require_output, write_table
+    from cnn_compare.machine import tune_process
+
+    class PredictParser(OneLineErrors, ArgumentParser):
+        pass
+
+    parser = PredictParser("cnn-compare predict", description=OWN_COMMANDS["predict"])
+    parser.add_argument("checkpoint", help="a checkpoint, a run's folder, or a comparison's: its best network")
+    parser.add_argument("pictures", nargs="+", help="files, folders, or patterns such as 'photos/*.jpg'")
+    parser.add_argument("--output", type=Path | None, default=None, help="A new file, .csv or .json, for the table.")
+    parser.add_argument("--top_k", type=int, default=3, help="How many of the most probable classes are named.")
+    parser.add_argument("--batch_size", type=int, default=64, help="Pictures that the network gets at a time.")
+    parser.add_argument(
+        "--ensemble",
+        action="store_true",
+        help="Average the probabilities of all seeds of a comparison's best network, which takes as many times as long.",
+    )
+    parser.add_method_arguments(Classifier, "load", skip={"path", "ensemble", "backbone"})
+    options = vars(parser.parse_args(arguments[1:]))
+    path, pictures, output, top_k, batch_size = (
+        options.pop(name) for name in ("checkpoint", "pictures", "output", "top_k", "batch_size")
+    )
+    if output is not None:
+        require_output(output)
+    tune_process()
+    classifier = Classifier.load(path, **options)
+    print(classifier.description, file=sys.stderr, flush=True)
+    table, reasons = classify_files(classifier, pictures, top_k, batch_size)
+    if output is not None:
+        write_table(table, output)
+        print(f"stored: {output}")
+    elif sys.stdout.isatty():
+        _print_table([_answer(row) for _, row in table.iterrows()], 4)
+    else:
+        print(as_csv(table), end="", flush=True)
+    for path, reason in reasons.items():
+        print(f"{path}: {reason}", file=sys.stderr)
+    if reasons:
+        raise PicturesFailedError(reasons, len(table))
+
+
+def _answer(row: Any) -> dict[str, str]:
+    """A picture's row of the table as a terminal shows it."""
+    later = [f"_{rank}" for rank in range(2, len(row) // 2 + 1)]
+    runners_up = [f"{row[f'label{rank}']} {100 * row[f'probability{rank}']:.1f} %" for rank in later]
+    answer = {"picture": row["path"], "class": row["label"], "probability": f"{100 * row['probability']:5.1f} %"}
+    return answer | ({"next": ", ".join(runners_up)} if runners_up else {})
+
+
+def _export(arguments: list[str]) -> None:
+    from jsonargparse import ArgumentParser
+
+    from cnn_compare.inference.classifier import Classifier
+    from cnn_compare.inference.export import export, require_exportable
+
+    class ExportParser(OneLineErrors, ArgumentParser):
+        pass
+
+    parser = ExportParser("cnn-compare export", description=OWN_COMMANDS["export"])
+    parser.add_argument("checkpoint", help="a checkpoint, a run's folder, or a comparison's: its best network")
+    wanted = parser.add_function_arguments(export, skip={"classifier"})
+    parser.add_method_arguments(Classifier, "load", skip={"path", "ensemble", "backbone"})
+    options = vars(parser.parse_args(arguments[1:]))
+    path, asked = options.pop("checkpoint"), {name: options.pop(name) for name in wanted}
+    require_exportable(**asked)
+    classifier = Classifier.load(path, **options)
+    print(classifier.description, file=sys.stderr, flush=True)
+    exported = export(classifier, **asked)
+    print(f"exported: {exported.path}, {exported.path.stat().st_size / 2**20:,.1f} MiB")
+    print(f"beside it: {', '.join(beside.name for beside in exported.beside)}")
+    print(
+        f"compared with torch on {exported.checked_on}: probabilities differ by at most "
+        f"{100 * exported.difference:.2g} % of their value"
+    )
 
 
 def _data(arguments: list[str]) -> None:

@@ -443,6 +443,34 @@ class ExportError(RunError):
         super().__init__(f"{backbone} is not exported as {format}, and nothing is written: {reason}.{way_out}")
 
 
+class OutputExistsError(UsageError):
+    """A file is to be written, and there is something of that name already."""
+
+    fields = ("output",)
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        super().__init__(f"{path} exists already, and is not overwritten. Give another output, or delete it.")
+
+
+class NoPicturesError(UsageError):
+    """There is nothing to classify."""
+
+    def __init__(self, reasons: Mapping[str, str]) -> None:
+        self.reasons = dict(reasons)
+        listed = "; ".join(f"{path}: {reason}" for path, reason in reasons.items())
+        super().__init__(f"there are no pictures to classify. {listed or 'Give files, folders or patterns'}.")
+
+
+class PicturesFailedError(RunError):
+    """Some pictures could not be classified; the others were."""
+
+    def __init__(self, reasons: Mapping[str, str], classified: int) -> None:
+        self.reasons, self.classified = dict(reasons), classified
+        paths = f"{len(reasons):,} path{'' if len(reasons) == 1 else 's'}"
+        super().__init__(f"{paths} could not be classified, for the reasons above; {classified:,} pictures were.")
+
+
 class StorageError(RunError):
     """Reading or writing a file failed."""
 

@@ -62,9 +62,9 @@ from cnn_compare.results import SPLITS, RunFolder
 NETWORK_SETTINGS = ("model.backbone", "model.num_classes", "model.stem")
 """What a checkpoint and the request must agree on."""
 
-EVALUATIONS = ("validate", "test", "predict")
+EVALUATIONS = ("validate", "test")
 """Commands that need trained weights, and data as in training."""
-STAGES = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",), "predict": ("predict",)}
+STAGES = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}
 """Which batches each command reads."""
 
 USUAL_CLASSES = 10
@@ -159,6 +159,12 @@ class ExperimentCLI(LightningCLI):
             args=args,
             run=run,
         )
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Lightning's, but for its ``predict``, which would keep no prediction; `Classifier` takes its place."""
+        commands = LightningCLI.subcommands()
+        return {name: commands[name] for name in STAGES}
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse; with a checkpoint, its data is the default, and which settings were given is noted.

@@ -1,4 +1,4 @@
-"""What `fit` leaves, and `test`, `validate`, `predict` on the data that weights were trained for."""
+"""What `fit` leaves, and `test`, `validate` on the data that weights were trained for."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ def test_a_checkpoint_of_before_that_lacks_its_data_is_tested_on_the_data_given(
     assert accuracy(old) == accuracy(command("test", "--ckpt_path=best")[1])
 
 
-@pytest.mark.parametrize("name", ["test", "validate", "predict"])
+@pytest.mark.parametrize("name", ["test", "validate"])
 def test_random_weights_are_not_evaluated(command, name):
     status, _, errors = command(name, "--data=DigitsDataModule")
     assert status == 2

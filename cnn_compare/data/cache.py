@@ -16,11 +16,14 @@ import shutil
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -33,6 +36,8 @@ from cnn_compare.files import read_json, write_json
 
 # Pictures that a process decodes before it writes them and reports.
 CHUNK = 16
+# Chunks that are begun for each process before the first of them is asked for.
+AHEAD = 2
 # Work that is expected to take less is done at once, by this process and without a progress bar.
 SHORT_S, TRIAL_S = 1.0, 0.1
 # Between two lines of progress where the output is no terminal.
@@ -258,41 +263,87 @@ def _decode_rows(file: Path, root: Path, paths: Sequence[str], decoding: Decodin
     )
     job = Job(str(root.absolute()), decoding, str(file), array.offset)
     del array
-    begin, done = time.monotonic(), 0
+    done = 0
+    with progress("decoded", len(paths)) as show:
+        for _, rows in _decode_chunks(job, paths, places=len(paths)):
+            yield from rows
+            done += len(rows)
+            show(done)
+
+
+def decoded_in_parts(paths: Sequence[str], decoding: Decoding) -> Iterator[tuple[NDArray[np.uint8], list[Row]]]:
+    """Decode pictures on all processors, some at a time and in bounded memory; nothing is kept.
+
+    Args:
+        paths: Of the pictures, absolute or relative to the working folder.
+        decoding: How they are decoded.
+
+    Yields:
+        The next few pictures, in order: pixels ``(n, side, side, 3)`` RGB, zeros for a bad one, and what was found.
+    """
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "pixels"
+        file.touch()
+        job, size = Job(str(Path.cwd()), decoding, str(file), 0), decoding.side**2 * 3
+        for place, rows in _decode_chunks(job, paths, places=CHUNK * (AHEAD * _cores() + 1)):
+            pixels = np.fromfile(file, np.uint8, len(rows) * size, offset=place * size)
+            yield pixels.reshape(len(rows), decoding.side, decoding.side, 3), rows
+
+
+def _decode_chunks(job: Job, paths: Sequence[str], places: int) -> Iterator[tuple[int, list[Row]]]:
+    """Decode pictures into the array of a job, in chunks.
+
+    Args:
+        job: With an array of so many places.
+        paths: Of the pictures.
+        places: A multiple of `CHUNK`, above `AHEAD` chunks for each processor, or as many as there are pictures. If
+            there are fewer than pictures, they are used again as soon as the chunk after the next one is asked for.
+
+    Yields:
+        The place of each chunk's first picture, and what was found.
+    """
+    done, elapsed_s = 0, 0.0
     while done < len(paths):
-        yield from job.decode(done, paths[done : done + CHUNK])
+        begin = time.monotonic()
+        rows = job.decode(done % places, paths[done : done + CHUNK])
+        # Not what the caller does meanwhile.
+        elapsed_s += time.monotonic() - begin
+        yield done % places, rows
         done += CHUNK
-        elapsed_s = time.monotonic() - begin
         if elapsed_s > TRIAL_S and elapsed_s / done * (len(paths) - done) > SHORT_S:
-            yield from _decode_in_processes(job, paths, done)
+            yield from _decode_in_processes(job, paths, done, places)
             return
 
 
-def _decode_in_processes(job: Job, paths: Sequence[str], first: int) -> Iterator[Row]:
-    """`_decode_rows` from row ``first`` on, on all processors.
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _decode_in_processes(job: Job, paths: Sequence[str], first: int, places: int) -> Iterator[tuple[int, list[Row]]]:
+    """`_decode_chunks` from picture ``first`` on, on all processors.
 
     Processes, because much of Pillow's work on small pictures holds Python's lock. Not multiprocessing's: those import
     the user's script, and what it imports.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    starts = range(first, len(paths), CHUNK)
-    processes = [_start_process(job) for _ in range(min(cores, len(starts)))]
+    starts = iter(range(first, len(paths), CHUNK))
+    processes = [_start_process(job) for _ in range(min(_cores(), -(-(len(paths) - first) // CHUNK)))]
     idle: queue.SimpleQueue[subprocess.Popen[str]] = queue.SimpleQueue()
     for process in processes:
         idle.put(process)
 
-    def decode_chunk(start: int) -> list[Row]:
+    def decode_chunk(start: int) -> tuple[int, list[Row]]:
         process = idle.get()
         try:
-            return _ask(process, start, paths[start : start + CHUNK])
+            return start % places, _ask(process, start % places, paths[start : start + CHUNK])
         finally:
             idle.put(process)
 
-    with ThreadPoolExecutor(len(processes)) as pool, _progress(len(paths)) as show:
+    with ThreadPoolExecutor(len(processes)) as pool:
         try:
-            for start, chunk in zip(starts, pool.map(decode_chunk, starts), strict=True):
-                yield from chunk
-                show(start + len(chunk))
+            begun = deque(pool.submit(decode_chunk, start) for start in islice(starts, AHEAD * len(processes)))
+            while begun:
+                yield begun.popleft().result()
+                begun.extend(pool.submit(decode_chunk, start) for start in islice(starts, 1))
         finally:
             # Also if the user interrupts.
             pool.shutdown(wait=False, cancel_futures=True)
@@ -335,22 +386,36 @@ def _ask(process: subprocess.Popen[str], start: int, paths: Sequence[str]) -> li
 
 
 @contextmanager
-def _progress(total: int) -> Iterator[Callable[[int], None]]:
-    """Show how many pictures are decoded: a bar in a terminal, else a line every few seconds."""
-    from rich import progress
+def progress(verb: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Show how many pictures are done, once that takes a while: a bar in a terminal, else a line every few seconds.
+
+    Args:
+        verb: What has been done with them, such as ``decoded``.
+        total: Number of pictures.
+
+    Yields:
+        A function that takes the number of those done.
+    """
+    from rich import progress as bars
     from rich.console import Console
 
     console = Console(stderr=True)
-    columns = (progress.TextColumn("decoding"), progress.BarColumn(), progress.MofNCompleteColumn())
-    bar = progress.Progress(*columns, progress.TimeRemainingColumn(), console=console, disable=not console.is_terminal)
-    task, printed_at = bar.add_task("", total=total), time.monotonic()
+    columns = (bars.TextColumn(verb), bars.BarColumn(), bars.MofNCompleteColumn(), bars.TimeRemainingColumn())
+    bar = bars.Progress(*columns, console=console, disable=not console.is_terminal)
+    task, began_at = bar.add_task("", total=total), time.monotonic()
+    printed_at = began_at
 
     def show(done: int) -> None:
         nonlocal printed_at
+        now = time.monotonic()
         bar.update(task, completed=done)
-        if not console.is_terminal and time.monotonic() - printed_at >= LINE_INTERVAL_S:
-            printed_at = time.monotonic()
-            print(f"decoded {done:,} of {total:,} pictures", file=sys.stderr)
+        if now - began_at >= SHORT_S:
+            bar.start()  # Without effect if it has been.
+        if not console.is_terminal and now - printed_at >= LINE_INTERVAL_S:
+            printed_at = now
+            print(f"{verb} {done:,} of {total:,} pictures", file=sys.stderr)
 
-    with bar:
+    try:
         yield show
+    finally:
+        bar.stop()

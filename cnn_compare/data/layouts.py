@@ -205,14 +205,45 @@ def _class_folders(root: Path, prefix: str, split: Split | None, skipped: Counte
     return pictures
 
 
-def _pictures_below(folder: Path, prefix: str, skipped: Counter[str], above: set[tuple[int, int]]) -> Iterator[str]:
+def pictures_in(folder: Path) -> tuple[list[str], dict[str, str]]:
+    """The pictures of a folder and of those in it, which say nothing about classes.
+
+    Returns:
+        Their paths, with that of the folder; and why a folder has none or cannot be read: path -> reason.
+    """
+    skipped: Counter[str] = Counter()
+    unreadable: list[FolderError] = []
+    paths = list(_pictures_below(folder, str(folder).rstrip("/"), skipped, set(), unreadable))
+    reasons = {str(error.path): error.problem for error in unreadable}
+    if not paths and not reasons:
+        reasons[str(folder)] = "there is no picture in the folder" + (
+            f" (skipped: {counts_in_words(skipped)})" if skipped else ""
+        )
+    return paths, reasons
+
+
+def _pictures_below(
+    folder: Path,
+    prefix: str,
+    skipped: Counter[str],
+    above: set[tuple[int, int]],
+    unreadable: list[FolderError] | None = None,
+) -> Iterator[str]:
+    """The pictures of a folder; a folder that cannot be read is noted, if there is a list for that."""
     status = folder.stat()
     if (here := (status.st_dev, status.st_ino)) in above:
         skipped["links to a folder that they are in"] += 1
         return
-    for entry in _entries(folder, skipped):
+    try:
+        entries = _entries(folder, skipped)
+    except FolderError as error:
+        if unreadable is None:
+            raise
+        unreadable.append(error)
+        return
+    for entry in entries:
         if _is_folder(entry):
-            yield from _pictures_below(Path(entry.path), f"{prefix}/{entry.name}", skipped, above | {here})
+            yield from _pictures_below(Path(entry.path), f"{prefix}/{entry.name}", skipped, above | {here}, unreadable)
         elif _is_picture(entry.name, skipped):
             yield f"{prefix}/{entry.name}"
 

@@ -24,7 +24,7 @@ from cnn_compare.backbones import InputConversion
 from cnn_compare.checkpointing import require_checkpoint
 from cnn_compare.comparison.plan import path_name
 from cnn_compare.data.augment import to_input
-from cnn_compare.errors import ExportError, InvalidValueError, MissingExtraError
+from cnn_compare.errors import ExportError, InvalidValueError, MissingExtraError, OutputExistsError
 from cnn_compare.experiment import data_defaults, make_data
 from cnn_compare.files import write_bytes
 from cnn_compare.inference.classifier import Classifier
@@ -92,29 +92,29 @@ def export(classifier: Classifier, format: Format = "onnx", output: str | Path |
         classifier: From `Classifier.load`.
         format: ``onnx`` and ``torch_export`` turn ``(batch, side, side, 3)`` uint8 RGB pixels into probabilities
             ``(batch, classes)`` float32; ``safetensors`` holds the weights alone, for ``model.weights``.
-        output: The file; None: ``exported/<backbone>/<backbone>`` with the format's suffix.
+        output: The file, which ends in ``.onnx``, ``.pt2`` or ``.safetensors``; None: in
+            ``exported/<backbone>/``.
 
     Raises:
-        InvalidValueError: If the format is unknown, ``output`` has another suffix, or something is there already.
+        InvalidValueError: If the format is unknown, or ``output`` has another suffix.
+        OutputExistsError: If a file is there already; its folder may have the model card of the same network.
         MissingExtraError: If the format needs packages that are not installed.
         ExportError: If the network cannot be exported, or the file answers otherwise than torch.
     """
-    if format not in get_args(Format):
-        raise InvalidValueError("format", format, f"one of {', '.join(get_args(Format))}")
     if classifier.others:
         raise InvalidValueError("ensemble", True, "left out: a file holds one network")
-    if any(importlib.util.find_spec(package) is None for package in PACKAGES.get(format, ())):
-        raise MissingExtraError(f"format={format}", format)
     name = str(classifier.module.hparams["backbone"])
-    path = _new_file(output, path_name(name), SUFFIXES[format])
+    path = Path("exported", path_name(name), path_name(name) + SUFFIXES.get(format, ""))
+    path = path if output is None else Path(output).expanduser()
+    require_exportable(format, path)
     facts, (pixels, checked_on) = facts_of(classifier), check_pixels(classifier)
     beside = {path.with_name(CARD): model_card(classifier, facts, checked_on).encode()}
     if format == "onnx":
         beside[path.with_name(SCRIPT)] = Path(__file__).with_name(SCRIPT).read_bytes()
     for other, content in beside.items():
+        # That of another format of the same network is the same.
         if other.exists() and not (other.is_file() and other.read_bytes() == content):
-            expected = f"in another folder: there is {other.name} of another network there, or of your own"
-            raise InvalidValueError("output", str(path), expected)
+            raise OutputExistsError(other)
     write, load = FORMATS[format]
     device = classifier.module.device
     classifier.to("cpu")  # What is traced on a GPU would run on no other machine.
@@ -136,15 +136,19 @@ def export(classifier: Classifier, format: Format = "onnx", output: str | Path |
     return Exported(path, [*beside], checked_on, difference)
 
 
-def _new_file(output: str | Path | None, name: str, suffix: str) -> Path:
-    path = Path("exported", name, name + suffix) if output is None else Path(output).expanduser()
-    if path.suffix != suffix:
-        raise InvalidValueError("output", str(path), f"a file whose name ends in {suffix}")
+def require_exportable(format: Format, output: str | Path | None = None) -> None:
+    """Check what can be before a network is loaded; arguments and errors are those of `export`."""
+    if format not in get_args(Format):
+        raise InvalidValueError("format", format, f"one of {', '.join(get_args(Format))}")
+    if any(importlib.util.find_spec(package) is None for package in PACKAGES.get(format, ())):
+        raise MissingExtraError(f"format={format}", format)
+    if output is None:
+        return
+    path = Path(output).expanduser()
+    if path.suffix != SUFFIXES[format]:
+        raise InvalidValueError("output", str(path), f"a file whose name ends in {SUFFIXES[format]}")
     if path.exists() or path.is_symlink():
-        raise InvalidValueError("output", str(path), "a file that is not there yet: delete it, or give another name")
-    if not next(folder for folder in path.absolute().parents if folder.exists()).is_dir():
-        raise InvalidValueError("output", str(path), "in a folder, not below a file")
-    return path
+        raise OutputExistsError(path)
 
 
 def facts_of(classifier: Classifier) -> dict[str, Any]:

@@ -91,15 +91,14 @@ def model_card(classifier: Classifier, facts: Mapping[str, Any], checked_on: str
 
 def _source(checkpoint: Path | None) -> Source:
     """What is known of a checkpoint in a run's folder; its result only for the weights that were tested."""
-    if checkpoint is None:
+    run = None if checkpoint is None else RunFolder(checkpoint.absolute().parent.parent)
+    if checkpoint is None or run is None or run.checkpoints != checkpoint.absolute().parent:
         return Source()
-    run = RunFolder(checkpoint.absolute().parents[1])
     try:
         config = yaml.safe_load(run.config.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError):
         config = {}
     config = config if isinstance(config, dict) else {}
-    # Asked first: a checkpoint can lie in any folder, and all of what is below is searched for runs.
     if checkpoint.name != RunFolder.BEST or not run.result.is_file():
         return Source(config)
     try:
@@ -110,7 +109,7 @@ def _source(checkpoint: Path | None) -> Source:
     if not own.networks:
         return Source(config)
     (trained,) = own.networks
-    comparison = run.path.parents[1]
+    comparison = run.path.parent.parent
     if not (comparison / MANIFEST).is_file():
         return Source(config, result, trained)
     summary = analyze(find_runs(comparison))
@@ -175,7 +174,7 @@ def _recipe(config: Mapping[str, Any]) -> Iterator[str]:
         "seed": config.get("seed_everything"),
         "weights of the epoch with the best": config.get("monitor"),
     }.items():
-        if value not in (None, 0.0, "none", []) or what == "seed":
+        if value not in (None, 0.0, "none", []) or (what == "seed" and value == 0):
             yield f"{what}: {escape(', '.join(map(str, value)) if isinstance(value, list) else str(value))}"
 
 
