@@ -226,7 +226,7 @@ def largest_difference(expected: Run, found: Run, pixels: Pixels) -> float:
 
 
 def _traced(graph: nn.Module, pixels: Pixels) -> Any:
-    """torch's exported program, for any number of images."""
+    """The program that torch has traced, for any number of images."""
     example = torch.from_numpy(pixels)
     with torch.no_grad():
         graph(example)  # What is computed once and kept is computed before tracing, which would keep placeholders.
@@ -306,14 +306,14 @@ def _run_safetensors(content: bytes, classifier: Classifier) -> Run:
     for tensor in module.backbone.state_dict().values():
         tensor.zero_()
     module.backbone.load_state_dict(load(content))
-    again = Classifier(
-        module, classifier.class_names, classifier.decoding, classifier.image_size, classifier.mean_std
-    )
+    again = Classifier(module, classifier.class_names, classifier.decoding, classifier.image_size, classifier.mean_std)
     return again.probabilities
 
 
 # Format -> what makes its bytes of a network, an example and the metadata, and what runs these bytes.
-FORMATS: dict[str, tuple[Callable[[nn.Module, Pixels, Mapping[str, Any]], bytes], Callable[[bytes, Classifier], Run]]] = {
+FORMATS: dict[
+    str, tuple[Callable[[nn.Module, Pixels, Mapping[str, Any]], bytes], Callable[[bytes, Classifier], Run]]
+] = {
     "onnx": (_to_onnx, _run_onnx),
     "torch_export": (_to_torch_export, _run_torch_export),
     "safetensors": (_to_safetensors, _run_safetensors),

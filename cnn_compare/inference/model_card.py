@@ -25,6 +25,7 @@ FITS = {
     "pad": "is scaled so that its longer side is {side} pixels long, with that colour around it",
     "squash": "is scaled to {side}×{side} pixels, whatever its proportions",
 }
+SPLIT_NAMES = {"train": "training", "val": "validation"}
 NAMED = 12
 """How many classes the card names in its first sentence."""
 
@@ -38,14 +39,14 @@ class Source:
         result: Of its run, with the test of these very weights; None where there was none.
         trained: The same, with intervals.
         network: Over all seeds of the comparison; None where there is one seed, or no comparison.
-        warnings: Of the comparison.
+        networks: How many networks the comparison has.
     """
 
     config: Mapping[str, Any] = field(default_factory=dict)
     result: RunResult | None = None
     trained: Network | None = None
     network: Network | None = None
-    warnings: Sequence[str] = ()
+    networks: int = 1
 
 
 def model_card(classifier: Classifier, facts: Mapping[str, Any], checked_on: str) -> str:
@@ -114,7 +115,7 @@ def _source(checkpoint: Path | None) -> Source:
         return Source(config, result, trained)
     summary = analyze(find_runs(comparison))
     network = next((each for each in summary.networks if each.name == result.network and len(each.seeds) > 1), None)
-    return Source(config, result, trained, network, summary.warnings)
+    return Source(config, result, trained, network, len(summary.networks))
 
 
 def _options(facts: Mapping[str, Any]) -> Iterator[str]:
@@ -149,10 +150,10 @@ def _data(source: Source, facts: Mapping[str, Any]) -> Iterator[str]:
         yield escape(str(result.data["layout"]))
         for name, split in result.data["splits"].items():
             groups = f" of {split['groups']:,} groups" if split["groups"] else ""
-            yield f"{split['images']:,} {name} images{groups}"
+            yield f"{split['images']:,} {SPLIT_NAMES.get(name, name)} images{groups}"
         if bad := result.data["bad_files"]:
             yield f"{len(bad):,} files could not be decoded and are left out"
-    elif result is not None:
+    elif result is not None and result.train_images and result.test_images:
         yield f"{result.train_images:,} training and {result.test_images:,} test images"
     yield f"fingerprint: {facts['data_fingerprint'] or 'not known'}"
 
@@ -191,9 +192,9 @@ def _results(source: Source) -> Iterator[str]:
     if source.result is None or source.trained is None:
         yield "No test of these weights is stored beside the checkpoint; `cnn-compare test --ckpt_path=FILE` makes one."
         return
-    accuracy = source.trained.accuracy_pct
+    accuracy, images = source.trained.accuracy_pct, source.result.test_images
     yield (
-        f"This file's weights are right on {accuracy.value:.2f} % of {source.result.test_images:,} test images "
+        f"These weights are right on {accuracy.value:.2f} % of {f'{images:,}' if images else 'the'} test images "
         f"(95 %: {accuracy.low:.2f} to {accuracy.high:.2f})."
     )
     if source.network is not None:
@@ -231,7 +232,11 @@ def _limits(source: Source, names: Sequence[str]) -> Iterator[str]:
         elif splits:
             yield "No groups were known: pictures of one person or place may be in training and test."
         yield from map(escape, source.result.data.get("warnings", []))
-    yield from map(escape, source.warnings)
+    if source.networks > 1:
+        yield (
+            f"It is one of {source.networks} networks that were compared. If it was chosen for its accuracy on the test "
+            "images, that is a little too high."
+        )
 
 
 def _origin(facts: Mapping[str, Any]) -> Iterator[str]:

@@ -14,49 +14,56 @@ from PIL import Image, ImageOps
 BILINEAR = Image.Resampling.BILINEAR
 
 
-def pixels(path, side, fit, background):
-    """A picture as ``(side, side, 3)`` RGB uint8: upright, transparency over the background, then fitted."""
-    with Image.open(path) as image:
-        image.load()
-        image = ImageOps.exif_transpose(image)
+def pixels(path: str, side: int, fit: str, background: tuple[int, int, int]) -> np.ndarray:
+    """A picture as ``(side, side, 3)`` RGB uint8: upright, transparent parts over the background, then fitted."""
+    with Image.open(path) as file:
+        file.load()
+        image = ImageOps.exif_transpose(file)
     if image.mode.startswith("I;16"):
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if image.mode in ("I", "F"):
-        raise ValueError("32-bit grey values have no known range: convert the picture to 8 bits")
+        raise ValueError("the range of its 32-bit values is not known: convert it to 8 bits")
     if image.has_transparency_data:
         image = Image.alpha_composite(Image.new("RGBA", image.size, (*background, 255)), image.convert("RGBA"))
-    image, shorter, scale = image.convert("RGB"), min(image.size), side / max(image.size)
+    image, (width, height) = image.convert("RGB"), image.size
     if fit == "squash":
         return np.asarray(image.resize((side, side), BILINEAR))
     if fit == "pad":
-        inner = image.resize([max(1, round(length * scale)) for length in image.size], BILINEAR)
-        image = Image.new("RGB", (side, side), background)
-        image.paste(inner, [round((side - length) / 2) for length in inner.size])
-        return np.asarray(image)
-    scaled = [side * length // shorter for length in image.size]
-    starts = [round((length - side) / 2) for length in scaled]
-    left, top = (start * whole / new for start, whole, new in zip(starts, image.size, scaled))
-    right, bottom = ((start + side) * whole / new for start, whole, new in zip(starts, image.size, scaled))
+        scale = side / max(width, height)
+        inside = max(1, round(width * scale)), max(1, round(height * scale))
+        padded = Image.new("RGB", (side, side), background)
+        padded.paste(image.resize(inside, BILINEAR), (round((side - inside[0]) / 2), round((side - inside[1]) / 2)))
+        return np.asarray(padded)
+    (left, right), (top, bottom) = (middle(length, min(width, height), side) for length in (width, height))
     return np.asarray(image.resize((side, side), BILINEAR, box=(left, top, right, bottom)))
 
 
-def main(model, *paths):
-    """Print ``path,label,probability`` of each picture; return the exit status."""
+def middle(length: int, shorter: int, side: int) -> tuple[float, float]:
+    """Where along one axis the middle begins and ends."""
+    scaled = side * length // shorter
+    start = round((scaled - side) / 2)
+    return start * length / scaled, (start + side) * length / scaled
+
+
+def main(model: str, *paths: str) -> int:
+    """Print class and probability of each picture; return 1 if one of them cannot be decoded, else 0."""
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
-    stored = {name: json.loads(text) for name, text in session.get_modelmeta().custom_metadata_map.items()}
+    known = {name: json.loads(value) for name, value in session.get_modelmeta().custom_metadata_map.items()}
     table, status = csv.writer(sys.stdout, lineterminator="\n"), 0
     table.writerow(["path", "label", "probability"])
     for path in paths:
         try:
-            picture = pixels(path, stored["size"], stored["fit"], tuple(stored["background"]))
-        except (OSError, ValueError, SyntaxError) as error:  # Pillow raises any of these for damaged files.
+            picture = pixels(path, known["size"], known["fit"], tuple(known["background"]))
+        except Exception as error:  # Pillow raises many kinds for damaged files.
             print(f"{path}: {error}", file=sys.stderr)
             status = 1
             continue
         probabilities = session.run(None, {"pixels": picture[None]})[0][0]
-        table.writerow([path, stored["class_names"][probabilities.argmax()], f"{probabilities.max():.6f}"])
+        table.writerow([path, known["class_names"][probabilities.argmax()], f"{probabilities.max():.6g}"])
     return status
 
 
 if __name__ == "__main__":
+    if len(sys.argv) < 3:
+        sys.exit("usage: python predict_onnx.py MODEL.onnx PICTURE...")
     sys.exit(main(*sys.argv[1:]))
