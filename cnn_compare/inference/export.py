@@ -42,6 +42,7 @@ BATCHES = (1, 2, 7)
 # Of the logarithms of probabilities, so that a network whose answers hardly differ is compared as strictly as others;
 # probabilities below the floor count as equal.
 TOLERANCE, FLOOR = 1e-3, 1e-6
+PATCHES = 4
 # What protobuf, the format of ONNX files, can hold.
 LARGEST_ONNX_BYTES = 2**31 - 1
 
@@ -86,7 +87,7 @@ def export(classifier: Classifier, format: Format = "onnx", output: str | Path |
     """Write a trained network as one file, with a model card beside it, and for ONNX a program that uses the file.
 
     The file is run with 1, 2 and 7 images and compared with torch before it is written: with test images where the
-    checkpoint's data is at hand, else with random pixels. The same checkpoint gives the same bytes each time.
+    checkpoint's data is at hand, else with random colours. The same checkpoint gives the same bytes each time.
 
     Args:
         classifier: From `Classifier.load`.
@@ -115,9 +116,10 @@ def export(classifier: Classifier, format: Format = "onnx", output: str | Path |
         # That of another format of the same network is the same.
         if other.exists() and not (other.is_file() and other.read_bytes() == content):
             raise OutputExistsError(other)
+    # A copy, on the processor and without gradients: what is traced stays where it is, and as it is.
+    classifier = copy.deepcopy(classifier).to("cpu")
+    classifier.module.requires_grad_(False)
     write, load = FORMATS[format]
-    device = classifier.module.device
-    classifier.to("cpu")  # What is traced on a GPU would run on no other machine.
     try:
         with _quiet():
             content = write(PixelsToProbabilities(classifier), pixels[:2], facts)
@@ -126,8 +128,6 @@ def export(classifier: Classifier, format: Format = "onnx", output: str | Path |
     except Exception as error:
         reason = " ".join(str(error).split())[:200] or "without a message"
         raise ExportError(name, format, f"the exporter fails ({type(error).__name__}: {reason})") from error
-    finally:
-        classifier.to(device)
     if not difference <= TOLERANCE:
         raise ExportError(name, format, f"the file's probabilities differ from torch's by {100 * difference:.3g} %")
     for other, text in beside.items():
@@ -179,7 +179,7 @@ def facts_of(classifier: Classifier) -> dict[str, Any]:
 def check_pixels(classifier: Classifier) -> tuple[Pixels, str]:
     """As many images as the largest batch of a check has, and what they are, in words.
 
-    Test images, spread over all of them, where the data that the checkpoint names is there; else random pixels.
+    Test images, spread over all of them, where the data that the checkpoint names is there; else random colours.
     """
     count, side = max(BATCHES), classifier.decoding.side
     try:
@@ -188,8 +188,10 @@ def check_pixels(classifier: Classifier) -> tuple[Pixels, str]:
     # Data modules are the user's code, too, and a file that cannot be checked on pictures still can on pixels.
     except Exception as error:
         logging.getLogger(__name__).debug("no test images", exc_info=error)
-    noise = np.random.default_rng(0).integers(0, 256, (count, side, side, 3), dtype=np.uint8)
-    return noise, f"{count} images of random pixels, because its test images are not at hand"
+    # Large patches: of single pixels, a network that averages over the image sees little but their mean.
+    patch = np.arange(side) * PATCHES // side
+    colours = np.random.default_rng(0).integers(0, 256, (count, PATCHES, PATCHES, 3), dtype=np.uint8)
+    return colours[:, patch][:, :, patch], f"{count} images of random colours, because its test images are not at hand"
 
 
 def _test_images(classifier: Classifier, count: int) -> Pixels | None:
@@ -228,9 +230,8 @@ def largest_difference(expected: Run, found: Run, pixels: Pixels) -> float:
 def _traced(graph: nn.Module, pixels: Pixels) -> Any:
     """The program that torch has traced, for any number of images."""
     example = torch.from_numpy(pixels)
-    with torch.no_grad():
-        graph(example)  # What is computed once and kept is computed before tracing, which would keep placeholders.
-        program = torch.export.export(graph, (example,), dynamic_shapes=({0: torch.export.Dim("batch", min=1)},))
+    graph(example)  # What is computed once and kept is computed before tracing, which would keep placeholders.
+    program = torch.export.export(graph, (example,), dynamic_shapes=({0: torch.export.Dim("batch", min=1)},))
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)  # Holds paths of this machine.
     return program

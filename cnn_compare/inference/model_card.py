@@ -234,8 +234,8 @@ def _limits(source: Source, names: Sequence[str]) -> Iterator[str]:
         yield from map(escape, source.result.data.get("warnings", []))
     if source.networks > 1:
         yield (
-            f"It is one of {source.networks} networks that were compared. If it was chosen for its accuracy on the test "
-            "images, that is a little too high."
+            f"It is one of {source.networks} networks that were compared. If it was chosen for its accuracy on the "
+            "test images, that is a little too high."
         )
 
 
