@@ -24,7 +24,13 @@ from cnn_compare.backbones import InputConversion
 from cnn_compare.checkpointing import require_checkpoint
 from cnn_compare.comparison.plan import path_name
 from cnn_compare.data.augment import to_input
-from cnn_compare.errors import ExportError, InvalidValueError, MissingExtraError, OutputExistsError
+from cnn_compare.errors import (
+    ExportError,
+    InvalidValueError,
+    MissingExtraError,
+    NoTrainedNetworkError,
+    OutputExistsError,
+)
 from cnn_compare.experiment import data_defaults, make_data
 from cnn_compare.files import write_bytes
 from cnn_compare.inference.classifier import Classifier
@@ -100,6 +106,7 @@ def export(classifier: Classifier, format: Format = "onnx", output: str | Path |
         InvalidValueError: If the format is unknown, or ``output`` has another suffix.
         OutputExistsError: If a file is there already; its folder may have the model card of the same network.
         MissingExtraError: If the format needs packages that are not installed.
+        NoTrainedNetworkError: If the network gives no numbers.
         ExportError: If the network cannot be exported, or the file answers otherwise than torch.
     """
     if classifier.others:
@@ -109,6 +116,9 @@ def export(classifier: Classifier, format: Format = "onnx", output: str | Path |
     path = path if output is None else Path(output).expanduser()
     require_exportable(format, path)
     facts, (pixels, checked_on) = facts_of(classifier), check_pixels(classifier)
+    if not np.isfinite(classifier.probabilities(pixels)).all():
+        reason = "its probabilities are not finite numbers, as after a training that diverged"
+        raise NoTrainedNetworkError(classifier.checkpoint or Path(name), reason)
     beside = {path.with_name(CARD): model_card(classifier, facts, checked_on).encode()}
     if format == "onnx":
         beside[path.with_name(SCRIPT)] = Path(__file__).with_name(SCRIPT).read_bytes()
@@ -129,7 +139,8 @@ def export(classifier: Classifier, format: Format = "onnx", output: str | Path |
         reason = " ".join(str(error).split())[:200] or "without a message"
         raise ExportError(name, format, f"the exporter fails ({type(error).__name__}: {reason})") from error
     if not difference <= TOLERANCE:
-        raise ExportError(name, format, f"the file's probabilities differ from torch's by {100 * difference:.3g} %")
+        how = f"by {100 * difference:.3g} %" if difference < np.inf else "in shape or type, or are no numbers"
+        raise ExportError(name, format, f"the file's probabilities differ from torch's {how}")
     for other, text in beside.items():
         write_bytes(other, text)
     write_bytes(path, content)

@@ -21,7 +21,7 @@ from torch import nn
 from cnn_compare import CIFAR10DataModule, Classifier, ClassifierModule, build_backbone
 from cnn_compare.data.augment import to_input
 from cnn_compare.data.decode import Decoding
-from cnn_compare.errors import ExportError, MissingExtraError, OutputExistsError
+from cnn_compare.errors import ExportError, MissingExtraError, NoTrainedNetworkError, OutputExistsError
 from cnn_compare.inference import export as exporting
 from cnn_compare.inference.export import SUFFIXES, export
 
@@ -161,6 +161,15 @@ def test_a_file_that_answers_otherwise_than_torch_is_an_error_and_is_not_written
     monkeypatch.setitem(exporting.FORMATS, "onnx", (exporting.FORMATS["onnx"][0], run_wrongly))
     with pytest.raises(ExportError, match="probabilities differ"):
         export(a_classifier(), output=tmp_path / "new" / "net.onnx")
+    assert not [*tmp_path.iterdir()]
+
+
+def test_a_network_that_gives_no_numbers_is_not_exported(tmp_path):
+    classifier = a_classifier()
+    with torch.no_grad():
+        next(classifier.module.parameters()).fill_(torch.nan)
+    with pytest.raises(NoTrainedNetworkError, match="not finite numbers"):
+        export(classifier, "safetensors", tmp_path / "net.safetensors")
     assert not [*tmp_path.iterdir()]
 
 
