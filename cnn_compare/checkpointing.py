@@ -17,6 +17,9 @@ from cnn_compare.errors import CheckpointFileError, ResumeError
 from cnn_compare.files import write_bytes
 from cnn_compare.results import RunFolder
 
+CHECKPOINT_KEYS = {"state_dict", "pytorch-lightning_version"}
+"""What each of Lightning's checkpoints has."""
+
 log = logging.getLogger(__name__)
 
 
@@ -46,6 +49,19 @@ def require_checkpoint(path: str | Path) -> dict[str, Any]:
     Raises:
         CheckpointFileError: If there is no such file, it cannot be read as data, or it holds something else.
     """
+    content = read_stored(path)
+    if not content.keys() >= CHECKPOINT_KEYS:
+        reason = f"it holds weights alone, which are given as model.weights={path}, or something else"
+        raise CheckpointFileError(path, reason)
+    return content
+
+
+def read_stored(path: str | Path) -> dict[str, Any]:
+    """What ``torch.save`` has written, without running code that may be in it.
+
+    Raises:
+        CheckpointFileError: If there is no such file, or it cannot be read as a dictionary of data.
+    """
     if not Path(path).is_file():
         raise CheckpointFileError(path, "there is no such file")
     try:
@@ -58,9 +74,6 @@ def require_checkpoint(path: str | Path) -> dict[str, Any]:
         raise CheckpointFileError(path, f"{type(error).__name__}: {str(error).splitlines()[0].rstrip('.')}") from error
     if not isinstance(content, dict):
         raise CheckpointFileError(path, f"it holds a {type(content).__name__}")
-    if not {"state_dict", "pytorch-lightning_version"} <= content.keys():
-        reason = f"it holds weights alone, which are given as model.weights={path}, or something else"
-        raise CheckpointFileError(path, reason)
     return content
 
 

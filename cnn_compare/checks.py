@@ -39,7 +39,7 @@ def check_settings(config: Mapping[str, Any], stages: Sequence[str] = ("train", 
 
     Args:
         config: ``trainer``, ``model`` and ``seed_everything``, as plain values with their defaults.
-        stages: Which of ``train``, ``val``, ``test`` and ``predict`` will take place.
+        stages: Which of ``train``, ``val`` and ``test`` will take place.
 
     Raises:
         InvalidValueError: If a value would be taken, and nothing sensible would come of it.

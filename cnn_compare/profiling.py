@@ -8,10 +8,11 @@ import multiprocessing
 import random
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -21,8 +22,11 @@ from cnn_compare.backbones import Stem, build_backbone, count_macs, count_parame
 from cnn_compare.configs import as_list
 from cnn_compare.errors import InvalidValueError
 from cnn_compare.files import write_text
+from cnn_compare.formatting import format_list
 from cnn_compare.machine import PeakMemory, describe_device, now, tune_process
 from cnn_compare.times import precision
+
+T = TypeVar("T")
 
 TRAIN_BATCH, INFERENCE_BATCH = 128, 256
 # Repetitions for a median, and the limit of their total time.
@@ -51,6 +55,8 @@ class Profile:
     latency_p90_ms: float
     inference_images_per_s: float
     peak_memory_bytes: int
+    train_bf16_images_per_s: float
+    inference_bf16_images_per_s: float
     device: str
 
 
@@ -58,6 +64,8 @@ def profile(
     backbones: Sequence[str] | str, image_size: int = 32, stem: Stem = "imagenet", output: str = "profile.json"
 ) -> list[Profile]:
     """Measure each backbone in its own process: training at batch size 128, inference at 1 and 256.
+
+    In float32, and the speeds also with bf16, as with ``trainer.precision=bf16-mixed``.
 
     Args:
         backbones: Names, as `build_backbone` takes them, or one name.
@@ -76,16 +84,30 @@ def profile(
         raise InvalidValueError("image_size", image_size, "at least 1")
     for name in backbones:
         find_backbone(name).require_image_size(stem, image_size, "image_size", "stem")
+    return measured_alone(measure, [(name, image_size, stem) for name in backbones], output)
+
+
+def measured_alone(measure: Callable[..., T], arguments: Iterable[Sequence[Any]], output: str) -> list[T]:
+    """What a function measures of each of several things, and store it: one after another, in a fresh process each.
+
+    Args:
+        measure: A function at the top of a module; it returns a dataclass of plain values.
+        arguments: Of each call.
+        output: JSON file for the results.
+
+    Raises:
+        InvalidValueError: If ``output`` is a folder.
+    """
     if Path(output).is_dir():
         raise InvalidValueError("output", output, "a file, and not a folder")
     Path(output).parent.mkdir(parents=True, exist_ok=True)  # Before the measurements, in case it cannot be made.
     # A fresh process each: the memory peak of one network would hide that of the next.
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
+    context.set_forkserver_preload([measure.__module__])
     with ProcessPoolExecutor(1, mp_context=context, max_tasks_per_child=1) as pool:
-        profiles = [pool.submit(measure, name, image_size, stem).result() for name in backbones]
-    write_text(Path(output), json.dumps([asdict(profile) for profile in profiles], indent=2) + "\n")
-    return profiles
+        results = [pool.submit(measure, *each).result() for each in arguments]
+    write_text(Path(output), json.dumps([asdict(result) for result in results], indent=2) + "\n")  # type: ignore[call-overload]
+    return results
 
 
 def measure(backbone: str, image_size: int, stem: Stem) -> Profile:
@@ -101,12 +123,23 @@ def measure(backbone: str, image_size: int, stem: Stem) -> Profile:
 
     train_batch, labels = images(TRAIN_BATCH), torch.randint(10, (TRAIN_BATCH,), device=device)
     network.train()
-    train_s = statistics.median(_seconds(lambda: _train_step(network, optimizer, train_batch, labels), device))
+
+    def train() -> None:
+        _train_step(network, optimizer, train_batch, labels)
+
+    train_s = statistics.median(seconds_of(train, device))
     network.eval()
     with torch.inference_mode():
         single, many = images(1), images(INFERENCE_BATCH)
-        latencies = sorted(_seconds(lambda: network(single), device))
-        inference_s = statistics.median(_seconds(lambda: network(many), device))
+        latencies = sorted(seconds_of(lambda: network(single), device))
+        inference_s = statistics.median(seconds_of(lambda: network(many), device))
+    peak_memory_bytes = memory.bytes(device)
+    network.train()
+    with torch.autocast(device.type, torch.bfloat16):
+        train_bf16_s = statistics.median(seconds_of(train, device))
+        network.eval()
+        with torch.inference_mode():
+            inference_bf16_s = statistics.median(seconds_of(lambda: network(many), device))
     return Profile(
         backbone=backbone,
         stem=stem,
@@ -118,7 +151,9 @@ def measure(backbone: str, image_size: int, stem: Stem) -> Profile:
         latency_p50_ms=1000 * statistics.median(latencies),
         latency_p90_ms=1000 * latencies[int(0.9 * (len(latencies) - 1))],
         inference_images_per_s=INFERENCE_BATCH / inference_s,
-        peak_memory_bytes=memory.bytes(device),
+        peak_memory_bytes=peak_memory_bytes,
+        train_bf16_images_per_s=TRAIN_BATCH / train_bf16_s,
+        inference_bf16_images_per_s=INFERENCE_BATCH / inference_bf16_s,
         device=describe_device(device),
     )
 
@@ -133,16 +168,32 @@ def _train_step(
     optimizer.step()
 
 
-def _seconds(step: Callable[[], object], device: torch.device) -> list[float]:
-    """Durations of single steps, without two warm-up steps."""
-    return list(_timed(step, device))[2:]
+def seconds_of(step: Callable[[], object], device: torch.device, repeats: int = REPEATS) -> list[float]:
+    """Durations of so many single steps, or of those that there is time for, without two warm-up steps."""
+    return list(_timed(step, device, repeats))[2:]
 
 
-def _timed(step: Callable[[], object], device: torch.device) -> Iterator[float]:
+def bf16_in_words(ratios: Mapping[str, Mapping[str, float]]) -> str:
+    """When bf16 pays on this machine, in a sentence.
+
+    Args:
+        ratios: What was measured -> network -> how many times as fast it was in bf16 as in float32.
+    """
+    parts = []
+    for what, by_network in ratios.items():
+        paying = {name: ratio for name, ratio in by_network.items() if ratio > 1}
+        least, most = (f"{end(paying.values(), default=1):.2g}" for end in (min, max))
+        times = least if least == most else f"{least} to {most}"
+        names = "all" if len(paying) == len(by_network) > 1 else format_list([*paying]) if paying else "none"
+        parts.append(f"in {what} for {names}" + (f" ({times} times as fast as float32)" if paying else ""))
+    return f"bf16 pays here {' and '.join(parts)}."
+
+
+def _timed(step: Callable[[], object], device: torch.device, repeats: int) -> Iterator[float]:
     end = time.perf_counter() + SECONDS
     done = 0
     # At least three after the warm-up, then as many as there is time for.
-    while done < 5 or (done < REPEATS + 2 and time.perf_counter() < end):
+    while done < 5 or (done < repeats + 2 and time.perf_counter() < end):
         yield burst(step, device)
         done += 1
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from cnn_compare import machine
+from cnn_compare import machine, profiling
 from cnn_compare.cli import main
 from cnn_compare.errors import ImageTooSmallError, InvalidValueError, UnknownBackboneError
 from cnn_compare.profiling import profile
@@ -27,8 +27,11 @@ def test_profile_writes_every_figure_of_every_backbone(tmp_path, capsys):
     assert first["train_images_per_s"] > 0
     assert first["inference_images_per_s"] > first["train_images_per_s"]
     assert first["peak_memory_bytes"] > first["weight_bytes"]
+    assert first["train_bf16_images_per_s"] > 0
+    assert first["inference_bf16_images_per_s"] > 0
     shown = capsys.readouterr().out
     assert "lenet_relu" in shown
+    assert "bf16 pays here in training for" in " ".join(shown.split())
     assert str(output) in shown
 
 
@@ -45,6 +48,16 @@ def test_profiles_that_cannot_be_made_are_refused_before_any_is(tmp_path, backbo
     with pytest.raises(error, match=message):
         profile(backbones, image_size, output=str(tmp_path / "costs.json"))
     assert not list(tmp_path.iterdir())
+
+
+def test_bf16_pays_where_it_is_faster():
+    ratios = {"training": {"lenet": 0.8, "resnet20": 1.62}, "inference": {"lenet": 0.5, "resnet20": 0.9}}
+    assert profiling.bf16_in_words(ratios) == (
+        "bf16 pays here in training for resnet20 (1.6 times as fast as float32) and in inference for none."
+    )
+    assert profiling.bf16_in_words({"inference": {"a": 1.5, "b": 2.0}}) == (
+        "bf16 pays here in inference for all (1.5 to 2 times as fast as float32)."
+    )
 
 
 class FakeNvml(SimpleNamespace):

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 
-from cnn_compare.checkpointing import require_checkpoint
+from cnn_compare.checkpointing import CHECKPOINT_KEYS, read_stored
 from cnn_compare.data.augment import to_input
 from cnn_compare.data.decode import Decoding, Fit, decode, prepare, reason_of
 from cnn_compare.data.image_datamodule import MeanStd, Normalization, known_mean_std
@@ -36,6 +36,9 @@ Picture = str | Path | Image.Image | NDArray[np.uint8]
 
 # Height and width of images in memory, for checkpoints of earlier versions, which do not hold them.
 EARLIER_STORED_SIZE = {"CIFAR10DataModule": 32, "DigitsDataModule": 32}
+
+# Of a network's input; a hostile checkpoint must not fill the memory.
+LARGEST = 4096
 
 
 @dataclass(frozen=True)
@@ -149,9 +152,12 @@ class Classifier:
     def _read(cls, path: Path, given: Mapping[str, Any], backbone: nn.Module | None) -> Self:
         """The classifier of one checkpoint."""
         try:
-            content = require_checkpoint(path)
+            content = read_stored(path)
         except CheckpointFileError as error:
             raise NoTrainedNetworkError(path, error.reason) from error
+        if not content.keys() >= CHECKPOINT_KEYS:
+            reason = "it holds weights alone, or something else, and not of which network and classes they are"
+            raise NoTrainedNetworkError(path, f"{reason}; in Python, Classifier(ClassifierModule(weights=...), ...)")
         facts = _preparation(path, content.get("data"), given)
         # Compiling takes minutes, for some pictures.
         options: dict[str, Any] = {"compile": False} | ({} if backbone is None else {"backbone": backbone})
@@ -337,7 +343,7 @@ def _preparation(path: Path, stored: Any, given: Mapping[str, Any]) -> dict[str,
             raise InvalidValueError(name, value, f"left out, or {known[name]!r} as {path} holds")
     if not isinstance(stored, dict):
         known.setdefault("stored_size", known.get("image_size"))
-    needed = ("class_names", "image_size", "normalization", "stored_size")
+    needed = ["class_names", "image_size", "normalization", *(["stored_size"] if isinstance(stored, dict) else [])]
     if missing := [name for name in needed if known.get(name) is None]:
         raise IncompleteCheckpointError(path, missing)
     try:
@@ -353,8 +359,8 @@ def _checked(known: Mapping[str, Any]) -> dict[str, Any]:
     if fit not in get_args(Fit):
         raise InvalidValueError("fit", fit, f"one of {', '.join(get_args(Fit))}")
     for name in ("image_size", "stored_size"):
-        if not isinstance(known[name], int) or known[name] < 1:
-            raise InvalidValueError(name, known[name], "at least 1")
+        if not isinstance(known[name], int) or not 1 <= known[name] <= LARGEST:
+            raise InvalidValueError(name, known[name], f"from 1 to {LARGEST} pixels")
     mean_std = known_mean_std(known.get("mean_std") or known["normalization"], "normalization")
     if mean_std is None:
         expected = (

@@ -16,7 +16,7 @@ from cnn_compare.configs import differences
 from cnn_compare.errors import InvalidValueError, ResultError
 from cnn_compare.formatting import format_list
 from cnn_compare.report import statistics
-from cnn_compare.report.load import StoredRun, StoredRuns, distinct
+from cnn_compare.report.load import StoredRun, StoredRuns, distinct, read_probabilities
 from cnn_compare.report.published import find_published
 from cnn_compare.report.statistics import LEVEL, Difference, Estimate, Sample
 from cnn_compare.report.summary import MOST_CLASSES, Curves, Mistake, Network, Pair, Question, Summary, class_name
@@ -280,6 +280,7 @@ def _network(
         if predictions
         else None,
         **(_by_class(runs) if len(predictions) == len(runs) else by_class),
+        ensemble_acc_pct=_ensemble(runs),
         curves=_curves(runs),
         seconds_to_pct={level: _seconds_to(runs, level) for level in levels},
         epoch_s_range=(min(seconds), max(seconds)) if len(seconds) > 1 else None,
@@ -324,6 +325,22 @@ def _by_class(runs: Sequence[StoredRun]) -> dict[str, Any]:
         label, answer = divmod(int(pairs[index]), classes)
         found["mistakes"].append(Mistake(label, answer, 100 * float(counts[index] / images[label])))
     return found
+
+
+def _ensemble(runs: Sequence[StoredRun]) -> float | None:
+    """Test accuracy of the mean probability of all seeds; None with one seed, or without the probabilities of each."""
+    if len(runs) < 2:
+        return None
+    total, labels = None, None
+    for run in runs:
+        probabilities = read_probabilities(run)
+        if run.predictions is None or probabilities is None:
+            return None
+        labels = run.predictions.labels if labels is None else labels
+        if not np.array_equal(run.predictions.labels, labels):
+            return None
+        total = probabilities.astype(np.float32) if total is None else total + probabilities
+    return None if total is None else 100 * float((total.argmax(1) == labels).mean())
 
 
 def _column(run: StoredRun, name: str, rows: int) -> np.ndarray:

@@ -146,6 +146,14 @@ COLUMNS = (
         text=lambda network: _range(network.accuracy_pct),
         note="The 95 % interval covers other test images and, with several seeds, other seeds.",
     ),
+    Column(
+        "ensemble_acc_pct",
+        "ensemble %",
+        lambda network: network.ensemble_acc_pct,
+        _percent,
+        ("table",),
+        note="Ensemble: test accuracy of the mean probability of all seeds; a prediction takes as many times as long.",
+    ),
     metric(
         "test_balanced_acc_pct",
         "balanced %",

@@ -294,5 +294,16 @@ def _predictions(path: Path) -> Predictions:
     return Predictions(labels.astype(small), predictions.astype(small), confidence)
 
 
+def read_probabilities(run: StoredRun) -> NDArray[np.floating[Any]] | None:
+    """A run's probabilities ``(N, classes)``, read anew; None where it has none.
+
+    `StoredRun` does not keep them: those of many runs, classes and images would fill the memory.
+    """
+    if run.predictions is None:
+        return None
+    with RunFolder(run.folder).predictions.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+        return stored["probabilities"] if "probabilities" in stored.files else None
+
+
 def _first_line(error: Exception) -> str:
     return str(error).partition("\n")[0] or type(error).__name__

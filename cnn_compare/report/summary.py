@@ -93,6 +93,8 @@ class Network:
         confusion: Answers over all seeds: a row a true class, a column an answer; empty without predictions, and with
             more than `MOST_CLASSES` classes.
         mistakes: The commonest ones, counted in images, where ``confusion`` is too large to be shown.
+        ensemble_acc_pct: Test accuracy of the mean probability of all seeds; None with one seed, or where a seed's
+            probabilities are not stored.
         curves: None without curves.
         seconds_to_pct: Validation accuracy -> median training seconds until it is reached; None unless every seed did.
         epoch_s_range: The least and the most seconds of a usual training epoch, over seeds; with one seed over epochs;
@@ -119,6 +121,7 @@ class Network:
     class_acc_pct: list[Estimate]
     confusion: list[list[int]]
     mistakes: list[Mistake]
+    ensemble_acc_pct: float | None
     curves: Curves | None
     seconds_to_pct: dict[int, float | None]
     epoch_s_range: tuple[float, float] | None = None

@@ -46,6 +46,28 @@ def test_networks_stand_in_the_order_of_their_accuracy_with_every_pair_compared(
     assert [round(pair.points.value, 6) for pair in found.pairs] == [1, 20, 19]
 
 
+def test_the_ensemble_is_right_where_most_seeds_are_and_known_where_all_have_probabilities(
+    store_run, summary, tmp_path
+):
+    # Equally certain, and each wrong in the same way: the mean probability is the majority's answer.
+    seeds = [range(500), range(250, 700), [*range(100), *range(600, 900)]]
+    for seed, right in enumerate(seeds):
+        store_run("resnet18", seed=seed, right=right)
+    (network,) = summary().networks
+    majority = sum(sum(image in right for right in seeds) >= 2 for image in range(1000))
+    assert network.ensemble_acc_pct == pytest.approx(majority / 10)
+    store_run("lenet", right=range(600))
+    assert {network.name: network.ensemble_acc_pct for network in summary().networks}["lenet"] is None
+    path = tmp_path / "resnet18" / "seed_1" / "predictions.npz"
+    with np.load(path) as stored:
+        arrays = dict(stored)
+    np.savez(path, **{**arrays, "labels": arrays["labels"][::-1].copy()})
+    assert all(network.ensemble_acc_pct is None for network in summary().networks)  # Of other images.
+    confidence = arrays.pop("probabilities").max(1)
+    np.savez(path, **arrays, confidence=confidence)
+    assert all(network.ensemble_acc_pct is None for network in summary().networks)
+
+
 def test_the_verdict_says_what_is_established_and_what_is_not(store_run, summary):
     store_run("resnet18", right=range(800), train_epoch_s=5.0)
     store_run("googlenet", right=[*range(1, 799), 999], train_epoch_s=6.0)
