@@ -67,7 +67,7 @@ def main() -> None:
             network = classifier(entry.name, stem, max(SIDE, entry.min_size(stem)))
             answers = network.probabilities(check_pixels(network)[0])
             row: dict[str, Any] = {"backbone": entry.name, "stem": stem, "px": network.image_size}
-            row["probabilities' deviation over images"] = float(answers.std(0).max())
+            row["deviation over images"] = float(answers.std(0).max())
             for format in options.formats:
                 with tempfile.TemporaryDirectory() as folder:
                     start = time.perf_counter()

@@ -58,6 +58,7 @@ METRICS: dict[str, tuple[str, bool | None]] = {
     "train_acc_pct": ("%", True),
     "train_epoch_s": ("s", False),
     "first_epoch_s": ("s", False),
+    "predict_ms": ("ms", False),
     "fit_s": ("s", False),
     "seconds_to_target": ("s", False),
     "images_per_s": ("1/s", True),

@@ -1,4 +1,4 @@
-"""Seconds an epoch, measured while the networks of a comparison took turns: the record, and its intervals."""
+"""Times of epochs and predictions, measured while a comparison's networks took turns: the record, and its intervals."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import itertools
 import math
 import statistics
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Self
 
@@ -26,12 +26,15 @@ class Times:
         device: Its name.
         contended: Whether other processes used the machine meanwhile.
         measured_at: Date and time.
+        predict_ms: Network -> milliseconds a prediction takes, of one decoded picture; likewise one value a round, of
+            other rounds. Empty where an earlier version measured.
     """
 
     epoch_s: dict[str, list[float]]
     device: str
     contended: bool
     measured_at: str
+    predict_ms: dict[str, list[float]] = field(default_factory=dict)
 
     @staticmethod
     def path(folder: Path) -> Path:
@@ -62,7 +65,7 @@ class Times:
             times = cls(**stored)
             if len({len(rounds) for rounds in times.epoch_s.values()}) != 1 or times.rounds < 2:
                 raise ValueError("its rounds are not complete")
-            for rounds in times.epoch_s.values():
+            for rounds in (*times.epoch_s.values(), *times.predict_ms.values()):
                 interval(rounds)
         except FileNotFoundError:
             return None

@@ -157,9 +157,24 @@ def test_turns_are_taken_by_themselves_where_clocks_were_disturbed_for_a_tenth_o
 def test_networks_take_turns_after_their_runs_and_a_run_begun_anew_forgets_it(tmp_path, monkeypatch):
     monkeypatch.setattr(turns, "SECONDS_A_NETWORK", 0.0)
     folder = small_comparison(tmp_path, trainer={"max_epochs": 1}, times="always")
-    assert [(name, len(rounds)) for name, rounds in Times.load(folder).epoch_s.items()] == [("lenet", 3)]
+    measured = Times.load(folder)
+    for by_network in (measured.epoch_s, measured.predict_ms):
+        assert [(name, len(rounds)) for name, rounds in by_network.items()] == [("lenet", 3)]
     small_comparison(tmp_path, trainer={"max_epochs": 1}, rerun=["lenet/0"])
     assert Times.load(folder) is None
+
+
+def test_a_prediction_that_is_timed_is_that_of_a_test_on_one_picture(config):
+    config["data"]["init_args"]["image_size"] = 24
+    config["model"] |= {"backbone": "lenet_relu", "flip_tta": True}
+    stepped = SteppedTraining(config)
+    seen = []
+    stepped.model.backbone.register_forward_pre_hook(lambda network, inputs: seen.append((network.training, inputs[0])))
+    assert stepped.predict(3) > 0
+    # Each with its mirror image, in evaluation mode, without a gradient.
+    assert [(training, images.shape, images.requires_grad) for training, images in seen] == [
+        (False, (1, 3, 24, 24), False)
+    ] * 6
 
 
 def test_what_has_no_finished_run_is_not_measured(tmp_path, capsys):

@@ -40,6 +40,8 @@ When = Literal["auto", "always", "never"]
 SECONDS_A_NETWORK = 30.0
 # Of the seconds that the trainings took, for turns that nobody asked for.
 SHARE_OF_TRAINING = 0.1
+# Of the seconds for the turns of training, for those of predictions, which are short.
+SHARE_OF_PREDICTIONS = 0.1
 # Training goes on until it has been measured, whatever its recipe says; `WarmupCosine` spans these epochs.
 ENDLESS = {"max_epochs": 10**6, "max_steps": -1, "max_time": None, "min_epochs": None, "min_steps": None}
 STOPPING = (Checkpoint, EarlyStopping, StopWithoutProgress, StopWhenDiverged)
@@ -164,12 +166,15 @@ def _measure(configs: Mapping[str, Config], limit_s: float) -> Times:
     load.start(device)
     bursts = {name: training.burst for name, training in trainings.items()}
     step_s = take_turns(bursts, max(0.0, limit_s - (now(cpu) - started)))
+    predicting = {name: training.predict for name, training in trainings.items()}
+    prediction_s = take_turns(predicting, SHARE_OF_PREDICTIONS * limit_s)
     load.measure(device)
     return Times(
         epoch_s={name: [trainings[name].epoch_steps * one for one in rounds] for name, rounds in step_s.items()},
         device=describe_device(device),
         contended=load.contended,
         measured_at=datetime.now().astimezone().isoformat(timespec="seconds"),
+        predict_ms={name: [1000 * one for one in rounds] for name, rounds in prediction_s.items()},
     )
 
 
@@ -209,7 +214,8 @@ class SteppedTraining(Callback):
         self._settings = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
         callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
         callbacks[:] = [callback for callback in callbacks if not isinstance(callback, STOPPING)]
-        self.model, self.device = cli.model, trainer.strategy.root_device
+        self.model, self.data, self.device = cli.model, cli.datamodule, trainer.strategy.root_device
+        self._forward_context = trainer.precision_plugin.forward_context
         self.epoch_steps = self._left = 0
         self._go, self._stands = threading.Semaphore(0), threading.Semaphore(0)
         self._error: BaseException | None = None
@@ -227,6 +233,15 @@ class SteppedTraining(Callback):
         while self._left < steps:
             self._go_on()
         return burst(self._go_on, self.device, steps)
+
+    def predict(self, steps: int) -> float:
+        """Seconds a prediction takes, of one decoded picture; there is no further training after it."""
+        self.model.eval()
+        side = self.data.preparation["stored_size"]
+        height, width = (side, side) if isinstance(side, int) else side
+        picture = torch.zeros(1, 3, height, width, dtype=torch.uint8, device=self.device)
+        with torch.inference_mode(), self._forward_context():
+            return burst(lambda: self.model.probabilities(self.data.to_input(picture)), self.device, steps)
 
     def _go_on(self) -> None:
         self._go.release()

@@ -46,8 +46,9 @@ CARD, SCRIPT = "model_card.md", "predict_onnx.py"
 BATCHES = (1, 2, 7)
 """Batch sizes at which a file is compared with torch."""
 # Of the logarithms of probabilities, so that a network whose answers hardly differ is compared as strictly as others;
-# probabilities below the floor count as equal.
-TOLERANCE, FLOOR = 1e-3, 1e-6
+# probabilities below the floor count as equal. Rounding alone makes such differences: the answers of a fresh ResNet-152
+# in float32 are 0.7 % from those in float64. What exporters get wrong changes answers by far more.
+TOLERANCE, FLOOR = 1e-2, 1e-6
 PATCHES = 4
 # What protobuf, the format of ONNX files, can hold.
 LARGEST_ONNX_BYTES = 2**31 - 1

@@ -295,9 +295,13 @@ def _with_times(networks: Sequence[Network], times: Times) -> list[Network]:
         rounds_s = times.epoch_s[network.name]
         epoch_s, low, high = interval(rounds_s)
         own = {} if network.epoch_s is None else {"own_clock_epoch_s": network.epoch_s}
+        predict_ms = times.predict_ms.get(network.name)
+        prediction = None if predict_ms is None else Estimate(*interval(predict_ms))
+        predicting = {} if prediction is None else {"predict_ms": prediction.value}
         return replace(
             network,
-            metrics={**network.metrics, **own, "train_epoch_s": epoch_s},
+            metrics={**network.metrics, **own, **predicting, "train_epoch_s": epoch_s},
+            predict_ms=prediction,
             epoch_s_range=(low, high),
             rounds_s=rounds_s,
             times_fastest=Estimate(*ratio(rounds_s, fastest)),

@@ -85,6 +85,14 @@ def _seconds(network: Network) -> str:
     return f"{text} ({low} … {high})"
 
 
+def _milliseconds(network: Network) -> str:
+    estimate = network.predict_ms
+    if estimate is None:
+        return MISSING
+    value, low, high = map(format_significant, (estimate.value, estimate.low, estimate.high))
+    return f"{value} ({low} … {high})"
+
+
 def _times_fastest(network: Network) -> str:
     estimate = network.times_fastest
     if estimate is None or estimate.low == estimate.high:  # The fastest one itself.
@@ -206,6 +214,15 @@ COLUMNS = (
         format_significant,
         "table",
         note="In training: by the clock of the runs themselves, disturbed or not; the median without the first epoch.",
+    ),
+    metric(
+        "predict_ms",
+        "ms / prediction",
+        format_significant,
+        "table",
+        "chart",
+        text=_milliseconds,
+        note="Prediction: of one decoded picture, with the 95 % interval of turns; in a batch, each takes less.",
     ),
     metric("first_epoch_s", "first epoch s", format_significant, "table"),
     metric("images_per_s", "images / s", lambda value: format_number(value, ",.0f"), "table"),

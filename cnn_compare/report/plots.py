@@ -14,6 +14,7 @@ from typing import Any
 
 from cnn_compare.formatting import format_signed, format_significant, shorten
 from cnn_compare.report.columns import columns
+from cnn_compare.report.statistics import dominated_by
 from cnn_compare.report.summary import Curves, Network, Summary, class_name, which_classes
 
 # Okabe and Ito's colours, which most colour-blind people can distinguish, without the yellow; with different symbols.
@@ -41,7 +42,12 @@ def charts(summary: Summary) -> list[Chart]:
     """All charts for which there is data."""
     if not summary.networks:
         return []
-    made = [_accuracy_against_time(summary), *_learning_curves(summary), _differences(summary)]
+    made = [
+        _accuracy_against_epochs(summary),
+        _accuracy_against_predictions(summary),
+        *_learning_curves(summary),
+        _differences(summary),
+    ]
     made += [_classes(summary), _confusion(summary), _reliability(summary), *_costs(summary)]
     return [chart for chart in made if chart is not None]
 
@@ -68,33 +74,91 @@ def _style(networks: Sequence[Network]) -> dict[str, tuple[str, str]]:
     return dict(zip(sorted(network.name for network in networks), endless, strict=False))
 
 
-def _accuracy_against_time(summary: Summary) -> Chart | None:
+def _accuracy_against_epochs(summary: Summary) -> Chart | None:
     timed = [network for network in summary.networks if network.epoch_s is not None]
     if not timed:
         return None
+    front = any(network.on_front for network in timed)
+    note = " On the dotted line: the Pareto front." if front else " These times cannot be compared with each other."
+    return Chart(
+        "accuracy-time",
+        "Accuracy against time",
+        "Test accuracy with its 95 % interval against the seconds of a training epoch; the larger the mark, the more "
+        f"parameters.{note}",
+        _accuracy_against(
+            summary,
+            timed,
+            [network.epoch_s or math.nan for network in timed],
+            [bool(network.on_front) for network in timed],
+            "training seconds per epoch",
+            "s an epoch",
+        ),
+    )
+
+
+def _accuracy_against_predictions(summary: Summary) -> Chart | None:
+    timed = [network for network in summary.networks if network.predict_ms is not None]
+    if not timed:
+        return None
+    values = [network.predict_ms.value for network in timed if network.predict_ms is not None]
+    dominating = dominated_by([network.accuracy_pct.value for network in timed], values)
+    return Chart(
+        "accuracy-prediction",
+        "Accuracy against the time of a prediction",
+        "Test accuracy with its 95 % interval against the milliseconds that a prediction of one decoded picture takes, "
+        "on the machine and in the turns that measured the seconds of an epoch. On the dotted line: the Pareto front.",
+        _accuracy_against(
+            summary,
+            timed,
+            values,
+            [index is None for index in dominating],
+            "milliseconds per prediction",
+            "ms a prediction",
+        ),
+    )
+
+
+def _accuracy_against(
+    summary: Summary,
+    timed: Sequence[Network],
+    seconds: Sequence[float],
+    on_front: Sequence[bool],
+    title: str,
+    unit: str,
+) -> Figure:
+    """Test accuracy against a time.
+
+    Args:
+        summary: Of all networks, which decide on colours.
+        timed: The networks of the chart.
+        seconds: The time of each, in any unit.
+        on_front: Whether each is on the Pareto front.
+        title: Of the time's axis.
+        unit: Behind a value.
+    """
     style = _style(summary.networks)
     params = [network.metrics.get("params", 0) for network in timed]
     data: list[Figure] = []
-    front = sorted((network.epoch_s or 0.0, network.accuracy_pct.value) for network in timed if network.on_front)
+    values = zip(seconds, timed, on_front, strict=True)
+    front = sorted((value, network.accuracy_pct.value) for value, network, front in values if front)
     if front:
         data.append(
             {
                 "type": "scatter",
                 "mode": "lines",
-                "x": [seconds for seconds, _ in front],
+                "x": [value for value, _ in front],
                 "y": [accuracy for _, accuracy in front],
                 "line": {"shape": "hv", "dash": "dot", "color": "#888888", "width": 1.5},
                 "name": "Pareto front",
                 "hoverinfo": "skip",
             }
         )
-    seconds = [network.epoch_s or math.nan for network in timed]
     spread = max(seconds) / min(seconds) if min(seconds) > 0 else 1.0
     positions = [math.log10(value) if spread > 8 else value for value in seconds]
     growth = LARGEST - SMALLEST if len(set(params)) > 1 else 0
     sizes = [SMALLEST + growth * math.sqrt(count / (max(params) or 1)) for count in params]
     corners = _label_corners(timed, positions, sizes)
-    for network, size, corner in zip(timed, sizes, corners, strict=True):
+    for network, value, size, corner in zip(timed, seconds, sizes, corners, strict=True):
         color, symbol = style[network.name]
         accuracy = network.accuracy_pct
         known = not math.isnan(accuracy.low)
@@ -102,7 +166,7 @@ def _accuracy_against_time(summary: Summary) -> Chart | None:
             {
                 "type": "scatter",
                 "mode": "markers+text",
-                "x": [network.epoch_s],
+                "x": [value],
                 "y": [accuracy.value],
                 "text": [_short_label(network.name)],
                 "textposition": corner,
@@ -121,10 +185,10 @@ def _accuracy_against_time(summary: Summary) -> Chart | None:
                     "opacity": 0.85,
                     "size": size,
                 },
-                "hovertemplate": f"{_label(network.name)}<br>%{{y:.2f}} % at %{{x:.3g}} s an epoch<extra></extra>",
+                "hovertemplate": f"{_label(network.name)}<br>%{{y:.2f}} % at %{{x:.3g}} {unit}<extra></extra>",
             }
         )
-    axis: dict[str, Any] = {"title": {"text": "training seconds per epoch"}, "type": "log" if spread > 8 else "linear"}
+    axis: dict[str, Any] = {"title": {"text": title}, "type": "log" if spread > 8 else "linear"}
     if spread > 8:
         margin = 0.12 * math.log10(spread)
         ticks = [digit * 10.0**power for power in range(-4, 7) for digit in (1, 2, 5)]
@@ -133,22 +197,15 @@ def _accuracy_against_time(summary: Summary) -> Chart | None:
             "tickvals": ticks,
             "ticktext": [format_significant(tick) for tick in ticks],
         }
-    return Chart(
-        "accuracy-time",
-        "Accuracy against time",
-        "Test accuracy with its 95 % interval against the seconds of a training epoch; the larger the mark, the more "
-        "parameters."
-        + (" On the dotted line: the Pareto front." if front else " These times cannot be compared with each other."),
-        {
-            "data": data,
-            "layout": {
-                "xaxis": axis,
-                "yaxis": {"title": {"text": "test accuracy %"}},
-                "height": 460,
-                "showlegend": False,
-            },
+    return {
+        "data": data,
+        "layout": {
+            "xaxis": axis,
+            "yaxis": {"title": {"text": "test accuracy %"}},
+            "height": 460,
+            "showlegend": False,
         },
-    )
+    }
 
 
 def _label_corners(networks: Sequence[Network], positions: Sequence[float], sizes: Sequence[float]) -> list[str]:

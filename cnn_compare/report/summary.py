@@ -101,6 +101,7 @@ class Network:
             where times were measured apart, their 95 % interval.
         rounds_s: Seconds an epoch in each round in which the networks took turns; empty where they have not.
         times_fastest: How many times the seconds of the fastest network it takes; None where they have not.
+        predict_ms: Milliseconds a prediction of one decoded picture takes; None where they were not measured.
         on_front: Whether it is on the Pareto front of accuracy and time; None where times cannot be ranked.
         dominated_by: A network that is at least as accurate and as fast.
     """
@@ -127,6 +128,7 @@ class Network:
     epoch_s_range: tuple[float, float] | None = None
     rounds_s: list[float] = field(default_factory=list)
     times_fastest: Estimate | None = None
+    predict_ms: Estimate | None = None
     on_front: bool | None = None
     dominated_by: str | None = None
 

@@ -229,7 +229,14 @@ def test_times_measured_apart_are_ranked_though_the_trainings_were_disturbed(sto
     assert slow["s / epoch"].startswith("6.45 (")
     assert slow["× fastest"] == f"2.03 ({low:.2f} … {high:.2f})"
     assert slow["s / epoch in training"] == "13"
-    Times(rounds, "cpu: this one", True, "2026-01-02T03:04:05+00:00").save(tmp_path)
+    assert "ms / prediction" not in figures.columns  # As earlier versions left it.
+    milliseconds = {"slow": [2.0, 2.1, 1.9], "fast": [4.0, 4.0, 4.1]}
+    Times(rounds, "cpu: this one", True, "2026-01-02T03:04:05+00:00", milliseconds).save(tmp_path)
+    logs = np.log(milliseconds["slow"])
+    low, high = np.exp(logs.mean() + np.array(t.interval(0.95, 2)) * sem(logs))
+    figures = tables(summary())["figures"]
+    slow = dict(zip(figures.columns, figures.rows[0], strict=True))
+    assert slow["ms / prediction"] == f"2 ({low:.3g} … {high:.3g})"
     assert summary().timings_ranked
     assert (
         summary().warnings[-1].startswith("contended: other processes used the machine while the networks took turns")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import re
 import shutil
 import subprocess
@@ -15,6 +16,7 @@ from cnn_compare import write_report
 from cnn_compare.report.analysis import analyze
 from cnn_compare.report.load import find_runs
 from cnn_compare.report.plots import charts
+from cnn_compare.times import Times
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here; Debian's package is called chromium")
@@ -206,9 +208,25 @@ def test_every_chart_is_valid_to_plotly(store_run, tmp_path):
     for seed in (0, 1):
         store_run("a", seed, right=range(800 + seed), energy_j_per_epoch=5.0)
         store_run("b", seed, right=range(700 - seed), train_epoch_s=400.0)
+    milliseconds = {"a": [1.0, 1.1], "b": [20.0, 21.0]}
+    Times({"a": [5.0, 5.1], "b": [400.0, 401.0]}, "cpu", False, "2026-01-02", milliseconds).save(tmp_path)
     made = charts(analyze(find_runs(tmp_path)))
+    (chart,) = (chart for chart in made if chart.key == "accuracy-prediction")
+    front, a, b = chart.figure["data"]
+    assert (front["x"], len(a["x"]), len(b["x"])) == (a["x"], 1, 1)  # The slower and less accurate one is not on it.
+    assert (a["x"][0], b["x"][0]) == pytest.approx((math.sqrt(1.1), math.sqrt(420)))
     assert {chart.key for chart in made} == {
-        *("accuracy-time", "by-epoch", "by-seconds", "loss", "differences", "classes", "confusion"),
+        *(
+            "accuracy-time",
+            "accuracy-prediction",
+            "cost-predict_ms",
+            "by-epoch",
+            "by-seconds",
+            "loss",
+            "differences",
+            "classes",
+            "confusion",
+        ),
         "reliability",
         *("cost-train_epoch_s", "cost-params", "cost-macs", "cost-training_memory_bytes", "cost-energy_j_per_epoch"),
     }
