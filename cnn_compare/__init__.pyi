@@ -10,6 +10,7 @@ from .data import FolderDataModule as FolderDataModule
 from .data import ImageDataModule as ImageDataModule
 from .data import TorchvisionDataModule as TorchvisionDataModule
 from .inference.classifier import Classifier as Classifier
+from .inference.export import export as export
 from .module import ClassifierModule as ClassifierModule
 from .report import load_results as load_results
 from .report import write_report as write_report

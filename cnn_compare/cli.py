@@ -50,6 +50,7 @@ OWN_COMMANDS = {
     "compare": "train several backbones under one recipe, and report",
     "report": "report on stored runs",
     "predict": "classify pictures with a trained network",
+    "export": "write a trained network as a file for other programs",
     "data": "look at pictures: what is wrong with them, and what they can show",
     "recipes": "list the recipes and comparisons that are installed",
     "backbones": "list the backbones",
@@ -75,6 +76,7 @@ cnn-compare compare --recipe modern --name mine --backbones '[lenet,resnet18]' -
 cnn-compare compare --config mine.yaml --data.data_dir=photos/ --trainer.max_epochs=5 --dry_run
 """,
     "report": "cnn-compare report lightning_logs/mine --baseline resnet18 --margin 1",
+    "export": "cnn-compare export lightning_logs/mine --format onnx --output classifier.onnx",
     "data": """
 cnn-compare data photos/
 cnn-compare data photos/labels.csv --data.group=person --backbones '[resnet18]'
@@ -175,6 +177,16 @@ def _examples(*commands: str) -> str:
 def _about(command: str) -> dict[str, Any]:
     """What a command's parser says of the command."""
     return {"prog": f"cnn-compare {command}", "description": COMMANDS[command], "epilog": _examples(command)}
+
+
+def _function_parser(command: str) -> Any:
+    """jsonargparse's parser, whose options come from the signatures of functions."""
+    from jsonargparse import ArgumentParser
+
+    class FunctionParser(TopicHelp, OneLineErrors, ArgumentParser):
+        pass
+
+    return FunctionParser(**_about(command))
 
 
 def _store_traceback(error: Exception) -> Path:
@@ -435,8 +447,6 @@ def _print_report(folder: Path, write: bool = True, failures: bool = True, **que
 
 
 def _predict(arguments: list[str]) -> None:
-    from jsonargparse import ArgumentParser
-
     if of_lightning := [word for word in arguments if re.match("--(ckpt_path|config|data|model|trainer)", word)]:
         raise ConfigurationError(
             f"predict takes no {of_lightning[0].partition('=')[0]}: checkpoint and pictures are given as in "
@@ -446,10 +456,7 @@ def _predict(arguments: list[str]) -> None:
     from cnn_compare.inference.predict import as_csv, classify_files, require_output, write_table
     from cnn_compare.machine import tune_process
 
-    class PredictParser(TopicHelp, OneLineErrors, ArgumentParser):
-        pass
-
-    parser = PredictParser(**_about("predict"))
+    parser = _function_parser("predict")
     parser.add_argument("checkpoint", help="a checkpoint, a run's folder, or a comparison's: its best network")
     parser.add_argument("pictures", nargs="+", help="files, folders, or patterns such as 'photos/*.jpg'")
     parser.add_argument("--output", type=Path | None, default=None, help="A new file, .csv or .json, for the table.")
@@ -490,6 +497,30 @@ def _answer(row: Any) -> dict[str, str]:
     runners_up = [f"{row[f'label{rank}']} {100 * row[f'probability{rank}']:.1f} %" for rank in later]
     answer = {"picture": row["path"], "class": row["label"], "probability": f"{100 * row['probability']:5.1f} %"}
     return answer | ({"next": ", ".join(runners_up)} if runners_up else {})
+
+
+def _export(arguments: list[str]) -> None:
+    from jsonargparse import ArgumentParser
+
+    from cnn_compare.inference.classifier import Classifier
+    from cnn_compare.inference.export import export, require_exportable
+
+    parser = _function_parser("export")
+    parser.add_argument("checkpoint", help="a checkpoint, a run's folder, or a comparison's: its best network")
+    wanted = parser.add_function_arguments(export, skip={"classifier"})
+    parser.add_method_arguments(Classifier, "load", skip={"path", "ensemble", "backbone"})
+    options = vars(parser.parse_args(arguments[1:]))
+    path, asked = options.pop("checkpoint"), {name: options.pop(name) for name in wanted}
+    require_exportable(**asked)
+    classifier = Classifier.load(path, **options)
+    print(classifier.description, file=sys.stderr, flush=True)
+    exported = export(classifier, **asked)
+    print(f"exported: {exported.path}, {exported.path.stat().st_size / 2**20:,.1f} MiB")
+    print(f"beside it: {', '.join(beside.name for beside in exported.beside)}")
+    print(
+        f"compared with torch on {exported.checked_on}: probabilities differ by at most "
+        f"{100 * exported.difference:.2g} % of their value"
+    )
 
 
 def _data(arguments: list[str]) -> None:
@@ -596,15 +627,10 @@ def _backbones(arguments: list[str]) -> None:
 
 
 def _profile(arguments: list[str]) -> None:
-    from jsonargparse import ArgumentParser
-
     from cnn_compare.formatting import format_count
     from cnn_compare.profiling import bf16_in_words, profile
 
-    class ProfileParser(TopicHelp, OneLineErrors, ArgumentParser):
-        pass
-
-    parser = ProfileParser(**_about("profile"))
+    parser = _function_parser("profile")
     parser.add_argument("files", nargs="*", help="checkpoints, comparisons and ONNX files; or --backbones")
     parser.add_argument("--backbones", type=list[str] | str, default=[], help="Names of untrained backbones, or one.")
     parser.add_argument(
@@ -696,6 +722,7 @@ RUN = {
     "compare": _compare,
     "report": _report,
     "predict": _predict,
+    "export": _export,
     "data": _data,
     "recipes": _recipes,
     "backbones": _backbones,

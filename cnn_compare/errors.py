@@ -446,6 +446,17 @@ class IncompleteCheckpointError(UsageError):
         )
 
 
+class ExportError(RunError):
+    """A network cannot be exported, or the file would give other answers than the network."""
+
+    fields = ("format",)
+
+    def __init__(self, backbone: str, format: str, reason: str) -> None:
+        self.backbone, self.format, self.reason = backbone, format, reason
+        way_out = "" if format == "safetensors" else " format=safetensors stores the weights alone."
+        super().__init__(f"{backbone} is not exported as {format}, and nothing is written: {reason}.{way_out}")
+
+
 class OutputExistsError(UsageError):
     """A file is to be written, and there is something of that name already."""
 
