@@ -38,6 +38,7 @@ FIT_COMMANDS = {
 OWN_COMMANDS = {
     "compare": "train several backbones under one recipe, and report",
     "report": "report on stored runs",
+    "explain": "show which parts of the hardest test images the answers came from",
     "data": "look at pictures: what is wrong with them, and what they can show",
     "recipes": "list the recipes",
     "backbones": "list the backbones",
@@ -89,6 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     own = {
         "compare": _compare,
         "report": _report,
+        "explain": _explain,
         "data": _data,
         "recipes": _recipes,
         "backbones": _backbones,
@@ -193,6 +195,12 @@ def _compare(arguments: list[str]) -> None:
         help="Add seeds, up to N, until every difference is established, or by --margin excluded. There are up to "
         "three looks at the results, and each gets its part of the 5 %% of comparisons that may be wrong.",
     )
+    parser.add_argument(
+        "--explain",
+        action="store_true",
+        help="Show on the report's page where each network found its answer to the hardest test images (Grad-CAM; pip "
+        "install 'cnn-compare[explain]').",
+    )
     executor_options = parser.add_function_arguments(make_executor)
     parsed = parser.parse_args(arguments[1:])
     options = plain_config(parser, parsed)
@@ -215,6 +223,10 @@ def _compare(arguments: list[str]) -> None:
     request = Request(options["on_existing"], **names)
     where = {name: options[name] for name in executor_options}
     make_executor(**where)  # Refuses wrong options before anything else happens.
+    if options["explain"]:
+        from cnn_compare.inference.grad_cam import require_captum
+
+        require_captum("explain")
     if options["dry_run"]:
         _print_table(
             preview(specs, examine(comparison, specs, request)), 3, title=f"{comparison.folder}, nothing is run"
@@ -232,8 +244,17 @@ def _compare(arguments: list[str]) -> None:
             if failed or not open_pairs:
                 break
             request = Request()  # Runs are deleted and begun anew only once.
+    changed = outcome.changed or options["explain"]
+    if changed:
+        from cnn_compare.inference.collect import collect_pictures
+
+        try:
+            collect_pictures(outcome.folder, explain=options["explain"])
+        # The runs are done: whatever is wrong with the pictures, the report is written.
+        except Exception as error:
+            print(f"the report is without pictures: {error}", file=sys.stderr)
     # The reasons of failures were printed as the runs ended.
-    _print_report(outcome.folder, write=outcome.changed, failures=not outcome.changed)
+    _print_report(outcome.folder, write=changed, failures=not outcome.changed)
     if failed:
         raise RunsFailedError(failed, outcome.folder)
 
@@ -306,6 +327,29 @@ def _report(arguments: list[str]) -> None:
 
         measure_times(options.runs_dir)
     _print_report(options.runs_dir, baseline=options.baseline, margin=options.margin, limits=limits)
+
+
+def _explain(arguments: list[str]) -> None:
+    parser = Parser("cnn-compare explain", description=OWN_COMMANDS["explain"])
+    parser.add_argument("runs_dir", type=Path, help="a comparison's folder; its data and checkpoints must be there")
+    parser.add_argument(
+        "--images",
+        default="hardest",
+        metavar="ROWS",
+        help="places in the test set such as 3,17, counted from 0, instead of the hardest images",
+    )
+    options = parser.parse_args(arguments[1:])
+    from cnn_compare.inference.collect import collect_pictures
+
+    try:
+        words = [] if options.images == "hardest" else options.images.strip("[]").split(",")
+        images = [int(word) for word in words]
+    except ValueError:
+        raise InvalidValueError("images", options.images, "hardest, or places in the test set such as 3,17") from None
+    found = collect_pictures(options.runs_dir, images, explain=True)
+    for note in found.notes:
+        print(f"- {note}", file=sys.stderr)
+    _print_report(options.runs_dir)
 
 
 def _print_report(folder: Path, write: bool = True, failures: bool = True, **question: Any) -> None:

@@ -376,13 +376,7 @@ class ImageDataModule(L.LightningDataModule):
         Equal fingerprints mean equal training batches in the same order with the same augmentation, and equal
         validation and test images. The fingerprint does not depend on the network.
         """
-        splits = self.splits
-        digest = hashlib.blake2b(digest_size=8)
-        for name in ("train", "val", "test"):
-            split = splits[name]
-            for part in self._content(split):
-                digest.update(part)
-            digest.update(split.labels[split.subset].cpu().numpy().data)
+        digest = self._images_digest()
         first_epoch = EpochSampler(len(self._splits["train"]), self.seed)
         digest.update(first_epoch.order().tobytes())
         draws = self._draws_of(first_epoch, self._splits["train"].images.shape[1:3])
@@ -393,6 +387,20 @@ class ImageDataModule(L.LightningDataModule):
         prepared["normalization"] = self.preparation["normalization"]
         digest.update(json.dumps(prepared, sort_keys=True).encode())
         return digest.hexdigest()
+
+    def images_fingerprint(self) -> str:
+        """A digest of images, labels and splits alone."""
+        return self._images_digest().hexdigest()
+
+    def _images_digest(self) -> hashlib.blake2b:
+        splits = self.splits
+        digest = hashlib.blake2b(digest_size=8)
+        for name in ("train", "val", "test"):
+            split = splits[name]
+            for part in self._content(split):
+                digest.update(part)
+            digest.update(split.labels[split.subset].cpu().numpy().data)
+        return digest
 
     def _content(self, split: ResidentDataset) -> Iterator[bytes | memoryview]:
         """What stands for a split's images in the fingerprint: their pixels."""

@@ -16,10 +16,11 @@ from cnn_compare.configs import differences
 from cnn_compare.errors import InvalidValueError, ResultError
 from cnn_compare.formatting import format_list
 from cnn_compare.report import statistics
+from cnn_compare.report.images import Answers, leaks_warning, without_leaks
 from cnn_compare.report.load import StoredRun, StoredRuns, distinct
 from cnn_compare.report.published import find_published
 from cnn_compare.report.statistics import LEVEL, Difference, Estimate, Sample
-from cnn_compare.report.summary import MOST_CLASSES, Curves, Mistake, Network, Pair, Question, Summary, class_name
+from cnn_compare.report.summary import MOST_CLASSES, Curves, Mistake, Network, Pair, Question, Summary
 from cnn_compare.report.verdict import verdict
 from cnn_compare.results import METRICS, RunFolder, first_reached, over_seeds
 from cnn_compare.times import Times, interval, ratio
@@ -27,7 +28,7 @@ from cnn_compare.times import Times, interval, ratio
 # Settings that differ between the runs of every comparison, and settings that cannot change a result.
 EXPECTED_DIFFERENCES = {"seed_everything", "model.backbone", "own_recipe"}
 IRRELEVANT = {"data.init_args.data_dir", "trainer.default_root_dir", "trainer.logger"}
-HARDEST = MISTAKES = 10
+MISTAKES = 10
 UNFINISHED = "not finished; the same command again goes on with it"
 
 
@@ -83,6 +84,10 @@ def analyze(
         published = None
         problems.append(error)
     unfinished = _unfinished(stored)
+    pictures = stored.pictures
+    answers = Answers.of(runs, names, pictures.names if pictures else {})
+    order = [network.name for network in networks]
+    leaked = without_leaks(pictures.leaked, samples) if pictures else None
     return Summary(
         name=str(stored.manifest.get("name", stored.folder.resolve().name)),
         unfinished=unfinished,
@@ -92,7 +97,11 @@ def analyze(
         monitors=distinct(run.config.get("monitor", "val/acc") for run in runs if run.config),
         fingerprints=distinct(result.data_fingerprint for result in results),
         # What was skipped of the user's files makes no times unequal, and is shown all the same.
-        warnings=[*warnings, *distinct(text for result in results for text in result.data.get("warnings", []))],
+        warnings=[
+            *warnings,
+            *(leaks_warning(leaked) if leaked else []),
+            *distinct(text for result in results for text in result.data.get("warnings", [])),
+        ],
         declared_changes=_declared_changes(groups),
         varied=varied,
         timings_ranked=ranked,
@@ -105,7 +114,11 @@ def analyze(
         question=question,
         pairs=pairs,
         verdict=verdict(networks, pairs, question, ranked, complete=unfinished is None),
-        hardest=_hardest(runs, names),
+        hardest=answers.shown(answers.hardest(), order),
+        asked=answers.shown(pictures.asked if pictures else [], order),
+        wrong_labels=answers.wrong_labels(),
+        leaks=leaked,
+        pictures=pictures,
         without_result=_without_result(stored, problems),
         published=published,
     )
@@ -243,11 +256,6 @@ def _versions(versions: dict[str, str]) -> str:
     return ", ".join(f"{package} {version}" for package, version in sorted(versions.items()))
 
 
-def _percent(estimate: Estimate) -> Estimate:
-    """In percent, within what is possible: intervals of two seeds may be wider."""
-    return Estimate(100 * estimate.value, max(100 * estimate.low, -100.0), min(100 * estimate.high, 100.0))
-
-
 def _network(
     name: str, runs: Sequence[StoredRun], estimate: Estimate, levels: Sequence[int], planned: int, failed: int
 ) -> Network:
@@ -268,7 +276,7 @@ def _network(
         planned=planned,
         failed=failed,
         test_acc_pct=accuracies,
-        accuracy_pct=_percent(estimate),
+        accuracy_pct=statistics.percent(estimate),
         sd_points=float(np.std(accuracies, ddof=1)) if several else None,
         metrics={name: over_seeds([result.metrics[name] for result in results]) for name in sorted(names)},
         contended=any(result.contended for result in results),
@@ -314,7 +322,7 @@ def _by_class(runs: Sequence[StoredRun]) -> dict[str, Any]:
     images = np.bincount(labels, minlength=classes)
     shares = np.bincount(labels[labels == answers], minlength=classes) / np.maximum(images, 1)
     recalls = map(statistics.recall_estimate, shares.tolist(), (images // len(predictions)).tolist())
-    found: dict[str, Any] = {"class_acc_pct": [*map(_percent, recalls)], "confusion": [], "mistakes": []}
+    found: dict[str, Any] = {"class_acc_pct": [*map(statistics.percent, recalls)], "confusion": [], "mistakes": []}
     if classes <= MOST_CLASSES:
         counts = np.bincount(labels * classes + answers, minlength=classes * classes)
         return {**found, "confusion": counts.reshape(classes, classes).tolist()}
@@ -490,7 +498,7 @@ def _compared(
         result[first.name, second.name] = Pair(
             first=first.name,
             second=second.name,
-            points=_percent(difference.share),
+            points=statistics.percent(difference.share),
             p=difference.p,
             p_corrected=difference.p_corrected,
             differs=any(_excludes_0(each.share) for each in looked),
@@ -501,30 +509,6 @@ def _compared(
             seeds_needed=_seeds_needed(difference, (a.seeds, b.seeds), len(pairs)) if a.seeds > 1 else None,
         )
     return result
-
-
-def _hardest(runs: Sequence[StoredRun], class_names: Sequence[str]) -> list[dict[str, Any]]:
-    """The test images that most runs got wrong, with the answer most often given."""
-    answered = [run.predictions for run in runs if run.predictions]
-    answered = [run for run in answered if np.array_equal(run.labels, answered[0].labels)]
-    if len(answered) < 2:
-        return []
-    labels = answered[0].labels
-    answers = np.stack([run.predictions for run in answered])
-    wrong = (answers != labels).mean(0)
-
-    return [
-        {
-            "image": int(image),
-            "label": class_name(class_names, int(labels[image])),
-            "answer": class_name(
-                class_names, int(np.bincount(answers[:, image][answers[:, image] != labels[image]]).argmax())
-            ),
-            "wrong_pct": 100 * float(wrong[image]),
-        }
-        for image in np.argsort(-wrong, kind="stable")[:HARDEST]
-        if wrong[image] > 0
-    ]
 
 
 def _without_result(stored: StoredRuns, problems: Sequence[ResultError]) -> list[dict[str, str]]:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from cnn_compare.formatting import MISSING, format_number, format_p, format_signed, format_significant
 from cnn_compare.report.columns import COLUMNS, Column, columns
+from cnn_compare.report.images import WRONG_LABELS_SHOWN
 from cnn_compare.report.statistics import Estimate
-from cnn_compare.report.summary import Summary, class_name, which_classes
+from cnn_compare.report.summary import Leaks, Network, ShownImage, Summary, WrongLabel, class_name, which_classes
 from cnn_compare.report.verdict import outcome
 
 
@@ -22,6 +23,7 @@ class Table:
         rows: Texts; the first one of a row names it.
         note: What a reader must know of it.
         of_numbers: Whether the columns after the first hold numbers.
+        pictures: Of each row, a picture for each column as a ``data:`` URL, or None; the page then shows rows as cards.
     """
 
     heading: str
@@ -29,6 +31,7 @@ class Table:
     rows: Sequence[Sequence[str]]
     note: str = ""
     of_numbers: bool = True
+    pictures: Sequence[Sequence[str | None]] = ()
 
 
 def tables(summary: Summary) -> dict[str, Table]:
@@ -40,7 +43,10 @@ def tables(summary: Summary) -> dict[str, Table]:
         "seconds_to": _seconds_to(summary),
         "recalls": _recalls(summary),
         "mistakes": _mistakes(summary),
-        "hardest": _hardest(summary),
+        "leaks": leaks(summary),
+        "hardest": _images(summary, "The hardest test images", summary.hardest),
+        "asked": _images(summary, "Test images that were asked for", summary.asked),
+        "wrong_labels": _wrong_labels(summary),
         "published": _beside_published(summary),
         "published_conditions": _published_conditions(summary),
         "conditions": _conditions(summary),
@@ -148,14 +154,119 @@ def _mistakes(summary: Summary) -> Table:
     )
 
 
-def _hardest(summary: Summary) -> Table:
+def leaks(summary: Summary) -> Table:
+    """Each network's accuracy with and without the test images that training has seen."""
+    found = summary.leaks
+    without = found.without_pct if found else {}
+    count = found.exact + found.near if found else 0
+
+    def row(network: Network, rest: Estimate, leaked_pct: float) -> list[str]:
+        accuracy = network.accuracy_pct.value
+        figures = [accuracy, rest.value, leaked_pct]
+        interval = f"{rest.low:.2f} … {rest.high:.2f}"
+        all_, others, seen = (format_number(figure, ".2f") for figure in figures)
+        return [network.name, all_, others, interval, format_signed(rest.value - accuracy, 2), seen]
+
     return Table(
-        "The hardest test images",
-        ["number in the test set", "class", "most frequent answer", "runs wrong %"],
+        "Leaks",
+        ["network", "test acc. %", "without leaks %", "95 %", "points", "leaks alone %"],
         [
-            [str(image["image"]), image["label"], image["answer"], format_number(image["wrong_pct"], ".0f")]
-            for image in summary.hardest
+            row(network, without[network.name], found.leaked_pct[network.name])
+            for network in summary.networks
+            if found and network.name in without
         ],
+        f"Leaks: the {count:,} of {found.images:,} test images with a copy among the training images, "
+        f"{found.exact:,} of them an exact one. The others look the same when small, which simple pictures, such as "
+        "digits, can do without being copies; mirrored, turned and cut copies are not found."
+        f"{'' if found.complete else _NOT_ALL}"
+        if found
+        else "",
+    )
+
+
+_NOT_ALL = " So many images are alike that the search was ended: there may be more."
+
+
+def _images(summary: Summary, heading: str, shown: Sequence[ShownImage]) -> Table:
+    """Single test images with each network's answer and, where it was explained, its heat map."""
+    networks = list(dict.fromkeys(name for image in shown for name in image.answers))
+    pictures = summary.pictures
+    maps = pictures.heat_maps if pictures else {}
+    with_files = any(image.name for image in shown)
+
+    def cell(image: ShownImage, network: str) -> str:
+        answer = image.answers[network]
+        text = f"{answer.answer} {answer.probability_pct:.0f} %"
+        explained = maps.get(network, {}).get(image.image)
+        explained_answer = class_name(summary.class_names, explained.answer) if explained else answer.answer
+        return text if explained_answer == answer.answer else f"{text}; map: {explained_answer}"
+
+    explained = any(image.image in found for found in maps.values() for image in shown)
+    notes = ["Answers: the one that most seeds gave, with the mean of the probabilities that these gave it."]
+    if len(summary.networks) > len(networks):
+        notes.append(f"Of the {len(networks)} most accurate networks with predictions.")
+    if explained:
+        notes.append(
+            "Heat maps (Grad-CAM): where the seed that was best in validation found what speaks for its answer, named "
+            "where it is another one. A picture without heat: no place spoke for it."
+        )
+    return Table(
+        heading,
+        ["test image", *(["file"] if with_files else []), "class", "wrong answer", "runs wrong %", *networks],
+        [
+            [
+                str(image.image),
+                *([image.name or MISSING] if with_files else []),
+                image.label,
+                image.answer if image.wrong_pct else MISSING,
+                format_number(image.wrong_pct, ".0f"),
+                *(cell(image, network) for network in networks),
+            ]
+            for image in shown
+        ],
+        " ".join([*notes, *(pictures.notes if pictures else [])]),
+        pictures=_pictures_of(summary, shown, 4 + with_files, networks),
+    )
+
+
+def _pictures_of(
+    summary: Summary, shown: Sequence[ShownImage | WrongLabel], columns: int, networks: Sequence[str] = ()
+) -> list[list[str | None]]:
+    """The image in the first of ``columns``, then a heat map for each network; nothing where there is no picture."""
+    found = summary.pictures
+    if found is None or not any(image.image in found.pictures for image in shown):
+        return []
+    rows = []
+    for image in shown:
+        maps = [found.heat_maps.get(network, {}).get(image.image) for network in networks]
+        rest: list[str | None] = [None] * (columns - 1)
+        rows.append([found.pictures.get(image.image), *rest, *(each.picture if each else None for each in maps)])
+    return rows
+
+
+def _wrong_labels(summary: Summary) -> Table:
+    found = summary.wrong_labels
+    shown = found[:WRONG_LABELS_SHOWN]
+    with_files = any(each.name for each in shown)
+    count = f"the {len(shown)} most suspicious of {len(found):,}" if len(found) > len(shown) else f"{len(found)} in all"
+    return Table(
+        "Possible wrong labels",
+        ["test image", *(["file"] if with_files else []), "class", "most runs say", "runs that contradict %", "margin"],
+        [
+            [
+                str(each.image),
+                *([each.name or MISSING] if with_files else []),
+                each.label,
+                each.instead,
+                format_number(each.contradicted_pct, ".0f"),
+                format_signed(each.margin, 2),
+            ]
+            for each in shown
+        ],
+        "Test images whose label most networks contradict with confidence (confident learning, Northcutt et al. "
+        f"2021): {count}, all of them in suspicious_labels.csv. Margin: the label's probability less that of the most "
+        "probable other class. The label may be right all the same, and the image hard: look at it.",
+        pictures=_pictures_of(summary, shown, 5 + with_files),
     )
 
 
@@ -201,9 +312,18 @@ def _conditions(summary: Summary) -> Table:
         "best epoch by": ", ".join(summary.monitors),
         "data fingerprint": ", ".join(summary.fingerprints),
         "test images": format_number(summary.test_images, ",") if summary.test_images else None,
+        "leaks": _leaks_in_words(summary.leaks),
     }
     rows = [[name, text] for name, text in lines.items() if text]
     return Table("What was controlled, what varied", ["condition", "value"], rows, of_numbers=False)
+
+
+def _leaks_in_words(found: Leaks | None) -> str | None:
+    if found is None:
+        return None
+    if found.exact + found.near == 0:
+        return f"no test image has a copy among the training images{'' if found.complete else ', of those compared'}"
+    return f"{found.exact:,} test images have an exact copy among the training images, {found.near:,} a near one"
 
 
 def _without_result(summary: Summary) -> Table:

@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 
 from cnn_compare.errors import NoRunsError, ResultError
 from cnn_compare.formatting import format_list
+from cnn_compare.pictures import Pictures, labels_digest
+from cnn_compare.report.wrong_labels import Doubts, doubts
 from cnn_compare.results import MANIFEST, METRICS, RunFolder, RunResult, network_name
 from cnn_compare.times import Times
 
@@ -43,6 +45,7 @@ class Predictions:
     labels: NDArray[np.integer[Any]]
     predictions: NDArray[np.integer[Any]]
     confidence: NDArray[np.floating[Any]]
+    doubts: Doubts
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,7 @@ class StoredRuns:
         unfinished: Folders of runs that have begun, and have no result yet.
         problems: An error for every unusable file.
         times: Of all networks with finished runs, measured apart; None where they have not been.
+        pictures: What was read from the data; None where that was not done.
     """
 
     folder: Path
@@ -76,6 +80,7 @@ class StoredRuns:
     unfinished: list[Path]
     problems: list[ResultError]
     times: Times | None = None
+    pictures: Pictures | None = None
 
     @property
     def finished(self) -> list[StoredRun]:
@@ -137,7 +142,15 @@ def find_runs(folder: str | Path) -> StoredRuns:
             )
     except ResultError as error:
         problems.append(error)
-    return StoredRuns(folder, _manifest(folder), runs, unfinished, problems, times)
+    pictures: Pictures | None = None
+    try:
+        pictures = Pictures.load(folder)
+        if pictures and (labels is None or pictures.test_labels != labels_digest(labels)):
+            path, pictures = Pictures.path(folder), None
+            raise ResultError(path, f"it is of other test images; `cnn-compare explain {folder}` makes it anew")
+    except ResultError as error:
+        problems.append(error)
+    return StoredRuns(folder, _manifest(folder), runs, unfinished, problems, times, pictures)
 
 
 def load_results(folder: str | Path) -> pd.DataFrame:
@@ -291,7 +304,8 @@ def _predictions(path: Path) -> Predictions:
     small = np.min_scalar_type(int(max(labels.max(), predictions.max())))
     if confidence.dtype != np.float16:
         confidence = confidence.astype(np.float32)
-    return Predictions(labels.astype(small), predictions.astype(small), confidence)
+    labels, predictions = labels.astype(small), predictions.astype(small)
+    return Predictions(labels, predictions, confidence, doubts(labels, predictions, probabilities))
 
 
 def _first_line(error: Exception) -> str:

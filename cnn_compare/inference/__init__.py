@@ -1,0 +1,1 @@
+"""Trained networks in use: from a checkpoint to the classes of pictures."""
