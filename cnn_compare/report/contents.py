@@ -9,8 +9,25 @@ from cnn_compare.formatting import MISSING, format_number, format_p, format_sign
 from cnn_compare.report.columns import COLUMNS, Column, columns
 from cnn_compare.report.images import WRONG_LABELS_SHOWN
 from cnn_compare.report.statistics import Estimate
-from cnn_compare.report.summary import Leaks, Network, ShownImage, Summary, WrongLabel, class_name, which_classes
+from cnn_compare.report.summary import (
+    Answer,
+    Leaks,
+    Network,
+    ShownImage,
+    Summary,
+    WrongLabel,
+    class_name,
+    which_classes,
+)
 from cnn_compare.report.verdict import outcome
+
+
+@dataclass(frozen=True)
+class Thumbnail:
+    """A small picture as a ``data:`` URL, and what the page says below it."""
+
+    url: str
+    caption: str = ""
 
 
 @dataclass(frozen=True)
@@ -23,7 +40,7 @@ class Table:
         rows: Texts; the first one of a row names it.
         note: What a reader must know of it.
         of_numbers: Whether the columns after the first hold numbers.
-        pictures: Of each row, a picture for each column as a ``data:`` URL, or None; the page then shows rows as cards.
+        pictures: Of each row, a picture for each column, or None; the page then shows the rows as cards.
     """
 
     heading: str
@@ -31,7 +48,7 @@ class Table:
     rows: Sequence[Sequence[str]]
     note: str = ""
     of_numbers: bool = True
-    pictures: Sequence[Sequence[str | None]] = ()
+    pictures: Sequence[Sequence[Thumbnail | None]] = ()
 
 
 def tables(summary: Summary) -> dict[str, Table]:
@@ -194,12 +211,8 @@ def _images(summary: Summary, heading: str, shown: Sequence[ShownImage]) -> Tabl
     maps = pictures.heat_maps if pictures else {}
     with_files = any(image.name for image in shown)
 
-    def cell(image: ShownImage, network: str) -> str:
-        answer = image.answers[network]
-        text = f"{answer.answer} {answer.probability_pct:.0f} %"
-        explained = maps.get(network, {}).get(image.image)
-        explained_answer = class_name(summary.class_names, explained.answer) if explained else answer.answer
-        return text if explained_answer == answer.answer else f"{text}; map: {explained_answer}"
+    def cell(answer: Answer) -> str:
+        return f"{answer.answer}, {answer.probability_pct:.0f} %"
 
     explained = any(image.image in found for found in maps.values() for image in shown)
     notes = ["Answers: the one that most seeds gave, with the mean of the probabilities that these gave it."]
@@ -207,8 +220,8 @@ def _images(summary: Summary, heading: str, shown: Sequence[ShownImage]) -> Tabl
         notes.append(f"Of the {len(networks)} most accurate networks with predictions.")
     if explained:
         notes.append(
-            "Heat maps (Grad-CAM): where the seed that was best in validation found what speaks for its answer, named "
-            "where it is another one. A picture without heat: no place spoke for it."
+            "On the page, heat maps (Grad-CAM): where the seed that was best in validation found what speaks for its "
+            "answer, named where it is another one. A picture without heat: no place spoke for it."
         )
     return Table(
         heading,
@@ -220,27 +233,35 @@ def _images(summary: Summary, heading: str, shown: Sequence[ShownImage]) -> Tabl
                 image.label,
                 image.answer if image.wrong_pct else MISSING,
                 format_number(image.wrong_pct, ".0f"),
-                *(cell(image, network) for network in networks),
+                *(cell(image.answers[network]) for network in networks),
             ]
             for image in shown
         ],
         " ".join([*notes, *(pictures.notes if pictures else [])]),
-        pictures=_pictures_of(summary, shown, 4 + with_files, networks),
+        pictures=_pictures_of(summary, shown, 3 + with_files, networks),
     )
 
 
 def _pictures_of(
-    summary: Summary, shown: Sequence[ShownImage | WrongLabel], columns: int, networks: Sequence[str] = ()
-) -> list[list[str | None]]:
-    """The image in the first of ``columns``, then a heat map for each network; nothing where there is no picture."""
+    summary: Summary, shown: Sequence[ShownImage | WrongLabel], facts: int, networks: Sequence[str] = ()
+) -> list[list[Thumbnail | None]]:
+    """A row for each image: itself, nothing for ``facts`` further columns, and for each network its heat map."""
     found = summary.pictures
     if found is None or not any(image.image in found.pictures for image in shown):
         return []
+
+    def explained(image: ShownImage | WrongLabel, network: str) -> Thumbnail | None:
+        heat = found.heat_maps.get(network, {}).get(image.image)
+        if heat is None or isinstance(image, WrongLabel):
+            return None
+        answer = class_name(summary.class_names, heat.answer)
+        return Thumbnail(heat.picture, "" if answer == image.answers[network].answer else f"here: {answer}")
+
     rows = []
     for image in shown:
-        maps = [found.heat_maps.get(network, {}).get(image.image) for network in networks]
-        rest: list[str | None] = [None] * (columns - 1)
-        rows.append([found.pictures.get(image.image), *rest, *(each.picture if each else None for each in maps)])
+        url = found.pictures.get(image.image)
+        heat = [explained(image, network) for network in networks]
+        rows.append([Thumbnail(url) if url else None, *[None] * facts, *heat])
     return rows
 
 
@@ -266,7 +287,7 @@ def _wrong_labels(summary: Summary) -> Table:
         "Test images whose label most networks contradict with confidence (confident learning, Northcutt et al. "
         f"2021): {count}, all of them in suspicious_labels.csv. Margin: the label's probability less that of the most "
         "probable other class. The label may be right all the same, and the image hard: look at it.",
-        pictures=_pictures_of(summary, shown, 5 + with_files),
+        pictures=_pictures_of(summary, shown, 4 + with_files),
     )
 
 

@@ -50,12 +50,13 @@ class Answers:
         return cls(labels, networks, class_names, names)
 
     def hardest(self) -> list[int]:
-        """The images that most runs got wrong, if there are several runs."""
+        """The images that most runs got wrong, if there are several; of those, first where they were surest."""
         runs = [run for runs in self.networks.values() for run in runs]
         if len(runs) < 2:
             return []
-        wrong = self._wrong(runs)
-        return [image for image in np.argsort(-wrong, kind="stable")[:HARDEST].tolist() if wrong[image] > 0]
+        wrong = np.mean([run.predictions != self.labels for run in runs], 0)
+        margin = np.mean([run.doubts.margin for run in runs], 0, np.float32)
+        return [image for image in np.lexsort((margin, -wrong))[:HARDEST].tolist() if wrong[image] > 0]
 
     def suspicious(self) -> list[Suspicion]:
         """The images whose labels most networks contradict."""
@@ -65,10 +66,6 @@ class Answers:
         """What a report says of images; networks in the given order."""
         runs = [run for runs in self.networks.values() for run in runs]
         return [self._shown(image, runs, order) for image in images if image < len(self.labels)]
-
-    def _wrong(self, runs: Sequence[Predictions]) -> NDArray[np.floating[Any]]:
-        wrong: NDArray[np.floating[Any]] = np.mean([run.predictions != self.labels for run in runs], 0)
-        return wrong
 
     def _shown(self, image: int, runs: Sequence[Predictions], order: Sequence[str]) -> ShownImage:
         label, given = int(self.labels[image]), [int(run.predictions[image]) for run in runs]
