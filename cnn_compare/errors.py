@@ -516,7 +516,7 @@ class NotExplainedError(RunError):
 
     def __init__(self, network: str, reason: str) -> None:
         self.network, self.reason = network, reason
-        super().__init__(f"{network} cannot be explained: {reason}.")
+        super().__init__(f"{network} cannot be explained, because {reason}.")
 
 
 class UnforeseenError(RunError):

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from cnn_compare.checkpointing import require_checkpoint
 from cnn_compare.data import ImageDataModule
 from cnn_compare.data.check import Images, leaked
-from cnn_compare.errors import CnnCompareError, InvalidValueError, PicturesError
+from cnn_compare.errors import CnnCompareError, InvalidValueError, NotExplainedError, PicturesError
 from cnn_compare.experiment import make_data
 from cnn_compare.inference.grad_cam import heat_maps, require_captum, under_heat
 from cnn_compare.module import ClassifierModule
@@ -58,7 +61,8 @@ def collect_pictures(folder: str | Path, images: Sequence[int] = (), explain: bo
         raise InvalidValueError("images", list(images), expected)
     # Of runs with fewer training images, those that leaked are among those of the run with the most.
     main = max(runs, key=lambda run: run.result.train_images or 0)
-    data = _data_of(folder, main, answers.labels)
+    loaded = _Loaded(folder, answers.labels)
+    data = loaded.data_of(main)
     notes = []
     if main.result.data_fingerprint not in (None, data.fingerprint()):
         notes.append(
@@ -70,8 +74,8 @@ def collect_pictures(folder: str | Path, images: Sequence[int] = (), explain: bo
     hardest = answers.hardest()
     shown = list(dict.fromkeys([*images, *hardest, *suspicious[:WRONG_LABELS_SHOWN]]))
     found: dict[str, dict[int, Heat]] = {}
-    if explain:
-        found, problems = _explained(runs, answers, images or hardest)
+    if explain and shown:
+        found, problems = _explained(runs, answers, images or hardest, loaded)
         notes += problems
     pixels = {image: _pixels(data, image) for image in shown}
     pictures, maps = _fitting(pixels, found)
@@ -94,20 +98,36 @@ Heat = tuple[NDArray[np.uint8], NDArray[np.float32], int]
 """An image, its heat map, and the class answered."""
 
 
-def _data_of(folder: Path, run: StoredRun, labels: NDArray[np.integer]) -> ImageDataModule:
-    """The data module of a stored run, loaded.
+class _Loaded:
+    """The data modules of stored runs, each loaded once.
 
-    Raises:
-        PicturesError: If its test images are others than the run's.
+    Args:
+        folder: The comparison's.
+        labels: Of the test images, ``(N,)``.
     """
-    if not run.config.get("data"):
-        raise PicturesError(folder, f"{RunFolder(run.folder).config} does not tell which data it was")
-    data = make_data(run.config)
-    data.seed = run.result.seed  # It decides the order of the batches, which is part of the fingerprint.
-    test = data.splits["test"]
-    if not np.array_equal(test.labels[test.subset].numpy(), labels):
-        raise PicturesError(folder, "the test images of its data are no longer those of the runs")
-    return data
+
+    def __init__(self, folder: Path, labels: NDArray[np.integer[Any]]) -> None:
+        self.folder, self.labels = folder, labels
+        self._loaded: dict[str, ImageDataModule] = {}
+
+    def data_of(self, run: StoredRun) -> ImageDataModule:
+        """Its data module, loaded.
+
+        Raises:
+            PicturesError: If the test images are others than the run's.
+        """
+        section = run.config.get("data")
+        if not section:
+            raise PicturesError(self.folder, f"{RunFolder(run.folder).config} does not tell which data it was")
+        key = json.dumps(section, sort_keys=True, default=str)
+        if key not in self._loaded:
+            data = make_data(run.config)
+            data.seed = run.result.seed  # It decides the order of the batches, which is part of the fingerprint.
+            test = data.splits["test"]
+            if not np.array_equal(test.labels[test.subset].numpy(), self.labels):
+                raise PicturesError(self.folder, "the test images of its data are no longer those of the runs")
+            self._loaded[key] = data
+        return self._loaded[key]
 
 
 def _pixels(data: ImageDataModule, image: int) -> NDArray[np.uint8]:
@@ -121,7 +141,7 @@ def _name(data: ImageDataModule, image: int) -> str:
 
 
 def _explained(
-    runs: Sequence[StoredRun], answers: Answers, images: Sequence[int]
+    runs: Sequence[StoredRun], answers: Answers, images: Sequence[int], loaded: _Loaded
 ) -> tuple[dict[str, dict[int, Heat]], list[str]]:
     """Heat maps of every network, by image, and sentences about those that there are none of."""
     found: dict[str, dict[int, Heat]] = {}
@@ -132,22 +152,24 @@ def _explained(
     }
     for name in sorted(accuracies, key=lambda name: -accuracies[name])[:MOST_NETWORKS]:
         # The test set is used once; so the seed is chosen by its validation.
-        best = max(
-            (run for run in runs if run.network == name), key=lambda run: run.result.value("best_val_acc_pct") or 0.0
-        )
+        seeds = [run for run in runs if run.network == name]
+        best = max(seeds, key=lambda run: run.result.value("best_val_acc_pct") or 0.0)
         print(f"{name}: heat maps of seed {best.result.seed}", file=sys.stderr, flush=True)
         try:
-            found[name] = _heat_of(best, answers.labels, images)
-        except CnnCompareError as error:
-            problems.append(f"No heat maps of {name}: {error}")
+            found[name] = _heat_of(best, images, loaded)
+        # Of a network or a checkpoint of the user's own, anything can go wrong; the others are explained all the same.
+        except Exception as error:
+            reason = str(error) if isinstance(error, CnnCompareError) else f"{type(error).__name__}: {error}"
+            problems.append(f"No heat map of {name}: {reason.partition(chr(10))[0]}")
     return found, problems
 
 
-def _heat_of(run: StoredRun, labels: NDArray[np.integer], images: Sequence[int]) -> dict[int, Heat]:
+def _heat_of(run: StoredRun, images: Sequence[int], loaded: _Loaded) -> dict[int, Heat]:
     checkpoint = RunFolder(run.folder).checkpoints / RunFolder.BEST
     if not checkpoint.is_file():
-        raise PicturesError(run.folder, f"there is no {checkpoint.relative_to(run.folder)}")
-    data = _data_of(run.folder, run, labels)
+        raise NotExplainedError(run.network, f"there is no {checkpoint}")
+    require_checkpoint(checkpoint)
+    data = loaded.data_of(run)
     # Compiled networks have no hooks, and take long to compile.
     module = ClassifierModule.load_from_checkpoint(checkpoint, map_location="cpu", compile=False)
     pixels = [_pixels(data, image) for image in images]

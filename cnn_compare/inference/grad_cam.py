@@ -7,6 +7,8 @@ Source:
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Any
 
@@ -73,42 +75,64 @@ def heat_maps(network: nn.Module, inputs: Tensor) -> tuple[NDArray[np.float32], 
 
 
 def feature_layer(network: nn.Module, example: Tensor) -> nn.Module:
-    """The module whose output is the last feature map: the last one that is computed and has at least 4x4 places.
+    """The module with the last feature map that the whole answer depends on, of those with at least 4x4 places.
 
-    Where a small image leaves no such map, it is the last of those with the most places. Pooling does not count, and
-    neither do modules that are called more than once, because captum could not tell their outputs apart.
+    A branch of a block is none: what goes another way past it would not be seen. Neither is pooling, nor a module that
+    is called more than once, because captum could not tell its outputs apart. Where a small image leaves no such map,
+    it is a smaller one.
 
     Args:
         network: In evaluation mode.
         example: An input ``(1, 3, H, W)``.
 
     Raises:
-        NotExplainedError: If no module has a feature map.
+        NotExplainedError: If there is no feature map with several places.
     """
-    outputs: list[tuple[nn.Module, tuple[int, int]]] = []
+    outputs: list[tuple[nn.Module, int]] = []
 
     def note(module: nn.Module, _: Any, output: Any) -> None:
         if isinstance(output, Tensor) and output.ndim == 4:
-            outputs.append((module, (output.shape[2], output.shape[3])))
+            outputs.append((module, min(output.shape[2:])))
 
-    handles = [module.register_forward_hook(note) for module in network.modules()]
+    with _hooks(network.modules(), note), torch.no_grad():
+        network(example)
+    calls = Counter(id(module) for module, _ in outputs)
+    maps = [
+        (module, side)
+        for module, side in reversed(outputs)
+        if side > 1 and calls[id(module)] == 1 and not any(word in type(module).__name__ for word in _NO_FEATURES)
+    ]
+    # A stable sort: of those that are large enough, the last one computed stays first.
+    maps.sort(key=lambda found: -min(found[1], LEAST_SIDE))
+    layer = next((module for module, _ in maps if _carries_all(network, module, example)), None)
+    if layer is None:
+        raise NotExplainedError(type(network).__name__, "no module of it has a feature map that all answers depend on")
+    return layer
+
+
+def _carries_all(network: nn.Module, module: nn.Module, example: Tensor) -> bool:
+    """Whether the answer depends on the input through a module's output alone."""
+    # Without the module no gradient is left: then nothing goes past it.
+    image = example.detach().requires_grad_()
+    weights = [parameter for parameter in network.parameters() if parameter.requires_grad]
     try:
-        with torch.no_grad():
-            network(example)
+        for parameter in weights:
+            parameter.requires_grad_(False)
+        with _hooks([module], lambda module, inputs, output: output.detach()), torch.enable_grad():
+            return not network(image).requires_grad
+    finally:
+        for parameter in weights:
+            parameter.requires_grad_(True)
+
+
+@contextmanager
+def _hooks(modules: Iterable[nn.Module], hook: Any) -> Iterator[None]:
+    handles = [module.register_forward_hook(hook) for module in modules]
+    try:
+        yield
     finally:
         for handle in handles:
             handle.remove()
-    calls = Counter(id(module) for module, _ in outputs)
-    maps = [
-        (module, min(sides))
-        for module, sides in outputs
-        if calls[id(module)] == 1 and not any(word in type(module).__name__ for word in _NO_FEATURES)
-    ]
-    sides = [side for _, side in maps if side > 1]
-    if not sides:
-        raise NotExplainedError(type(network).__name__, "no module of it has a feature map with several places")
-    least = min(LEAST_SIDE, max(sides))
-    return next(module for module, side in reversed(maps) if side >= least)
 
 
 def under_heat(pixels: NDArray[np.uint8], heat: NDArray[np.float32], side: int) -> NDArray[np.uint8]:

@@ -50,9 +50,9 @@ class Answers:
         return cls(labels, networks, class_names, names)
 
     def hardest(self) -> list[int]:
-        """The images that most runs got wrong, if there are several; of those, first where they were surest."""
+        """The images that most runs got wrong; of those, first where they were surest."""
         runs = [run for runs in self.networks.values() for run in runs]
-        if len(runs) < 2:
+        if not runs:
             return []
         wrong = np.mean([run.predictions != self.labels for run in runs], 0)
         margin = np.mean([run.doubts.margin for run in runs], 0, np.float32)
