@@ -130,7 +130,7 @@ def with_flags(error: CnnCompareError) -> str:
     """An error's message, with each field that it mentions written as a flag."""
     message = str(error)
     for field in error.fields:
-        message = re.sub(rf"(?<![\w.'/-]){re.escape(field)}(?![\w/]|\.\w)", f"--{field}", message)
+        message = re.sub(rf"(?<![\w.'/\[-]){re.escape(field)}(?![\w/]|\.\w)", f"--{field}", message)
     return message
 
 
@@ -252,7 +252,7 @@ def _compare(arguments: list[str]) -> None:
             collect_pictures(outcome.folder, explain=options["explain"])
         # The runs are done: whatever is wrong with the pictures, the report is written.
         except Exception as error:
-            print(f"the report is without pictures: {error}", file=sys.stderr)
+            print(f"the report is without new pictures: {error}", file=sys.stderr)
     # The reasons of failures were printed as the runs ended.
     _print_report(outcome.folder, write=changed, failures=not outcome.changed)
     if failed:
