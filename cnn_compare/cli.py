@@ -157,7 +157,7 @@ def _compare(arguments: list[str]) -> None:
         start_server()  # Its imports take as long as those below, and run at the same time.
     from cnn_compare.comparison.compare import compare, question_of, run_comparison
     from cnn_compare.comparison.existing import Request, examine
-    from cnn_compare.comparison.plan import Comparison, plan_runs, until_decided
+    from cnn_compare.comparison.plan import Comparison, plan_runs, repeated, until_decided
     from cnn_compare.comparison.preview import preview
     from cnn_compare.configs import as_list
     from cnn_compare.experiment import ComparisonFile, RecipeFile, experiment_parser, plain_config, with_num_classes
@@ -209,7 +209,8 @@ def _compare(arguments: list[str]) -> None:
     comparison = Comparison(
         name=options["name"],
         backbones=as_list(options["backbones"]),
-        seeds=as_list(options["seeds"]),
+        seeds=repeated(as_list(options["seeds"]), options["folds"], options["repeats"]),
+        folds=options["folds"],
         config=with_num_classes({name: options[name] for name in settings}),
         recipe=Path(files[0]).stem if files else None,
         variants=options["variants"] or {},
@@ -228,11 +229,11 @@ def _compare(arguments: list[str]) -> None:
 
         require_captum("explain")
     if options["dry_run"]:
-        _print_table(
-            preview(specs, examine(comparison, specs, request)), 3, title=f"{comparison.folder}, nothing is run"
-        )
+        rows = preview(specs, examine(comparison, specs, request))
+        _print_table(rows, len(rows[0]) - 1, title=f"{comparison.folder}, nothing is run")
         networks = len({spec.network for spec in specs})
-        print(what_seeds_establish(comparison.folder, networks, len(comparison.seeds)))
+        if comparison.folds is None:
+            print(what_seeds_establish(comparison.folder, networks, len(comparison.seeds)))
         return
     for stage in stages:
         specs = plan_runs(stage)

@@ -239,16 +239,23 @@ class LoadedDataError(DataError):
 
 
 class ClassTooSmallError(DataError):
-    """A class is too small to be in every split."""
+    """A class is too small to be in every split, or, where ``splits`` is their number, in every fold."""
 
     fields = ("data.group", "data.split_seed")
 
-    def __init__(self, name: str, splits: Sequence[str], parts: int, part: str) -> None:
-        self.name, self.splits, self.parts = name, list(splits), parts
-        way_out = "" if part != "group" else " With other groups or another data.split_seed it may be possible."
+    def __init__(self, name: str, splits: Sequence[str] | int, parts: int, part: str) -> None:
+        self.name, self.splits, self.parts = name, splits, parts
+        there = f"it has {parts} {part}{'' if parts == 1 else 's'}"
+        if isinstance(splits, int):
+            where = f"{splits} folds"
+            way_out = f"Use at most {parts} folds, add" if parts > 1 else "Add"
+            after = ""
+        else:
+            where, way_out = f"{', '.join(splits[:-1])} and {splits[-1]}", "Add"
+            after = " With other groups or another data.split_seed it may be possible." if part == "group" else ""
         super().__init__(
-            f"class {name!r} cannot be in each of {', '.join(splits[:-1])} and {splits[-1]}: it has {parts} "
-            f"{part}{'' if parts == 1 else 's'}. Add images of it, or leave the class out.{way_out}"
+            f"class {name!r} cannot be in each of {where}: {there}. {way_out} images of it, or leave the class out."
+            f"{after}"
         )
 
 

@@ -73,11 +73,14 @@ METRICS: dict[str, tuple[str, bool | None]] = {
 
 @dataclass(kw_only=True)
 class RunResult:
-    """One run: one backbone in one variant, one seed. None and empty values stand for what a failed run did not reach.
+    """One run: one backbone in one variant, one seed or a fold of it.
+
+    None and empty values stand for what a failed run did not reach.
 
     Args:
         backbone: Its name.
         seed: The run's seed.
+        fold: Number of the fold that it was tested on, from 0; None without cross-validation.
         status: ``diverged``: the loss became infinite or NaN.
         reason: Why a run has no accuracy.
         log_tail: The last lines of the log of a run without an accuracy.
@@ -121,6 +124,7 @@ class RunResult:
     attempts: int = 1
     recipe: str | None = None
     variant: str | None = None
+    fold: int | None = None
     declared_changes: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Metric] = field(default_factory=dict)
     best_epoch: int | None = None
@@ -284,7 +288,7 @@ class RunFolder:
 
     @property
     def predictions(self) -> Path:
-        """Label, answer and probabilities of each test image."""
+        """Label, answer and probabilities of each test image, and what `ImageDataModule.test_arrays` adds."""
         return self.path / "predictions.npz"
 
     @property
@@ -317,13 +321,19 @@ class RunFolder:
         write_text(self.config, yaml.safe_dump(config, sort_keys=False))
 
     def save_predictions(self, **arrays: Any) -> None:
-        """Write the arrays of `ClassifierModule.test_outputs`; probabilities with half precision."""
+        """Write arrays of one length: those of `ClassifierModule.test_outputs`, probabilities with half precision."""
         import numpy as np
 
         arrays["probabilities"] = np.asarray(arrays["probabilities"]).astype(np.float16)
         buffer = io.BytesIO()
         np.savez_compressed(buffer, allow_pickle=False, **arrays)
         write_bytes(self.predictions, buffer.getvalue())
+
+
+def run_folders(comparison: Path, holding: str) -> list[RunFolder]:
+    """The folders of a comparison's runs that hold a file of that name."""
+    patterns = (f"*/seed_*/{holding}", f"*/seed_*/fold_*/{holding}")
+    return [RunFolder(path.parent) for pattern in patterns for path in sorted(comparison.glob(pattern))]
 
 
 def network_name(backbone: str, variant: str | None) -> str:

@@ -223,7 +223,7 @@ def test_a_dry_run_shows_what_would_run_and_about_how_long_and_changes_nothing(t
     # 40.8 M multiply-accumulates (arXiv:1512.03385, counted by hand) to LeNet's 0.65 M: 62 times ten minutes, 10.4 h.
     assert "roughly 10.4 h" in rows[0]
     assert "finished earlier (20" in rows[1]
-    assert "10 min, as with other seeds" in rows[3]
+    assert "10 min, as with other runs" in rows[3]
     assert files(tmp_path) == before
     assert ran == ["lenet seed 0"]
 

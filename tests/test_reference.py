@@ -89,7 +89,7 @@ def test_a_slim_comparison_reports_the_same(reference, tmp_path):
     reference.slim(tmp_path)
     reference.slim(tmp_path)
     assert analyze(find_runs(tmp_path)) == before
-    assert path.stat().st_size < size / 3
+    assert path.stat().st_size < size / 2
 
 
 def test_slimming_keeps_which_images_leaked_and_no_picture(reference, tmp_path):

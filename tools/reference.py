@@ -37,11 +37,14 @@ from cnn_compare.report.contents import Table, figures, leaks, tables, variants
 from cnn_compare.report.load import find_runs
 from cnn_compare.report.summary import Summary
 from cnn_compare.report.tables import markdown_table
+from cnn_compare.report.wrong_labels import doubts
 
 ROOT = Path(__file__).parents[1]
 LOGS = ROOT / "lightning_logs"
 PAGES = ("README.md", "docs/findings.md", "lightning_logs/README.md")
-MARK = re.compile(r"(<!-- (?P<kind>table|variants|leaks|pairs|figure) (?P<words>[^>]*?) -->).*?(<!-- end -->)", re.DOTALL)
+MARK = re.compile(
+    r"(<!-- (?P<kind>table|variants|leaks|pairs|figure) (?P<words>[^>]*?) -->).*?(<!-- end -->)", re.DOTALL
+)
 # Event files with pictures: they can be drawn again from the predictions.
 LARGEST_EVENTS = 40_000
 
@@ -108,6 +111,11 @@ def fill_pages(check: bool) -> list[str]:
     return stale
 
 
+def _small(array: np.ndarray) -> np.ndarray:
+    integer = np.issubdtype(array.dtype, np.integer)
+    return array.astype(np.min_scalar_type(int(array.max())) if integer else np.float16)
+
+
 def slim(folder: Path) -> None:
     """Keep each answer's probability instead of those of all classes, and no picture that can be made again."""
     if pictures := Pictures.load(folder):
@@ -116,10 +124,12 @@ def slim(folder: Path) -> None:
         with np.load(path, allow_pickle=False) as stored:
             if "probabilities" not in stored.files:
                 continue
-            probabilities = stored["probabilities"]
-            kept = {name: stored[name].astype(np.uint8) for name in ("labels", "predictions")}
+            arrays = dict(stored)
+        probabilities = arrays.pop("probabilities")
+        found = doubts(arrays["labels"], arrays["predictions"], probabilities)
+        arrays |= {"confidence": probabilities.max(1), "instead": found.instead, "margin": found.margin}
         buffer = io.BytesIO()
-        np.savez_compressed(buffer, **kept, confidence=probabilities.max(1).astype(np.float16))
+        np.savez_compressed(buffer, **{name: _small(array) for name, array in arrays.items()})
         write_bytes(path, buffer.getvalue())
     for path in folder.rglob("events.out.tfevents.*"):
         if path.stat().st_size > LARGEST_EVENTS and b"test/confusion" in path.read_bytes():

@@ -1,1 +1,1 @@
-"""Comparisons: backbones x seeds under one recipe."""
+"""Comparisons: backbones x seeds or folds under one recipe."""

@@ -14,7 +14,7 @@ from cnn_compare.comparison.executor import Executor
 from cnn_compare.comparison.existing import OnExisting, Request, examine, without_backbone
 from cnn_compare.comparison.local import LocalExecutor, require_main_guard
 from cnn_compare.comparison.lock import comparison_lock
-from cnn_compare.comparison.plan import Comparison, plan_runs
+from cnn_compare.comparison.plan import Comparison, plan_runs, repeated
 from cnn_compare.comparison.runner import finished_result, run_all
 from cnn_compare.comparison.spec import Config, RunSpec
 from cnn_compare.comparison.turns import When, measure_times_if_needed
@@ -33,6 +33,8 @@ def compare(
     name: str,
     backbones: Sequence[str] | str,
     seeds: Sequence[int] | int = (0,),
+    folds: int | None = None,
+    repeats: int | None = None,
     on_existing: OnExisting = "resume",
     log_dir: str = "lightning_logs",
     recipe: str | Path | None = None,
@@ -64,6 +66,9 @@ def compare(
         name: Of the comparison: its folder is ``<log_dir>/<name>``.
         backbones: Names, as `build_backbone` takes them, or one name.
         seeds: Each backbone is trained once with each; or one seed.
+        folds: Cross-validation: the images, also those of a test set that the data has, are cut into so many folds, the
+            same for all backbones, and each is tested by a network that was trained without it, nor with its groups.
+        repeats: How often this is done, each time with other folds: seeds 0, 1 and so on.
         on_existing: What to do about a comparison of that name.
         log_dir: Folder of all logs.
         recipe: A YAML file of settings; the arguments below take precedence.
@@ -106,10 +111,10 @@ def compare(
     settings |= {"target_acc": target_acc, "monitor": monitor, "patience": patience, "threads": threads}
     config = with_num_classes(resolve_config(settings, recipe))
     recipe_name = None if recipe is None else Path(recipe).stem
-    names, numbers = as_list(backbones), as_list(seeds)
+    names, numbers = as_list(backbones), repeated(as_list(seeds), folds, repeats)
     question = question_of(baseline, margin)
     comparison = Comparison(
-        name, names, numbers, config, recipe_name, variants or {}, published, question, log_dir=log_dir
+        name, names, numbers, config, recipe_name, variants or {}, published, question, folds=folds, log_dir=log_dir
     )
     request = Request(on_existing, as_list(rerun), as_list(drop))
     specs = plan_runs(comparison)
@@ -181,6 +186,7 @@ def run_comparison(
             "published": comparison.published or before.get("published"),
             "question": {**before.get("question", {}), **comparison.question},
             "looks": list(comparison.looks) or before.get("looks", []),
+            "folds": comparison.folds,
             "threads": before.get("threads"),
         }
         changed = (
@@ -228,23 +234,29 @@ def _say(sentence: str) -> None:
 
 
 def write_all_splits(folder: Path, specs: Sequence[RunSpec]) -> None:
-    """Write ``splits.csv`` for data that is the user's own; a variant with other splits gets a file of its own."""
+    """Write ``splits.csv`` for data that is the user's own; a variant or repeat with other splits has its own file."""
     seen: list[Config] = []
     written: set[str] = set()
     for spec in specs:
-        if spec.config["data"] in seen:
+        if spec.config["data"] in seen or spec.fold:  # All folds of a repeat are in one file.
             continue
         seen.append(spec.config["data"])
         splits = make_data(spec.config).splits_csv()
         if splits is not None and splits not in written:
             name = Path(SPLITS)
-            write_text(folder / (f"{name.stem}+{spec.variant}{name.suffix}" if written else name), splits)
+            parts = [name.stem, spec.variant, None if spec.fold is None else f"seed_{spec.seed}"]
+            own_name = "+".join(part for part in parts if part) + name.suffix
+            write_text(folder / (own_name if written else name), splits)
             written.add(splits)
 
 
 def _planned_runs(before: list[Config], specs: Sequence[RunSpec], drop: Sequence[str]) -> list[Config]:
     """The runs of this and earlier commands without dropped backbones, so that a report knows which are missing."""
-    planned = [{"backbone": spec.backbone, "variant": spec.variant, "seed": spec.seed} for spec in specs]
+    planned = [
+        {"backbone": spec.backbone, "variant": spec.variant, "seed": spec.seed}
+        | ({} if spec.fold is None else {"fold": spec.fold})
+        for spec in specs
+    ]
     return [*(run for run in before if run not in planned and run["backbone"] not in drop), *planned]
 
 
@@ -261,11 +273,11 @@ def _all_finished(folder: Path, results: Sequence[RunResult]) -> str:
 def _controlled(results: Sequence[RunResult]) -> dict[str, bool]:
     """What was the same in all finished runs, by their own records."""
     finished = [result for result in results if result.status == "finished"]
-    fingerprints_by_seed: dict[int, set[str | None]] = {}
+    shown: dict[tuple[int, int | None], set[str | None]] = {}
     for result in finished:
-        fingerprints_by_seed.setdefault(result.seed, set()).add(result.data_fingerprint)
+        shown.setdefault((result.seed, result.fold), set()).add(result.data_fingerprint)
     return {
-        "data": all(len(fingerprints) == 1 for fingerprints in fingerprints_by_seed.values()),
+        "data": all(len(fingerprints) == 1 for fingerprints in shown.values()),
         "device": len({result.device for result in finished}) <= 1,
         "precision": len({result.precision for result in finished}) <= 1,
         "versions": len({tuple(sorted(result.versions.items())) for result in finished}) <= 1,

@@ -11,7 +11,7 @@ from typing import Literal
 import yaml
 
 from cnn_compare.backbones import code_fingerprint
-from cnn_compare.comparison.plan import Comparison, path_name, require_own_folders
+from cnn_compare.comparison.plan import Comparison, path_name, require_own_folders, without_fold
 from cnn_compare.comparison.runner import finished_result
 from cnn_compare.comparison.spec import Config, RunSpec
 from cnn_compare.comparison.worker import versions
@@ -19,7 +19,7 @@ from cnn_compare.configs import differences
 from cnn_compare.errors import ComparisonExistsError, InvalidValueError, ResultError
 from cnn_compare.experiment import resolve_config
 from cnn_compare.files import read_json
-from cnn_compare.results import MANIFEST, RunFolder, RunResult
+from cnn_compare.results import MANIFEST, RunFolder, RunResult, run_folders
 
 OnExisting = Literal["resume", "error", "overwrite"]
 
@@ -81,10 +81,11 @@ def examine(comparison: Comparison, specs: Sequence[RunSpec], request: Request) 
     kept_backbones = [backbone for backbone in manifest["backbones"] if backbone not in request.drop]
     require_own_folders([*kept_backbones, *comparison.backbones])
     if changed := _changed_setting(manifest, comparison):
-        if any(_worth_keeping(run) for run in _run_folders(folder)):
+        runs = run_folders(folder, RunFolder.CONFIG)
+        if any(_worth_keeping(run) for run in runs):
             raise ComparisonExistsError(folder, f" with another configuration ({changed})")
         notes.append(f"{changed}: no run in {folder} has finished, so all of them begin anew.")
-        return Existing(remove=[run.path for run in _run_folders(folder)], notes=notes)
+        return Existing(remove=[run.path for run in runs], notes=notes)
     remove = [path for backbone in request.drop for path in _network_folders(folder, backbone)]
     remove += [spec.folder.path for spec in reruns if spec.folder.path.exists()]
     results = {spec.name: result for spec in specs if spec not in reruns and (result := finished_result(spec.folder))}
@@ -102,8 +103,9 @@ def _named_runs(specs: Sequence[RunSpec], names: Sequence[str]) -> list[RunSpec]
 
 
 def run_name(spec: RunSpec) -> str:
-    """How ``rerun`` names a run: ``lenet/0``, or ``lenet+flat/0`` in the variant ``flat``."""
-    return f"{spec.backbone}{f'+{spec.variant}' if spec.variant else ''}/{spec.seed}"
+    """How ``rerun`` names a run: ``lenet/0``, ``lenet+flat/0`` in the variant ``flat``, ``lenet/0/2`` of fold 2."""
+    fold = "" if spec.fold is None else f"/{spec.fold}"
+    return f"{spec.backbone}{f'+{spec.variant}' if spec.variant else ''}/{spec.seed}{fold}"
 
 
 def _require_known(drop: Sequence[str], known: Sequence[str], comparison: Comparison) -> None:
@@ -118,6 +120,7 @@ def _changed_setting(manifest: Config, comparison: Comparison) -> str | None:
     """The first setting that has changed since, in words."""
     # Resolved again, because an older version may have known fewer settings.
     was, now = without_backbone(resolve_config(manifest["config"])), without_backbone(comparison.config)
+    was["folds"], now["folds"] = manifest.get("folds"), comparison.folds
     for name in manifest.get("variants", {}).keys() & comparison.variants.keys():
         was[name], now[name] = manifest["variants"][name], comparison.variants[name]
     return next(
@@ -132,7 +135,8 @@ def _rebuilt_manifest(comparison: Comparison, specs: Sequence[RunSpec], request:
         ComparisonExistsError: If there are no runs, or runs that were configured otherwise than those now planned.
     """
     folder = comparison.folder
-    configs = [yaml.safe_load(run.config.read_text(encoding="utf-8")) for run in _run_folders(folder)]
+    runs = run_folders(folder, RunFolder.CONFIG)
+    configs = [yaml.safe_load(run.config.read_text(encoding="utf-8")) for run in runs]
     if not configs:
         raise ComparisonExistsError(folder, f", and holds no comparison (no readable {MANIFEST})")
     planned = [_without_seed(spec.config) for spec in specs]
@@ -149,23 +153,25 @@ def _rebuilt_manifest(comparison: Comparison, specs: Sequence[RunSpec], request:
     return {
         "backbones": list(dict.fromkeys(config["model"]["backbone"] for config in configs)),
         "seeds": sorted({config["seed_everything"] for config in configs}),
+        "folds": _folds_of(configs),
         "config": without_backbone(comparison.config),
         "threads": configs[0].get("threads"),
     }
 
 
+def _folds_of(configs: Sequence[Config]) -> int | None:
+    """In how many folds runs were cut; the most, where they differ."""
+    return max((fold[1] for config in configs if (fold := config["data"]["init_args"].get("fold"))), default=None)
+
+
 def _without_seed(config: Config) -> Config:
     """A run's configuration without what the comparison has filled in."""
-    return {name: value for name, value in config.items() if name not in ("seed_everything", "threads")}
+    return without_fold({name: value for name, value in config.items() if name not in ("seed_everything", "threads")})
 
 
 def without_backbone(config: Config) -> Config:
     """A configuration without the backbone, which is a run's own."""
     return {**config, "model": {name: value for name, value in config["model"].items() if name != "backbone"}}
-
-
-def _run_folders(folder: Path) -> list[RunFolder]:
-    return [RunFolder(path.parent) for path in sorted(folder.glob(f"*/seed_*/{RunFolder.CONFIG}"))]
 
 
 def _network_folders(folder: Path, backbone: str) -> list[Path]:

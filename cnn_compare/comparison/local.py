@@ -84,7 +84,8 @@ class LocalExecutor:
                 checked.append(sections)
                 check_machine(sections["trainer"])
                 data = make_data(sections)
-                data.prepare_data()
+                if not spec.fold:  # It says what the data is, and not for every fold.
+                    data.prepare_data()
                 data.setup("fit")
 
     def plan(self, specs: Sequence[RunSpec], threads: int | None) -> int:

@@ -16,6 +16,7 @@ from cnn_compare.comparison.jobs import planned_work
 from cnn_compare.comparison.local import world_size
 from cnn_compare.comparison.spec import Config, RunSpec
 from cnn_compare.configs import differences, flatten, merge_config
+from cnn_compare.data.image_datamodule import SPLIT_SEED
 from cnn_compare.errors import InvalidValueError
 from cnn_compare.experiment import apply_own_recipe, resolve_config, stop_at, with_num_classes
 from cnn_compare.results import RunFolder
@@ -40,6 +41,7 @@ class Comparison:
         recipe: Name of the file that ``config`` comes from, for the report.
         question: ``baseline`` and ``margin``, where given, for the report.
         looks: Numbers of seeds at which the report was to be looked at, where it decides whether to go on.
+        folds: Of cross-validation: each seed draws its own and trains a network for each; None: no cross-validation.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Comparison:
     published: Config | None = None
     question: Mapping[str, Any] = field(default_factory=dict)
     looks: Sequence[int] = ()
+    folds: int | None = None
     log_dir: str = "lightning_logs"
 
     @property
@@ -60,21 +63,22 @@ class Comparison:
 
 
 def plan_runs(comparison: Comparison) -> list[RunSpec]:
-    """One spec for each backbone, variant and seed; they differ in nothing but these and what they declare.
+    """One spec for each backbone, variant, seed and fold; they differ in nothing but these and what they declare.
 
-    All networks of the first seed come first, then those of the next: a machine that becomes slower does so for all
-    networks alike, and a comparison that is stopped has the same seeds of each. Within a seed, the network that takes
+    All networks of the first seed or fold come first, then those of the next: a machine that becomes slower does so for
+    all networks alike, and a comparison that is stopped has the same ones of each. Within them, the network that takes
     the longest comes first, so that at the end no core waits for it; one for which that is not known precedes it.
 
     Two variants that mean the same for a backbone are one run: a backbone without a recipe of its own is not trained
     again in a variant that only sets ``own_recipe``.
 
     Returns:
-        Specs with the folders ``<backbone>/seed_<n>`` or ``<backbone>+<variant>/seed_<n>``.
+        Specs with the folders ``<backbone>/seed_<n>`` or ``<backbone>+<variant>/seed_<n>``, and in it ``fold_<k>``.
 
     Raises:
         InvalidValueError: If the name is unusable, there is no backbone or seed, one is given twice, two backbones
             would share a folder, a seed is out of range, a variant has an unusable name or changes backbone or seed,
+            data cannot be cut into folds,
             or a setting has an impossible value or means nothing in a comparison.
         ConfigurationError: If a variant changes a setting that does not exist.
         UnknownBackboneError: If a backbone does not exist.
@@ -95,13 +99,45 @@ def plan_runs(comparison: Comparison) -> list[RunSpec]:
             }
             network_folder = comparison.folder / (path_name(backbone) + (f"+{variant}" if variant else ""))
             networks.append([])
-            for seed in comparison.seeds:
-                run_config, folder = {"seed_everything": seed, **config}, RunFolder(network_folder / f"seed_{seed}")
-                spec = RunSpec(backbone, seed, run_config, folder, comparison.recipe, variant, declared_changes)
+            if comparison.folds is not None:
+                _require_no_fold(config)
+            for seed, fold in itertools.product(comparison.seeds, range(comparison.folds or 1)):
+                run_config, folder = {"seed_everything": seed, **config}, network_folder / f"seed_{seed}"
+                spec = RunSpec(
+                    backbone, seed, run_config, RunFolder(folder), comparison.recipe, variant, declared_changes
+                )
+                if comparison.folds is not None:
+                    cut = {"fold": [fold, comparison.folds], "split_seed": seed}
+                    run_config = merge_config(run_config, {"data": {"init_args": cut}})
+                    spec = replace(spec, fold=fold, config=run_config, folder=RunFolder(folder / f"fold_{fold}"))
                 networks[-1].append(spec)
     if len(networks) > 1:
         networks.sort(key=lambda runs: planned_work(runs[0]), reverse=True)
     return [spec for of_one_seed in zip(*networks, strict=True) for spec in of_one_seed]
+
+
+def repeated(seeds: Sequence[int], folds: int | None, repeats: int | None) -> list[int]:
+    """The seeds of a comparison: a repeat of cross-validation is a seed, which cuts the images into folds anew.
+
+    Raises:
+        InvalidValueError: If both seeds and repeats are given, or repeats without folds.
+    """
+    if repeats is None:
+        return list(seeds)
+    if folds is None:
+        raise InvalidValueError("repeats", repeats, "left out without folds: seeds repeats a training")
+    if repeats < 1:
+        raise InvalidValueError("repeats", repeats, "at least 1")
+    if list(seeds) != [0]:
+        raise InvalidValueError("repeats", repeats, "left out with seeds, which names the repeats")
+    return list(range(repeats))
+
+
+def without_fold(config: Config) -> Config:
+    """A run's configuration as the comparison has it: without the fold, and the seed that has cut it."""
+    if config["data"]["init_args"].get("fold") is None:
+        return config
+    return merge_config(config, {"data": {"init_args": {"fold": None, "split_seed": SPLIT_SEED}}})
 
 
 def until_decided(comparison: Comparison, most: int | None) -> list[Comparison]:
@@ -116,6 +152,9 @@ def until_decided(comparison: Comparison, most: int | None) -> list[Comparison]:
     """
     if most is None:
         return [comparison]
+    if comparison.folds is not None:
+        expected = "left out with folds: more repeats test the same images again"
+        raise InvalidValueError("seeds_until_decided", most, expected)
     first = len(comparison.seeds)
     if first < 2:
         raise InvalidValueError("seeds", list(comparison.seeds), "at least two: one seed decides nothing about others")
@@ -127,6 +166,20 @@ def until_decided(comparison: Comparison, most: int | None) -> list[Comparison]:
     return [replace(comparison, seeds=seeds[:look], looks=looks) for look in looks]
 
 
+def _require_no_fold(config: Config) -> None:
+    """Check that nothing but the comparison decides what is tested."""
+    options = config["data"].get("init_args", {})
+    if "fold" not in options:
+        cls = config["data"]["class_path"]
+        raise InvalidValueError(
+            "folds", cls, "left out, or data whose constructor passes **options on to its base class"
+        )
+    if options["fold"] is not None:
+        raise InvalidValueError("data.fold", options["fold"], "left out with folds: every fold is tested")
+    if options["split_seed"] != SPLIT_SEED:
+        raise InvalidValueError("data.split_seed", options["split_seed"], "left out with folds: seeds cut them")
+
+
 def _check(comparison: Comparison) -> None:
     if not re.fullmatch(NAME, comparison.name):
         raise InvalidValueError("name", comparison.name, NAME_RULE)
@@ -134,6 +187,8 @@ def _check(comparison: Comparison) -> None:
         if not values or len(set(values)) < len(values):
             raise InvalidValueError(setting, list(values), "a list of at least one, each different from the others")
     require_own_folders(comparison.backbones)
+    if comparison.folds is not None and comparison.folds < 2:
+        raise InvalidValueError("folds", comparison.folds, "at least 2")
     for seed in comparison.seeds:
         if not 0 <= seed < 2**32:
             raise InvalidValueError("seeds", seed, "from 0 to 4294967295")

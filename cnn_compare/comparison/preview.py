@@ -13,7 +13,7 @@ from cnn_compare.formatting import format_duration
 
 
 def preview(specs: Sequence[RunSpec], existing: Existing) -> list[dict[str, str]]:
-    """One row a planned run: its network and seed, what happens to it, and about how long it trains.
+    """One row a planned run: its network, seed and fold, what happens to it, and about how long it trains.
 
     A network that has finished with another seed gives the time. Others take the time that their multiply-accumulates,
     images and epochs give, relative to the finished runs; without any, relative to the cheapest run.
@@ -39,12 +39,14 @@ def preview(specs: Sequence[RunSpec], existing: Existing) -> list[dict[str, str]
             resumes = kept and (spec.folder.checkpoints / spec.folder.LAST).exists()
             what = "goes on from its last checkpoint" if resumes else "is trained"
             if spec.network in measured:
-                how_long = f"{format_duration(statistics.median(measured[spec.network]))}, as with other seeds"
+                how_long = f"{format_duration(statistics.median(measured[spec.network]))}, as with other runs"
             elif not macs:
                 how_long = "unknown"
             elif s_per_mac:
                 how_long = f"roughly {format_duration(macs * statistics.median(s_per_mac))}, by its MACs"
             else:
                 how_long = f"roughly {macs / cheapest:.3g} x the cheapest run, by its MACs"
-        rows.append({"network": spec.network, "seed": str(spec.seed), "run": what, "training": how_long})
+        which = {"network": spec.network, "seed": str(spec.seed)}
+        which |= {} if spec.fold is None else {"fold": str(spec.fold)}
+        rows.append({**which, "run": what, "training": how_long})
     return rows

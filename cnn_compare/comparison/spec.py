@@ -25,6 +25,7 @@ class RunSpec:
         recipe: Name of the recipe, for the report.
         variant: Name of the variant; None if the comparison has no variants.
         declared_changes: Dotted names and values of what the variant and the backbone's own recipe change.
+        fold: Number of the fold that is tested; None without cross-validation.
     """
 
     backbone: str
@@ -34,6 +35,7 @@ class RunSpec:
     recipe: str | None = None
     variant: str | None = None
     declared_changes: Config = field(default_factory=dict)
+    fold: int | None = None
 
     def with_threads(self, threads: int) -> RunSpec:
         """This run with a number of torch's threads, where its configuration names none."""
@@ -47,7 +49,7 @@ class RunSpec:
     @property
     def name(self) -> str:
         """The run's name in messages."""
-        return f"{self.network} seed {self.seed}"
+        return f"{self.network} seed {self.seed}" + ("" if self.fold is None else f" fold {self.fold}")
 
     def result(self, status: Status, **fields: Any) -> RunResult:
         """A result of this run; ``fields`` are those of `RunResult` that the spec does not determine."""
@@ -56,6 +58,7 @@ class RunSpec:
             seed=self.seed,
             recipe=self.recipe,
             variant=self.variant,
+            fold=self.fold,
             declared_changes=self.declared_changes,
             status=status,
             finished_at=datetime.now().astimezone().isoformat(timespec="seconds"),

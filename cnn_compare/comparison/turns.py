@@ -32,7 +32,7 @@ from cnn_compare.errors import NotTimedError, ResultError, own_error
 from cnn_compare.experiment import ExperimentCLI
 from cnn_compare.machine import describe_device, now
 from cnn_compare.profiling import burst, take_turns
-from cnn_compare.results import MANIFEST, RunFolder, RunResult, network_name
+from cnn_compare.results import MANIFEST, RunFolder, RunResult, network_name, run_folders
 from cnn_compare.times import Times, precision
 
 When = Literal["auto", "always", "never"]
@@ -122,8 +122,7 @@ def let_networks_take_turns(folder: Path, limit_s: float | None = None) -> None:
 def _configs(folder: Path) -> dict[str, Config]:
     """Network -> the configuration of its first finished run."""
     configs: dict[str, Config] = {}
-    for path in sorted(folder.glob(f"*/*/{RunFolder.RESULT}")):
-        run = RunFolder(path.parent)
+    for run in run_folders(folder, RunFolder.RESULT):
         try:
             result = run.load_result()
             name = network_name(result.backbone, result.variant)

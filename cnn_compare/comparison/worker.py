@@ -69,7 +69,7 @@ def _run_first_process(spec: RunSpec, worker: WorkerSpec, parent: Connection) ->
         parent.send(Started(checkpoint))
         run = MeasuredRun(spec, worker, [SendProgress(parent)])
         run.train_and_test(checkpoint)
-        spec.folder.save_predictions(**{name: tensor.numpy() for name, tensor in run.model.test_outputs.items()})
+        spec.folder.save_predictions(**run.answers())
         result = run.result()
         run.log_hparams(result)
         (spec.folder.checkpoints / spec.folder.PREVIOUS).unlink(missing_ok=True)
@@ -148,6 +148,12 @@ class MeasuredRun:
         best = self.best.best_model_path
         self.trainer.test(self.model, self.data, ckpt_path=best, weights_only=True, verbose=False)
 
+    def answers(self) -> dict[str, Any]:
+        """Arrays of one value or row a test image, after the test."""
+        outputs = {name: tensor.numpy() for name, tensor in self.model.test_outputs.items()}
+        images = len(outputs["labels"])  # A trainer's limit_test_batches leaves out the last ones.
+        return outputs | {name: array[:images] for name, array in self.data.test_arrays().items()}
+
     def result(self) -> RunResult:
         """The run's record, after its test."""
         device = describe_device(self.trainer.strategy.root_device)
@@ -223,6 +229,7 @@ class MeasuredRun:
     def log_hparams(self, result: RunResult) -> None:
         """Log the run as a row of TensorBoard's HPARAMS tab."""
         spec, names = self.spec, {"recipe": self.spec.recipe or "none", "variant": self.spec.variant or "none"}
+        names |= {} if spec.fold is None else {"fold": str(spec.fold)}
         shown = ("test_acc_pct", "best_val_acc_pct", "train_epoch_s", "params", "macs")
         self.logger.log_hyperparams(
             {"backbone": spec.backbone, "seed": spec.seed, **names},

@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import torch
 from lightning.pytorch.utilities import rank_zero_info
+from numpy.typing import NDArray
 from torch import Tensor
 
 from cnn_compare.data.cache import Decoded, decoded
@@ -31,7 +32,16 @@ from cnn_compare.data.layouts import (
 )
 from cnn_compare.data.loaded import as_tensors
 from cnn_compare.data.resident import ResidentDataset
-from cnn_compare.data.splits import Indices, count_of, require_room, require_size, stratified_order, take, take_groups
+from cnn_compare.data.splits import (
+    Indices,
+    count_of,
+    fold_of,
+    require_room,
+    require_size,
+    stratified_order,
+    take,
+    take_groups,
+)
 from cnn_compare.errors import BadPicturesError, ClassTooSmallError, InvalidValueError
 
 OnBadFile = Literal["error", "skip"]
@@ -52,7 +62,7 @@ class FolderDataModule(ImageDataModule):
             ``group``.
         group: Column of ``labels`` that holds groups; None: ``group``, where there is one; ``none``: no groups.
         group_pattern: Regular expression that finds the group in a picture's path: its first group, else the match.
-        test_size: Test images, as a number or a share of all; only used where there are none yet.
+        test_size: Test images, as a number or a share of all; only used where there are none yet, and no ``fold``.
         fit: How a picture becomes square: ``crop`` keeps the middle, ``pad`` adds borders, ``squash`` distorts.
         background: Red, green and blue under transparent pixels and of the borders of ``pad``, 0 to 255.
         max_pixels: A picture that has more is taken for a bad file, before it is decoded.
@@ -60,7 +70,7 @@ class FolderDataModule(ImageDataModule):
         stored_size: Height and width of the decoded pictures, in pixels; None: ``image_size``, or twice that if
             ``augmentation`` crops and enlarges parts of them.
         **options: Those of `ImageDataModule`; ``val_size`` is only used where there are no validation images yet, and
-            a share is one of the images that are not for testing.
+            a share is one of the images that are not for testing. A ``fold`` takes no notice of splits that there are.
 
     Raises:
         FolderError: If folder or table cannot be understood.
@@ -203,18 +213,30 @@ class FolderDataModule(ImageDataModule):
         names = [picture.group for picture in self.pictures.pictures]
         return np.unique(names, return_inverse=True)[1] if any(names) else None
 
+    @cached_property
+    def _folds(self) -> Indices:
+        """The fold in which each picture is tested."""
+        assert self.fold is not None
+        return fold_of(self._labels, self.class_names, self.fold[1], self.split_seed, self._groups)
+
+    @cached_property
+    def _given(self) -> list[str | None]:
+        """The split of each picture that folder, table or fold decides; None: it is cut."""
+        if self.fold is None:
+            return [picture.split for picture in self.pictures.pictures]
+        return ["test" if number == self.fold[0] else None for number in self._folds.tolist()]
+
     @property
     def _cut_splits(self) -> list[str]:
-        """Which splits the folder or table leaves open."""
-        given = {picture.split for picture in self.pictures.pictures}
-        return [name for name in ("test", "val") if name not in given]
+        """Which splits are still open."""
+        return [name for name in ("test", "val") if name not in self._given]
 
     def _cut(self) -> dict[str, Indices]:
         """The usable pictures of each split. Which split a picture is in does not depend on bad files."""
         labels, groups, cut = self._labels, self._groups, self._cut_splits
         rows_of: dict[str, list[int]] = {name: [] for name in SPLITS}
-        for row, picture in enumerate(self.pictures.pictures):
-            rows_of[picture.split or "train"].append(row)
+        for row, given in enumerate(self._given):
+            rows_of[given or "train"].append(row)
         splits: dict[str, Indices] = {name: np.array(rows, np.int64) for name, rows in rows_of.items()}
         rest, parts = splits["train"], ["train", *cut]
         require_room(labels[rest], self.class_names, parts, None if groups is None else groups[rest])
@@ -245,6 +267,13 @@ class FolderDataModule(ImageDataModule):
         assert self._groups is not None
         return np.unique(self._groups[self._rows[split]])
 
+    def test_arrays(self) -> dict[str, NDArray[np.integer]]:
+        """See `ImageDataModule`; groups are numbered in the order of their names."""
+        arrays = super().test_arrays()
+        if self._groups is not None:
+            arrays["groups"] = self._groups[self.splits["test"].subset.cpu().numpy()]
+        return arrays
+
     def describe(self) -> dict[str, Any]:
         """What was understood of the folder, as plain values."""
         self.setup("fit")
@@ -252,6 +281,7 @@ class FolderDataModule(ImageDataModule):
         return {
             "root": str(root.relative_to(Path.cwd()) if root.is_relative_to(Path.cwd()) else root),
             "layout": self.pictures.layout,
+            "fold": self.fold and list(self.fold),
             "splits": {
                 name: {
                     "images": int(counts[name].sum()),
@@ -268,12 +298,18 @@ class FolderDataModule(ImageDataModule):
         }
 
     def splits_csv(self) -> str:
-        """Which picture is in which split: ``path,label,split,group``; without what is skipped or not trained with."""
+        """Which picture is in which split: ``path,label,split,group``; without what is skipped or not trained with.
+
+        With a fold, ``fold`` takes the place of ``split``: the number of the one in which the picture is tested.
+        """
         self.setup("fit")
-        split_of = {row: name for name in SPLITS for row in self._rows[name].tolist()}
+        split_of: dict[int, str | int] = {row: name for name in SPLITS for row in self._rows[name].tolist()}
+        if self.fold is not None:
+            folds = enumerate(self._folds.tolist())
+            split_of = {row: number for row, number in folds if row not in self.decoded.bad}
         buffer = io.StringIO()
         writer = csv.writer(buffer, lineterminator="\n")
-        writer.writerow(["path", "label", "split", "group"])
+        writer.writerow(["path", "label", "split" if self.fold is None else "fold", "group"])
         for row, picture in enumerate(self.pictures.pictures):
             if row in split_of:
                 writer.writerow([printable(picture.path), picture.label, split_of[row], picture.group])
@@ -300,7 +336,8 @@ class FolderDataModule(ImageDataModule):
         """What was understood, for a terminal."""
         found = self.describe()
         pictures = f"{len(self.pictures.pictures):,} pictures"
-        yield f"{found['root']}: {found['layout']}; {self.num_classes} classes, {pictures}"
+        fold = "" if self.fold is None else f"; fold {self.fold[0]} of {self.fold[1]} is tested"
+        yield f"{found['root']}: {found['layout']}; {self.num_classes} classes, {pictures}{fold}"
         for name, split in found["splits"].items():
             groups = "" if split["groups"] is None else f" of {split['groups']:,} groups"
             cut = f", cut with split_seed={self.split_seed}" if split["cut"] else ""

@@ -27,11 +27,13 @@ from cnn_compare.data import augment
 from cnn_compare.data.augment import Augmentation, Draws
 from cnn_compare.data.loaded import as_tensors
 from cnn_compare.data.resident import Batch, EpochSampler, ResidentDataset, shard_size
-from cnn_compare.data.splits import Indices, count_of, require_room, require_size, stratified_order, take
+from cnn_compare.data.splits import Indices, count_of, fold_of, require_room, require_size, stratified_order, take
 from cnn_compare.errors import InvalidValueError
 
 Normalization = Literal["half", "cifar10", "imagenet", "own"] | list[list[float]]
 Split = Literal["train", "test"]
+
+SPLIT_SEED = 42
 
 MeanStd = tuple[tuple[float, ...], tuple[float, ...]]
 MEAN_STD: dict[str, MeanStd] = {
@@ -79,7 +81,7 @@ class ImageDataModule(L.LightningDataModule):
         batch_size: Images a step, of all devices together: two devices get half of each batch.
         val_size: Validation images, cut from the training set with the same share of every class, and at least one:
             their number, or as a float below 1 their share; None: the class's ``usual_val_size``.
-        split_seed: Decides which images are for validation, and which are in a ``train_subset``; nothing else.
+        split_seed: Decides which images are for validation, in a ``fold``, and in a ``train_subset``; nothing else.
         seed: Seed of batch order and augmentation; None: that of ``seed_everything``, else 0.
         normalization: ``half``: mean and std 0.5; ``cifar10``, ``imagenet``: those of the data set of that name;
             ``own``: those of these training images; or ``[mean, std]``, three numbers each, for pixels from 0 to 1.
@@ -91,10 +93,13 @@ class ImageDataModule(L.LightningDataModule):
         image_size: Height and width of the network's input, in pixels.
         train_subset: Number of training images to use, with the same share of every class; None: all.
         on_device: Keep the images in the accelerator's memory; None: if they fit into a tenth of it.
+        fold: ``[k, n]``, for cross-validation: all images there are, also those of a test set that the data has, are
+            cut into n folds by ``split_seed``; those of fold k, from 0, are tested, and the others are for training and
+            validation. Folds have the same share of every class, and no two have a group in common. None: no folds.
 
     Raises:
         InvalidValueError: If a number is not positive, or the splits are larger than the data.
-        ClassTooSmallError: If a class has too few images to be in training and validation.
+        ClassTooSmallError: If a class has too few images to be in training and validation, or in every fold.
         LoadedDataError: If what ``load`` returns cannot be used.
     """
 
@@ -107,13 +112,14 @@ class ImageDataModule(L.LightningDataModule):
         self,
         batch_size: int = 128,
         val_size: int | float | None = None,
-        split_seed: int = 42,
+        split_seed: int = SPLIT_SEED,
         seed: int | None = None,
         normalization: Normalization = "half",
         augmentation: Augmentation = "none",
         image_size: int = 32,
         train_subset: int | None = None,
         on_device: bool | None = None,
+        fold: tuple[int, int] | None = None,
     ) -> None:
         super().__init__()
         # Not the signature's default: the command line would carry one data set's default over to another's.
@@ -127,11 +133,14 @@ class ImageDataModule(L.LightningDataModule):
         if split_seed < 0 or (seed or 0) < 0:
             field = "data.split_seed" if split_seed < 0 else "data.seed"
             raise InvalidValueError(field, split_seed if split_seed < 0 else seed, "0 or larger")
+        if fold is not None and not (len(fold) == 2 and 0 <= fold[0] < fold[1] and fold[1] > 1):
+            expected = "[k, n]: the number of the fold, from 0, and how many folds there are, at least 2"
+            raise InvalidValueError("data.fold", list(fold), expected)
         self._steps = augment.steps_of(augmentation)
         self._mean_std = _known_mean_std(normalization)
         self.batch_size, self.val_size, self.split_seed = batch_size, val_size, split_seed
         self.normalization, self.augmentation, self.image_size = normalization, augmentation, image_size
-        self.train_subset, self.on_device = train_subset, on_device
+        self.train_subset, self.on_device, self.fold = train_subset, on_device, fold
         self.seed = global_seed() if seed is None else seed
         self._splits: dict[str, ResidentDataset] = {}
         self._sampler: EpochSampler | None = None
@@ -191,6 +200,7 @@ class ImageDataModule(L.LightningDataModule):
             else self.normalization,
             "val_size": self.val_size,
             "split_seed": self.split_seed,
+            "fold": self.fold and list(self.fold),
             "class_names": list(self.class_names),
         }
 
@@ -224,7 +234,9 @@ class ImageDataModule(L.LightningDataModule):
         return self._splits
 
     def image_name(self, split: str, row: int) -> str:
-        """What an image is called; ``row`` is its place in what `load` returns."""
+        """What an image is called; ``row`` is its place in what `load` returns, with a fold among all images."""
+        if self.fold is not None:
+            return f"image {row}"
         return f"{'test' if split == 'test' else 'training'} image {row}"
 
     @abstractmethod
@@ -245,24 +257,46 @@ class ImageDataModule(L.LightningDataModule):
             self._mean_std = augment.mean_and_std(images.images, images.subset)
 
     def _make_splits(self, loaded: Split) -> dict[str, ResidentDataset]:
-        """The splits that are cut from what `load` returns, by name."""
+        """The splits that are cut from what `load` returns, by name; with a fold, all three of them at once."""
+        if self.fold is not None:
+            return self._make_splits_of(self.fold)
         images, labels = self._load(loaded)
         if loaded == "test":
             return {"test": ResidentDataset(images, labels)}
-        train, val = self._split(labels)
+        train, val = self._split(labels, np.arange(len(labels)))
         return {"train": ResidentDataset(images, labels, train), "val": ResidentDataset(images, labels, val)}
+
+    def _make_splits_of(self, fold: tuple[int, int]) -> dict[str, ResidentDataset]:
+        parts = [self._load("train"), self._load("test")]
+        if len({images.shape[1:] for images, _ in parts}) > 1:
+            raise InvalidValueError("data.fold", list(fold), "left out: training and test images differ in size")
+        images, labels = (torch.cat(part) for part in zip(*parts, strict=True))
+        number, folds = fold
+        tested = fold_of(labels.numpy(), self.class_names, folds, self.split_seed) == number
+        train, val = self._split(labels, np.flatnonzero(~tested))
+        rows = {"train": train, "val": val, "test": torch.from_numpy(np.flatnonzero(tested))}
+        return {name: ResidentDataset(images, labels, subset) for name, subset in rows.items()}
+
+    def test_arrays(self) -> dict[str, NDArray[np.integer]]:
+        """What is known of each test image, for the file of answers.
+
+        Returns:
+            Each ``(N,)``: with a fold ``rows``, the image's place among all there are, which is the same in every fold;
+            where there are groups, ``groups``, their numbers.
+        """
+        return {} if self.fold is None else {"rows": self.splits["test"].subset.cpu().numpy()}
 
     def _load(self, split: Split) -> tuple[Tensor, Tensor]:
         if not hasattr(self, "class_names"):
             raise InvalidValueError("data", type(self).__name__, "a data module with class_names")
         return as_tensors(self.load(split), self.num_classes, f'{type(self).__name__}.load("{split}")')
 
-    def _split(self, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Sorted indices of the training and the validation images."""
+    def _split(self, labels: Tensor, rows: Indices) -> tuple[Tensor, Tensor]:
+        """Sorted indices of the training and the validation images, of ``rows``."""
         numbers = labels.numpy()
-        require_room(numbers, self.class_names, ("train", "val"))
-        val_size = count_of(self.val_size, len(numbers), self.num_classes, "data.val_size", keep=1)
-        val, rest = take(stratified_order(numbers, self.split_seed), numbers, val_size, keep=1)
+        require_room(numbers[rows], self.class_names, ("train", "val"))
+        val_size = count_of(self.val_size, len(rows), self.num_classes, "data.val_size", keep=1)
+        val, rest = take(rows[stratified_order(numbers[rows], self.split_seed)], numbers, val_size, keep=1)
         return torch.from_numpy(np.sort(self.train_part(rest, numbers))), torch.from_numpy(np.sort(val))
 
     def train_part(self, order: Indices, labels: NDArray[np.integer]) -> Indices:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from cnn_compare.errors import ClassTooSmallError, InvalidValueError
 
@@ -148,25 +149,56 @@ def take_groups(
     return images[chosen], images[~chosen]
 
 
+def fold_of(
+    labels: NDArray[np.integer],
+    class_names: Sequence[str],
+    folds: int,
+    seed: int,
+    groups: NDArray[np.integer] | None = None,
+) -> Indices:
+    """The fold in which each image is tested: with the same share of every class, and no group in two folds.
+
+    Args:
+        labels: Of all images.
+        class_names: Names of the classes.
+        folds: How many.
+        seed: Decides which images are together.
+        groups: Of the images; None: each can be in any fold.
+
+    Returns:
+        ``(N,)`` numbers from 0 to ``folds - 1``.
+
+    Raises:
+        ClassTooSmallError: If a class has fewer images, or groups, than there are folds.
+    """
+    require_room(labels, class_names, folds, groups)
+    splitter = (StratifiedKFold if groups is None else StratifiedGroupKFold)(folds, shuffle=True, random_state=seed)
+    numbers = np.empty(len(labels), np.int64)
+    for number, (_, tested) in enumerate(splitter.split(labels, labels, groups)):
+        numbers[tested] = number
+    return numbers
+
+
 def require_room(
     labels: NDArray[np.integer],
     class_names: Sequence[str],
-    splits: Sequence[str],
+    splits: Sequence[str] | int,
     groups: NDArray[np.integer] | None = None,
 ) -> None:
-    """Check that images can be cut so that each class is in every split.
+    """Check that images can be cut so that each class is in every split or fold.
 
     Args:
         labels: Of the images that are to be cut.
         class_names: Names of the classes.
-        splits: Names of the splits.
+        splits: Names of the splits, or number of folds.
         groups: Of these images; None: each can be in any split.
 
     Raises:
-        ClassTooSmallError: If a class has fewer images, or groups, than there are splits.
+        ClassTooSmallError: If a class has fewer images, or groups, than there are splits or folds.
     """
+    needed = splits if isinstance(splits, int) else len(splits)
     for label, name in enumerate(class_names):
         members = labels == label
         parts = int(members.sum()) if groups is None else len(np.unique(groups[members]))
-        if parts < len(splits):
+        if parts < needed:
             raise ClassTooSmallError(name, splits, parts, "image" if groups is None else "group")

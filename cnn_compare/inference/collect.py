@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,14 +13,15 @@ from numpy.typing import NDArray
 
 from cnn_compare.checkpointing import require_checkpoint
 from cnn_compare.data import ImageDataModule
-from cnn_compare.data.check import Images, leaked
+from cnn_compare.data.check import Images
+from cnn_compare.data.check import leaked as leaked_images
 from cnn_compare.errors import CnnCompareError, InvalidValueError, NotExplainedError, PicturesError
 from cnn_compare.experiment import make_data
 from cnn_compare.inference.grad_cam import heat_maps, require_captum, under_heat
 from cnn_compare.module import ClassifierModule
-from cnn_compare.pictures import MOST_BYTES, MOST_NETWORKS, HeatMap, Leaked, Pictures, labels_digest, small_picture
-from cnn_compare.report.images import WRONG_LABELS_SHOWN, Answers
-from cnn_compare.report.load import StoredRun, find_runs
+from cnn_compare.pictures import MOST_BYTES, MOST_NETWORKS, HeatMap, Leaked, Pictures, small_picture
+from cnn_compare.report.images import WRONG_LABELS_SHOWN, Answers, by_network
+from cnn_compare.report.load import StoredRun, find_runs, test_labels
 from cnn_compare.results import RunFolder
 
 MOST_ASKED = 10
@@ -50,26 +50,26 @@ def collect_pictures(folder: str | Path, images: Sequence[int] = (), explain: bo
     if explain:
         require_captum("explain")
     folder = Path(folder)
-    runs = [run for run in find_runs(folder).finished if run.predictions]
+    stored = find_runs(folder).finished
+    answers = Answers.of(stored)
+    # Tested on the same images; of folds, each on some of them.
+    runs = by_network([run for run in stored if run.network in answers.networks and run.predictions])
     if not runs:
         raise PicturesError(folder, "no finished run has predictions")
-    answers = Answers.of(runs, [], {})
-    runs = [run for run in runs if run.predictions and np.array_equal(run.predictions.labels, answers.labels)]
-    count = len(answers.labels)
-    if len(images) > MOST_ASKED or not all(0 <= image < count for image in images):
-        expected = f"at most {MOST_ASKED} places in the test set, from 0 to {count - 1}"
+    if len(images) > MOST_ASKED or not np.isin(images, answers.places).all():
+        expected = f"at most {MOST_ASKED} places of test images, from {answers.places.min()} to {answers.places.max()}"
         raise InvalidValueError("images", list(images), expected)
     # Of runs with fewer training images, those that leaked are among those of the run with the most.
-    main = max(runs, key=lambda run: run.result.train_images or 0)
-    loaded = _Loaded(folder, answers.labels)
-    data = loaded.data_of(main)
+    main = max(runs.values(), key=lambda members: members[0].result.train_images or 0)
+    loaded = _Loaded(folder)
+    data = loaded.data_of(main[0])
     notes = []
-    if main.result.data_fingerprint not in (None, data.fingerprint()):
+    if main[0].result.data_fingerprint not in (None, data.fingerprint()):
         notes.append(
             "The data is no longer exactly what the networks were trained and tested with: pictures, their decoder or "
             "this program have changed."
         )
-    exact, near, complete = leaked(Images(data))
+    leaked = _leaked(main, loaded)
     suspicious = [each.image for each in answers.suspicious()]
     hardest = answers.hardest()
     shown = list(dict.fromkeys([*images, *hardest, *suspicious[:WRONG_LABELS_SHOWN]]))
@@ -82,10 +82,10 @@ def collect_pictures(folder: str | Path, images: Sequence[int] = (), explain: bo
     # Published data has no file names.
     named = list(dict.fromkeys([*shown, *suspicious])) if data.describe() else []
     collected = Pictures(
-        test_labels=labels_digest(answers.labels),
+        test_labels=str(test_labels(stored)),
         names={image: _name(data, image) for image in named},
         pictures=pictures,
-        leaked=Leaked(exact, near, complete),
+        leaked=leaked,
         asked=list(images),
         heat_maps=maps,
         notes=notes,
@@ -99,16 +99,15 @@ Heat = tuple[NDArray[np.uint8], NDArray[np.float32], int]
 
 
 class _Loaded:
-    """The data modules of stored runs, each loaded once.
+    """The data modules of stored runs; one that the next run has as well is loaded once.
 
     Args:
         folder: The comparison's.
-        labels: Of the test images, ``(N,)``.
     """
 
-    def __init__(self, folder: Path, labels: NDArray[np.integer[Any]]) -> None:
-        self.folder, self.labels = folder, labels
-        self._loaded: dict[str, ImageDataModule] = {}
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._last: tuple[Any, ImageDataModule] | None = None
 
     def data_of(self, run: StoredRun) -> ImageDataModule:
         """Its data module, loaded.
@@ -119,49 +118,86 @@ class _Loaded:
         section = run.config.get("data")
         if not section:
             raise PicturesError(self.folder, f"{RunFolder(run.folder).config} does not tell which data it was")
-        key = json.dumps(section, sort_keys=True, default=str)
-        if key not in self._loaded:
-            data = make_data(run.config)
-            data.seed = run.result.seed  # It decides the order of the batches, which is part of the fingerprint.
-            test = data.splits["test"]
-            if not np.array_equal(test.labels[test.subset].numpy(), self.labels):
-                raise PicturesError(self.folder, "the test images of its data are no longer those of the runs")
-            self._loaded[key] = data
-        return self._loaded[key]
+        if self._last is None or self._last[0] != section:
+            self._last = section, make_data(run.config)
+        data = self._last[1]
+        data.seed = run.result.seed  # It decides the order of the batches, which is part of the fingerprint.
+        test = data.splits["test"]
+        if run.predictions and not np.array_equal(test.labels[test.subset].numpy(), run.predictions.labels):
+            raise PicturesError(self.folder, "the test images of its data are no longer those of the runs")
+        return data
+
+
+def _rows(data: ImageDataModule) -> NDArray[np.int64]:
+    """The rows of the test images in the data, by place; with folds, where every image is tested, of all images."""
+    test = data.splits["test"]
+    rows: NDArray[np.int64] = (test.subset if data.fold is None else torch.arange(len(test.images))).numpy()
+    return rows
 
 
 def _pixels(data: ImageDataModule, image: int) -> NDArray[np.uint8]:
-    test = data.splits["test"]
-    pixels: NDArray[np.uint8] = test.images[test.subset[image]].numpy()
+    pixels: NDArray[np.uint8] = data.splits["test"].images[_rows(data)[image]].numpy()
     return pixels
 
 
 def _name(data: ImageDataModule, image: int) -> str:
-    return data.image_name("test", int(data.splits["test"].subset[image]))
+    return data.image_name("test", int(_rows(data)[image]))
+
+
+def _leaked(runs: Sequence[StoredRun], loaded: _Loaded) -> Leaked:
+    """The leaks of a network's runs, which differ where folds do."""
+    exact, near, complete = set[int](), set[int](), True
+    done: list[Any] = []
+    for run in runs:
+        if run.config.get("data") in done:
+            continue
+        done.append(run.config.get("data"))
+        data = loaded.data_of(run)
+        equal, alike, all_compared = leaked_images(Images(data))
+        places = np.arange(len(data.splits["test"])) if data.fold is None else data.splits["test"].subset.numpy()
+        exact |= set(places[equal].tolist())
+        near |= set(places[alike].tolist())
+        complete = complete and all_compared
+    return Leaked(sorted(exact), sorted(near - exact), complete)
 
 
 def _explained(
-    runs: Sequence[StoredRun], answers: Answers, images: Sequence[int], loaded: _Loaded
+    runs: Mapping[str, Sequence[StoredRun]], answers: Answers, images: Sequence[int], loaded: _Loaded
 ) -> tuple[dict[str, dict[int, Heat]], list[str]]:
     """Heat maps of every network, by image, and sentences about those that there are none of."""
     found: dict[str, dict[int, Heat]] = {}
     problems = []
     accuracies = {
-        name: np.mean([(run.predictions == answers.labels).mean() for run in members])
-        for name, members in answers.networks.items()
+        name: np.mean([(each.predictions == answers.labels).mean() for each in of])
+        for name, of in answers.networks.items()
     }
     for name in sorted(accuracies, key=lambda name: -accuracies[name])[:MOST_NETWORKS]:
-        # The test set is used once; so the seed is chosen by its validation.
-        seeds = [run for run in runs if run.network == name]
-        best = max(seeds, key=lambda run: run.result.value("best_val_acc_pct") or 0.0)
-        print(f"{name}: heat maps of seed {best.result.seed}", file=sys.stderr, flush=True)
+        print(f"{name}: heat maps", file=sys.stderr, flush=True)
         try:
-            found[name] = _heat_of(best, images, loaded)
+            found[name] = {
+                image: heat
+                for run, tested in _best_runs(runs[name], images)
+                for image, heat in _heat_of(run, tested, loaded).items()
+            }
         # Of a network or a checkpoint of the user's own, anything can go wrong; the others are explained all the same.
         except Exception as error:
             reason = str(error) if isinstance(error, CnnCompareError) else f"{type(error).__name__}: {error}"
             problems.append(f"No heat map of {name}: {reason.partition(chr(10))[0]}")
     return found, problems
+
+
+def _best_runs(runs: Sequence[StoredRun], images: Sequence[int]) -> list[tuple[StoredRun, list[int]]]:
+    """For each image the run that was best in validation of those that were tested with it; each run's images."""
+    # Not the best in the test, because the test set is used once.
+    ordered = sorted(runs, key=lambda run: -(run.result.value("best_val_acc_pct") or 0.0))
+    rest, chosen = list(images), []
+    for run in ordered:
+        rows = run.predictions.rows if run.predictions else None
+        tested = [image for image in rest if rows is None or image in rows]
+        rest = [image for image in rest if image not in tested]
+        if tested:
+            chosen.append((run, tested))
+    return chosen
 
 
 def _heat_of(run: StoredRun, images: Sequence[int], loaded: _Loaded) -> dict[int, Heat]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,20 +15,35 @@ import numpy as np
 from cnn_compare.configs import differences
 from cnn_compare.errors import InvalidValueError, ResultError
 from cnn_compare.formatting import format_list
-from cnn_compare.report import statistics
-from cnn_compare.report.images import Answers, leaks_warning, without_leaks
-from cnn_compare.report.load import StoredRun, StoredRuns, distinct
+from cnn_compare.report import cross_validation, statistics
+from cnn_compare.report.cross_validation import Fold, Folds
+from cnn_compare.report.images import Answers, answers_of, by_network, leaks_warning, without_leaks
+from cnn_compare.report.load import Predictions, StoredRun, StoredRuns, distinct
 from cnn_compare.report.published import find_published
 from cnn_compare.report.statistics import LEVEL, Difference, Estimate, Sample
-from cnn_compare.report.summary import MOST_CLASSES, Curves, Mistake, Network, Pair, Question, Summary
+from cnn_compare.report.summary import (
+    MOST_CLASSES,
+    Curves,
+    Mistake,
+    Network,
+    Pair,
+    Question,
+    Summary,
+    folds_in_words,
+)
 from cnn_compare.report.verdict import verdict
 from cnn_compare.results import METRICS, RunFolder, first_reached, over_seeds
 from cnn_compare.times import Times, interval, ratio
 
 # Settings that differ between the runs of every comparison, and settings that cannot change a result.
 EXPECTED_DIFFERENCES = {"seed_everything", "model.backbone", "own_recipe"}
+OF_FOLDS = {"data.init_args.fold", "data.init_args.split_seed"}
 IRRELEVANT = {"data.init_args.data_dir", "trainer.default_root_dir", "trainer.logger"}
 MISTAKES = 10
+TRAINED_ON_TEST_SET = (
+    "the folds are of training and test images together: accuracies do not compare with those on the data's own test "
+    "set"
+)
 UNFINISHED = "not finished; the same command again goes on with it"
 
 
@@ -59,14 +74,16 @@ def analyze(
     )
     runs = stored.finished
     results = [run.result for run in runs]
-    groups = _groups(runs)
+    groups = by_network(runs)
     levels = _levels(runs)
     warnings, varied, ranked = _conditions(stored)
-    samples = _samples(groups)
-    estimates = dict(zip(samples, statistics.accuracy_estimates(list(samples.values())), strict=True))
+    cross_validated = any(result.fold is not None for result in results)
+    samples, folds = ({}, _folds(groups, stored)) if cross_validated else (_samples(groups), {})
+    estimates = {name: cross_validation.accuracy_estimate(each) for name, each in folds.items()}
+    estimates |= zip(samples, statistics.accuracy_estimates(list(samples.values())), strict=True)
     failed = Counter(run.network for run in stored.runs if run.result.status != "finished")
     networks = [
-        _network(name, members, estimates[name], levels, planned=len(stored.planned[name]), failed=failed[name])
+        _network(name, members, estimates[name], levels, planned=stored.planned[name], failed=failed[name])
         for name, members in groups.items()
     ]
     if stored.times is not None:
@@ -74,9 +91,13 @@ def analyze(
     networks.sort(key=lambda network: -network.accuracy_pct.value)
     networks = _with_front(networks, ranked)
     _check(question, networks)
-    pairs = _pairs(networks, samples, question, _looks(stored))
+    pairs = _asked(networks, question)
+    compared = (
+        _fold_pairs(pairs, folds, question) if folds else _pairs(networks, pairs, samples, question, _looks(stored))
+    )
     names = next((result.class_names for result in results if result.class_names), [])
-    labels = next((run.predictions.labels for run in runs if run.predictions), None)
+    pictures = stored.pictures
+    answers = Answers.of(runs, names, pictures.names if pictures else {})
     problems = list(stored.problems)
     try:
         published = find_published(stored)
@@ -84,10 +105,8 @@ def analyze(
         published = None
         problems.append(error)
     unfinished = _unfinished(stored)
-    pictures = stored.pictures
-    answers = Answers.of(runs, names, pictures.names if pictures else {})
     order = [network.name for network in networks]
-    leaked = without_leaks(pictures.leaked, samples) if pictures else None
+    leaked = without_leaks(pictures.leaked, answers, groups, folds) if pictures else None
     return Summary(
         name=str(stored.manifest.get("name", stored.folder.resolve().name)),
         unfinished=unfinished,
@@ -100,6 +119,7 @@ def analyze(
         warnings=[
             *warnings,
             *(leaks_warning(leaked) if leaked else []),
+            *([TRAINED_ON_TEST_SET] if folds and not any(result.data for result in results) else []),
             *distinct(text for result in results for text in result.data.get("warnings", [])),
         ],
         declared_changes=_declared_changes(groups),
@@ -108,12 +128,14 @@ def analyze(
         times=stored.times,
         variants=_variants(stored),
         class_names=names,
-        class_images=[] if labels is None else np.bincount(labels).tolist(),
-        test_images=max((result.test_images for result in results if result.test_images), default=None),
+        class_images=np.bincount(answers.labels).tolist(),
+        test_images=_test_images(groups),
+        test_groups=None if answers.groups is None else len(np.unique(answers.groups)),
+        folds=_folds_in_words(stored) if folds else None,
         networks=networks,
         question=question,
-        pairs=pairs,
-        verdict=verdict(networks, pairs, question, ranked, complete=unfinished is None),
+        pairs=compared,
+        verdict=verdict(networks, compared, question, ranked, complete=unfinished is None),
         hardest=answers.shown(answers.hardest(), order),
         asked=answers.shown(pictures.asked if pictures else [], order),
         wrong_labels=answers.wrong_labels(),
@@ -137,7 +159,7 @@ def _unfinished(stored: StoredRuns) -> str | None:
     if len(finished) == total:
         return None
     rest = ", ".join(f"{count} {what}" for what, count in {**counts, "not begun": total - begun}.items() if count)
-    missing = [name for name in planned if name not in _groups(finished)]
+    missing = [name for name in planned if name not in by_network(finished)]
     which = f"; networks without a finished run: {format_list(missing)}" if missing else ""
     return f"{len(finished)} of {total} runs are finished ({rest}){which}."
 
@@ -150,17 +172,48 @@ def _looks(stored: StoredRuns) -> list[list[int]]:
     return [seeds[:look] for look in looks if isinstance(look, int)]
 
 
-def _groups(runs: Sequence[StoredRun]) -> dict[str, list[StoredRun]]:
-    groups: dict[str, list[StoredRun]] = {}
-    for run in sorted(runs, key=lambda run: run.result.seed):
-        groups.setdefault(run.network, []).append(run)
-    return groups
+def _folds(groups: dict[str, list[StoredRun]], stored: StoredRuns) -> dict[str, Folds]:
+    """What is tested in cross-validation. Networks without folds share none with others, and nothing is claimed."""
+    return {
+        name: {
+            (run.result.seed, run.result.fold): Fold(
+                run.result.metrics["test_acc_pct"].value / 100,
+                run.result.test_images or 1,
+                max(2, len({fold for _, fold in stored.planned[name]})),
+            )
+            for run in members
+        }
+        for name, members in groups.items()
+    }
+
+
+def _folds_in_words(stored: StoredRuns) -> str:
+    planned = set().union(*stored.planned.values())
+    folds = {fold for _, fold in planned if fold is not None}
+    return folds_in_words(len(folds), len({seed for seed, fold in planned if fold is not None}))
+
+
+def _test_images(groups: dict[str, list[StoredRun]]) -> int | None:
+    """How many a network is tested with; with folds, in a repeat."""
+    tested: Counter[tuple[str, int]] = Counter()
+    for name, members in groups.items():
+        for run in members:
+            tested[name, run.result.seed] += run.result.test_images or 0
+    return max(tested.values(), default=0) or None
 
 
 def _samples(groups: dict[str, list[StoredRun]]) -> dict[str, Sample]:
     """What is tested; with single answers where all runs of all networks were tested on the same images."""
     all_runs = [run for members in groups.values() for run in members]
-    labels = next((run.predictions.labels for run in all_runs if run.predictions), np.empty(0))
+    answered = [run.predictions for run in all_runs if run.predictions]
+    labels = answered[0].labels if answered else np.empty(0)
+    # Of the test images; None unless all runs know the same ones.
+    known = answered[0].groups if answered else None
+    if known is not None and not all(
+        np.array_equal(known, each.groups) for each in answered if each.groups is not None
+    ):
+        known = None
+    fewest = None if known is None else len(np.unique(known))
 
     def sample(members: Sequence[StoredRun]) -> Sample:
         answers = [
@@ -169,10 +222,10 @@ def _samples(groups: dict[str, list[StoredRun]]) -> dict[str, Sample]:
             if run.predictions and np.array_equal(run.predictions.labels, labels)
         ]
         if len(answers) == len(members):
-            return Sample.of(np.stack(answers))
+            return Sample.of(np.stack(answers), known)
         shares = [run.result.metrics["test_acc_pct"].value / 100 for run in members]
-        # Where the number of images is not recorded, the accuracies say as little as possible.
-        return Sample(shares, members[0].result.test_images or 1)
+        # Where the number of images is not recorded, or of which groups, the accuracies say as little as possible.
+        return Sample(shares, fewest or members[0].result.test_images or 1)
 
     return {name: sample(members) for name, members in groups.items()}
 
@@ -197,13 +250,16 @@ def _conditions(stored: StoredRuns) -> tuple[list[str], dict[str, list[str]], bo
     }
     warnings = [f"mixed {what}: {'; '.join(values)}" for what, values in mixed.items() if len(values) > 1]
     declared = {name for result in results for name in result.declared_changes}
-    if recipes := {name: values for name, values in varied.items() if name not in EXPECTED_DIFFERENCES | declared}:
+    expected = EXPECTED_DIFFERENCES | declared
+    if all(result.fold is not None for result in results):
+        expected |= OF_FOLDS
+    if recipes := {name: values for name, values in varied.items() if name not in expected}:
         settings = "; ".join(f"{name} is {' or '.join(values)}" for name, values in recipes.items())
         warnings.append(f"mixed recipes: {settings}")
-    shown: dict[tuple[int, str], set[str | None]] = {}
+    shown: dict[tuple[int, int | None, str], set[str | None]] = {}
     for result in results:
         data = {name: value for name, value in sorted(result.declared_changes.items()) if name.startswith("data.")}
-        shown.setdefault((result.seed, str(data)), set()).add(result.data_fingerprint)
+        shown.setdefault((result.seed, result.fold, str(data)), set()).add(result.data_fingerprint)
     if any(len(fingerprints) > 1 for fingerprints in shown.values()):
         warnings.append("mixed data: networks with the same seed had different images, orders or augmentation")
     if stored.times is not None:
@@ -257,13 +313,19 @@ def _versions(versions: dict[str, str]) -> str:
 
 
 def _network(
-    name: str, runs: Sequence[StoredRun], estimate: Estimate, levels: Sequence[int], planned: int, failed: int
+    name: str,
+    runs: Sequence[StoredRun],
+    estimate: Estimate,
+    levels: Sequence[int],
+    planned: Set[tuple[int, int | None]],
+    failed: int,
 ) -> Network:
     results = [run.result for run in runs]
     accuracies = [result.metrics["test_acc_pct"].value for result in results]
     names = set.intersection(*(set(result.metrics) for result in results))
     several = len(accuracies) > 1
-    predictions = [run.predictions for run in runs if run.predictions]
+    predictions = answers_of(runs)
+    folds = {fold for _, fold in planned if fold is not None}
     by_class: dict[str, Any] = {"class_acc_pct": [], "confusion": [], "mistakes": []}
     seconds = results[0].train_epochs_s[1:]
     if several:
@@ -273,7 +335,8 @@ def _network(
         backbone=results[0].backbone,
         variant=results[0].variant,
         seeds=[result.seed for result in results],
-        planned=planned,
+        folds=len(folds) or None,
+        planned=len(planned),
         failed=failed,
         test_acc_pct=accuracies,
         accuracy_pct=statistics.percent(estimate),
@@ -287,7 +350,7 @@ def _network(
         )
         if predictions
         else None,
-        **(_by_class(runs) if len(predictions) == len(runs) else by_class),
+        **(_by_class(predictions) if predictions and all(run.predictions for run in runs) else by_class),
         curves=_curves(runs),
         seconds_to_pct={level: _seconds_to(runs, level) for level in levels},
         epoch_s_range=(min(seconds), max(seconds)) if len(seconds) > 1 else None,
@@ -313,15 +376,17 @@ def _with_times(networks: Sequence[Network], times: Times) -> list[Network]:
     return [timed(network) for network in networks]
 
 
-def _by_class(runs: Sequence[StoredRun]) -> dict[str, Any]:
+def _by_class(predictions: Sequence[Predictions]) -> dict[str, Any]:
     """Accuracy of each class, and the confusion over all seeds or, with many classes, the commonest mistakes."""
-    predictions = [run.predictions for run in runs if run.predictions]
     labels = np.concatenate([run.labels for run in predictions]).astype(int)
     answers = np.concatenate([run.predictions for run in predictions]).astype(int)
     classes = 1 + int(max(labels.max(), answers.max()))
     images = np.bincount(labels, minlength=classes)
     shares = np.bincount(labels[labels == answers], minlength=classes) / np.maximum(images, 1)
-    recalls = map(statistics.recall_estimate, shares.tolist(), (images // len(predictions)).tolist())
+    recalls = (
+        statistics.share_estimate(share, *_independent(predictions, label, count))
+        for label, (share, count) in enumerate(zip(shares.tolist(), (images // len(predictions)).tolist(), strict=True))
+    )
     found: dict[str, Any] = {"class_acc_pct": [*map(statistics.percent, recalls)], "confusion": [], "mistakes": []}
     if classes <= MOST_CLASSES:
         counts = np.bincount(labels * classes + answers, minlength=classes * classes)
@@ -332,6 +397,19 @@ def _by_class(runs: Sequence[StoredRun]) -> dict[str, Any]:
         label, answer = divmod(int(pairs[index]), classes)
         found["mistakes"].append(Mistake(label, answer, 100 * float(counts[index] / images[label])))
     return found
+
+
+def _independent(predictions: Sequence[Predictions], label: int, images: int) -> tuple[float, float]:
+    """How many independent images a class has, of so many, and with how many degrees of freedom that is known."""
+    samples = []
+    for answers in predictions:
+        of_class = answers.labels == label
+        if answers.groups is not None and of_class.any():
+            right = (answers.predictions == answers.labels)[None, of_class]
+            samples.append(Sample.of(right, answers.groups[of_class]))
+    if not samples:
+        return images, math.inf
+    return float(np.mean([each.effective_images for each in samples])), min(each.image_freedom for each in samples)
 
 
 def _column(run: StoredRun, name: str, rows: int) -> np.ndarray:
@@ -406,15 +484,35 @@ def _check(question: Question, networks: Sequence[Network]) -> None:
             raise InvalidValueError("limit", metric, f"one of {known}")
 
 
-def _pairs(
-    networks: Sequence[Network], samples: dict[str, Sample], question: Question, looks: Sequence[Sequence[int]]
-) -> list[Pair]:
-    """Every pair that the question is about: of architectures where both have several seeds, else of one seed's."""
-    pairs = [
+def _asked(networks: Sequence[Network], question: Question) -> list[tuple[Network, Network]]:
+    """Every pair that the question is about."""
+    return [
         (first, second)
         for first, second in itertools.combinations(networks, 2)
         if question.baseline is None or question.baseline in (first.name, second.name)
     ]
+
+
+def _fold_pairs(pairs: Sequence[tuple[Network, Network]], folds: dict[str, Folds], question: Question) -> list[Pair]:
+    """What cross-validation shows of each pair."""
+    names = list(folds)
+    numbers = [(names.index(first.name), names.index(second.name)) for first, second in pairs]
+    found = cross_validation.differences([folds[name] for name in names], numbers)
+    shared = [len(cross_validation.shared_folds(folds[first.name], folds[second.name])) for first, second in pairs]
+    return [
+        _pair(*pair, [difference], question, (count, count))
+        for pair, difference, count in zip(pairs, found, shared, strict=True)
+    ]
+
+
+def _pairs(
+    networks: Sequence[Network],
+    pairs: Sequence[tuple[Network, Network]],
+    samples: dict[str, Sample],
+    question: Question,
+    looks: Sequence[Sequence[int]],
+) -> list[Pair]:
+    """What each pair shows: of architectures where both have several seeds, else of one seed's."""
     if not pairs:
         return []
     families: dict[bool, list[tuple[Network, Network]]] = {True: [], False: []}
@@ -447,7 +545,7 @@ def _pairs(
 def _of_seeds(sample: Sample, chosen: Sequence[int]) -> Sample:
     """The sample with some of its seeds, by their position."""
     correct = None if sample.correct is None else sample.correct[list(chosen)]
-    return Sample([sample.accuracies[seed] for seed in chosen], sample.images, correct)
+    return replace(sample, accuracies=[sample.accuracies[seed] for seed in chosen], correct=correct)
 
 
 def _excludes_0(share: Estimate) -> bool:
@@ -495,20 +593,30 @@ def _compared(
     for index, ((first, second), difference) in enumerate(zip(pairs, found, strict=True)):
         looked = [difference, *(look[index] for look in before)]
         a, b = (samples[network.name] for network in (first, second))
-        result[first.name, second.name] = Pair(
-            first=first.name,
-            second=second.name,
-            points=statistics.percent(difference.share),
-            p=difference.p,
-            p_corrected=difference.p_corrected,
-            differs=any(_excludes_0(each.share) for each in looked),
-            same=None if question.margin is None else any(_within(each.share, question.margin) for each in looked),
-            of_trained=a.seeds == 1,
-            seeds=(len(first.seeds), len(second.seeds)),
-            image_error_points=100 * difference.error.images,
-            seeds_needed=_seeds_needed(difference, (a.seeds, b.seeds), len(pairs)) if a.seeds > 1 else None,
-        )
+        pair = _pair(first, second, looked, question, (len(first.seeds), len(second.seeds)))
+        needed = _seeds_needed(difference, (a.seeds, b.seeds), len(pairs)) if a.seeds > 1 else None
+        result[first.name, second.name] = replace(pair, of_trained=a.seeds == 1, seeds_needed=needed)
     return result
+
+
+def _pair(
+    first: Network, second: Network, looked: Sequence[Difference], question: Question, runs: tuple[int, int]
+) -> Pair:
+    """What the last of the looks at a difference shows, and what any of them has decided."""
+    difference = looked[0]
+    return Pair(
+        first=first.name,
+        second=second.name,
+        points=statistics.percent(difference.share),
+        p=difference.p,
+        p_corrected=difference.p_corrected,
+        differs=any(_excludes_0(each.share) for each in looked),
+        same=None if question.margin is None else any(_within(each.share, question.margin) for each in looked),
+        of_trained=False,
+        seeds=runs,
+        image_error_points=100 * difference.error.images,
+        seeds_needed=None,
+    )
 
 
 def _without_result(stored: StoredRuns, problems: Sequence[ResultError]) -> list[dict[str, str]]:

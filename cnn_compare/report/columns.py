@@ -125,7 +125,7 @@ COLUMNS = (
         str,
         ("terminal", "table"),
         text=_seeds,
-        note="n: seeds; 2 of 3: one has no result, and the figures are those of the others.",
+        note="n: runs, one a seed or fold; 2 of 3: one has no result, and the figures are those of the others.",
     ),
     Column(
         "test_acc_pct",
@@ -135,7 +135,7 @@ COLUMNS = (
         ("terminal", "table"),
         text=_accuracy,
         note="Test accuracy: with the weights of the epoch that was best in validation; ± is the standard deviation "
-        "over seeds or, with one seed, the 95 % sampling error of the test images.",
+        "over seeds or folds or, with one seed, the 95 % sampling error of the test images.",
     ),
     Column(
         "interval",
@@ -144,7 +144,8 @@ COLUMNS = (
         _percent,
         ("table",),
         text=lambda network: _range(network.accuracy_pct),
-        note="The 95 % interval covers other test images and, with several seeds, other seeds.",
+        note="The 95 % interval covers other test images and, with several seeds, other seeds; with folds, other "
+        "training images too.",
     ),
     metric(
         "test_balanced_acc_pct",

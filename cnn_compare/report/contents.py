@@ -95,10 +95,22 @@ def variants(summary: Summary) -> Table:
     )
 
 
+SEEDS_TEST = (
+    "Behrens and Fisher's test over seeds and test images, with variances over seeds shrunken towards what the "
+    "networks have in common; with one seed, over test images. p is that of a pair alone; intervals and corrected "
+    "p values are for all pairs together."
+)
+FOLDS_TEST = (
+    "Nadeau and Bengio's t test on the differences in the same folds: with variance s² of J of them, in k folds a "
+    "repeat, that of their mean is s² (1/J + 1/(k − 1)), and not s²/J, because folds share training images. p is that "
+    "of a pair alone; intervals are for all pairs together, and corrected p values are Holm's."
+)
+
+
 def _pairs(summary: Summary) -> Table:
     return Table(
         "Differences",
-        ["networks", "points", "95 %", "p", "p, corrected", "seeds", "difference"],
+        ["networks", "points", "95 %", "p", "p, corrected", "folds" if summary.folds else "seeds", "difference"],
         [
             [
                 f"{pair.first} − {pair.second}",
@@ -111,9 +123,7 @@ def _pairs(summary: Summary) -> Table:
             ]
             for pair in summary.pairs
         ],
-        "Behrens and Fisher's test over seeds and test images, with variances over seeds shrunken towards what the "
-        "networks have in common; with one seed, over test images. p is that of a pair alone; intervals and corrected "
-        "p values are for all pairs together.",
+        FOLDS_TEST if summary.folds else SEEDS_TEST,
     )
 
 
@@ -127,7 +137,7 @@ def _seconds_to(summary: Summary) -> Table:
             for network in summary.networks
             if levels
         ],
-        "Median over seeds; a dash where a seed did not reach it.",
+        "Median over runs; a dash where one did not reach it.",
     )
 
 
@@ -149,7 +159,7 @@ def _recalls(summary: Summary) -> Table:
             ]
             for label in classes
         ],
-        "Percent of the class's test images answered right, mean over seeds; in brackets Wilson's 95 % interval, for "
+        "Percent of the class's test images answered right, mean over runs; in brackets Wilson's 95 % interval, for "
         f"other test images.{which_classes(summary)}",
     )
 
@@ -167,7 +177,7 @@ def _mistakes(summary: Summary) -> Table:
             for network in summary.networks
             for mistake in network.mistakes
         ],
-        "Over all seeds, by number of images; there are too many classes for a matrix.",
+        "Over all runs, by number of images; there are too many classes for a matrix.",
     )
 
 
@@ -334,6 +344,11 @@ def _conditions(summary: Summary) -> Table:
         "data fingerprint": ", ".join(summary.fingerprints),
         "test images": format_number(summary.test_images, ",") if summary.test_images else None,
         "leaks": _leaks_in_words(summary.leaks),
+        "test groups": summary.test_groups
+        and f"{summary.test_groups:,}; intervals and tests take groups for independent, and not images",
+        "cross-validation": summary.folds
+        and f"{summary.folds}, the same for all networks, of all images there are, also those of a test set that the "
+        "data has; each is tested once a repeat",
     }
     rows = [[name, text] for name, text in lines.items() if text]
     return Table("What was controlled, what varied", ["condition", "value"], rows, of_numbers=False)

@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -40,12 +40,30 @@ MISSING = {
 
 @dataclass(frozen=True)
 class Predictions:
-    """One run's answers to the test images, each ``(N,)``; ``confidence`` is the probability of the answer."""
+    """Answers to the test images, each ``(N,)``.
+
+    Args:
+        labels: Of the images.
+        predictions: The answers.
+        confidence: The probability of each answer.
+        instead: As in `Doubts`.
+        margin: As in `Doubts`.
+        rows: Of a fold: each image's place among all that are tested in some fold.
+        groups: Number of each image's group; None where no groups are known.
+    """
 
     labels: NDArray[np.integer[Any]]
     predictions: NDArray[np.integer[Any]]
     confidence: NDArray[np.floating[Any]]
-    doubts: Doubts
+    instead: NDArray[np.integer[Any]]
+    margin: NDArray[np.floating[Any]]
+    rows: NDArray[np.integer[Any]] | None = None
+    groups: NDArray[np.integer[Any]] | None = None
+
+    @property
+    def doubts(self) -> Doubts:
+        """What they say of the labels."""
+        return Doubts(self.instead, self.margin)
 
 
 @dataclass(frozen=True)
@@ -88,14 +106,16 @@ class StoredRuns:
         return [run for run in self.runs if run.result.status == "finished"]
 
     @property
-    def planned(self) -> dict[str, set[int]]:
-        """Network -> seeds: what the manifest asks for, and whatever is stored besides."""
-        planned: dict[str, set[int]] = {}
+    def planned(self) -> dict[str, set[tuple[int, int | None]]]:
+        """Network -> seed and fold of each run: what the manifest asks for, and whatever is stored besides."""
+        planned: dict[str, set[tuple[int, int | None]]] = {}
         with contextlib.suppress(KeyError, TypeError, ValueError, AttributeError):  # A damaged manifest.
-            for backbone, variant, seed in _runs_of(self.manifest):
-                planned.setdefault(network_name(backbone, variant), set()).add(int(seed))
+            for backbone, variant, seed, fold in _runs_of(self.manifest):
+                planned.setdefault(network_name(backbone, variant), set()).add(
+                    (int(seed), None if fold is None else int(fold))
+                )
         for run in self.runs:
-            planned.setdefault(run.network, set()).add(run.result.seed)
+            planned.setdefault(run.network, set()).add((run.result.seed, run.result.fold))
         return planned
 
 
@@ -145,12 +165,17 @@ def find_runs(folder: str | Path) -> StoredRuns:
     pictures: Pictures | None = None
     try:
         pictures = Pictures.load(folder)
-        if pictures and (labels is None or pictures.test_labels != labels_digest(labels)):
+        if pictures and pictures.test_labels != test_labels(runs):
             path, pictures = Pictures.path(folder), None
             raise ResultError(path, f"it is of other test images; `cnn-compare explain {folder}` makes it anew")
     except ResultError as error:
         problems.append(error)
     return StoredRuns(folder, _manifest(folder), runs, unfinished, problems, times, pictures)
+
+
+def test_labels(runs: Sequence[StoredRun]) -> str | None:
+    """What tells whose test images pictures are of: `labels_digest` of the first run's; None without predictions."""
+    return next((labels_digest(run.predictions.labels) for run in runs if run.predictions), None)
 
 
 def load_results(folder: str | Path) -> pd.DataFrame:
@@ -205,7 +230,7 @@ def _results(folder: Path) -> tuple[dict[Path, RunResult], list[Path], list[Resu
     for run_folder in sorted(run_folders):
         if not RunFolder(run_folder).result.exists():
             # A comparison calls the folder of a run so; `fit` does not.
-            if run_folder.name.startswith("seed_"):
+            if run_folder.name.startswith(("seed_", "fold_")):
                 unfinished.append(run_folder)
             else:
                 problems.append(ResultError(run_folder, FIT_RUN))
@@ -225,23 +250,35 @@ def _why_none(folder: Path) -> str:
     return "it is a file, not a folder" if folder.exists() else "there is no such folder"
 
 
-def _runs_of(manifest: dict[str, Any]) -> Iterable[tuple[str, str | None, int]]:
-    """Backbone, variant and seed of each planned run; older manifests hold only the lists that were combined."""
+def _runs_of(manifest: dict[str, Any]) -> Iterable[tuple[str, str | None, int, int | None]]:
+    """Backbone, variant, seed and fold of each planned run; older manifests hold only the lists that were combined."""
     if "runs" in manifest:
-        return [(run["backbone"], run["variant"], run["seed"]) for run in manifest["runs"]]
+        return [(run["backbone"], run["variant"], run["seed"], run.get("fold")) for run in manifest["runs"]]
     variants = list(manifest.get("variants") or {}) or [None]
-    return itertools.product(manifest.get("backbones", []), variants, manifest.get("seeds", []))
+    return itertools.product(manifest.get("backbones", []), variants, manifest.get("seeds", []), [None])
 
 
 def _network_names(folder: Path, results: dict[Path, RunResult]) -> dict[Path, str]:
-    """Backbone and variant; where two runs share them and the seed, as in two comparisons, the folder's name."""
+    """Backbone and variant; where two runs share them, seed and fold, as in two comparisons, the folder's name.
+
+    So they are named where one of two comparisons has folds, and the other none.
+    """
     names = {run_folder: network_name(result.backbone, result.variant) for run_folder, result in results.items()}
-    taken = Counter((name, results[run_folder].seed) for run_folder, name in names.items())
-    ambiguous = {name for (name, _), count in taken.items() if count > 1}
+    taken = Counter((name, results[run_folder].seed, results[run_folder].fold) for run_folder, name in names.items())
+    ambiguous = {name for (name, _, _), count in taken.items() if count > 1}
+    of_folds, of_none = (
+        {name for run_folder, name in names.items() if (results[run_folder].fold is None) == none}
+        for none in (False, True)
+    )
+    ambiguous |= of_folds & of_none
+
+    def network_folder(run_folder: Path) -> str:
+        seed_folder = run_folder if results[run_folder].fold is None else run_folder.parent
+        above = seed_folder.parent
+        return above.relative_to(folder).as_posix() if above.is_relative_to(folder) else seed_folder.name
+
     return {
-        run_folder: run_folder.parent.relative_to(folder).as_posix()
-        if name in ambiguous and run_folder != folder
-        else name
+        run_folder: network_folder(run_folder) if name in ambiguous and run_folder != folder else name
         for run_folder, name in names.items()
     }
 
@@ -278,9 +315,11 @@ def _predictions(path: Path) -> Predictions:
     try:
         # Opened here, and not by numpy, which leaves a damaged file open.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-            # Reference comparisons keep the answer's probability alone, a fifth of the size.
+            # Reference comparisons keep the answer's probability alone, and what all of them say of the label.
             last = "confidence" if "confidence" in stored.files else "probabilities"
             labels, predictions, probabilities = (stored[name] for name in ("labels", "predictions", last))
+            known = {name: stored[name] for name in ("rows", "groups", "instead") if name in stored.files}
+            margin = stored["margin"] if "instead" in known else None
     # A damaged archive can raise nearly anything.
     except Exception as error:
         raise ResultError(path, f"it cannot be read as predictions ({_first_line(error)})") from error
@@ -288,16 +327,17 @@ def _predictions(path: Path) -> Predictions:
         classes, confidence = probabilities.shape[1], probabilities.max(1, initial=0.0)
     else:
         classes, confidence = np.iinfo(np.int16).max, probabilities
-    integers = all(np.issubdtype(array.dtype, np.integer) for array in (labels, predictions))
+    integers = all(np.issubdtype(array.dtype, np.integer) for array in (labels, predictions, *known.values()))
     if not (
         integers
         and labels.ndim == 1
         and len(labels) > 0
-        and predictions.shape == labels.shape
+        and all(array.shape == labels.shape for array in (predictions, *known.values()))
         and confidence.shape == labels.shape
         and np.issubdtype(confidence.dtype, np.floating)
-        and min(labels.min(), predictions.min()) >= 0
-        and max(labels.max(), predictions.max()) < classes
+        and (margin is None or (margin.shape == labels.shape and np.issubdtype(margin.dtype, np.floating)))
+        and min(array.min() for array in (labels, predictions, *known.values())) >= 0
+        and max(array.max() for array in (labels, predictions, known.get("instead", labels))) < classes
     ):
         raise ResultError(path, "its arrays are not those of predictions")
     # In the smallest type, because there may be thousands of runs.
@@ -305,7 +345,10 @@ def _predictions(path: Path) -> Predictions:
     if confidence.dtype != np.float16:
         confidence = confidence.astype(np.float32)
     labels, predictions = labels.astype(small), predictions.astype(small)
-    return Predictions(labels, predictions, confidence, doubts(labels, predictions, probabilities))
+    if margin is None:
+        found = doubts(labels, predictions, probabilities)
+        margin, known["instead"] = found.margin, found.instead
+    return Predictions(labels, predictions, confidence, margin=margin.astype(np.float16), **known)
 
 
 def _first_line(error: Exception) -> str:

@@ -195,7 +195,7 @@ def _learning_curves(summary: Summary) -> list[Chart]:
         return []
     style = _style(summary.networks)
     several = any(len(network.seeds) > 1 for network in summary.networks)
-    band = "; the band spans the seeds" if several else ""
+    band = "; the band spans the runs" if several else ""
 
     def figure(seconds: bool) -> Figure:
         data: list[Figure] = []
@@ -216,7 +216,7 @@ def _learning_curves(summary: Summary) -> list[Chart]:
         )
         if any(math.isfinite(value) for value in values)
     ]
-    loss = Chart("loss", "Loss", "Mean cross-entropy; over the seeds.", _axes(losses, "epoch", "loss"))
+    loss = Chart("loss", "Loss", "Mean cross-entropy; over the runs.", _axes(losses, "epoch", "loss"))
 
     return [
         Chart("by-epoch", "Learning curves by epoch", f"Validation accuracy after each epoch{band}.", figure(False)),
@@ -343,7 +343,7 @@ def _confusion(summary: Summary) -> Chart | None:
             )
     if not options:
         return None
-    caption = "Rows are true classes, columns are answers; percent of the row, over all seeds."
+    caption = "Rows are true classes, columns are answers; percent of the row, over all runs."
     return Chart("confusion", "Confusion", caption, options=options)
 
 

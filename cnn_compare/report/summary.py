@@ -80,12 +80,14 @@ class Network:
         name: Of backbone and variant.
         backbone: Its registered name.
         variant: None where the comparison has none.
-        seeds: In ascending order, those that finished.
-        planned: How many seeds were to be run.
+        seeds: Of each finished run, in ascending order.
+        folds: How many there are in a repeat of cross-validation; None without.
+        planned: How many runs there were to be.
         failed: How many of them failed or diverged.
-        test_acc_pct: Of each seed.
-        accuracy_pct: Mean test accuracy; the interval covers other seeds and other test images.
-        sd_points: Standard deviation over seeds; None with one seed.
+        test_acc_pct: Of each run.
+        accuracy_pct: Mean test accuracy; the interval covers other seeds and other test images, and with folds other
+            training images.
+        sd_points: Standard deviation over runs; None with one.
         metrics: By name, each combined by `cnn_compare.results.over_seeds`; without those that a seed lacks.
         contended: Whether other processes used the machine during a run.
         architecture: As in `RunResult`.
@@ -108,6 +110,7 @@ class Network:
     backbone: str
     variant: str | None
     seeds: list[int]
+    folds: int | None
     planned: int
     failed: int
     test_acc_pct: list[float]
@@ -134,6 +137,16 @@ class Network:
         return self.metrics.get("train_epoch_s")
 
     @property
+    def runs_in_words(self) -> str:
+        """How many seeds, or folds and repeats, it was trained with."""
+        count = len(self.seeds)
+        if self.folds is None:
+            return "one seed" if count == 1 else f"{count} seeds"
+        if count < self.planned:
+            return f"{count} of {self.planned} folds"
+        return folds_in_words(self.folds, self.planned // self.folds)
+
+    @property
     def balanced_pct(self) -> Estimate | None:
         """Mean recall over the classes that the test set has; None without predictions."""
         tested = [recall for recall in self.class_acc_pct if not math.isnan(recall.low)]
@@ -154,10 +167,10 @@ class Pair:
         differs: Whether the difference is established after the correction.
         same: Whether it is established that they differ by less than the margin; None without a margin.
         of_trained: Whether all this is about the trained networks of one seed, and not about other seeds.
-        seeds: How many seeds each has.
+        seeds: How many seeds each has; with folds, how many both have.
         image_error_points: Standard error of the difference from the test images alone.
         seeds_needed: How many seeds at least, and at most, establish a difference of this size in four comparisons of
-            five; None where one seed cannot tell, `math.inf` where more seeds do not help.
+            five; None where one seed cannot tell, and with folds; `math.inf` where more seeds do not help.
     """
 
     first: str
@@ -275,7 +288,7 @@ class Summary:
         devices: Names of the devices.
         precisions: Lightning's names of them.
         monitors: What told the best epoch.
-        fingerprints: Of the data, one a seed where the comparison is controlled.
+        fingerprints: Of the data, one a seed or fold where the comparison is controlled.
         warnings: Why it is not controlled, or why its times cannot be compared.
         declared_changes: What, by the comparison's own configuration, was not the same for all networks.
         varied: Dotted name of each setting that was not the same in all runs -> its values.
@@ -284,7 +297,9 @@ class Summary:
         variants: Names, in the order of the configuration.
         class_names: In the order of the labels.
         class_images: Test images of each class; empty without predictions.
-        test_images: How many there are; None where it is not recorded.
+        test_images: How many there are, in all folds of a repeat; None where it is not recorded.
+        test_groups: To how many groups they belong; None where no groups are known.
+        folds: Of cross-validation, in words; None without.
         networks: The most accurate first.
         question: What the reader asked.
         pairs: Every pair of networks, or each network with the baseline.
@@ -315,6 +330,8 @@ class Summary:
     class_names: list[str]
     class_images: list[int]
     test_images: int | None
+    test_groups: int | None
+    folds: str | None
     networks: list[Network]
     question: Question
     pairs: list[Pair]
@@ -339,6 +356,11 @@ class Summary:
         if not recalls or len(self.class_images) <= MOST_CLASSES:
             return tested
         return sorted(tested, key=lambda label: sum(recall[label].value for recall in recalls))[:LOWEST_CLASSES]
+
+
+def folds_in_words(folds: int, repeats: int) -> str:
+    """Such as ``5 folds × 2 repeats``."""
+    return f"{folds} folds" + (f" × {repeats} repeats" if repeats > 1 else "")
 
 
 def class_name(names: Sequence[str], label: int) -> str:

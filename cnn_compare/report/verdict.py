@@ -35,6 +35,7 @@ def verdict(
         _best(networks, pairs, complete) if question.baseline is None else _baseline(networks, pairs, question)
     ]
     sentences += _failures(networks)
+    sentences += _missing_folds(networks)
     sentences += _within_limits(networks, pairs, question)
     if ranked:
         sentences += _pareto_sentences(networks, pairs)
@@ -50,7 +51,7 @@ def verdict(
         sentences.append(
             f"All {len(pairs)} differences {'between' if complete else 'so far between'} them are established."
         )
-    sentences.append(_not_covered(pairs))
+    sentences.append(_not_covered(networks, pairs))
     return sentences
 
 
@@ -103,16 +104,23 @@ def _other(pair: Pair, name: str) -> str:
 
 def _figures(network: Network) -> str:
     estimate = network.accuracy_pct
-    return f"{estimate.value:.2f} % (95 % {estimate.low:.2f} … {estimate.high:.2f}) on {_seeds(len(network.seeds))}"
+    return f"{estimate.value:.2f} % (95 % {estimate.low:.2f} … {estimate.high:.2f}) on {network.runs_in_words}"
 
 
 def _failures(networks: Sequence[Network]) -> list[str]:
     return [
-        f"{network.name}: {network.failed} of {network.planned} seeds failed. Its accuracy is that of the others, and "
-        "may be too high for that reason."
+        f"{network.name}: {network.failed} of {network.planned} {'folds' if network.folds else 'seeds'} failed. Its "
+        "accuracy is that of the others, and may be too high for that reason."
         for network in networks
         if network.failed
     ]
+
+
+def _missing_folds(networks: Sequence[Network]) -> list[str]:
+    missing = [network.name for network in networks if network.folds and len(network.seeds) < network.planned]
+    if not missing:
+        return []
+    return [f"Without a result on some folds: {format_list(missing)}. Two networks are compared on those both have."]
 
 
 def _within_limits(networks: Sequence[Network], pairs: Sequence[Pair], question: Question) -> list[str]:
@@ -200,6 +208,8 @@ def _open_pair(pair: Pair) -> str:
         f"{pair.first} and {pair.second} cannot be told apart{' as trained' if pair.of_trained else ''}: "
         f"{format_signed(pair.points.value, 2)} points, {_interval(pair)}"
     )
+    if pair.seeds_needed is None and not pair.of_trained:
+        return f"{sentence}; more pictures would tell more; more repeats tell little, because they share the pictures."
     if pair.seeds_needed is None:
         return f"{sentence}; how many seeds it would take, one seed cannot tell."
     least, most = pair.seeds_needed
@@ -210,10 +220,8 @@ def _open_pair(pair: Pair) -> str:
     return f"{sentence}; a difference of that size takes {seeds} seeds."
 
 
-def _not_covered(pairs: Sequence[Pair]) -> str:
+def _not_covered(networks: Sequence[Network], pairs: Sequence[Pair]) -> str:
+    if any(network.folds for network in networks):
+        return "The intervals include other training images, test images and seeds. Not covered: other machines."
     seeds = "other seeds, " if any(pair.of_trained for pair in pairs) else ""
     return f"Not covered by the intervals: {seeds}other training images (the split is fixed) and other machines."
-
-
-def _seeds(count: int) -> str:
-    return "one seed" if count == 1 else f"{count} seeds"

@@ -47,7 +47,7 @@ def test_the_pictures_are_the_test_images_that_most_runs_got_wrong(comparison):
         with np.load(path) as stored:
             wrong.append(stored["predictions"] != stored["labels"])
     wrong = np.mean(wrong, 0)
-    hardest = Answers.of(find_runs(comparison).finished, [], {}).hardest()
+    hardest = Answers.of(find_runs(comparison).finished).hardest()
     assert sorted(wrong[hardest]) == pytest.approx(sorted(wrong)[-10:])
     images, _ = DigitsDataModule().load("test")
     assert 10 <= len(found.pictures) <= 30
@@ -67,7 +67,7 @@ def test_leaks_are_those_that_the_look_at_the_data_counts(comparison):
 def test_explain_shows_every_networks_heat_maps_of_the_same_images(comparison, capsys):
     assert run_command(["explain", str(comparison)], capsys)[0] == 0
     stored = Pictures.load(comparison)
-    hardest = Answers.of(find_runs(comparison).finished, [], {}).hardest()
+    hardest = Answers.of(find_runs(comparison).finished).hardest()
     assert {name: list(maps) for name, maps in stored.heat_maps.items()} == {
         "lenet": hardest,
         "lenet_relu": hardest,

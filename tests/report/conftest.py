@@ -20,15 +20,27 @@ LABELS = np.arange(IMAGES) % CLASSES
 def store_run(tmp_path):
     """Store a run whose answers are right for the images of ``right``, and one class further for the others."""
 
-    def store(backbone="resnet18", seed=0, right=range(800), folder=None, config=None, labels=LABELS, **fields):
+    def store(
+        backbone="resnet18",
+        seed=0,
+        right=range(800),
+        folder=None,
+        config=None,
+        labels=LABELS,
+        fold=None,
+        arrays=None,
+        **fields,
+    ):
         classes = max(CLASSES, int(labels.max()) + 1)
         folder = (tmp_path if folder is None else folder) / backbone / f"seed_{seed}"
+        folder = folder if fold is None else folder / f"fold_{fold}"
         predictions = (labels + 1) % classes
         predictions[list(right)] = labels[list(right)]
         probabilities = np.full((len(labels), classes), 0.02, np.float16)
         probabilities[np.arange(len(labels)), predictions] = 0.82
         buffer = io.BytesIO()
-        np.savez_compressed(buffer, labels=labels, predictions=predictions, probabilities=probabilities)
+        answers = {"labels": labels, "predictions": predictions, "probabilities": probabilities}
+        np.savez_compressed(buffer, **answers, **(arrays or {}))
         write_bytes(folder / "predictions.npz", buffer.getvalue())
         accuracy = 100 * float((predictions == labels).mean())
         curve = [
@@ -40,11 +52,11 @@ def store_run(tmp_path):
         write_text(folder / "config.yaml", yaml.safe_dump({**settings, **(config or {})}))
         figures = {"test_acc_pct": accuracy, "best_val_acc_pct": accuracy, "train_acc_pct": 90.0, "first_epoch_s": 9.0}
         figures |= {"train_epoch_s": 5.0, "images_per_s": 1000.0, "params": 11_181_642, "macs": 1_800_000_000}
-        figures |= {"training_memory_bytes": 2**30, "data_fingerprint": f"{seed}", "test_images": len(labels)}
+        figures |= {"training_memory_bytes": 2**30, "data_fingerprint": f"{seed} {fold}", "test_images": len(labels)}
         figures |= {"device": "cpu: this one", "precision": "32-true", "versions": {"torch": "2.15.0"}}
         figures |= {"class_names": [f"<{name}>" for name in "abcdefghij"], "contended": False}
         figures |= {"architecture": {"year": 2015, "venue": "CVPR 2016", "key_idea": "shortcuts", "depth": 18}}
-        RunFolder(folder).save_result(run_result(backbone=backbone, seed=seed, **{**figures, **fields}))
+        RunFolder(folder).save_result(run_result(backbone=backbone, seed=seed, fold=fold, **{**figures, **fields}))
         return folder
 
     return store

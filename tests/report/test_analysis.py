@@ -18,7 +18,7 @@ from cnn_compare.errors import InvalidValueError
 from cnn_compare.report.analysis import analyze
 from cnn_compare.report.contents import tables
 from cnn_compare.report.load import find_runs
-from cnn_compare.report.statistics import balanced_estimate, recall_estimate
+from cnn_compare.report.statistics import balanced_estimate, share_estimate
 from cnn_compare.report.tables import terminal_table
 from cnn_compare.times import Times
 
@@ -487,7 +487,7 @@ def test_the_interval_of_balanced_accuracy_covers_it_in_95_of_100_test_sets():
     truth, images = np.array([0.99, 0.9, 0.6, 0.97]), np.array([400, 60, 15, 100])
     rng, covered = np.random.default_rng(0), 0
     for shares in rng.binomial(images, truth, (2000, 4)) / images:
-        found = balanced_estimate([*map(recall_estimate, shares.tolist(), images.tolist())])
+        found = balanced_estimate([*map(share_estimate, shares.tolist(), images.tolist())])
         assert found.value == pytest.approx(shares.mean())
         covered += found.low <= truth.mean() <= found.high
     assert 0.93 < covered / 2000 < 0.975

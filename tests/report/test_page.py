@@ -45,7 +45,7 @@ def comparison(store_run, tmp_path):
     folder = store_run("evil", right=range(500), train_epoch_s=30.0)
     text = (folder / "result.json").read_text()
     (folder / "result.json").write_text(text.replace('"evil"', f'"{HOSTILE}"').replace("shortcuts", HOSTILE))
-    answers = Answers.of(find_runs(tmp_path).finished, [], {})
+    answers = Answers.of(find_runs(tmp_path).finished)
     hardest = answers.hardest()
     seen = {image: small_picture(draw.integers(0, 256, (32, 32, 3), np.uint8), 96) for image in hardest}
     heat = {image: HeatMap(small_picture(draw.integers(0, 256, (96, 96, 3), np.uint8), 96), 7) for image in hardest}

@@ -1,0 +1,118 @@
+"""Intervals and tests of cross-validation, on top of scipy.
+
+Each fold is tested by a network that the other folds trained. Networks are compared by their differences on the same
+folds. These are not independent, because any two trainings share images: their plain variance of the mean is too small.
+Nadeau and Bengio's correction adds the share of test to other images, in place of what cannot be estimated. What is
+established then holds for other training images, test images and seeds. Shares run from 0 to 1.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from cnn_compare.report.statistics import LEVEL, Difference, Error, Estimate, wilson_interval
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One network's result on one fold.
+
+    Args:
+        accuracy: Share of right answers.
+        images: How many were tested.
+        folds: In how many the images were cut.
+    """
+
+    accuracy: float
+    images: int
+    folds: int
+
+
+Folds = Mapping[tuple[int, int | None], Fold]
+"""One network's folds, by seed and number."""
+
+
+def corrected_error(values: Sequence[float], images: float, folds: float) -> Error:
+    """What chance can do to the mean of a value that each fold has: Student's, with one degree of freedom less.
+
+    Args:
+        values: One a fold, of all repeats; at least two.
+        images: Tested in a fold.
+        folds: In how many the images were cut: there is one test image for ``folds - 1`` others.
+
+    Source:
+        Nadeau and Bengio 2003, doi:10.1023/A:1024068626366. For repeats: Bouckaert and Frank 2004,
+        doi:10.1007/978-3-540-24775-3_3.
+    """
+    # Folds that all differ by the same do not show that none ever differs otherwise: one answer may in each.
+    variance = max(float(np.var(values, ddof=1)), 1 / images**2)
+    return Error(((math.sqrt(variance * (1 / len(values) + 1 / (folds - 1))), len(values) - 1.0),), 0.0)
+
+
+def accuracy_estimate(results: Folds) -> Estimate:
+    """Mean accuracy over folds, with an interval in the form of Wilson's; one fold alone leaves it open."""
+    accuracies = [fold.accuracy for fold in results.values()]
+    mean = float(np.mean(accuracies))
+    if len(results) < 2:
+        return Estimate(mean, 0.0, 1.0)
+    images, folds = _sizes([*results.values()])
+    half_width = corrected_error(accuracies, images, folds).half_width()
+    return wilson_interval(mean, half_width, images * len(results) / len({seed for seed, _ in results}))
+
+
+def differences(networks: Sequence[Folds], pairs: Sequence[tuple[int, int]]) -> list[Difference]:
+    """Compare pairs of networks on the folds that both have, with Holm's correction for how many pairs there are.
+
+    Intervals are simultaneous. They are Bonferroni's; where Holm's test, which establishes more, excludes 0 and
+    Bonferroni's interval does not, it ends just before 0.
+
+    Args:
+        networks: Their folds.
+        pairs: Numbers of the networks: by how much the first is more accurate than the second. A pair with fewer than
+            two folds in common has an open interval.
+
+    Source:
+        Holm 1979, Scandinavian Journal of Statistics 6, 65. For the intervals: Guilbaud 2008,
+        doi:10.1002/bimj.200710449.
+    """
+    found = [_difference(networks[first], networks[second], LEVEL / len(pairs)) for first, second in pairs]
+    smallest_p, result = 0.0, dict[int, Difference]()
+    for rank, index in enumerate(sorted(range(len(pairs)), key=lambda index: found[index].p)):
+        share, p, error = found[index].share, found[index].p, found[index].error
+        smallest_p = max(smallest_p, min(1.0, p * (len(pairs) - rank)))
+        if smallest_p <= LEVEL:
+            nearly_0 = sys.float_info.min
+            low, high = (
+                (max(share.low, nearly_0), share.high) if share.value > 0 else (share.low, min(share.high, -nearly_0))
+            )
+            share = Estimate(share.value, low, high)
+        result[index] = Difference(share, p, smallest_p, error)
+    return [result[index] for index in range(len(pairs))]
+
+
+def shared_folds(first: Folds, second: Folds) -> list[tuple[int, int | None]]:
+    """Seed and number of each fold that both networks have."""
+    return [key for key in first if key in second and first[key].folds == second[key].folds]
+
+
+def _difference(first: Folds, second: Folds, level: float) -> Difference:
+    """The difference of one pair; its corrected p value is not corrected yet."""
+    shared = shared_folds(first, second)
+    values = [first[key].accuracy - second[key].accuracy for key in shared]
+    if len(shared) < 2:
+        means = [float(np.mean([fold.accuracy for fold in folds.values()])) for folds in (first, second)]
+        return Difference(Estimate(means[0] - means[1], -1.0, 1.0), 1.0, 1.0, Error((), 0.0))
+    error = corrected_error(values, *_sizes([network[key] for network in (first, second) for key in shared]))
+    mean, half = float(np.mean(values)), error.half_width(level)
+    p = error.p(mean)
+    return Difference(Estimate(mean, mean - half, mean + half), p, p, error)
+
+
+def _sizes(results: Sequence[Fold]) -> tuple[float, float]:
+    """Mean number of images that are tested in a fold, and the number of folds."""
+    return float(np.mean([fold.images for fold in results])), float(np.mean([fold.folds for fold in results]))
