@@ -12,7 +12,7 @@ import pytest
 from helpers import run_command, small_comparison
 from PIL import Image
 
-from cnn_compare import DigitsDataModule
+from cnn_compare import DigitsDataModule, write_report
 from cnn_compare.data.check import Images, copies
 from cnn_compare.errors import InvalidValueError, PicturesError
 from cnn_compare.inference import collect, grad_cam
@@ -112,6 +112,33 @@ def test_a_network_whose_checkpoint_cannot_be_used_is_named_and_the_other_explai
     (note,) = found.notes
     assert note.startswith("No heat map of lenet: ")
     assert "best.ckpt" in note
+
+
+def test_of_folds_each_image_is_explained_by_a_network_that_never_saw_it(tmp_path):
+    folder = small_comparison(tmp_path, folds=3, trainer={"max_epochs": 1})
+    found = collect_pictures(folder, explain=True)
+    everything = DigitsDataModule(fold=(2, 3)).splits["test"].images
+    assert len(everything) == 1797
+    assert any(image >= 1797 // 3 for image in found.pictures)
+    for image, url in found.pictures.items():
+        assert (pixels(url) == everything[image].numpy()).all()
+    answered = {}
+    for run in find_runs(folder).finished:
+        answered |= dict(zip(run.predictions.rows.tolist(), run.predictions.predictions.tolist(), strict=True))
+    assert len(answered) == 1797
+    assert len(found.heat_maps["lenet"]) == 10
+    assert all(heat.answer == answered[image] for image, heat in found.heat_maps["lenet"].items())
+    leaked = 0
+    for fold in range(3):
+        data = DigitsDataModule(fold=(fold, 3), split_seed=0, train_subset=120, val_size=50)
+        leaked += next(
+            each for each in copies(Images(data)).shared if (each.split, each.other) == ("test", "train")
+        ).near
+    assert len(found.leaked.exact + found.leaked.near) == leaked > 0
+    report = write_report(folder)
+    assert report.leaks.images == 1797
+    assert report.leaks.without_pct["lenet"].value < 100
+    assert [image.image for image in report.hardest] == list(found.heat_maps["lenet"])
 
 
 def test_data_that_is_no_longer_that_of_the_runs_is_refused(comparison, monkeypatch):
