@@ -15,7 +15,7 @@ from cnn_compare.checkpointing import require_checkpoint
 from cnn_compare.data import ImageDataModule
 from cnn_compare.data.check import Images
 from cnn_compare.data.check import leaked as leaked_images
-from cnn_compare.errors import CnnCompareError, InvalidValueError, NotExplainedError, PicturesError
+from cnn_compare.errors import InvalidValueError, NotExplainedError, PicturesError
 from cnn_compare.experiment import make_data
 from cnn_compare.inference.grad_cam import heat_maps, require_captum, under_heat
 from cnn_compare.module import ClassifierModule
@@ -57,7 +57,7 @@ def collect_pictures(folder: str | Path, images: Sequence[int] = (), explain: bo
     if not runs:
         raise PicturesError(folder, "no finished run has predictions")
     if len(images) > MOST_ASKED or not np.isin(images, answers.places).all():
-        expected = f"at most {MOST_ASKED} places of test images, from {answers.places.min()} to {answers.places.max()}"
+        expected = f"at most {MOST_ASKED} places in the test set, from {answers.places.min()} to {answers.places.max()}"
         raise InvalidValueError("images", list(images), expected)
     # Of runs with fewer training images, those that leaked are among those of the run with the most.
     main = max(runs.values(), key=lambda members: members[0].result.train_images or 0)
@@ -181,8 +181,8 @@ def _explained(
             }
         # Of a network or a checkpoint of the user's own, anything can go wrong; the others are explained all the same.
         except Exception as error:
-            reason = str(error) if isinstance(error, CnnCompareError) else f"{type(error).__name__}: {error}"
-            problems.append(f"No heat map of {name}: {reason.partition(chr(10))[0]}")
+            what = error.reason if isinstance(error, NotExplainedError) else f"{type(error).__name__}: {error}"
+            problems.append(f"No heat map of {name}: {what.partition(chr(10))[0].rstrip('.')}.")
     return found, problems
 
 
