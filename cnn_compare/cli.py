@@ -51,6 +51,7 @@ OWN_COMMANDS = {
     "report": "report on stored runs",
     "predict": "classify pictures with a trained network",
     "export": "write a trained network as a file for other programs",
+    "explain": "show which parts of the hardest test images the answers came from",
     "data": "look at pictures: what is wrong with them, and what they can show",
     "recipes": "list the recipes and comparisons that are installed",
     "backbones": "list the backbones",
@@ -76,6 +77,7 @@ cnn-compare compare --recipe modern --name mine --backbones '[lenet,resnet18]' -
 cnn-compare compare --config mine.yaml --data.data_dir=photos/ --trainer.max_epochs=5 --dry_run
 """,
     "report": "cnn-compare report lightning_logs/mine --baseline resnet18 --margin 1",
+    "explain": "cnn-compare explain lightning_logs/mine",
     "export": "cnn-compare export lightning_logs/mine --format onnx --output classifier.onnx",
     "data": """
 cnn-compare data photos/
@@ -180,7 +182,7 @@ def _about(command: str) -> dict[str, Any]:
 
 
 def _function_parser(command: str) -> Any:
-    """jsonargparse's parser, whose options come from the signatures of functions."""
+    """Jsonargparse's parser, whose options come from the signatures of functions."""
     from jsonargparse import ArgumentParser
 
     class FunctionParser(TopicHelp, OneLineErrors, ArgumentParser):
@@ -205,7 +207,7 @@ def with_flags(error: CnnCompareError) -> str:
     """An error's message, with each field that it mentions written as a flag."""
     message = str(error)
     for field in error.fields:
-        message = re.sub(rf"(?<![\w.'/-]){re.escape(field)}(?![\w/]|\.\w)", f"--{field}", message)
+        message = re.sub(rf"(?<![\w.'/\[-]){re.escape(field)}(?![\w/]|\.\w)", f"--{field}", message)
     return message
 
 
@@ -282,6 +284,12 @@ def _compare(arguments: list[str]) -> None:
         help="Add seeds, up to N, until every difference is established, or by --margin excluded. There are up to "
         "three looks at the results, and each gets its part of the 5 %% of comparisons that may be wrong.",
     )
+    parser.add_argument(
+        "--explain",
+        action="store_true",
+        help="Show on the report's page where each network found its answer to the hardest test images (Grad-CAM; pip "
+        "install 'cnn-compare[explain]').",
+    )
     executor_options = parser.add_function_arguments(make_executor)
     parsed = parser.parse_args(arguments[1:])
     options = plain_config(parser, parsed)
@@ -316,6 +324,10 @@ def _compare(arguments: list[str]) -> None:
         else:
             run_trials = trial_runner(lambda: make_executor(**where), request, options["retries"])
             stages = [with_tuned(comparison, search, run_trials)]
+    if options["explain"]:
+        from cnn_compare.inference.grad_cam import require_captum
+
+        require_captum("explain")
     if options["dry_run"]:
         rows = preview(specs, examine(comparison, specs, request))
         _print_table(rows, len(rows[0]) - 1, title=f"{comparison.folder}, nothing is run")
@@ -333,8 +345,17 @@ def _compare(arguments: list[str]) -> None:
             if failed or not open_pairs:
                 break
             request = Request()  # Runs are deleted and begun anew only once.
+    changed = outcome.changed or options["explain"]
+    if changed:
+        from cnn_compare.inference.collect import collect_pictures
+
+        try:
+            collect_pictures(outcome.folder, explain=options["explain"])
+        # The runs are done: whatever is wrong with the pictures, the report is written.
+        except Exception as error:
+            print(f"the report is without new pictures: {error}", file=sys.stderr)
     # The reasons of failures were printed as the runs ended.
-    _print_report(outcome.folder, write=outcome.changed, failures=not outcome.changed)
+    _print_report(outcome.folder, write=changed, failures=not outcome.changed)
     if failed:
         raise RunsFailedError(failed, outcome.folder)
 
@@ -407,6 +428,29 @@ def _report(arguments: list[str]) -> None:
 
         measure_times(options.runs_dir)
     _print_report(options.runs_dir, baseline=options.baseline, margin=options.margin, limits=limits)
+
+
+def _explain(arguments: list[str]) -> None:
+    parser = Parser("cnn-compare explain", description=OWN_COMMANDS["explain"])
+    parser.add_argument("runs_dir", type=Path, help="a comparison's folder; its data and checkpoints must be there")
+    parser.add_argument(
+        "--images",
+        default="hardest",
+        metavar="ROWS",
+        help="places in the test set such as 3,17, counted from 0, instead of the hardest images",
+    )
+    options = parser.parse_args(arguments[1:])
+    from cnn_compare.inference.collect import collect_pictures
+
+    try:
+        words = [] if options.images == "hardest" else options.images.strip("[]").split(",")
+        images = [int(word) for word in words]
+    except ValueError:
+        raise InvalidValueError("images", options.images, "hardest, or places in the test set such as 3,17") from None
+    found = collect_pictures(options.runs_dir, images, explain=True)
+    for note in found.notes:
+        print(f"- {note}", file=sys.stderr)
+    _print_report(options.runs_dir)
 
 
 def _print_report(folder: Path, write: bool = True, failures: bool = True, **question: Any) -> None:
@@ -500,7 +544,6 @@ def _answer(row: Any) -> dict[str, str]:
 
 
 def _export(arguments: list[str]) -> None:
-    from jsonargparse import ArgumentParser
 
     from cnn_compare.inference.classifier import Classifier
     from cnn_compare.inference.export import export, require_exportable
@@ -723,6 +766,7 @@ RUN = {
     "report": _report,
     "predict": _predict,
     "export": _export,
+    "explain": _explain,
     "data": _data,
     "recipes": _recipes,
     "backbones": _backbones,

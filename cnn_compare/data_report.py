@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from cnn_compare.backbones import find_backbone
 from cnn_compare.data import FolderDataModule, ImageDataModule
@@ -20,6 +17,7 @@ from cnn_compare.errors import InvalidValueError
 from cnn_compare.experiment import make_data
 from cnn_compare.files import write_json, write_text
 from cnn_compare.formatting import format_duration, format_list, format_significant, shorten
+from cnn_compare.pictures import small_picture
 from cnn_compare.profiling import profile
 from cnn_compare.report.data_page import Picture, Section, data_page
 from cnn_compare.report.planning import NETWORKS_DISAGREE, SEEDS_DISAGREE, USUAL_DEVIATION, smallest_on
@@ -332,7 +330,7 @@ def _of_classes(images: Images) -> list[Picture]:
     for label, name in enumerate(images.data.class_names[:CLASSES]):
         members = np.flatnonzero(training & (images.labels == label))
         chosen = members[:: max(1, len(members) // OF_A_CLASS)][:OF_A_CLASS]
-        shown.append(Picture(name, [_data_url(images.pixels(number)) for number in chosen]))
+        shown.append(Picture(name, [small_picture(images.pixels(number), PICTURE_PX) for number in chosen]))
     return shown
 
 
@@ -342,13 +340,5 @@ def _of_pairs(images: Images, pairs: Sequence[Mapping[str, Any]]) -> list[Pictur
         both = pair["first"], pair["second"]
         lines = [f"{each['name']} ({SPLIT_NAMES[each['split']]}, {each['label']})" for each in both]
         caption = f"{'exact' if pair['exact'] else 'near'}: {lines[0]} and {lines[1]}"
-        shown.append(Picture(caption, [_data_url(images.pixels(each["number"])) for each in both]))
+        shown.append(Picture(caption, [small_picture(images.pixels(each["number"]), PICTURE_PX) for each in both]))
     return shown
-
-
-def _data_url(pixels: Any) -> str:
-    """A small JPEG."""
-    picture, buffer = Image.fromarray(pixels), io.BytesIO()
-    picture.thumbnail((PICTURE_PX, PICTURE_PX))
-    picture.save(buffer, "JPEG", quality=85)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -577,6 +577,22 @@ class NotTimedError(RunError):
         super().__init__(f"times are not measured for {folder}: {reason}.")
 
 
+class PicturesError(RunError):
+    """The pictures behind a comparison's results cannot be shown."""
+
+    def __init__(self, folder: Path, reason: str) -> None:
+        self.folder, self.reason = folder, reason
+        super().__init__(f"no pictures of {folder}: {reason}.")
+
+
+class NotExplainedError(RunError):
+    """There can be no heat map of a network."""
+
+    def __init__(self, network: str, reason: str) -> None:
+        self.network, self.reason = network, reason
+        super().__init__(f"{network} cannot be explained, because {reason}.")
+
+
 class UnforeseenError(RunError):
     """An error that this package does not expect; its traceback is in a file."""
 

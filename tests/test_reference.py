@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from helpers import run_result
 
+from cnn_compare.pictures import HeatMap, Leaked, Pictures
 from cnn_compare.report.analysis import analyze
 from cnn_compare.report.load import find_runs
 from cnn_compare.results import RunFolder
@@ -88,4 +89,11 @@ def test_a_slim_comparison_reports_the_same(reference, tmp_path):
     reference.slim(tmp_path)
     reference.slim(tmp_path)
     assert analyze(find_runs(tmp_path)) == before
-    assert path.stat().st_size < size / 3
+    assert path.stat().st_size < size / 2
+
+
+def test_slimming_keeps_which_images_leaked_and_no_picture(reference, tmp_path):
+    leaked, heat = Leaked([1], [2, 3], True), {"lenet": {5: HeatMap("data:image/webp;base64,AA==", 0)}}
+    Pictures("digest", {}, {5: "data:image/webp;base64,AA=="}, leaked, [], heat).save(tmp_path)
+    reference.slim(tmp_path)
+    assert Pictures.load(tmp_path) == Pictures("digest", {}, {}, leaked)

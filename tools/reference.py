@@ -8,6 +8,7 @@ What stands between a mark and `<!-- end -->` is drawn from the stored runs of t
 
 <!-- table NAME COLUMN... -->         a table; keys of `cnn_compare.report.columns.COLUMNS`, none: all of the report's
 <!-- variants NAME -->                the table of variants
+<!-- leaks NAME -->                   the table of accuracies with and without leaks
 <!-- pairs NAME NETWORK HEADING... -->  the network's rows of the table of differences, and of these the columns named
 <!-- figure NAME NETWORK COLUMN -->   one figure within a sentence; the network in quotes where it has spaces
 <!-- figure NAME "A − B" HEADING -->  one cell of the report's table of differences
@@ -29,17 +30,21 @@ from pathlib import Path
 import numpy as np
 
 from cnn_compare.files import write_bytes, write_text
+from cnn_compare.pictures import Pictures
 from cnn_compare.report.analysis import analyze
 from cnn_compare.report.columns import COLUMNS, columns
-from cnn_compare.report.contents import Table, figures, tables, variants
+from cnn_compare.report.contents import Table, figures, leaks, tables, variants
 from cnn_compare.report.load import find_runs
 from cnn_compare.report.summary import Summary
 from cnn_compare.report.tables import markdown_table
+from cnn_compare.report.wrong_labels import doubts
 
 ROOT = Path(__file__).parents[1]
 LOGS = ROOT / "lightning_logs"
 PAGES = ("README.md", "README.ko.md", "docs/findings.md", "docs/statistics.md", "lightning_logs/README.md")
-MARK = re.compile(r"(<!-- (?P<kind>table|variants|pairs|figure) (?P<words>[^>]*?) -->).*?(<!-- end -->)", re.DOTALL)
+MARK = re.compile(
+    r"(<!-- (?P<kind>table|variants|leaks|pairs|figure) (?P<words>[^>]*?) -->).*?(<!-- end -->)", re.DOTALL
+)
 # Event files with pictures: they can be drawn again from the predictions.
 LARGEST_EVENTS = 40_000
 
@@ -80,6 +85,8 @@ def drawn(page: str, summary_of: Callable[[str], Summary]) -> str:
                 return f"{mark[1]}{figure(summary, *words)}{mark[4]}"
             case "variants":
                 table = variants(summary)
+            case "leaks":
+                table = leaks(summary)
             case "pairs":
                 table = pairs(summary, words[0], words[1:])
             case _:
@@ -104,16 +111,25 @@ def fill_pages(check: bool) -> list[str]:
     return stale
 
 
+def _small(array: np.ndarray) -> np.ndarray:
+    integer = np.issubdtype(array.dtype, np.integer)
+    return array.astype(np.min_scalar_type(int(array.max())) if integer else np.float16)
+
+
 def slim(folder: Path) -> None:
-    """Keep each answer's probability instead of those of all classes, and no picture that can be drawn again."""
+    """Keep each answer's probability instead of those of all classes, and no picture that can be made again."""
+    if pictures := Pictures.load(folder):
+        replace(pictures, pictures={}, heat_maps={}).save(folder)
     for path in folder.rglob("predictions.npz"):
         with np.load(path, allow_pickle=False) as stored:
             if "probabilities" not in stored.files:
                 continue
-            probabilities = stored["probabilities"]
-            kept = {name: stored[name].astype(np.uint8) for name in ("labels", "predictions")}
+            arrays = dict(stored)
+        probabilities = arrays.pop("probabilities")
+        found = doubts(arrays["labels"], arrays["predictions"], probabilities)
+        arrays |= {"confidence": probabilities.max(1), "instead": found.instead, "margin": found.margin}
         buffer = io.BytesIO()
-        np.savez_compressed(buffer, **kept, confidence=probabilities.max(1).astype(np.float16))
+        np.savez_compressed(buffer, **{name: _small(array) for name, array in arrays.items()})
         write_bytes(path, buffer.getvalue())
     for path in folder.rglob("events.out.tfevents.*"):
         if path.stat().st_size > LARGEST_EVENTS and b"test/confusion" in path.read_bytes():

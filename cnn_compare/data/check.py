@@ -6,6 +6,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.functional import adaptive_avg_pool2d
 
+from cnn_compare.data.cache import mapped_arrays
 from cnn_compare.data.folder import FolderDataModule
 from cnn_compare.data.image_datamodule import ImageDataModule
 from cnn_compare.data.splits import Indices
@@ -224,12 +226,11 @@ def copies(images: Images) -> Copies:
     compressed again, resized, a little brighter. Mirrored, turned or cut ones are not found, and what is alike by
     nature, as handwritten digits are, can be taken for a copy.
     """
-    thumbnails, unique_of = _thumbnails(images)
-    # The first of equal images stands for all.
-    firsts = np.unique(unique_of, return_index=True)[1]
-    near, complete = near_pairs(thumbnails[firsts])
-    again = np.flatnonzero(firsts[unique_of] != np.arange(len(images)))
-    pairs = np.concatenate([np.stack([firsts[unique_of[again]], again], 1), np.sort(firsts[near], axis=1)])
+    found = _find(images)
+    again = np.flatnonzero(found.firsts[found.unique_of] != np.arange(len(images)))
+    pairs = np.concatenate(
+        [np.stack([found.firsts[found.unique_of[again]], again], 1), np.sort(found.firsts[found.near], axis=1)]
+    )
     two_labels = np.not_equal(*images.labels[pairs].T)
     two_splits = np.not_equal(*images.split[pairs].T)
     # A stable sort: exact ones stay before near ones.
@@ -238,22 +239,85 @@ def copies(images: Images) -> Copies:
         Pair(images.named(first), images.named(second), bool(number < len(again)))
         for number, (first, second) in zip(order, pairs[order].tolist(), strict=True)
     ]
-    return Copies(_shared(images.split, unique_of, near), named, len(pairs), int(two_labels.sum()), complete)
+    return Copies(_shared(images.split, found), named, len(pairs), int(two_labels.sum()), found.complete)
 
 
-def _shared(split: Indices, unique_of: Indices, near: Indices) -> list[Shared]:
-    """Copies of each two splits: ``near`` are pairs of what ``unique_of`` numbers."""
-    count = np.zeros((unique_of.max() + 1, len(ORDER)), np.int64)
-    np.add.at(count, (unique_of, split), 1)
-    alike = np.zeros(count.shape, bool)
-    for one, other in (near.T, near.T[::-1]):
-        np.logical_or.at(alike, one, count[other] > 0)
+def leaked(images: Images) -> tuple[list[int], list[int], bool]:
+    """Test images that have a copy among the training images.
+
+    Returns:
+        Places in the test set: of those with an exact copy, and of those with near ones alone; and whether all pairs
+        were compared.
+    """
+    found = _find(images)
+    test, train = (ORDER.index(name) for name in ("test", "train"))
+    equal, nearly = _copied_in(train, images.split, found)
+    of_test = found.unique_of[images.split == test]
+    # The test images are numbered first, so that a number is a place in the test set.
+    return np.flatnonzero(equal[of_test]).tolist(), np.flatnonzero(nearly[of_test]).tolist(), found.complete
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Copies by number.
+
+    Args:
+        unique_of: ``(N,)``, a number for each image that equal images share.
+        near: ``(P, 2)``, pairs of these numbers.
+        complete: As in `Copies`.
+    """
+
+    unique_of: Indices
+    near: Indices
+    complete: bool
+
+    @property
+    def firsts(self) -> Indices:
+        """The first of the images that are equal, which stands for all."""
+        firsts: Indices = np.unique(self.unique_of, return_index=True)[1]
+        return firsts
+
+
+def _find(images: Images) -> _Found:
+    """All copies; searched for once, and kept in the cache."""
+    rules = f"{THUMBNAIL}-{MOST_BITS}-{LEAST_CORRELATION}-{MOST_COMPARED}"
+    key = f"copies_{images.data.images_fingerprint()}/{rules}"
+    with np.load(mapped_arrays(key, lambda folder: _search(images, folder)) / "copies.npz") as stored:
+        return _Found(stored["unique_of"], stored["near"], bool(stored["complete"]))
+
+
+def _search(images: Images, folder: Path) -> None:
+    thumbnails, unique_of = _thumbnails(images)
+    near, complete = near_pairs(thumbnails[_Found(unique_of, np.empty((0, 2), np.int64), True).firsts])
+    np.savez(folder / "copies.npz", unique_of=unique_of, near=near, complete=complete)
+
+
+def _copied_in(
+    other: int, split: Indices, found: _Found, itself: bool = False
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """By number in ``unique_of``: whether a split has an equal image, and whether it has near copies alone.
+
+    Args:
+        other: The split's number.
+        split: Of every image.
+        found: All copies.
+        itself: Whether this is asked for an image of the same split, which is no copy of itself.
+    """
+    count = np.bincount(found.unique_of[split == other], minlength=found.unique_of.max() + 1)
+    equal, alike = count > itself, np.zeros(len(count), bool)
+    for one, copy in (found.near.T, found.near.T[::-1]):
+        alike[one[count[copy] > 0]] = True
+    return equal, alike & ~equal
+
+
+def _shared(split: Indices, found: _Found) -> list[Shared]:
+    """Copies of each two splits."""
     shared = []
     for first, name in enumerate(ORDER):
+        members = found.unique_of[split == first]
         for second in range(first, len(ORDER)):
-            equal = count[:, second] > (1 if first == second else 0)
-            nearly = alike[:, second] & ~equal
-            shared.append(Shared(name, ORDER[second], int(count[equal, first].sum()), int(count[nearly, first].sum())))
+            equal, nearly = _copied_in(second, split, found, itself=first == second)
+            shared.append(Shared(name, ORDER[second], int(equal[members].sum()), int(nearly[members].sum())))
     return shared
 
 

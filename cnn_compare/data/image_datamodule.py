@@ -427,18 +427,27 @@ class ImageDataModule(L.LightningDataModule):
         return self._fingerprints[key]
 
     def _fingerprint(self, splits: Mapping[str, ResidentDataset], settings: str) -> str:
-        digest = hashlib.blake2b(digest_size=8)
-        for name in ("train", "val", "test"):
-            split = splits[name]
-            for part in self._content(split):
-                digest.update(part)
-            digest.update(split.labels[split.subset].cpu().numpy().data)
+        digest = self._images_digest()
         first_epoch = EpochSampler(len(splits["train"]), self.seed)
         digest.update(first_epoch.order().tobytes())
         draws = self._draws_of(first_epoch, splits["train"].images.shape[1:3])
         digest.update(draws.table().numpy().data)
         digest.update(settings.encode())
         return digest.hexdigest()
+
+    def images_fingerprint(self) -> str:
+        """A digest of images, labels and splits alone."""
+        return self._images_digest().hexdigest()
+
+    def _images_digest(self) -> hashlib.blake2b:
+        splits = self.splits
+        digest = hashlib.blake2b(digest_size=8)
+        for name in ("train", "val", "test"):
+            split = splits[name]
+            for part in self._content(split):
+                digest.update(part)
+            digest.update(split.labels[split.subset].cpu().numpy().data)
+        return digest
 
     def _content(self, split: ResidentDataset) -> Iterator[bytes | memoryview]:
         """What stands for a split's images in the fingerprint: their pixels."""

@@ -6,7 +6,7 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from cnn_compare.errors import InvalidValueError, ResultError
 from cnn_compare.formatting import format_list
 from cnn_compare.report import cross_validation, statistics
 from cnn_compare.report.cross_validation import Fold, Folds
+from cnn_compare.report.images import Answers, answers_of, by_network, leaks_warning, without_leaks
 from cnn_compare.report.load import Predictions, StoredRun, StoredRuns, distinct, read_probabilities
 from cnn_compare.report.power_law import fit_power_law
 from cnn_compare.report.published import find_published
@@ -31,7 +32,6 @@ from cnn_compare.report.summary import (
     Pair,
     Question,
     Summary,
-    class_name,
     folds_in_words,
 )
 from cnn_compare.report.verdict import verdict
@@ -43,7 +43,7 @@ EXPECTED_DIFFERENCES = {"seed_everything", "model.backbone", "own_recipe"}
 TRAIN_SUBSET = "data.init_args.train_subset"
 OF_FOLDS = {"data.init_args.fold", "data.init_args.split_seed"}
 IRRELEVANT = {"data.init_args.data_dir", "trainer.default_root_dir", "trainer.logger"}
-HARDEST = MISTAKES = 10
+MISTAKES = 10
 TRAINED_ON_TEST_SET = (
     "the folds are of training and test images together: accuracies do not compare with those on the data's own test "
     "set"
@@ -78,7 +78,7 @@ def analyze(
     )
     runs = stored.finished
     results = [run.result for run in runs]
-    groups = _groups(runs)
+    groups = by_network(runs)
     levels = _levels(runs)
     warnings, varied, ranked = _conditions(stored)
     cross_validated = any(result.fold is not None for result in results)
@@ -100,7 +100,8 @@ def analyze(
         _fold_pairs(pairs, folds, question) if folds else _pairs(networks, pairs, samples, question, _looks(stored))
     )
     names = next((result.class_names for result in results if result.class_names), [])
-    answers = _most([each for members in groups.values() for each in _answers(members)])
+    pictures = stored.pictures
+    answers = Answers.of(runs, names, pictures.names if pictures else {})
     problems = list(stored.problems)
     try:
         published = find_published(stored)
@@ -109,6 +110,8 @@ def analyze(
         problems.append(error)
     unfinished = _unfinished(stored)
     growth = _growth(stored, networks)
+    order = [network.name for network in networks]
+    leaked = without_leaks(pictures.leaked, answers, groups, folds) if pictures else None
     return Summary(
         name=str(stored.manifest.get("name", stored.folder.resolve().name)),
         unfinished=unfinished,
@@ -120,6 +123,7 @@ def analyze(
         # What was skipped of the user's files makes no times unequal, and is shown all the same.
         warnings=[
             *warnings,
+            *(leaks_warning(leaked) if leaked else []),
             *([TRAINED_ON_TEST_SET] if folds and not any(result.data for result in results) else []),
             *distinct(text for result in results for text in result.data.get("warnings", [])),
         ],
@@ -129,16 +133,20 @@ def analyze(
         times=stored.times,
         variants=_variants(stored),
         class_names=names,
-        class_images=np.bincount(answers[0].labels).tolist() if answers else [],
+        class_images=np.bincount(answers.labels).tolist(),
         test_images=_test_images(groups),
-        test_groups=len(np.unique(answers[0].groups)) if answers and answers[0].groups is not None else None,
+        test_groups=None if answers.groups is None else len(np.unique(answers.groups)),
         folds=_folds_in_words(stored) if folds else None,
         networks=networks,
         question=question,
         pairs=compared,
         growth=growth,
         verdict=verdict(networks, compared, question, ranked, growth, complete=unfinished is None),
-        hardest=_hardest(answers, names),
+        hardest=answers.shown(answers.hardest(), order),
+        asked=answers.shown(pictures.asked if pictures else [], order),
+        wrong_labels=answers.wrong_labels(),
+        leaks=leaked,
+        pictures=pictures,
         without_result=_without_result(stored, problems),
         published=published,
         searched=searched(stored),
@@ -158,7 +166,7 @@ def _unfinished(stored: StoredRuns) -> str | None:
     if len(finished) == total:
         return None
     rest = ", ".join(f"{count} {what}" for what, count in {**counts, "not begun": total - begun}.items() if count)
-    missing = [name for name in stored.planned if name not in _groups(stored.finished)]
+    missing = [name for name in stored.planned if name not in by_network(stored.finished)]
     which = f"; networks without a finished run: {format_list(missing)}" if missing else ""
     return f"{len(finished)} of {total} runs are finished ({rest}){which}."
 
@@ -169,13 +177,6 @@ def _looks(stored: StoredRuns) -> list[list[int]]:
     if not isinstance(seeds, list) or not isinstance(looks, list):  # A manifest may be damaged, or an older one.
         return []
     return [seeds[:look] for look in looks if isinstance(look, int)]
-
-
-def _groups(runs: Sequence[StoredRun]) -> dict[str, list[StoredRun]]:
-    groups: dict[str, list[StoredRun]] = {}
-    for run in sorted(runs, key=lambda run: (run.result.seed, run.result.fold or 0)):
-        groups.setdefault(run.network, []).append(run)
-    return groups
 
 
 def _folds(groups: dict[str, list[StoredRun]], stored: StoredRuns) -> dict[str, Folds]:
@@ -206,31 +207,6 @@ def _test_images(groups: dict[str, list[StoredRun]]) -> int | None:
         for run in members:
             tested[name, run.result.seed] += run.result.test_images or 0
     return max(tested.values(), default=0) or None
-
-
-def _answers(runs: Sequence[StoredRun]) -> list[Predictions]:
-    """One network's answers: of each run or, with folds, those of a repeat together, in the order of the images."""
-    by_seed: dict[int, list[Predictions]] = {}
-    for run in runs:
-        if run.predictions is not None and (run.result.fold is None or run.predictions.rows is not None):
-            by_seed.setdefault(run.result.seed, []).append(run.predictions)
-    return [parts[0] if len(parts) == 1 else _joined(parts) for parts in by_seed.values()]
-
-
-def _joined(parts: Sequence[Predictions]) -> Predictions:
-    order = np.argsort(np.concatenate([part.rows for part in parts if part.rows is not None]))
-
-    def joined(name: str) -> Any:
-        arrays = [getattr(part, name) for part in parts]
-        return None if any(array is None for array in arrays) else np.concatenate(arrays)[order]
-
-    return Predictions(*(joined(field.name) for field in fields(Predictions)))
-
-
-def _most(answers: Sequence[Predictions]) -> list[Predictions]:
-    """Those of one network and seed each that are about the same images: as many as there are."""
-    most = max((each for each in answers), key=lambda each: len(each.labels), default=None)
-    return [] if most is None else [each for each in answers if np.array_equal(each.labels, most.labels)]
 
 
 def _samples(groups: dict[str, list[StoredRun]]) -> dict[str, Sample]:
@@ -347,11 +323,6 @@ def _versions(versions: dict[str, str]) -> str:
     return ", ".join(f"{package} {version}" for package, version in sorted(versions.items()))
 
 
-def _percent(estimate: Estimate) -> Estimate:
-    """In percent, within what is possible: intervals of two seeds may be wider."""
-    return Estimate(100 * estimate.value, max(100 * estimate.low, -100.0), min(100 * estimate.high, 100.0))
-
-
 def _network(
     name: str,
     runs: Sequence[StoredRun],
@@ -364,7 +335,7 @@ def _network(
     accuracies = [result.metrics["test_acc_pct"].value for result in results]
     names = set.intersection(*(set(result.metrics) for result in results))
     several = len(accuracies) > 1
-    predictions = _answers(runs)
+    predictions = answers_of(runs)
     folds = {fold for _, fold in planned if fold is not None}
     by_class: dict[str, Any] = {"class_acc_pct": [], "confusion": [], "mistakes": []}
     seconds = results[0].train_epochs_s[1:]
@@ -379,7 +350,7 @@ def _network(
         planned=len(planned),
         failed=failed,
         test_acc_pct=accuracies,
-        accuracy_pct=_percent(estimate),
+        accuracy_pct=statistics.percent(estimate),
         sd_points=float(np.std(accuracies, ddof=1)) if several else None,
         metrics={name: over_seeds([result.metrics[name] for result in results]) for name in sorted(names)},
         contended=any(result.contended for result in results),
@@ -432,7 +403,7 @@ def _by_class(predictions: Sequence[Predictions]) -> dict[str, Any]:
         statistics.share_estimate(share, *_independent(predictions, label, count))
         for label, (share, count) in enumerate(zip(shares.tolist(), (images // len(predictions)).tolist(), strict=True))
     )
-    found: dict[str, Any] = {"class_acc_pct": [*map(_percent, recalls)], "confusion": [], "mistakes": []}
+    found: dict[str, Any] = {"class_acc_pct": [*map(statistics.percent, recalls)], "confusion": [], "mistakes": []}
     if classes <= MOST_CLASSES:
         counts = np.bincount(labels * classes + answers, minlength=classes * classes)
         return {**found, "confusion": counts.reshape(classes, classes).tolist()}
@@ -663,7 +634,7 @@ def _compared(
 def _growth(stored: StoredRuns, networks: Sequence[Network]) -> list[Growth]:
     """Of each network that was trained with several numbers of images."""
     found = []
-    groups = _groups(stored.all_finished)
+    groups = by_network(stored.all_finished)
     for network in networks:
         accuracies: dict[int, list[float]] = {}
         results = [run.result for run in groups[network.name] if run.result.train_images and run.result.fold is None]
@@ -687,7 +658,7 @@ def _pair(
     return Pair(
         first=first.name,
         second=second.name,
-        points=_percent(difference.share),
+        points=statistics.percent(difference.share),
         p=difference.p,
         p_corrected=difference.p_corrected,
         differs=any(_excludes_0(each.share) for each in looked),
@@ -697,28 +668,6 @@ def _pair(
         image_error_points=100 * difference.error.images,
         seeds_needed=None,
     )
-
-
-def _hardest(answered: Sequence[Predictions], class_names: Sequence[str]) -> list[dict[str, Any]]:
-    """The test images that most runs got wrong, with the answer most often given."""
-    if len(answered) < 2:
-        return []
-    labels, rows = answered[0].labels, answered[0].rows
-    answers = np.stack([run.predictions for run in answered])
-    wrong = (answers != labels).mean(0)
-
-    return [
-        {
-            "image": int(image if rows is None else rows[image]),
-            "label": class_name(class_names, int(labels[image])),
-            "answer": class_name(
-                class_names, int(np.bincount(answers[:, image][answers[:, image] != labels[image]]).argmax())
-            ),
-            "wrong_pct": 100 * float(wrong[image]),
-        }
-        for image in np.argsort(-wrong, kind="stable")[:HARDEST]
-        if wrong[image] > 0
-    ]
 
 
 def _without_result(stored: StoredRuns, problems: Sequence[ResultError]) -> list[dict[str, str]]:

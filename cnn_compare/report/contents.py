@@ -8,12 +8,30 @@ from dataclasses import dataclass
 
 from cnn_compare.formatting import MISSING, format_number, format_p, format_signed, format_significant
 from cnn_compare.report.columns import COLUMNS, Column, columns
+from cnn_compare.report.images import WRONG_LABELS_SHOWN
 from cnn_compare.report.power_law import FURTHEST, PowerLaw
 from cnn_compare.report.statistics import Estimate
-from cnn_compare.report.summary import Summary, class_name, which_classes
+from cnn_compare.report.summary import (
+    Answer,
+    Leaks,
+    Network,
+    ShownImage,
+    Summary,
+    WrongLabel,
+    class_name,
+    which_classes,
+)
 from cnn_compare.report.verdict import outcome
 
 GROWTH = "Accuracy over training images"
+
+
+@dataclass(frozen=True)
+class Thumbnail:
+    """A small picture as a ``data:`` URL, and what the page says below it."""
+
+    url: str
+    caption: str = ""
 
 
 @dataclass(frozen=True)
@@ -26,6 +44,7 @@ class Table:
         rows: Texts; the first one of a row names it.
         note: What a reader must know of it.
         of_numbers: Whether the columns after the first hold numbers.
+        pictures: Of each row, a picture for each column, or None; the page then shows the rows as cards.
     """
 
     heading: str
@@ -33,6 +52,7 @@ class Table:
     rows: Sequence[Sequence[str]]
     note: str = ""
     of_numbers: bool = True
+    pictures: Sequence[Sequence[Thumbnail | None]] = ()
 
 
 def tables(summary: Summary) -> dict[str, Table]:
@@ -45,8 +65,11 @@ def tables(summary: Summary) -> dict[str, Table]:
         "seconds_to": _seconds_to(summary),
         "recalls": _recalls(summary),
         "mistakes": _mistakes(summary),
-        "hardest": _hardest(summary),
         "searched": _searched(summary),
+        "leaks": leaks(summary),
+        "hardest": _images(summary, "The hardest test images", summary.hardest),
+        "asked": _images(summary, "Test images that were asked for", summary.asked),
+        "wrong_labels": _wrong_labels(summary),
         "published": _beside_published(summary),
         "published_conditions": _published_conditions(summary),
         "conditions": _conditions(summary),
@@ -234,19 +257,123 @@ def _mistakes(summary: Summary) -> Table:
     )
 
 
-def _hardest(summary: Summary) -> Table:
+def leaks(summary: Summary) -> Table:
+    """Each network's accuracy with and without the test images that training has seen."""
+    found = summary.leaks
+    without = found.without_pct if found else {}
+    count = found.exact + found.near if found else 0
+
+    def row(network: Network, rest: Estimate, leaked_pct: float) -> list[str]:
+        accuracy = network.accuracy_pct.value
+        figures = [accuracy, rest.value, leaked_pct]
+        interval = f"{rest.low:.2f} … {rest.high:.2f}"
+        all_, others, seen = (format_number(figure, ".2f") for figure in figures)
+        return [network.name, all_, others, interval, format_signed(rest.value - accuracy, 2), seen]
+
     return Table(
-        "The hardest test images",
+        "Leaks",
+        ["network", "test acc. %", "without leaks %", "95 %", "points", "leaks alone %"],
         [
-            "number among all images" if summary.folds else "number in the test set",
-            "class",
-            "most frequent answer",
-            "runs wrong %",
+            row(network, without[network.name], found.leaked_pct[network.name])
+            for network in summary.networks
+            if found and network.name in without
         ],
+        f"Leaks: the {count:,} of {found.images:,} test images with a copy among the training images, "
+        f"{found.exact:,} of them an exact one. The others look the same when small, which simple pictures, such as "
+        "digits, can do without being copies; mirrored, turned and cut copies are not found."
+        f"{'' if found.complete else _NOT_ALL}"
+        if found
+        else "",
+    )
+
+
+_NOT_ALL = " So many images are alike that the search was ended: there may be more."
+
+
+def _images(summary: Summary, heading: str, shown: Sequence[ShownImage]) -> Table:
+    """Single test images with each network's answer and, where it was explained, its heat map."""
+    networks = list(dict.fromkeys(name for image in shown for name in image.answers))
+    pictures = summary.pictures
+    maps = pictures.heat_maps if pictures else {}
+    with_files = any(image.name for image in shown)
+
+    def cell(answer: Answer) -> str:
+        return f"{answer.answer}, {answer.probability_pct:.0f} %"
+
+    explained = any(image.image in found for found in maps.values() for image in shown)
+    notes = ["Answers: the one that most seeds gave, with the mean of the probabilities that these gave it."]
+    if len(summary.networks) > len(networks):
+        notes.append(f"Of the {len(networks)} most accurate networks with predictions.")
+    if explained:
+        notes.append(
+            "On the page, heat maps (Grad-CAM): where the seed that was best in validation found what speaks for its "
+            "answer, named where it is another one. A picture without heat: no place spoke for it."
+        )
+    return Table(
+        heading,
+        ["test image", *(["file"] if with_files else []), "class", "wrong answer", "runs wrong %", *networks],
         [
-            [str(image["image"]), image["label"], image["answer"], format_number(image["wrong_pct"], ".0f")]
-            for image in summary.hardest
+            [
+                str(image.image),
+                *([image.name or MISSING] if with_files else []),
+                image.label,
+                image.answer if image.wrong_pct else MISSING,
+                format_number(image.wrong_pct, ".0f"),
+                *(cell(image.answers[network]) for network in networks),
+            ]
+            for image in shown
         ],
+        " ".join([*notes, *(pictures.notes if pictures else [])]),
+        pictures=_pictures_of(summary, shown, 3 + with_files, networks),
+    )
+
+
+def _pictures_of(
+    summary: Summary, shown: Sequence[ShownImage | WrongLabel], facts: int, networks: Sequence[str] = ()
+) -> list[list[Thumbnail | None]]:
+    """A row for each image: itself, nothing for ``facts`` further columns, and for each network its heat map."""
+    found = summary.pictures
+    if found is None or not any(image.image in found.pictures for image in shown):
+        return []
+
+    def explained(image: ShownImage | WrongLabel, network: str) -> Thumbnail | None:
+        heat = found.heat_maps.get(network, {}).get(image.image)
+        if heat is None or isinstance(image, WrongLabel):
+            return None
+        answer = class_name(summary.class_names, heat.answer)
+        return Thumbnail(heat.picture, "" if answer == image.answers[network].answer else f"here: {answer}")
+
+    rows = []
+    for image in shown:
+        url = found.pictures.get(image.image)
+        heat = [explained(image, network) for network in networks]
+        rows.append([Thumbnail(url) if url else None, *[None] * facts, *heat])
+    return rows
+
+
+def _wrong_labels(summary: Summary) -> Table:
+    found = summary.wrong_labels
+    shown = found[:WRONG_LABELS_SHOWN]
+    with_files = any(each.name for each in shown)
+    count = f"the {len(shown)} most suspicious of {len(found):,}" if len(found) > len(shown) else f"{len(found)} in all"
+    return Table(
+        "Possible wrong labels",
+        ["test image", *(["file"] if with_files else []), "class", "most runs say", "runs that contradict %", "margin"],
+        [
+            [
+                str(each.image),
+                *([each.name or MISSING] if with_files else []),
+                each.label,
+                each.instead,
+                format_number(each.contradicted_pct, ".0f"),
+                format_signed(each.margin, 2),
+            ]
+            for each in shown
+        ],
+        "Test images whose label most networks contradict with confidence (confident learning, Northcutt et al. "
+        f"2021): {count}, all of them in suspicious_labels.csv. Margin: the label's probability less that of the most "
+        "probable other class. The label may be right all the same, and the image hard: look at it.",
+        pictures=_pictures_of(summary, shown, 4 + with_files),
     )
 
 
@@ -292,6 +419,7 @@ def _conditions(summary: Summary) -> Table:
         "best epoch by": ", ".join(summary.monitors),
         "data fingerprint": ", ".join(summary.fingerprints),
         "test images": format_number(summary.test_images, ",") if summary.test_images else None,
+        "leaks": _leaks_in_words(summary.leaks),
         "test groups": summary.test_groups
         and f"{summary.test_groups:,}; intervals and tests take groups for independent, and not images",
         "cross-validation": summary.folds
@@ -300,6 +428,14 @@ def _conditions(summary: Summary) -> Table:
     }
     rows = [[name, text] for name, text in lines.items() if text]
     return Table("What was controlled, what varied", ["condition", "value"], rows, of_numbers=False)
+
+
+def _leaks_in_words(found: Leaks | None) -> str | None:
+    if found is None:
+        return None
+    if found.exact + found.near == 0:
+        return f"no test image has a copy among the training images{'' if found.complete else ', of those compared'}"
+    return f"{found.exact:,} test images have an exact copy among the training images, {found.near:,} a near one"
 
 
 def _without_result(summary: Summary) -> Table:

@@ -7,7 +7,7 @@ import itertools
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 
 from cnn_compare.errors import NoRunsError, ResultError
 from cnn_compare.formatting import format_list
+from cnn_compare.pictures import Pictures, labels_digest
+from cnn_compare.report.wrong_labels import Doubts, doubts
 from cnn_compare.results import MANIFEST, METRICS, SEARCH, RunFolder, RunResult, network_name
 from cnn_compare.times import Times
 
@@ -46,6 +48,8 @@ class Predictions:
         labels: Of the images.
         predictions: The answers.
         confidence: The probability of each answer.
+        instead: As in `Doubts`.
+        margin: As in `Doubts`.
         rows: Of a fold: each image's place among all that are tested in some fold.
         groups: Number of each image's group; None where no groups are known.
     """
@@ -53,8 +57,15 @@ class Predictions:
     labels: NDArray[np.integer[Any]]
     predictions: NDArray[np.integer[Any]]
     confidence: NDArray[np.floating[Any]]
+    instead: NDArray[np.integer[Any]]
+    margin: NDArray[np.floating[Any]]
     rows: NDArray[np.integer[Any]] | None = None
     groups: NDArray[np.integer[Any]] | None = None
+
+    @property
+    def doubts(self) -> Doubts:
+        """What they say of the labels."""
+        return Doubts(self.instead, self.margin)
 
 
 @dataclass(frozen=True)
@@ -81,6 +92,7 @@ class StoredRuns:
         problems: An error for every unusable file.
         times: Of all networks with finished runs, measured apart; None where they have not been.
         trials: Of a search, those with a readable result.
+        pictures: What was read from the data; None where that was not done.
     """
 
     folder: Path
@@ -90,6 +102,7 @@ class StoredRuns:
     problems: list[ResultError]
     times: Times | None = None
     trials: list[RunResult] = field(default_factory=list)
+    pictures: Pictures | None = None
 
     @cached_property
     def planned_runs(self) -> list[tuple[str, int | None, int, int | None]]:
@@ -185,7 +198,20 @@ def find_runs(folder: str | Path) -> StoredRuns:
             trials.append(RunResult.load(path))
         except ResultError as error:
             problems.append(error)
-    return StoredRuns(folder, _manifest(folder), runs, unfinished, problems, times, trials)
+    pictures: Pictures | None = None
+    try:
+        pictures = Pictures.load(folder)
+        if pictures and pictures.test_labels != test_labels(runs):
+            path, pictures = Pictures.path(folder), None
+            raise ResultError(path, f"it is of other test images; `cnn-compare explain {folder}` makes it anew")
+    except ResultError as error:
+        problems.append(error)
+    return StoredRuns(folder, _manifest(folder), runs, unfinished, problems, times, trials, pictures)
+
+
+def test_labels(runs: Sequence[StoredRun]) -> str | None:
+    """What tells whose test images pictures are of: `labels_digest` of the first run's; None without predictions."""
+    return next((labels_digest(run.predictions.labels) for run in runs if run.predictions), None)
 
 
 def load_results(folder: str | Path) -> pd.DataFrame:
@@ -333,10 +359,11 @@ def _predictions(path: Path) -> Predictions:
     try:
         # Opened here, and not by numpy, which leaves a damaged file open.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-            # Reference comparisons keep the answer's probability alone, a fifth of the size.
+            # Reference comparisons keep the answer's probability alone, and what all of them say of the label.
             last = "confidence" if "confidence" in stored.files else "probabilities"
             labels, predictions, probabilities = (stored[name] for name in ("labels", "predictions", last))
-            known = {name: stored[name] for name in ("rows", "groups") if name in stored.files}
+            known = {name: stored[name] for name in ("rows", "groups", "instead") if name in stored.files}
+            margin = stored["margin"] if "instead" in known else None
     # A damaged archive can raise nearly anything.
     except Exception as error:
         raise ResultError(path, f"it cannot be read as predictions ({_first_line(error)})") from error
@@ -352,15 +379,20 @@ def _predictions(path: Path) -> Predictions:
         and all(array.shape == labels.shape for array in (predictions, *known.values()))
         and confidence.shape == labels.shape
         and np.issubdtype(confidence.dtype, np.floating)
+        and (margin is None or (margin.shape == labels.shape and np.issubdtype(margin.dtype, np.floating)))
         and min(array.min() for array in (labels, predictions, *known.values())) >= 0
-        and max(labels.max(), predictions.max()) < classes
+        and max(array.max() for array in (labels, predictions, known.get("instead", labels))) < classes
     ):
         raise ResultError(path, "its arrays are not those of predictions")
     # In the smallest type, because there may be thousands of runs.
     small = np.min_scalar_type(int(max(labels.max(), predictions.max())))
     if confidence.dtype != np.float16:
         confidence = confidence.astype(np.float32)
-    return Predictions(labels.astype(small), predictions.astype(small), confidence, **known)
+    labels, predictions = labels.astype(small), predictions.astype(small)
+    if margin is None:
+        found = doubts(labels, predictions, probabilities)
+        margin, known["instead"] = found.margin, found.instead
+    return Predictions(labels, predictions, confidence, margin=margin.astype(np.float16), **known)
 
 
 def read_probabilities(run: StoredRun) -> NDArray[np.floating[Any]] | None:

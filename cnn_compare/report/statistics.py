@@ -315,6 +315,11 @@ def accuracy_estimates(samples: Sequence[Sample]) -> list[Estimate]:
     return estimates
 
 
+def percent(estimate: Estimate) -> Estimate:
+    """In percent, within what is possible: intervals of two seeds may be wider."""
+    return Estimate(100 * estimate.value, max(100 * estimate.low, -100.0), min(100 * estimate.high, 100.0))
+
+
 def share_estimate(share: float, images: float, freedom: float = math.inf) -> Estimate:
     """Share of images answered right, with Wilson's interval: for other test images, not for other seeds.
 

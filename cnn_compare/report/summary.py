@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from cnn_compare.pictures import Pictures
 from cnn_compare.report.power_law import PowerLaw
 from cnn_compare.report.statistics import Calibration, Estimate, balanced_estimate
 from cnn_compare.times import Times
@@ -245,6 +246,82 @@ class Published:
 
 
 @dataclass(frozen=True)
+class Answer:
+    """A network's answer to one image.
+
+    Args:
+        answer: The class that its seeds named most often.
+        probability_pct: Mean probability that these seeds gave it.
+    """
+
+    answer: str
+    probability_pct: float
+
+
+@dataclass(frozen=True)
+class ShownImage:
+    """A test image, and what the networks answered.
+
+    Args:
+        image: Its place in the test set, from 0.
+        name: Of the user's file; None where that is not known.
+        label: Its class.
+        answer: The wrong answer most often given; where there was none, the right one.
+        wrong_pct: In how many of all runs.
+        answers: By network.
+    """
+
+    image: int
+    name: str | None
+    label: str
+    answer: str
+    wrong_pct: float
+    answers: dict[str, Answer]
+
+
+@dataclass(frozen=True)
+class WrongLabel:
+    """A test image whose label is possibly wrong.
+
+    Args:
+        image: Its place in the test set, from 0.
+        name: Of the user's file; None where that is not known.
+        label: The class that it has in the data.
+        instead: The one that most runs name instead.
+        contradicted_pct: In how many runs, every network counting the same.
+        margin: Mean over the networks of the label's probability less that of the most probable other class.
+    """
+
+    image: int
+    name: str | None
+    label: str
+    instead: str
+    contradicted_pct: float
+    margin: float
+
+
+@dataclass(frozen=True)
+class Leaks:
+    """Test images that training has seen.
+
+    Args:
+        exact: How many have an exact copy among the training images.
+        near: How many have near copies alone.
+        images: Test images in all.
+        complete: Whether all pairs were compared; if not, there may be more.
+        without_pct: Network -> accuracy on the other test images; empty where single answers are not at hand.
+        leaked_pct: Network -> accuracy on the leaked ones.
+    """
+
+    exact: int
+    near: int
+    images: int
+    complete: bool
+    without_pct: dict[str, Estimate]
+    leaked_pct: dict[str, float]
+
+
+@dataclass(frozen=True)
 class Summary:
     """A comparison's outcome.
 
@@ -273,6 +350,10 @@ class Summary:
         growth: Of each network that was trained with several numbers of images, in the order of ``networks``.
         verdict: The outcome in sentences.
         hardest: The test images that most runs got wrong.
+        asked: Test images that the user named to `cnn-compare explain`.
+        wrong_labels: Test images whose labels are possibly wrong, the most suspicious first.
+        leaks: None where they have not been looked for.
+        pictures: Of single images; None where the data were not at hand.
         without_result: Runs that failed or are not finished, and files that are missing or unreadable: ``run``,
             ``reason``, ``status`` (``failed``, ``diverged``, ``unfinished``, ``file``) and the end of its ``log``.
         published: None where the comparison names none.
@@ -302,7 +383,11 @@ class Summary:
     pairs: list[Pair]
     growth: list[Growth]
     verdict: list[str]
-    hardest: list[dict[str, Any]]
+    hardest: list[ShownImage]
+    asked: list[ShownImage]
+    wrong_labels: list[WrongLabel]
+    leaks: Leaks | None
+    pictures: Pictures | None
     without_result: list[dict[str, str]]
     published: Published | None
     searched: list[Searched]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
-from cnn_compare.files import write_json, write_text
+from cnn_compare.files import write_csv, write_json, write_text
 from cnn_compare.report.analysis import analyze
 from cnn_compare.report.contents import tables
 from cnn_compare.report.load import find_runs, results_table
@@ -44,7 +44,13 @@ def write_report(
     summary = analyze(stored, baseline, margin, limits)
     table = results_table([run.result for run in stored.all_runs])
     write_text(folder / "results.csv", table.to_csv(index=False, lineterminator="\n"))
-    write_json(folder / "results.json", {"schema": SCHEMA, **asdict(summary)})
+    # The pictures have their own file.
+    write_json(folder / "results.json", {"schema": SCHEMA, **asdict(replace(summary, pictures=None))})
+    wrong_labels = folder / "suspicious_labels.csv"
+    if summary.wrong_labels:
+        write_csv(wrong_labels, [asdict(each) for each in summary.wrong_labels])
+    else:
+        wrong_labels.unlink(missing_ok=True)  # Of an earlier report.
     write_text(folder / "report.md", _markdown(summary))
     write_text(folder / "report.html", page(summary))
     return summary

@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 
 from cnn_compare import DigitsDataModule, FolderDataModule
 from cnn_compare.data import check
-from cnn_compare.data.check import Images, copies, near_pairs, sizes
+from cnn_compare.data.check import Images, copies, leaked, near_pairs, sizes
 from cnn_compare.errors import FolderError
 from cnn_compare.report.planning import NETWORKS_DISAGREE, smallest_on
 
@@ -80,6 +80,28 @@ def test_planted_copies_are_found_and_a_mirrored_picture_is_none(photos):
     first = found.pairs[0]
     assert first.two_labels
     assert {first.first.label, first.second.label} == {"[cat]", "나비"}
+
+
+def test_leaks_are_the_test_images_with_a_copy_in_training_and_are_searched_for_once(photos, monkeypatch):
+    cats = photos / "train" / "[cat]"
+    shutil.copy(cats / "0.png", photos / "test" / "[cat]" / "bytes.png")
+    Image.open(cats / "2.png").save(photos / "test" / "나비" / "quality.jpg", quality=30)
+    shutil.copy(photos / "val" / "[cat]" / "0.png", photos / "test" / "[cat]" / "of_validation.png")
+
+    def leaks():
+        images = Images(folder(photos))
+        exact, near, complete = leaked(images)
+        assert complete
+        return [images.named(image).name for image in exact], [images.named(image).name for image in near]
+
+    expected = ["test/[cat]/bytes.png"], ["test/나비/quality.jpg"]
+    assert leaks() == expected
+    with monkeypatch.context() as patch:
+        patch.setattr(check, "near_pairs", None)
+        assert leaks() == expected
+        assert copies(Images(folder(photos))).found == 3
+    (photos / "test" / "[cat]" / "bytes.png").unlink()
+    assert leaks() == ([], expected[1])
 
 
 def test_a_picture_in_many_copies_is_counted_once_for_each_image(photos):

@@ -388,9 +388,11 @@ def test_confusion_classes_and_hardest_images_are_counted(store_run, summary):
     network = next(network for network in found.networks if network.name == "a")
     assert network.confusion[3][4] == 2
     assert network.class_acc_pct[3].value == pytest.approx(99)
-    assert [image["image"] for image in found.hardest] == [13, 14]
-    assert found.hardest[0] == {"image": 13, "label": "<d>", "answer": "<e>", "wrong_pct": 100.0}
-    assert found.hardest[1]["wrong_pct"] == pytest.approx(200 / 3)
+    hardest, next_ = found.hardest
+    assert (hardest.image, hardest.label, hardest.answer, hardest.wrong_pct) == (13, "<d>", "<e>", 100.0)
+    assert (next_.image, next_.wrong_pct) == (14, pytest.approx(200 / 3))
+    assert {name: answer.answer for name, answer in next_.answers.items()} == {"a": "<f>", "b": "<e>"}
+    assert next_.answers["a"].probability_pct == pytest.approx(82, abs=0.1)
 
 
 def test_time_to_an_accuracy_is_counted_in_seconds_of_training(store_run, summary):

@@ -160,8 +160,8 @@ def test_out_of_fold_answers_stand_together_by_image(store_folds, tmp_path):
     summary = analyze(find_runs(tmp_path))
     # Image i is number i // 3 of 20 in its fold, of which the last one is always wrong, and one before it where seed
     # and fold are an odd number together: image 55 is, both times.
-    assert [image["wrong_pct"] == 100 for image in summary.hardest] == [True] * 4 + [False] * 6
-    assert {image["image"] for image in summary.hardest[:4]} == {55, 57, 58, 59}
+    assert [image.wrong_pct == 100 for image in summary.hardest] == [True] * 4 + [False] * 6
+    assert {image.image for image in summary.hardest[:4]} == {55, 57, 58, 59}
     worst = next(network for network in summary.networks if network.name == "bad")
     assert sum(map(sum, worst.confusion)) == 120
     assert sum(worst.confusion[label][label] for label in range(10)) == 120 - 3 * 12 * 2 - 3

@@ -13,7 +13,9 @@ import plotly.graph_objects as go
 import pytest
 
 from cnn_compare import write_report
+from cnn_compare.pictures import HeatMap, Leaked, Pictures, labels_digest, small_picture
 from cnn_compare.report.analysis import analyze
+from cnn_compare.report.images import Answers
 from cnn_compare.report.load import find_runs
 from cnn_compare.report.plots import charts
 from cnn_compare.times import Times
@@ -45,6 +47,13 @@ def comparison(store_run, tmp_path):
     folder = store_run("evil", right=range(500), train_epoch_s=30.0)
     text = (folder / "result.json").read_text()
     (folder / "result.json").write_text(text.replace('"evil"', f'"{HOSTILE}"').replace("shortcuts", HOSTILE))
+    answers = Answers.of(find_runs(tmp_path).finished)
+    hardest = answers.hardest()
+    seen = {image: small_picture(draw.integers(0, 256, (32, 32, 3), np.uint8), 96) for image in hardest}
+    heat = {image: HeatMap(small_picture(draw.integers(0, 256, (96, 96, 3), np.uint8), 96), 7) for image in hardest}
+    names = dict.fromkeys(hardest, f"{HOSTILE}{40 * 'long'}.png")
+    leaked, maps = Leaked([], [*range(20)], True), dict.fromkeys(("resnet18", "lenet", "alexnet", HOSTILE), heat)
+    Pictures(labels_digest(answers.labels), names, seen, leaked, [], maps, [HOSTILE]).save(tmp_path)
     write_report(tmp_path)
     return tmp_path / "report.html"
 
@@ -121,6 +130,23 @@ def test_a_name_that_is_a_script_stays_text(open_page):
     assert HOSTILE in page.locator("#t-figures").inner_text()
     assert HOSTILE in page.locator(".card").all_inner_texts()[-1]
     assert HOSTILE in "".join(page.locator("#plot-accuracy-time text").all_text_contents())
+    assert page.noise == []
+
+
+@needs_browser
+@pytest.mark.parametrize("width", [1280, 390])
+def test_hard_images_are_seen_with_the_heat_map_of_every_network_beside_them(open_page, width):
+    page = open_page(width=width)
+    cards = page.locator("#t-hardest article")
+    assert cards.count() == 10
+    pictures = cards.first.locator("img")
+    assert pictures.count() == 5
+    for picture in pictures.all():
+        assert picture.evaluate("(img) => img.complete && img.naturalWidth > 0")
+        box = picture.bounding_box()
+        assert (box["width"], box["height"]) == (96, 96)
+        assert 0 <= box["x"] <= width - 96
+    assert HOSTILE in cards.first.inner_text()
     assert page.noise == []
 
 
