@@ -4,17 +4,28 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import logging
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
+from functools import cache
+from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from torch import nn
 
 from cnn_compare.backbones.weights import load_weights
-from cnn_compare.errors import BackboneTakenError, ImageTooSmallError, InvalidValueError, UnknownBackboneError
+from cnn_compare.errors import (
+    BackboneTakenError,
+    CnnCompareError,
+    ImageTooSmallError,
+    InvalidValueError,
+    UnknownBackboneError,
+)
+
+log = logging.getLogger(__name__)
 
 Stem = Literal["imagenet", "cifar"]
 """An adaptation of a whole backbone to an image size: ``imagenet`` is the published graph; ``cifar`` adapts the first
@@ -31,6 +42,8 @@ SLOW_SGD = {
 }
 Builder = Callable[[int, Stem], nn.Module]
 _OBJECT = "object of "
+ENTRY_POINTS = "cnn_compare.backbones"
+"""The group of entry points by which an installed package adds backbones: ``name = "package.module:callable"``."""
 
 
 @dataclass(frozen=True)
@@ -143,9 +156,19 @@ def register_backbone(
 
 
 def list_backbones(pattern: str = "*") -> list[BackboneEntry]:
-    """The registered backbones whose name matches a shell pattern; resnet18 comes before resnet101."""
+    """The registered backbones whose name matches a shell pattern; resnet18 comes before resnet101.
+
+    A backbone of another package that cannot be used is left out, and a warning says why.
+    """
+    entries = []
+    for name in dict.fromkeys([*_entries, *_installed()]):
+        if fnmatchcase(name, pattern):
+            try:
+                entries.append(_named_entry(name))
+            except CnnCompareError as error:
+                log.warning(str(error))
     return sorted(
-        (entry for name, entry in _entries.items() if fnmatchcase(name, pattern)),
+        entries,
         key=lambda entry: [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", entry.name)],
     )
 
@@ -157,6 +180,7 @@ def find_backbone(name: str | nn.Module) -> BackboneEntry:
 
     Raises:
         UnknownBackboneError: If there is no such backbone; the message says what was tried.
+        BackboneTakenError: If an installed package adds a backbone of that name, and there is another one.
         InvalidValueError: If ``name`` is neither a name nor a network.
     """
     if isinstance(name, nn.Module):
@@ -165,13 +189,11 @@ def find_backbone(name: str | nn.Module) -> BackboneEntry:
         raise InvalidValueError("backbone", name, "a backbone's name or a torch.nn.Module object, such as MyNet()")
     if given_as_object(name):
         return _lost_object_entry(name)
-    if name in _entries:
-        return _entries[name]
     if name.startswith("timm/"):
         return _timm_entry(name)
     if ":" in name:
         return _importable_entry(name)
-    raise UnknownBackboneError(name, _entries)
+    return _named_entry(name)
 
 
 def build_backbone(
@@ -203,6 +225,36 @@ def build_backbone(
     if weights is not None:
         load_weights(network, weights, entry.name, stem, num_classes, entry.imagenet_weights)
     return network
+
+
+@cache
+def _installed() -> dict[str, list[metadata.EntryPoint]]:
+    """The backbones that installed packages add, by name; nothing is imported."""
+    found: dict[str, list[metadata.EntryPoint]] = {}
+    for point in metadata.entry_points(group=ENTRY_POINTS):
+        found.setdefault(point.name, []).append(point)
+    return found
+
+
+def _named_entry(name: str) -> BackboneEntry:
+    """The entry of a registered name, or of one that an installed package adds, which is imported for it."""
+    points, registered = _installed().get(name, []), _entries.get(name)
+    if registered and all(point.module == registered.module for point in points):
+        return registered
+    known = [*_entries, *_installed()]
+    if not points:
+        raise UnknownBackboneError(name, known)
+    owners = [f"{point.dist.name} {point.dist.version} ({point.value})" for point in points if point.dist]
+    if registered:
+        owners.insert(0, f"{registered.build.__module__}.{registered.build.__qualname__}")
+    if len(owners) > 1:
+        raise BackboneTakenError(name, *owners)
+    try:
+        entry = _importable_entry(points[0].value)
+    except UnknownBackboneError as error:
+        raise UnknownBackboneError(name, known, f"{owners[0]} adds it. {error.reason}") from error
+    # The module may have registered it, with facts.
+    return _entries.get(name) or replace(entry, name=name)
 
 
 def _object_entry(network: nn.Module) -> BackboneEntry:
@@ -264,7 +316,8 @@ def _importable_entry(name: str) -> BackboneEntry:
             raise UnknownBackboneError(name, _entries, reason)
         return network
 
-    key_idea = (inspect.getdoc(function) or "").partition("\n")[0]
+    # A class without a docstring has none, and not that of torch.nn.Module.
+    key_idea = inspect.cleandoc(function.__doc__ or "").partition("\n")[0]
     return BackboneEntry(name, build, key_idea=key_idea, module=getattr(function, "__module__", None) or module_name)
 
 
@@ -273,7 +326,7 @@ def _timm_entry(name: str) -> BackboneEntry:
     try:
         timm: Any = importlib.import_module("timm")
     except ImportError as error:
-        raise UnknownBackboneError(name, _entries, "timm is not installed: `pip install timm`.") from error
+        raise UnknownBackboneError(name, _entries, "It needs `pip install 'cnn-compare[timm]'`.") from error
     if not timm.is_model(model_name):
         raise UnknownBackboneError(name, [*_entries, *(f"timm/{model}" for model in timm.list_models())])
 
