@@ -59,6 +59,9 @@ class BackboneEntry:
         key_idea: The network's contribution, in one line.
         min_image_size: Smallest image, in pixels, that passes through the imagenet stem; 1 where nothing sets a limit.
         image_size: The image size of the paper, with the imagenet stem.
+        only_image_size: Whether the network takes images of that size only.
+        mean_std: Of the images that the ImageNet weights were trained on, three numbers each, for pixels from 0 to 1;
+            None: not known, or settled by the stem.
         depth: Layers with weights on the longest path; None where that is not known.
         imagenet_weights: Their name for ``torchvision.models.get_weight``, or ``timm/<name>``; None: there are none.
         recipe_changes: The settings of the backbone's own recipe that differ from ``recipes/modern.yaml``; in the form
@@ -74,6 +77,8 @@ class BackboneEntry:
     key_idea: str = ""
     min_image_size: int = 1
     image_size: int = 224
+    only_image_size: bool = False
+    mean_std: tuple[tuple[float, ...], tuple[float, ...]] | None = None
     depth: int | None = None
     imagenet_weights: str | None = None
     recipe_changes: Mapping[str, Any] = field(default_factory=dict)
@@ -102,7 +107,10 @@ class BackboneEntry:
 
         Raises:
             ImageTooSmallError: If ``image_size`` is below `min_size`.
+            InvalidValueError: If the network takes images of one other size only.
         """
+        if self.only_image_size and image_size != self.image_size:
+            raise InvalidValueError(size_field, image_size, f"{self.image_size}, the only size that {self.name} takes")
         if image_size < (min_size := self.min_size(stem)):
             raise ImageTooSmallError(self.name, stem, min_size, image_size, size_field, stem_field)
 
@@ -145,10 +153,10 @@ def register_backbone(
             key_idea,
             min_image_size,
             image_size,
-            depth,
-            imagenet_weights,
-            recipe_changes or {},
-            build.__module__,
+            depth=depth,
+            imagenet_weights=imagenet_weights,
+            recipe_changes=recipe_changes or {},
+            module=build.__module__,
         )
         return build
 
@@ -336,4 +344,17 @@ def _timm_entry(name: str) -> BackboneEntry:
         network: nn.Module = timm.create_model(model_name, num_classes=num_classes)
         return network
 
-    return BackboneEntry(name, build, key_idea="from timm", imagenet_weights=name)
+    facts: Any = timm.get_pretrained_cfg(model_name)
+    if facts is None:
+        return BackboneEntry(name, build, key_idea="from timm")
+    image_size = facts.input_size[-1]
+    return BackboneEntry(
+        name,
+        build,
+        key_idea="from timm",
+        min_image_size=image_size if facts.fixed_input_size else (facts.min_input_size or (3, 1, 1))[-1],
+        image_size=image_size,
+        only_image_size=facts.fixed_input_size,
+        mean_std=(tuple(facts.mean), tuple(facts.std)),
+        imagenet_weights=name,
+    )

@@ -245,6 +245,18 @@ def test_timm_builds_what_it_knows_and_suggests_otherwise():
         build_backbone("timm/resnet26", stem="cifar")
 
 
+def test_a_network_of_timm_knows_its_image_size_and_normalisation():
+    pytest.importorskip("timm", reason="timm is optional")
+    transformer, resnet = find_backbone("timm/vit_tiny_patch16_224"), find_backbone("timm/resnet26")
+    with pytest.raises(InvalidValueError, match=r"data.image_size must be 224, the only size that timm/vit_tiny"):
+        transformer.require_image_size("imagenet", 256)
+    transformer.require_image_size("imagenet", 224)
+    resnet.require_image_size("imagenet", 64)
+    # As published by timm: half for this one, ImageNet's for the other.
+    assert transformer.mean_std == ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    assert resnet.mean_std == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
 @pytest.mark.parametrize("name", ["googlenet", "resnet20", "vgg11"])
 def test_fresh_parameters_depend_on_torchs_seed_alone(name):
     def draw(seed):
