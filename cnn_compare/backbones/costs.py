@@ -115,7 +115,8 @@ def _counted(entry: BackboneEntry, stem: Stem) -> Costs:
 
 
 def store_costs() -> None:
-    """Count the registered backbones anew and write costs.json beside this file."""
+    """Count this package's backbones anew and write costs.json beside this file."""
     stems: tuple[Stem, ...] = ("imagenet", "cifar")
-    counts = {entry.name: {stem: asdict(_counted(entry, stem)) for stem in stems} for entry in list_backbones()}
+    entries = [entry for entry in list_backbones() if entry.module.startswith("cnn_compare.")]
+    counts = {entry.name: {stem: asdict(_counted(entry, stem)) for stem in stems} for entry in entries}
     _STORED.write_text(json.dumps(counts, indent=1) + "\n")
