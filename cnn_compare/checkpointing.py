@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning import Trainer
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.plugins import TorchCheckpointIO
 from torch.optim import Optimizer
 
@@ -115,6 +117,23 @@ def require_resumable(
 
 def _lr_factor(groups: Sequence[Mapping[str, Any]]) -> float:
     return next((float(group["lr_factor"]) for group in groups if "lr_factor" in group), 1.0)
+
+
+def logs_folder(trainer: Trainer) -> Path | None:
+    """The folder of a training's own files, beside its logs; None without a logger. On several devices, ask on each.
+
+    MLflow, W&B and others have one folder for all trainings, or none: then it is the one that Lightning makes for the
+    checkpoints.
+    """
+    if not trainer.loggers:
+        return None
+    if isinstance(trainer.loggers[0], TensorBoardLogger | CSVLogger):
+        return Path(trainer.log_dir or "")
+    logger: Any = trainer.loggers[0]
+    _ = logger.experiment  # Only then are name and version known.
+    version = logger.version if isinstance(logger.version, str) else f"version_{logger.version}"
+    folder = Path(logger.save_dir or trainer.default_root_dir, str(logger.name), version)
+    return Path(trainer.strategy.broadcast(str(folder)))
 
 
 def newest_checkpoint(log_dir: Path, name: str) -> Path:

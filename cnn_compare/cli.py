@@ -642,7 +642,7 @@ def _print_comments(files: Mapping[str, Path]) -> None:
 
 def _backbones(arguments: list[str]) -> None:
     from cnn_compare.backbones import describe_backbones
-    from cnn_compare.formatting import format_count
+    from cnn_compare.formatting import MISSING, format_count
 
     parser = Parser(**_about("backbones"))
     parser.add_argument("--filter", default="*", metavar="PATTERN", help="such as 'resnet*'")
@@ -657,7 +657,7 @@ def _backbones(arguments: list[str]) -> None:
     rows = [
         {
             "backbone": backbone["backbone"],
-            "year": backbone["year"],
+            "year": backbone["year"] or MISSING,
             "key idea": backbone["key_idea"],
             "from px": backbone["min_image_size"],
             "parameters": format_count(backbone["params"]),

@@ -87,7 +87,7 @@ class UnknownBackboneError(UsageError):
     """No backbone has this name: it is not registered, not importable, and unknown to timm."""
 
     def __init__(self, name: str, known: Iterable[str], reason: str | None = None) -> None:
-        self.name, self.known = name, sorted(known)
+        self.name, self.known, self.reason = name, sorted(known), reason
         close = get_close_matches(name, self.known, n=1)
         hint = reason or (f"Did you mean {close[0]!r}?" if close else "")
         lists = f"`cnn-compare backbones` lists all {len(self.known)}."
@@ -97,9 +97,12 @@ class UnknownBackboneError(UsageError):
 class BackboneTakenError(UsageError):
     """A backbone is registered under a name that another one has."""
 
-    def __init__(self, name: str, owner: str) -> None:
-        self.name, self.owner = name, owner
-        super().__init__(f"the name {name!r} is taken by {owner}. Register the new backbone under another name.")
+    def __init__(self, name: str, owner: str, *others: str) -> None:
+        self.name, self.owner, self.others = name, owner, others
+        also = f", and {' and '.join(others)} adds it too" if others else ""
+        way_out = "Uninstall one, or name a callable: package.module:callable" if others else "Register the new "
+        way_out += "." if others else "backbone under another name."
+        super().__init__(f"the name {name!r} is taken by {owner}{also}. {way_out}")
 
 
 class ImageTooSmallError(UsageError):

@@ -40,6 +40,7 @@ from cnn_compare.callbacks import (
 )
 from cnn_compare.checkpointing import (
     AtomicCheckpointIO,
+    logs_folder,
     newest_checkpoint,
     require_checkpoint,
     require_resumable,
@@ -148,9 +149,15 @@ class SaveConfig(SaveConfigCallback):
     """Writes ``config.yaml`` beside the logs, if there are logs."""
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Save; without a logger, the file would go into the user's working folder, and is not written."""
-        if trainer.loggers:
-            super().setup(trainer, pl_module, stage)
+        """Save into the training's own folder; Lightning would overwrite a config.yaml beside W&B's folder."""
+        folder = logs_folder(trainer)
+        if folder is None or self.already_saved:
+            return
+        if trainer.is_global_zero:
+            folder.mkdir(parents=True, exist_ok=True)
+            path = folder / self.config_filename
+            self.parser.save(self.config, path, skip_none=False, overwrite=True, multifile=self.multifile)
+        self.already_saved = True
 
 
 class ExperimentCLI(LightningCLI):
@@ -189,7 +196,6 @@ class ExperimentCLI(LightningCLI):
             trainer_defaults={**TRAINER_DEFAULTS, "callbacks": [EpochSeed(), *callbacks, StopWhenDiverged()]},
             seed_everything_default=0,
             save_config_callback=SaveConfig,
-            save_config_kwargs={"overwrite": True},
             auto_configure_optimizers=False,
             parser_class=Parser,
             parser_kwargs=parser_kwargs,
@@ -325,10 +331,11 @@ class ExperimentCLI(LightningCLI):
 
     def before_fit(self) -> None:
         """Write beside the logs which of the user's files is in which split, where the program has cut them."""
-        if not (self.trainer.loggers and self.trainer.is_global_zero and self.trainer.log_dir):
+        folder = logs_folder(self.trainer)
+        if folder is None or not self.trainer.is_global_zero:
             return
         if (splits := self.datamodule.splits_csv()) is not None:
-            write_text(Path(self.trainer.log_dir) / SPLITS, splits)
+            write_text(folder / SPLITS, splits)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The configured trainer, with the overrides."""

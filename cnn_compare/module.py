@@ -45,6 +45,8 @@ else:
     Backbone = str
 
 # Logged values are those of all devices already.
+log = logging.getLogger(__name__)
+
 warnings.filterwarnings("ignore", "It is recommended to use `self.log.*sync_dist=True")
 
 
@@ -180,6 +182,9 @@ class ClassifierModule(L.LightningModule):
             self.example_input_array = torch.zeros(1, 3, image_size, image_size)
         if self.hparams["pretrained"]:
             InputConversion(self.backbone).enabled = getattr(data, "normalization", None) == "imagenet"
+            if stage == "fit" and entry.mean_std and getattr(data, "mean_std", entry.mean_std) != entry.mean_std:
+                mean_std = [list(part) for part in entry.mean_std]
+                log.warning("%s was trained with --data.normalization='%s', and gets another.", entry.name, mean_std)
 
     def _set_trained_layers(self, image_size: int) -> None:
         """Find the head where it is trained otherwise than the layers before it, and freeze these."""

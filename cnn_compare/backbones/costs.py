@@ -7,6 +7,7 @@ change to a graph; a test compares the file with the graphs.
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -15,6 +16,8 @@ import torch
 from torch import nn
 
 from cnn_compare.backbones.registry import BackboneEntry, Stem, build_backbone, find_backbone, list_backbones
+
+log = logging.getLogger(__name__)
 
 _STORED = Path(__file__).with_name("costs.json")
 
@@ -83,20 +86,19 @@ def costs_of(backbone: str | BackboneEntry, stem: Stem = "imagenet") -> Costs:
 def describe_backbones(pattern: str = "*") -> list[dict[str, str | int | None]]:
     """Facts and costs of the registered backbones whose name matches, one JSON-ready row each.
 
-    ``params`` and ``macs`` are those of the imagenet stem at 10 classes and ``image_size``.
+    ``params`` and ``macs`` are those of the imagenet stem at 10 classes and ``image_size``. A backbone of another
+    package that cannot be built is left out, and a warning says why.
     """
-    return [
-        {
-            "backbone": entry.name,
-            "year": entry.year,
-            "venue": entry.venue,
-            "paper": entry.paper,
-            "key_idea": entry.key_idea,
-            "min_image_size": entry.min_image_size,
-            **asdict(costs_of(entry)),
-        }
-        for entry in list_backbones(pattern)
-    ]
+    rows: list[dict[str, str | int | None]] = []
+    for entry in list_backbones(pattern):
+        facts = {name: getattr(entry, name) for name in ("year", "venue", "paper", "key_idea", "min_image_size")}
+        try:
+            rows.append({"backbone": entry.name, **facts, **asdict(costs_of(entry))})
+        except Exception as error:  # Others' code can raise anything.
+            if entry.module.startswith("cnn_compare."):
+                raise
+            log.warning("%s of %s cannot be built: %s: %s", entry.name, entry.module, type(error).__name__, error)
+    return rows
 
 
 @cache
@@ -113,7 +115,8 @@ def _counted(entry: BackboneEntry, stem: Stem) -> Costs:
 
 
 def store_costs() -> None:
-    """Count the registered backbones anew and write costs.json beside this file."""
+    """Count this package's backbones anew and write costs.json beside this file."""
     stems: tuple[Stem, ...] = ("imagenet", "cifar")
-    counts = {entry.name: {stem: asdict(_counted(entry, stem)) for stem in stems} for entry in list_backbones()}
+    entries = [entry for entry in list_backbones() if entry.module.startswith("cnn_compare.")]
+    counts = {entry.name: {stem: asdict(_counted(entry, stem)) for stem in stems} for entry in entries}
     _STORED.write_text(json.dumps(counts, indent=1) + "\n")

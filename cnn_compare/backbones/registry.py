@@ -4,17 +4,28 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import logging
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
+from functools import cache
+from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from torch import nn
 
 from cnn_compare.backbones.weights import load_weights
-from cnn_compare.errors import BackboneTakenError, ImageTooSmallError, InvalidValueError, UnknownBackboneError
+from cnn_compare.errors import (
+    BackboneTakenError,
+    CnnCompareError,
+    ImageTooSmallError,
+    InvalidValueError,
+    UnknownBackboneError,
+)
+
+log = logging.getLogger(__name__)
 
 Stem = Literal["imagenet", "cifar"]
 """An adaptation of a whole backbone to an image size: ``imagenet`` is the published graph; ``cifar`` adapts the first
@@ -31,6 +42,8 @@ SLOW_SGD = {
 }
 Builder = Callable[[int, Stem], nn.Module]
 _OBJECT = "object of "
+ENTRY_POINTS = "cnn_compare.backbones"
+"""The group of entry points by which an installed package adds backbones: ``name = "package.module:callable"``."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +59,9 @@ class BackboneEntry:
         key_idea: The network's contribution, in one line.
         min_image_size: Smallest image, in pixels, that passes through the imagenet stem; 1 where nothing sets a limit.
         image_size: The image size of the paper, with the imagenet stem.
+        only_image_size: Whether the network takes images of that size only.
+        mean_std: Of the images that the ImageNet weights were trained on, three numbers each, for pixels from 0 to 1;
+            None: not known, or settled by the stem.
         depth: Layers with weights on the longest path; None where that is not known.
         imagenet_weights: Their name for ``torchvision.models.get_weight``, or ``timm/<name>``; None: there are none.
         recipe_changes: The settings of the backbone's own recipe that differ from ``recipes/modern.yaml``; in the form
@@ -61,6 +77,8 @@ class BackboneEntry:
     key_idea: str = ""
     min_image_size: int = 1
     image_size: int = 224
+    only_image_size: bool = False
+    mean_std: tuple[tuple[float, ...], tuple[float, ...]] | None = None
     depth: int | None = None
     imagenet_weights: str | None = None
     recipe_changes: Mapping[str, Any] = field(default_factory=dict)
@@ -89,7 +107,10 @@ class BackboneEntry:
 
         Raises:
             ImageTooSmallError: If ``image_size`` is below `min_size`.
+            InvalidValueError: If the network takes images of one other size only.
         """
+        if self.only_image_size and image_size != self.image_size:
+            raise InvalidValueError(size_field, image_size, f"{self.image_size}, the only size that {self.name} takes")
         if image_size < (min_size := self.min_size(stem)):
             raise ImageTooSmallError(self.name, stem, min_size, image_size, size_field, stem_field)
 
@@ -132,10 +153,10 @@ def register_backbone(
             key_idea,
             min_image_size,
             image_size,
-            depth,
-            imagenet_weights,
-            recipe_changes or {},
-            build.__module__,
+            depth=depth,
+            imagenet_weights=imagenet_weights,
+            recipe_changes=recipe_changes or {},
+            module=build.__module__,
         )
         return build
 
@@ -143,9 +164,19 @@ def register_backbone(
 
 
 def list_backbones(pattern: str = "*") -> list[BackboneEntry]:
-    """The registered backbones whose name matches a shell pattern; resnet18 comes before resnet101."""
+    """The registered backbones whose name matches a shell pattern; resnet18 comes before resnet101.
+
+    A backbone of another package that cannot be used is left out, and a warning says why.
+    """
+    entries = []
+    for name in dict.fromkeys([*_entries, *_installed()]):
+        if fnmatchcase(name, pattern):
+            try:
+                entries.append(_named_entry(name))
+            except CnnCompareError as error:
+                log.warning(str(error))
     return sorted(
-        (entry for name, entry in _entries.items() if fnmatchcase(name, pattern)),
+        entries,
         key=lambda entry: [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", entry.name)],
     )
 
@@ -157,6 +188,7 @@ def find_backbone(name: str | nn.Module) -> BackboneEntry:
 
     Raises:
         UnknownBackboneError: If there is no such backbone; the message says what was tried.
+        BackboneTakenError: If an installed package adds a backbone of that name, and there is another one.
         InvalidValueError: If ``name`` is neither a name nor a network.
     """
     if isinstance(name, nn.Module):
@@ -165,13 +197,11 @@ def find_backbone(name: str | nn.Module) -> BackboneEntry:
         raise InvalidValueError("backbone", name, "a backbone's name or a torch.nn.Module object, such as MyNet()")
     if given_as_object(name):
         return _lost_object_entry(name)
-    if name in _entries:
-        return _entries[name]
     if name.startswith("timm/"):
         return _timm_entry(name)
     if ":" in name:
         return _importable_entry(name)
-    raise UnknownBackboneError(name, _entries)
+    return _named_entry(name)
 
 
 def build_backbone(
@@ -203,6 +233,36 @@ def build_backbone(
     if weights is not None:
         load_weights(network, weights, entry.name, stem, num_classes, entry.imagenet_weights)
     return network
+
+
+@cache
+def _installed() -> dict[str, list[metadata.EntryPoint]]:
+    """The backbones that installed packages add, by name; nothing is imported."""
+    found: dict[str, list[metadata.EntryPoint]] = {}
+    for point in metadata.entry_points(group=ENTRY_POINTS):
+        found.setdefault(point.name, []).append(point)
+    return found
+
+
+def _named_entry(name: str) -> BackboneEntry:
+    """The entry of a registered name, or of one that an installed package adds, which is imported for it."""
+    points, registered = _installed().get(name, []), _entries.get(name)
+    if registered and all(point.module == registered.module for point in points):
+        return registered
+    known = [*_entries, *_installed()]
+    if not points:
+        raise UnknownBackboneError(name, known)
+    owners = [f"{point.dist.name} {point.dist.version} ({point.value})" for point in points if point.dist]
+    if registered:
+        owners.insert(0, f"{registered.build.__module__}.{registered.build.__qualname__}")
+    if len(owners) > 1:
+        raise BackboneTakenError(name, *owners)
+    try:
+        entry = _importable_entry(points[0].value)
+    except UnknownBackboneError as error:
+        raise UnknownBackboneError(name, known, f"{owners[0]} adds it. {error.reason}") from error
+    # The module may have registered it, with facts.
+    return _entries.get(name) or replace(entry, name=name)
 
 
 def _object_entry(network: nn.Module) -> BackboneEntry:
@@ -264,7 +324,8 @@ def _importable_entry(name: str) -> BackboneEntry:
             raise UnknownBackboneError(name, _entries, reason)
         return network
 
-    key_idea = (inspect.getdoc(function) or "").partition("\n")[0]
+    # A class without a docstring has none, and not that of torch.nn.Module.
+    key_idea = inspect.cleandoc(function.__doc__ or "").partition("\n")[0]
     return BackboneEntry(name, build, key_idea=key_idea, module=getattr(function, "__module__", None) or module_name)
 
 
@@ -273,7 +334,7 @@ def _timm_entry(name: str) -> BackboneEntry:
     try:
         timm: Any = importlib.import_module("timm")
     except ImportError as error:
-        raise UnknownBackboneError(name, _entries, "timm is not installed: `pip install timm`.") from error
+        raise UnknownBackboneError(name, _entries, "It needs `pip install 'cnn-compare[timm]'`.") from error
     if not timm.is_model(model_name):
         raise UnknownBackboneError(name, [*_entries, *(f"timm/{model}" for model in timm.list_models())])
 
@@ -283,4 +344,17 @@ def _timm_entry(name: str) -> BackboneEntry:
         network: nn.Module = timm.create_model(model_name, num_classes=num_classes)
         return network
 
-    return BackboneEntry(name, build, key_idea="from timm", imagenet_weights=name)
+    facts: Any = timm.get_pretrained_cfg(model_name)
+    if facts is None:
+        return BackboneEntry(name, build, key_idea="from timm")
+    image_size = facts.input_size[-1]
+    return BackboneEntry(
+        name,
+        build,
+        key_idea="from timm",
+        min_image_size=image_size if facts.fixed_input_size else (facts.min_input_size or (3, 1, 1))[-1],
+        image_size=image_size,
+        only_image_size=facts.fixed_input_size,
+        mean_std=(tuple(facts.mean), tuple(facts.std)),
+        imagenet_weights=name,
+    )

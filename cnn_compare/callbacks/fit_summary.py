@@ -14,6 +14,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from cnn_compare.callbacks.epoch_timer import EpochTimer
 from cnn_compare.callbacks.last_checkpoint import LastCheckpoint
+from cnn_compare.checkpointing import logs_folder
 from cnn_compare.metrics import monitors
 from cnn_compare.results import RunFolder, first_best, first_reached
 
@@ -70,7 +71,7 @@ class FitSummary(Callback):
         # A resumed training that has saved nothing goes on from where it went on before.
         paths = [*(callback.best_model_path for callback in last), str(trainer.ckpt_path or "")]
         path = next((path for path in paths if path and Path(path).is_file()), None)
-        config = Path(trainer.log_dir or "", RunFolder.CONFIG)
+        config = (logs_folder(trainer) or Path()) / RunFolder.CONFIG
         if path is None:
             message = "before the first checkpoint: the same command starts anew"
         elif trainer.loggers and config.is_file():

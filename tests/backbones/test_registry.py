@@ -47,6 +47,11 @@ def nets(tmp_path, monkeypatch):
         "def needs_width(width): ...\n"
         "def gives_a_list(num_classes): return [num_classes]\n"
         "class Nets: tiny = staticmethod(tiny)\n"
+        "class MyNet(nn.Module):\n"
+        "    def __init__(self, num_classes):\n"
+        "        super().__init__()\n"
+        "        self.head = tiny(num_classes)\n"
+        "    def forward(self, images): return self.head(images)\n"
         "number = 3\n"
     )
     (tmp_path / "users_broken.py").write_text("raise RuntimeError('half-written')\n")
@@ -124,6 +129,85 @@ def test_an_importable_callable_is_a_backbone(nets):
     assert isinstance(build_backbone(f"{nets}:Nets.tiny"), nn.Module)
 
 
+def test_a_class_is_a_backbone_and_its_idea_is_not_that_of_its_base_class(nets):
+    network = build_backbone(f"{nets}:MyNet", num_classes=7)
+    assert type(network).__name__ == "MyNet"
+    assert network(torch.zeros(2, 3, 4, 4)).shape == (2, 7)
+    assert find_backbone(f"{nets}:MyNet").key_idea == ""
+
+
+@pytest.fixture
+def install(nets, tmp_path):
+    """A function that installs a package with entry points, as pip leaves it."""
+
+    def install(package: str, **points: str) -> None:
+        folder = tmp_path / f"{package}-1.0.dist-info"
+        folder.mkdir()
+        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
+        lines = [f"{name} = {value}" for name, value in points.items()]
+        (folder / "entry_points.txt").write_text("\n".join(["[cnn_compare.backbones]", *lines]))
+        registry._installed.cache_clear()
+
+    yield install
+    registry._installed.cache_clear()
+
+
+def test_an_installed_package_adds_networks_by_name(install):
+    install("their_nets", theirs="users_nets:tiny", classy="users_nets:MyNet")
+    assert build_backbone("theirs", num_classes=7)(torch.zeros(2, 3, 4, 4)).shape == (2, 7)
+    assert find_backbone("theirs").key_idea == "Tiny indeed."
+    assert {"theirs", "classy", "resnet18"} <= {entry.name for entry in list_backbones()}
+    with pytest.raises(UnknownBackboneError, match="Did you mean 'theirs'"):
+        build_backbone("theirz")
+
+
+def test_an_installed_package_is_imported_for_its_own_networks_only(install):
+    install("their_nets", theirs="users_nets:tiny")
+    list_backbones("resnet*")
+    find_backbone("lenet")
+    assert "users_nets" not in sys.modules
+
+
+def test_an_installed_package_may_register_its_network_with_facts(install, empty_registry, tmp_path):
+    (tmp_path / "users_registered.py").write_text(
+        "from cnn_compare import register_backbone\n"
+        "@register_backbone(year=2026, venue='here', paper='none', min_image_size=48)\n"
+        "def theirs(num_classes, stem):\n"
+        "    '''Theirs: an idea.'''\n"
+    )
+    install("their_nets", theirs="users_registered:theirs")
+    entry = find_backbone("theirs")
+    assert (entry.year, entry.key_idea, entry.min_image_size) == (2026, "an idea", 48)
+    assert find_backbone("theirs") is entry
+
+
+def test_a_name_that_an_installed_package_takes_again_is_an_error_that_names_both(install, caplog):
+    install("their_nets", lenet="users_nets:tiny", same="users_nets:tiny")
+    install("other_nets", same="users_nets:with_stem")
+    with pytest.raises(
+        BackboneTakenError, match=r"'lenet' is taken by cnn_compare\..*lenet, and their_nets 1.0 \(users"
+    ):
+        build_backbone("lenet")
+    with pytest.raises(BackboneTakenError) as caught:
+        build_backbone("same")
+    assert all(f"{package}_nets 1.0" in str(caught.value) for package in ("their", "other"))
+    assert not {"lenet", "same"} & {entry.name for entry in list_backbones()}
+    assert build_backbone("cnn_compare.backbones.lenet:lenet")
+    assert "their_nets 1.0" in caplog.text
+
+
+def test_a_broken_package_costs_its_own_networks_only(install, caplog):
+    install("broken_nets", broken="users_broken:net")
+    install("their_nets", theirs="users_nets:tiny")
+    names = {entry.name for entry in list_backbones()}
+    assert "broken" not in names
+    assert names >= {"theirs", "lenet"}
+    (warning,) = caplog.messages
+    assert "broken_nets 1.0 (users_broken:net) adds it. Importing it failed (RuntimeError: half-written)" in warning
+    with pytest.raises(UnknownBackboneError, match=r"broken_nets 1\.0"):
+        build_backbone("broken")
+
+
 def test_a_callable_gets_the_stem_only_if_its_signature_names_it(nets):
     assert build_backbone(f"{nets}:with_stem", stem="cifar").stem == "cifar"
     build_backbone(f"{nets}:loose", stem="cifar")
@@ -148,7 +232,7 @@ def test_a_callable_that_is_no_backbone_says_why(nets, name, reason):
 
 def test_timm_missing_names_the_package_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "timm", None)
-    with pytest.raises(UnknownBackboneError, match="pip install timm"):
+    with pytest.raises(UnknownBackboneError, match=r"pip install 'cnn-compare\[timm\]'"):
         build_backbone("timm/resnet26")
 
 
@@ -159,6 +243,18 @@ def test_timm_builds_what_it_knows_and_suggests_otherwise():
         build_backbone("timm/resnet-26")
     with pytest.raises(InvalidValueError, match="timm's networks keep their own stem"):
         build_backbone("timm/resnet26", stem="cifar")
+
+
+def test_a_network_of_timm_knows_its_image_size_and_normalisation():
+    pytest.importorskip("timm", reason="timm is optional")
+    transformer, resnet = find_backbone("timm/vit_tiny_patch16_224"), find_backbone("timm/resnet26")
+    with pytest.raises(InvalidValueError, match=r"data.image_size must be 224, the only size that timm/vit_tiny"):
+        transformer.require_image_size("imagenet", 256)
+    transformer.require_image_size("imagenet", 224)
+    resnet.require_image_size("imagenet", 64)
+    # As published by timm: half for this one, ImageNet's for the other.
+    assert transformer.mean_std == ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    assert resnet.mean_std == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 @pytest.mark.parametrize("name", ["googlenet", "resnet20", "vgg11"])
