@@ -63,8 +63,9 @@ class PageDirective(SphinxDirective):
         return folder
 
     def shown(self, text: str, language: str) -> nodes.literal_block:
-        """A block of code."""
-        block = nodes.literal_block(text, text, language=language, force=True)
+        """A block of code; what a command prints is wrapped to the page's width where there is no table in it."""
+        classes = ["wrapped"] if language == "console" and "│" not in text else []
+        block = nodes.literal_block(text, text, language=language, force=True, classes=classes)
         self.set_source_info(block)
         return block
 
@@ -159,7 +160,7 @@ def run_command(line: str, folder: Path) -> tuple[int, str, float]:
             with log.open("w") as file:
                 os.dup2(file.fileno(), 1)
                 os.dup2(file.fileno(), 2)
-            sys.stdin, sys.stdout, sys.stderr = Path(os.devnull).open(), open(1, "w"), open(2, "w")  # noqa: SIM115
+            sys.stdin, sys.stdout, sys.stderr = Path(os.devnull).open(), open(1, "w", 1), open(2, "w", 1)  # noqa: SIM115
             sys.modules["__main__"] = ModuleType("__main__")  # The processes of runs would import Sphinx's.
             main(shlex.split(line.replace("\\\n", " "))[1:])
             status = 0
