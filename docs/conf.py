@@ -33,4 +33,3 @@ napoleon_custom_sections = ["Source"]
 napoleon_use_ivar = True
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"
-autodoc_preserve_defaults = True

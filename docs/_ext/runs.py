@@ -10,24 +10,26 @@ The code of a page runs in its order, in a folder that is empty at the page's be
     :fold: all options            show the output under this heading, closed
     :first: 20                    show so many lines of the output
     :stored: subset_5k            copy this comparison to `lightning_logs/` first
-    :env: PYTHONPATH=.            set this variable
     :silent:                      show nothing
-    :one_process:                 all lines are commands of ours: import torch once for all of them
     cnn-compare fit ...           lines for bash; a line that ends in a backslash goes on
     ```
 
-Another exit status is a warning, which `make docs` turns into an error.
+Another exit status is a warning, which `make docs` turns into an error. Where all lines are `cnn-compare`, each is run
+in a fork of this process, which has imported torch once for all of them, and shows its output below it.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import ModuleType
 from typing import Any, ClassVar
 
 from docutils import nodes
@@ -36,24 +38,14 @@ from sphinx.application import Sphinx
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
+import cnn_compare.comparison.compare
+import cnn_compare.data_report
+import cnn_compare.profiling  # noqa: F401, these three import all that a command needs
+from cnn_compare.cli import main
+
 ROOT = Path(__file__).parents[2]
 WIDTH = 88
 LIMIT_S = 300
-# The last command's status is the status of all.
-ONE_PROCESS = """
-import shlex, sys
-from cnn_compare.cli import main
-status = 0
-for line in sys.argv[1].splitlines():
-    print("$", line, flush=True)
-    try:
-        main(shlex.split(line)[1:])
-        status = 0
-    except SystemExit as end:
-        status = end.code
-    print(flush=True)
-sys.exit(status)
-"""
 logger = logging.getLogger(__name__)
 
 
@@ -71,8 +63,9 @@ class PageDirective(SphinxDirective):
         return folder
 
     def shown(self, text: str, language: str) -> nodes.literal_block:
-        """A block of code."""
-        block = nodes.literal_block(text, text, language=language, force=True)
+        """A block of code; what a command prints is wrapped to the page's width where there is no table in it."""
+        classes = ["wrapped"] if language == "console" and "│" not in text else []
+        block = nodes.literal_block(text, text, language=language, force=True, classes=classes)
         self.set_source_info(block)
         return block
 
@@ -102,51 +95,83 @@ class Run(PageDirective):
         "fold": directives.unchanged_required,
         "first": directives.positive_int,
         "stored": directives.unchanged_required,
-        "env": directives.unchanged_required,
         "silent": directives.flag,
-        "one_process": directives.flag,
     }
 
     def run(self) -> list[nodes.Node]:
         """The lines, and what they print."""
-        folder = self.folder()
+        folder, code = self.folder(), "\n".join(self.content)
         if stored := self.options.get("stored"):
             shutil.copytree(ROOT / "lightning_logs" / stored, folder / "lightning_logs" / stored)
-        code, expected = "\n".join(self.content), self.options.get("status", 0)
-        began = time.monotonic()
-        done = subprocess.run(
-            [sys.executable, "-c", ONE_PROCESS, code] if "one_process" in self.options else ["bash", "-euc", code],
-            cwd=folder,
-            env=environment(folder) | dict([self.options["env"].split("=")] if "env" in self.options else []),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=LIMIT_S,
-        )
-        logger.info("%5.1f s  %s", time.monotonic() - began, code.partition("\n")[0])
-        output = done.stdout.replace(f"{folder}/", "").replace(str(folder), ".").rstrip()
-        if done.returncode != expected:
-            logger.warning(
-                "status %d instead of %d:\n%s\n%s",
-                done.returncode,
-                expected,
-                code,
-                output[-2000:],
-                location=self.get_location(),
-            )
+        lines = re.split(r"(?<!\\)\n", code)
+        if all(line.startswith("cnn-compare ") for line in lines):
+            ended = [(line, self.end(line, *run_command(line, folder))) for line in lines]
+        else:
+            ended = [("\n$ ".join(lines), self.end(code, *run_bash(code, folder)))]
         if "silent" in self.options:
             return []
+        if "fold" not in self.options:
+            text = "\n\n".join(f"$ {line}\n{output}".rstrip() for line, output in ended)
+            return [self.shown(text, "console")]
+        ((line, output),) = ended
+        heading = nodes.raw("", f"<details><summary>{self.options['fold']}</summary>", format="html")
+        end = nodes.raw("", "</details>", format="html")
+        return [self.shown(f"$ {line}", "console"), heading, self.shown(output, "text"), end]
+
+    def end(self, code: str, status: int, output: str, seconds: float) -> str:
+        """The output as it is shown; warns of another status than the expected one."""
+        logger.info("%5.1f s  %s", seconds, code.partition("\n")[0])
+        folder, expected = self.folder(), self.options.get("status", 0)
+        output = output.replace(f"{folder}/", "").replace(str(folder), ".").rstrip()
+        if status != expected:
+            message = f"status {status} instead of {expected}:\n{code}\n{output[-2000:]}"
+            logger.warning(message, location=self.get_location())
         lines = output.splitlines()
         if (first := self.options.get("first", len(lines))) < len(lines):
             lines = [*lines[:first], "…"]
-        if "one_process" in self.options:  # The output has the commands in it.
-            return [self.shown("\n".join(lines), "console")]
-        commands = re.sub(r"^(?!\s)", "$ ", code, flags=re.MULTILINE)
-        if "fold" not in self.options:
-            return [self.shown("\n".join([commands, *lines]), "console")]
-        heading = nodes.raw("", f"<details><summary>{self.options['fold']}</summary>", format="html")
-        output_block = self.shown("\n".join(lines), "text")
-        return [self.shown(commands, "console"), heading, output_block, nodes.raw("", "</details>", format="html")]
+        return "\n".join(lines)
+
+
+def run_bash(code: str, folder: Path) -> tuple[int, str, float]:
+    """Status, output and seconds of lines of bash."""
+    began = time.monotonic()
+    done = subprocess.run(
+        ["bash", "-euc", code],  # noqa: S607, bash is where the user's PATH has it
+        cwd=folder,
+        env={**os.environ, **environment(folder)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=LIMIT_S,
+    )
+    return done.returncode, done.stdout, time.monotonic() - began
+
+
+def run_command(line: str, folder: Path) -> tuple[int, str, float]:
+    """Status, output and seconds of ``cnn-compare``, in a fork of this process."""
+    began, log = time.monotonic(), folder / ".output"
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            signal.alarm(LIMIT_S)
+            os.chdir(folder)
+            os.environ.update(environment(folder))
+            with log.open("w") as file:
+                os.dup2(file.fileno(), 1)
+                os.dup2(file.fileno(), 2)
+            sys.stdin, sys.stdout, sys.stderr = Path(os.devnull).open(), open(1, "w", 1), open(2, "w", 1)  # noqa: SIM115
+            sys.modules["__main__"] = ModuleType("__main__")  # The processes of runs would import Sphinx's.
+            main(shlex.split(line.replace("\\\n", " "))[1:])
+            status = 0
+        except SystemExit as end:
+            status = int(end.code or 0)
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(status)
+    _, status = os.waitpid(child, 0)
+    return os.waitstatus_to_exitcode(status), log.read_text(encoding="utf-8"), time.monotonic() - began
 
 
 def environment(folder: Path) -> dict[str, str]:
@@ -154,7 +179,7 @@ def environment(folder: Path) -> dict[str, str]:
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     packages = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     variables = {"PATH": path, "PYTHONPATH": packages, "CNN_COMPARE_CACHE_DIR": str(folder / ".cache")}
-    return {**os.environ, **variables, "COLUMNS": str(WIDTH), "NO_COLOR": "1", "TERM": "dumb"}
+    return {**variables, "COLUMNS": str(WIDTH), "NO_COLOR": "1", "TERM": "dumb"}
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
