@@ -37,7 +37,7 @@ tables: .venv/.installed-dev
 	touch $@
 
 .venv/.installed-dev: .venv/.installed
-	$(INSTALL) '.[dev,docs]'
+	$(INSTALL) '.[dev]'
 	touch $@
 
 clean:

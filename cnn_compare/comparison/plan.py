@@ -152,11 +152,11 @@ def repeated(seeds: Sequence[int], folds: int | None, repeats: int | None) -> li
     if repeats is None:
         return list(seeds)
     if folds is None:
-        raise InvalidValueError("repeats", repeats, "left out without folds: seeds repeats a training")
+        raise InvalidValueError("repeats", repeats, "left out without folds: a training is done again with more seeds")
     if repeats < 1:
         raise InvalidValueError("repeats", repeats, "at least 1")
     if list(seeds) != [0]:
-        raise InvalidValueError("repeats", repeats, "left out with seeds, which names the repeats")
+        raise InvalidValueError("repeats", repeats, "left out with seeds: with folds, each of them is one")
     return list(range(repeats))
 
 

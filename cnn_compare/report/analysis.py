@@ -44,6 +44,7 @@ TRAIN_SUBSET = "data.init_args.train_subset"
 OF_FOLDS = {"data.init_args.fold", "data.init_args.split_seed"}
 IRRELEVANT = {"data.init_args.data_dir", "trainer.default_root_dir", "trainer.logger"}
 MISTAKES = 10
+BALANCED = "test_balanced_acc_pct"
 TRAINED_ON_TEST_SET = (
     "the folds are of training and test images together: accuracies do not compare with those on the data's own test "
     "set"
@@ -82,7 +83,7 @@ def analyze(
     levels = _levels(runs)
     warnings, varied, ranked = _conditions(stored)
     cross_validated = any(result.fold is not None for result in results)
-    samples, folds = ({}, _folds(groups, stored)) if cross_validated else (_samples(groups), {})
+    samples, folds = ({}, _folds(groups, stored, "test_acc_pct")) if cross_validated else (_samples(groups), {})
     estimates = {name: cross_validation.accuracy_estimate(each) for name, each in folds.items()}
     estimates |= zip(samples, statistics.accuracy_estimates(list(samples.values())), strict=True)
     failed = Counter(run.network for run in stored.runs if run.result.status != "finished")
@@ -90,6 +91,10 @@ def analyze(
         _network(name, members, estimates[name], levels, planned=stored.planned[name], failed=failed[name])
         for name, members in groups.items()
     ]
+    if all(network.balanced_pct and BALANCED in network.metrics for network in networks):
+        for number, results_of in enumerate(_folds(groups, stored, BALANCED).values() if folds else ()):
+            balanced = statistics.percent(cross_validation.accuracy_estimate(results_of))
+            networks[number] = replace(networks[number], balanced_pct=balanced)
     if stored.times is not None:
         networks = _with_times(networks, stored.times)
     networks.sort(key=lambda network: -network.accuracy_pct.value)
@@ -179,12 +184,12 @@ def _looks(stored: StoredRuns) -> list[list[int]]:
     return [seeds[:look] for look in looks if isinstance(look, int)]
 
 
-def _folds(groups: dict[str, list[StoredRun]], stored: StoredRuns) -> dict[str, Folds]:
+def _folds(groups: dict[str, list[StoredRun]], stored: StoredRuns, metric: str) -> dict[str, Folds]:
     """What is tested in cross-validation. Networks without folds share none with others, and nothing is claimed."""
     return {
         name: {
             (run.result.seed, run.result.fold): Fold(
-                run.result.metrics["test_acc_pct"].value / 100,
+                run.result.metrics[metric].value / 100,
                 run.result.test_images or 1,
                 max(2, len({fold for _, fold in stored.planned[name]})),
             )
@@ -337,7 +342,7 @@ def _network(
     several = len(accuracies) > 1
     predictions = answers_of(runs)
     folds = {fold for _, fold in planned if fold is not None}
-    by_class: dict[str, Any] = {"class_acc_pct": [], "confusion": [], "mistakes": []}
+    by_class: dict[str, Any] = {"class_acc_pct": [], "balanced_pct": None, "confusion": [], "mistakes": []}
     seconds = results[0].train_epochs_s[1:]
     if several:
         seconds = [value for result in results if (value := result.value("train_epoch_s")) is not None]
@@ -404,6 +409,13 @@ def _by_class(predictions: Sequence[Predictions]) -> dict[str, Any]:
         for label, (share, count) in enumerate(zip(shares.tolist(), (images // len(predictions)).tolist(), strict=True))
     )
     found: dict[str, Any] = {"class_acc_pct": [*map(statistics.percent, recalls)], "confusion": [], "mistakes": []}
+    tested = [recall for recall in found["class_acc_pct"] if not math.isnan(recall.low)]
+    together = [
+        statistics.variance_together(each.predictions == each.labels, each.labels, each.groups)
+        for each in predictions
+        if each.groups is not None
+    ]
+    found["balanced_pct"] = statistics.balanced_estimate(tested, float(np.mean(together)) if together else 1.0)
     if classes <= MOST_CLASSES:
         counts = np.bincount(labels * classes + answers, minlength=classes * classes)
         return {**found, "confusion": counts.reshape(classes, classes).tolist()}

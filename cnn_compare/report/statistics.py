@@ -334,15 +334,40 @@ def share_estimate(share: float, images: float, freedom: float = math.inf) -> Es
     return wilson_interval(share, half_width, images)
 
 
-def balanced_estimate(recalls: Sequence[Estimate]) -> Estimate:
-    """Mean of independent recalls, with the interval that theirs give: distances from value to limit, in quadrature.
+def balanced_estimate(recalls: Sequence[Estimate], together: float = 1.0) -> Estimate:
+    """Mean of recalls, with the interval that theirs give: distances from value to limit, in quadrature.
+
+    Args:
+        recalls: Of the classes.
+        together: How many times the variance of independent recalls their mean has, as `variance_together` gives it.
 
     Source:
         Zou and Donner 2008, doi:10.1002/sim.3095.
     """
     values, lows, highs = np.array([(recall.value, recall.low, recall.high) for recall in recalls]).T
-    below, above = (float(np.linalg.norm(values - limits)) / len(recalls) for limits in (lows, highs))
+    wider = math.sqrt(together) / len(recalls)
+    below, above = (wider * float(np.linalg.norm(values - limits)) for limits in (lows, highs))
     return Estimate(float(values.mean()), float(values.mean()) - below, float(values.mean()) + above)
+
+
+def variance_together(right: Correct, labels: NDArray[np.integer], groups: NDArray[np.integer]) -> float:
+    """How many times the variance of independent recalls their mean has, where groups have images of several classes.
+
+    Args:
+        right: ``(N,)``, whether each answer was right.
+        labels: ``(N,)``, classes.
+        groups: ``(N,)``, a number for each image's group.
+
+    Returns:
+        At least 1: recalls that vary against each other count as independent.
+    """
+    _, classes, images = np.unique(labels, return_inverse=True, return_counts=True)
+    _, numbers = np.unique(groups, return_inverse=True)
+    recalls = np.bincount(classes, right) / images
+    sums = np.zeros((numbers.max() + 1, len(images)))
+    np.add.at(sums, (numbers, classes), (right - recalls[classes]) / images[classes])
+    apart = float((sums**2).sum())
+    return max(1.0, float((sums.sum(1) ** 2).sum()) / apart) if apart else 1.0
 
 
 def wilson_interval(mean: float, half_width: float, images: float) -> Estimate:

@@ -303,3 +303,24 @@ def test_an_error_of_two_networks_and_few_groups_is_that_of_draws_added():
     drawn = 0.01 * draw.standard_t(2, 10**6) + 0.02 * draw.standard_t(6, 10**6) + 0.015 * draw.standard_t(9, 10**6)
     assert error.half_width() == pytest.approx(np.quantile(abs(drawn), 0.95), rel=0.01)
     assert error.p(0.06) == pytest.approx(np.mean(abs(drawn) > 0.06), rel=0.02)
+
+
+def test_balanced_accuracy_varies_with_groups_of_all_classes_as_resampled_groups_do():
+    draw = np.random.default_rng(5)
+    groups, labels = np.repeat(np.arange(150), 8), np.tile([0, 0, 0, 0, 1, 1, 1, 2], 150)
+    right = draw.random(1200) < np.repeat(draw.uniform(0.3, 1, 150), 8)
+    recalls = [right[labels == label].mean() for label in range(3)]
+    samples = [Sample.of(right[None, labels == label], groups[labels == label]) for label in range(3)]
+    estimates = [
+        statistics.share_estimate(recall, sample.effective_images, sample.image_freedom)
+        for recall, sample in zip(recalls, samples, strict=True)
+    ]
+    together = statistics.variance_together(right, labels, groups)
+    found = statistics.balanced_estimate(estimates, together)
+    by_group = np.stack([np.bincount(groups[labels == label], right[labels == label]) for label in range(3)])
+    chosen = draw.integers(0, 150, (20_000, 150))
+    resampled = (by_group[:, chosen].sum(2) / np.array([[600], [450], [150]])).mean(0)
+    assert together > 1.2
+    assert (found.high - found.low) / 2 == pytest.approx(1.96 * resampled.std(), rel=0.05)
+    # Classes of which every group has one image alone are independent.
+    assert statistics.variance_together(right, labels, np.arange(1200)) == pytest.approx(1)
