@@ -485,7 +485,8 @@ class PicturesFailedError(RunError):
     def __init__(self, reasons: Mapping[str, str], classified: int) -> None:
         self.reasons, self.classified = dict(reasons), classified
         paths = f"{len(reasons):,} path{'' if len(reasons) == 1 else 's'}"
-        super().__init__(f"{paths} could not be classified, for the reasons above; {classified:,} pictures were.")
+        others = f"{classified:,} picture{' was' if classified == 1 else 's were'}"
+        super().__init__(f"{paths} could not be classified, for the reasons above; {others}.")
 
 
 class StorageError(RunError):

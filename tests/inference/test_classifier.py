@@ -279,8 +279,10 @@ def test_a_damaged_checkpoint_is_an_error_that_says_so(trained, tmp_path, change
 def test_files_and_folders_without_a_trained_network_are_named(trained, tmp_path):
     torch.save(torch.load(trained[2], weights_only=True)["state_dict"], tmp_path / "weights.pth")
     (tmp_path / "text.ckpt").write_text("no checkpoint")
+    (tmp_path / "nothing.ckpt").touch()
     (tmp_path / "empty").mkdir()
     for name, reason in (
+        ("nothing.ckpt", "the file is damaged"),
         ("weights.pth", "it holds weights alone"),
         ("text.ckpt", "damaged data"),
         ("empty", "neither a checkpoint nor a finished run"),
