@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
+
+from sphinx.application import Sphinx
 
 from cnn_compare import __version__
 
@@ -33,3 +36,13 @@ napoleon_custom_sections = ["Source"]
 napoleon_use_ivar = True
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"
+
+
+def without_marks(app: Sphinx, page: str, source: list[str]) -> None:
+    """Take out the marks of `tools/reference.py`: a line that begins with one would end its paragraph."""
+    source[0] = re.sub(r"<!-- (?:table|variants|pairs|figure|end)\b.*?-->", "", source[0])
+
+
+def setup(app: Sphinx) -> None:
+    """Connect what is defined here."""
+    app.connect("source-read", without_marks)
