@@ -197,10 +197,8 @@ def _require_no_fold(config: Config) -> None:
     """Check that nothing but the comparison decides what is tested."""
     options = config["data"].get("init_args", {})
     if "fold" not in options:
-        cls = config["data"]["class_path"]
-        raise InvalidValueError(
-            "folds", cls, "left out, or data whose constructor passes **options on to its base class"
-        )
+        expected = "with folds, of a class whose constructor passes **options on to its base class"
+        raise InvalidValueError("data", config["data"]["class_path"], expected)
     if options["fold"] is not None:
         raise InvalidValueError("data.fold", options["fold"], "left out with folds: every fold is tested")
     if options["split_seed"] != SPLIT_SEED:
