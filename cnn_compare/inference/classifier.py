@@ -30,7 +30,7 @@ from cnn_compare.errors import (
     own_error,
 )
 from cnn_compare.module import ClassifierModule
-from cnn_compare.results import RunFolder, RunResult, first_best
+from cnn_compare.results import RunFolder, RunResult, first_best, run_folders
 
 Picture = str | Path | Image.Image | NDArray[np.uint8]
 
@@ -289,13 +289,17 @@ def find_checkpoints(path: Path, ensemble: bool = False) -> Found:
     if not path.is_dir():
         raise NoTrainedNetworkError(path, "it is no file")
     by_network: dict[str, list[tuple[Path, RunResult]]] = {}
-    for folder in sorted(file.parent for file in path.glob(f"*/*/{RunFolder.RESULT}")):
+    for folder in run_folders(path, RunFolder.RESULT):
         try:
-            result = RunFolder(folder).load_result()
+            result = folder.load_result()
         except ResultError:
             continue  # The report lists it.
         if result.status == "finished":
-            by_network.setdefault(result.network, []).append((folder, result))
+            by_network.setdefault(result.network, []).append((folder.path, result))
+    for name, runs in by_network.items():
+        # Of several numbers of training images, the report is about the largest.
+        most = max(result.train_subset or math.inf for _, result in runs)
+        by_network[name] = [run for run in runs if (run[1].train_subset or math.inf) == most]
     if not by_network:
         raise NoTrainedNetworkError(path, "the folder holds neither a checkpoint nor a finished run of a comparison")
     accuracy = {
@@ -303,18 +307,20 @@ def find_checkpoints(path: Path, ensemble: bool = False) -> Found:
         for name, runs in by_network.items()
     }
     best = max(accuracy, key=accuracy.__getitem__)
-    runs = sorted(by_network[best], key=lambda run: run[1].seed)
+    runs = sorted(by_network[best], key=lambda run: (run[1].seed, run[1].fold or 0))
+    what = "seed" if runs[0][1].fold is None else "fold"
     of = f"the only network in {path}" if len(accuracy) == 1 else f"the best of {len(accuracy)} networks in {path}"
     which = f"{best}, {of}: {accuracy[best]:.2f} % of the test images are right"
     if ensemble:
         if len(runs) == 1:
-            raise InvalidValueError("ensemble", True, f"left out: {best}, the best network in {path}, has one seed")
-        which += f" in the mean over seeds; the mean probability of its {len(runs)} seeds"
+            raise InvalidValueError("ensemble", True, f"left out: {best}, the best network in {path}, has one {what}")
+        which += f" in the mean over {what}s; the mean probability of its {len(runs)} {what}s"
         chosen = [folder for folder, _ in runs]
     else:
         index = first_best([result.value("best_val_acc_pct") or math.nan for _, result in runs], True)
         if len(runs) > 1:
-            which += f" in the mean over {len(runs)} seeds; seed {runs[index][1].seed}, the best in validation"
+            number = runs[index][1].seed if runs[index][1].fold is None else runs[index][1].fold
+            which += f" in the mean over {len(runs)} {what}s; {what} {number}, the best in validation"
         chosen = [runs[index][0]]
     checkpoints = [RunFolder(folder).checkpoints / RunFolder.BEST for folder in chosen]
     for checkpoint in checkpoints:
