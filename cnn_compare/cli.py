@@ -237,7 +237,7 @@ def _compare(arguments: list[str]) -> None:
     from cnn_compare.comparison.existing import Request, examine
     from cnn_compare.comparison.plan import Comparison, plan_runs, repeated, until_decided
     from cnn_compare.comparison.preview import preview
-    from cnn_compare.comparison.search import Search, trials_of, with_tuned
+    from cnn_compare.comparison.search import read_search, trials_of, with_tuned
     from cnn_compare.configs import as_list
     from cnn_compare.experiment import ComparisonFile, RecipeFile, experiment_parser, plain_config, with_num_classes
     from cnn_compare.report.planning import undecided, what_seeds_establish
@@ -261,16 +261,8 @@ def _compare(arguments: list[str]) -> None:
         sub_configs=True,
         help="Figures for the report to show beside the results, or a YAML file of them.",
     )
-    parser.add_argument(
-        "--search",
-        type=dict | None,
-        default=None,
-        sub_configs=True,
-        help="Settings to try for every network before the comparison, each with its distribution, or a YAML file of "
-        "them, as configs/searches/sgd.yaml. Validation chooses; the network is then also trained with what it chose.",
-    )
     settings = ("trainer", "model", "data", "target_acc", "monitor", "patience", "own_recipe", "threads")
-    parser.add_function_arguments(compare, skip={*settings, "recipe", "published", "search", "executor"})
+    parser.add_function_arguments(compare, skip={*settings, "recipe", "published", "executor"})
     parser.add_argument(
         "--dry_run",
         action="store_true",
@@ -314,7 +306,7 @@ def _compare(arguments: list[str]) -> None:
     request = Request(options["on_existing"], **names)
     where = {name: options[name] for name in executor_options}
     make_executor(**where)  # Refuses wrong options before anything else happens.
-    search = options["search"] and Search(options["search"], options["trials"], options["search_budget_s"])
+    search = options["search"] and read_search(options["search"], options["trials"], options["search_budget_s"])
     if search:
         if len(stages) > 1:
             raise InvalidValueError("search", "given", "left out with seeds_until_decided")

@@ -12,7 +12,7 @@ import yaml
 from helpers import DATA, small_comparison
 
 from cnn_compare.comparison.plan import Comparison, plan_runs
-from cnn_compare.comparison.search import Search, trials_of
+from cnn_compare.comparison.search import Search, read_search, trials_of
 from cnn_compare.configs import flatten
 from cnn_compare.errors import InvalidValueError
 from cnn_compare.experiment import resolve_config
@@ -64,6 +64,19 @@ def test_draws_are_those_of_the_distributions():
 def test_an_impossible_search_is_refused(search, message):
     with pytest.raises(InvalidValueError, match=message):
         search()
+
+
+def test_a_search_is_read_from_a_file_by_its_path_or_name(tmp_path):
+    path = tmp_path / "own.yaml"
+    path.write_text(f"{LR}: {{log_uniform: [1e-5, 1]}}\n{SMOOTHING}: {{choice: [0, 0.1]}}\n")
+    expected = {LR: {"log_uniform": [0.00001, 1]}, SMOOTHING: {"choice": [0, 0.1]}}
+    assert read_search(str(path)).space == expected
+    assert LR in read_search("sgd").space
+    with pytest.raises(InvalidValueError, match="search must be a file, or one of sgd"):
+        read_search("adam")
+    path.write_text("a: [")
+    with pytest.raises(InvalidValueError, match="a YAML file of settings and distributions"):
+        read_search(str(path))
 
 
 def test_trials_differ_in_what_is_searched_alone_and_are_the_same_for_all_networks(resolved_config):

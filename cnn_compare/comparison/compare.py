@@ -17,7 +17,7 @@ from cnn_compare.comparison.local import LocalExecutor, require_main_guard
 from cnn_compare.comparison.lock import comparison_lock
 from cnn_compare.comparison.plan import Comparison, plan_runs, repeated
 from cnn_compare.comparison.runner import finished_result, run_all
-from cnn_compare.comparison.search import RunTrials, Search, with_tuned
+from cnn_compare.comparison.search import RunTrials, read_search, with_tuned
 from cnn_compare.comparison.spec import Config, RunSpec
 from cnn_compare.comparison.turns import When, measure_times_if_needed
 from cnn_compare.configs import as_list, differences
@@ -51,7 +51,7 @@ def compare(
     threads: int | None = None,
     # Bare dicts: into a dict[str, Any], jsonargparse would write every default of a class that it names.
     variants: dict[str, dict] | None = None,  # type: ignore[type-arg]
-    search: dict | None = None,  # type: ignore[type-arg]
+    search: dict | str | None = None,  # type: ignore[type-arg]
     trials: int = 8,
     search_budget_s: float | None = None,
     published: dict | None = None,  # type: ignore[type-arg]
@@ -92,8 +92,8 @@ def compare(
         threads: Of torch, in each process of a run; None: chosen for the machine, and kept when the comparison goes on.
         variants: Train every backbone in each of these ways: a name, and what it changes of the options above, such as
             ``{published: {}, cifar: {model: {stem: cifar}}, own: {own_recipe: true}}``. The report shows what differs.
-        search: Settings to try for every network before the comparison, each with its distribution, as in
-            ``configs/searches/sgd.yaml``. Validation chooses; the network is then also trained with what it chose.
+        search: Settings to try for every network before the comparison, each with its distribution; or a YAML file of
+            them, or the name of one, such as ``sgd``. Validation chooses, and the network is also trained with that.
         trials: How many settings are tried for each network: the same ones for all.
         search_budget_s: A network begins no further trial once its trials have trained for so many seconds; None: no
             limit.
@@ -145,7 +145,7 @@ def compare(
         if executor is not None:
             raise InvalidValueError("executor", type(executor).__name__, "left out with search, which takes several")
         run_trials = trial_runner(LocalExecutor, request, retries)
-        comparison = with_tuned(comparison, Search(search, trials, search_budget_s), run_trials)
+        comparison = with_tuned(comparison, read_search(search, trials, search_budget_s), run_trials)
     specs = plan_runs(comparison)
     return run_comparison(comparison, specs, executor or LocalExecutor(), request, retries, times).folder
 

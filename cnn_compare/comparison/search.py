@@ -5,15 +5,17 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
+import yaml
 
 from cnn_compare.comparison.plan import BY_BACKBONE, Comparison, plan_runs
 from cnn_compare.comparison.runner import finished_result
 from cnn_compare.comparison.spec import Config, RunSpec
-from cnn_compare.configs import merge_config
+from cnn_compare.configs import find_file, merge_config
 from cnn_compare.errors import InvalidValueError, RunsFailedError
 from cnn_compare.metrics import monitors
 from cnn_compare.results import SEARCH, RunFolder, RunResult, first_best
@@ -69,6 +71,40 @@ class Search:
                 value = {key: value}
             result = merge_config(result, value)
         return result
+
+
+def read_search(space: Mapping[str, Any] | str, trials: int = 8, budget_s: float | None = None) -> Search:
+    """A `Search` of settings at hand, or of those in a YAML file.
+
+    Args:
+        space: As for `Search`; or a file, by its path or, of the package's own, by its name.
+        trials: As for `Search`.
+        budget_s: As for `Search`.
+
+    Raises:
+        InvalidValueError: If there is no such file, it cannot be read, or as `Search`.
+    """
+    content: Any = space
+    if isinstance(space, str):
+        path = find_file("search", space, "searches")
+        try:
+            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, yaml.YAMLError) as error:
+            reason = str(error).partition("\n")[0]
+            expected = f"a YAML file of settings and distributions ({reason})"
+            raise InvalidValueError("search", space, expected) from error
+    return Search(_with_numbers(content), trials, budget_s)
+
+
+def _with_numbers(content: Any) -> Any:
+    """YAML takes ``1e-5`` for a text."""
+    if isinstance(content, Mapping):
+        return {name: _with_numbers(value) for name, value in content.items()}
+    if isinstance(content, list):
+        return [_with_numbers(value) for value in content]
+    with suppress(TypeError, ValueError):
+        return float(content) if isinstance(content, str) else content
+    return content
 
 
 def _check(name: str, distribution: object) -> None:
