@@ -423,7 +423,7 @@ def _report(arguments: list[str]) -> None:
 
 
 def _explain(arguments: list[str]) -> None:
-    parser = Parser("cnn-compare explain", description=OWN_COMMANDS["explain"])
+    parser = Parser(**_about("explain"))
     parser.add_argument("runs_dir", type=Path, help="a comparison's folder; its data and checkpoints must be there")
     parser.add_argument(
         "--images",
