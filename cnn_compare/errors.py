@@ -97,8 +97,8 @@ class UnknownBackboneError(UsageError):
 class BackboneTakenError(UsageError):
     """A backbone is registered under a name that another one has."""
 
-    def __init__(self, name: str, owner: str, *others: str) -> None:
-        self.name, self.owner, self.others = name, owner, others
+    def __init__(self, name: str, owner: str, others: Sequence[str] = ()) -> None:
+        self.name, self.owner, self.others = name, owner, tuple(others)
         also = f", and {' and '.join(others)} adds it too" if others else ""
         way_out = "Uninstall one, or name a callable: package.module:callable" if others else "Register the new "
         way_out += "." if others else "backbone under another name."

@@ -256,7 +256,7 @@ def _named_entry(name: str) -> BackboneEntry:
     if registered:
         owners.insert(0, f"{registered.build.__module__}.{registered.build.__qualname__}")
     if len(owners) > 1:
-        raise BackboneTakenError(name, *owners)
+        raise BackboneTakenError(name, owners[0], owners[1:])
     try:
         entry = _importable_entry(points[0].value)
     except UnknownBackboneError as error:

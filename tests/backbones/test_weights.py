@@ -265,9 +265,8 @@ def test_timm_gives_its_own_weights_with_a_fresh_head(monkeypatch):
             nn.init.ones_(network[0].weight)
         return network
 
-    monkeypatch.setitem(
-        sys.modules, "timm", types.SimpleNamespace(create_model=create_model, is_model=lambda name: True)
-    )
+    known = {"is_model": lambda name: True, "get_pretrained_cfg": lambda name: None}
+    monkeypatch.setitem(sys.modules, "timm", types.SimpleNamespace(create_model=create_model, **known))
     network = build_backbone("timm/lucky", 7, weights="imagenet")
     assert bool((network[0].weight == 1).all())
     assert network[1].weight.shape == (7, 8)
