@@ -40,7 +40,7 @@ def test_every_backbone_is_drawn_once():
 def test_every_command_has_a_section_and_its_options():
     headings = re.findall(r"^## (.*)$", PAGES["commands"], re.MULTILINE)
     assert {name for heading in headings for name in heading.split(", ")} == set(COMMANDS)
-    for name in set(COMMANDS) - {"validate", "test", "predict"}:  # They have the options of `fit`.
+    for name in set(COMMANDS) - {"validate", "test"}:  # They have the options of `fit`.
         assert f"cnn-compare {name} --help" in PAGES["commands"]
 
 
