@@ -212,7 +212,11 @@ def test_a_folder_that_is_no_comparison_is_never_overwritten(tmp_path):
         ({"variants": {"a": {"model": {"stemm": "cifar"}}}}, ConfigurationError, "stemm"),
         ({"variants": {"a": {"model": {"stem": "cifr"}}}}, ConfigurationError, "cifr"),
         ({"model": {"stem": "cifr"}}, ConfigurationError, "cifr"),
-        ({"recipe": "no/such_recipe.yaml"}, InvalidValueError, "recipe must be a file, or one of .*, and is 'no/such_recipe.yaml'"),
+        (
+            {"recipe": "no/such_recipe.yaml"},
+            InvalidValueError,
+            "recipe must be a file, or one of .*no/such_recipe.yaml",
+        ),
         ({"variants": {"a": {"target_acc": 94}}}, InvalidValueError, "target_acc"),
     ],
 )
