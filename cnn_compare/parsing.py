@@ -28,6 +28,7 @@ TYPES = {
     "<class 'str'>": "text",
     "<class 'NoneType'>": "null",
     "<class 'list'>": "a list",
+    "<class 'tuple'>": "a list",
     "<class 'collections.abc.Sequence'>": "a list",
     "<class 'collections.abc.Iterable'>": "a list",
     "dot import path string": "the name of a class, such as torch.optim.SGD",

@@ -169,8 +169,9 @@ def _folds_of(configs: Sequence[Config]) -> int | None:
 
 
 def _without_seed(config: Config) -> Config:
-    """A run's configuration without what the comparison has filled in."""
-    return without_fold({name: value for name, value in config.items() if name not in ("seed_everything", "threads")})
+    """A run's configuration without what the comparison has filled in, and what only `fit` has."""
+    filled_in = ("seed_everything", "threads", "allow_other_data")
+    return without_fold({name: value for name, value in config.items() if name not in filled_in})
 
 
 def without_backbone(config: Config) -> Config:

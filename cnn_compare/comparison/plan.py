@@ -143,11 +143,11 @@ def repeated(seeds: Sequence[int], folds: int | None, repeats: int | None) -> li
     if repeats is None:
         return list(seeds)
     if folds is None:
-        raise InvalidValueError("repeats", repeats, "left out without folds: seeds repeats a training")
+        raise InvalidValueError("repeats", repeats, "left out without folds: a training is done again with more seeds")
     if repeats < 1:
         raise InvalidValueError("repeats", repeats, "at least 1")
     if list(seeds) != [0]:
-        raise InvalidValueError("repeats", repeats, "left out with seeds, which names the repeats")
+        raise InvalidValueError("repeats", repeats, "left out with seeds: with folds, each of them is one")
     return list(range(repeats))
 
 
@@ -188,10 +188,8 @@ def _require_no_fold(config: Config) -> None:
     """Check that nothing but the comparison decides what is tested."""
     options = config["data"].get("init_args", {})
     if "fold" not in options:
-        cls = config["data"]["class_path"]
-        raise InvalidValueError(
-            "folds", cls, "left out, or data whose constructor passes **options on to its base class"
-        )
+        expected = "with folds, of a class whose constructor passes **options on to its base class"
+        raise InvalidValueError("data", config["data"]["class_path"], expected)
     if options["fold"] is not None:
         raise InvalidValueError("data.fold", options["fold"], "left out with folds: every fold is tested")
     if options["split_seed"] != SPLIT_SEED:

@@ -43,6 +43,7 @@ TRAIN_SUBSET = "data.init_args.train_subset"
 OF_FOLDS = {"data.init_args.fold", "data.init_args.split_seed"}
 IRRELEVANT = {"data.init_args.data_dir", "trainer.default_root_dir", "trainer.logger"}
 HARDEST = MISTAKES = 10
+BALANCED = "test_balanced_acc_pct"
 TRAINED_ON_TEST_SET = (
     "the folds are of training and test images together: accuracies do not compare with those on the data's own test "
     "set"
@@ -81,7 +82,7 @@ def analyze(
     levels = _levels(runs)
     warnings, varied, ranked = _conditions(stored)
     cross_validated = any(result.fold is not None for result in results)
-    samples, folds = ({}, _folds(groups, stored)) if cross_validated else (_samples(groups), {})
+    samples, folds = ({}, _folds(groups, stored, "test_acc_pct")) if cross_validated else (_samples(groups), {})
     estimates = {name: cross_validation.accuracy_estimate(each) for name, each in folds.items()}
     estimates |= zip(samples, statistics.accuracy_estimates(list(samples.values())), strict=True)
     failed = Counter(run.network for run in stored.runs if run.result.status != "finished")
@@ -89,6 +90,10 @@ def analyze(
         _network(name, members, estimates[name], levels, planned=stored.planned[name], failed=failed[name])
         for name, members in groups.items()
     ]
+    if all(network.balanced_pct and BALANCED in network.metrics for network in networks):
+        for number, results_of in enumerate(_folds(groups, stored, BALANCED).values() if folds else ()):
+            balanced = _percent(cross_validation.accuracy_estimate(results_of))
+            networks[number] = replace(networks[number], balanced_pct=balanced)
     if stored.times is not None:
         networks = _with_times(networks, stored.times)
     networks.sort(key=lambda network: -network.accuracy_pct.value)
@@ -131,6 +136,7 @@ def analyze(
         class_names=names,
         class_images=np.bincount(answers[0].labels).tolist() if answers else [],
         test_images=_test_images(groups),
+        test_groups=len(np.unique(answers[0].groups)) if answers and answers[0].groups is not None else None,
         folds=_folds_in_words(stored) if folds else None,
         networks=networks,
         question=question,
@@ -176,12 +182,12 @@ def _groups(runs: Sequence[StoredRun]) -> dict[str, list[StoredRun]]:
     return groups
 
 
-def _folds(groups: dict[str, list[StoredRun]], stored: StoredRuns) -> dict[str, Folds]:
+def _folds(groups: dict[str, list[StoredRun]], stored: StoredRuns, metric: str) -> dict[str, Folds]:
     """What is tested in cross-validation. Networks without folds share none with others, and nothing is claimed."""
     return {
         name: {
             (run.result.seed, run.result.fold): Fold(
-                run.result.metrics["test_acc_pct"].value / 100,
+                run.result.metrics[metric].value / 100,
                 run.result.test_images or 1,
                 max(2, len({fold for _, fold in stored.planned[name]})),
             )
@@ -234,7 +240,15 @@ def _most(answers: Sequence[Predictions]) -> list[Predictions]:
 def _samples(groups: dict[str, list[StoredRun]]) -> dict[str, Sample]:
     """What is tested; with single answers where all runs of all networks were tested on the same images."""
     all_runs = [run for members in groups.values() for run in members]
-    labels = next((run.predictions.labels for run in all_runs if run.predictions), np.empty(0))
+    answered = [run.predictions for run in all_runs if run.predictions]
+    labels = answered[0].labels if answered else np.empty(0)
+    # Of the test images; None unless all runs know the same ones.
+    known = answered[0].groups if answered else None
+    if known is not None and not all(
+        np.array_equal(known, each.groups) for each in answered if each.groups is not None
+    ):
+        known = None
+    fewest = None if known is None else len(np.unique(known))
 
     def sample(members: Sequence[StoredRun]) -> Sample:
         answers = [
@@ -243,10 +257,10 @@ def _samples(groups: dict[str, list[StoredRun]]) -> dict[str, Sample]:
             if run.predictions and np.array_equal(run.predictions.labels, labels)
         ]
         if len(answers) == len(members):
-            return Sample.of(np.stack(answers))
+            return Sample.of(np.stack(answers), known)
         shares = [run.result.metrics["test_acc_pct"].value / 100 for run in members]
-        # Where the number of images is not recorded, the accuracies say as little as possible.
-        return Sample(shares, members[0].result.test_images or 1)
+        # Where the number of images is not recorded, or of which groups, the accuracies say as little as possible.
+        return Sample(shares, fewest or members[0].result.test_images or 1)
 
     return {name: sample(members) for name, members in groups.items()}
 
@@ -356,7 +370,7 @@ def _network(
     several = len(accuracies) > 1
     predictions = _answers(runs)
     folds = {fold for _, fold in planned if fold is not None}
-    by_class: dict[str, Any] = {"class_acc_pct": [], "confusion": [], "mistakes": []}
+    by_class: dict[str, Any] = {"class_acc_pct": [], "balanced_pct": None, "confusion": [], "mistakes": []}
     seconds = results[0].train_epochs_s[1:]
     if several:
         seconds = [value for result in results if (value := result.value("train_epoch_s")) is not None]
@@ -413,8 +427,18 @@ def _by_class(predictions: Sequence[Predictions]) -> dict[str, Any]:
     classes = 1 + int(max(labels.max(), answers.max()))
     images = np.bincount(labels, minlength=classes)
     shares = np.bincount(labels[labels == answers], minlength=classes) / np.maximum(images, 1)
-    recalls = map(statistics.recall_estimate, shares.tolist(), (images // len(predictions)).tolist())
+    recalls = (
+        statistics.share_estimate(share, *_independent(predictions, label, count))
+        for label, (share, count) in enumerate(zip(shares.tolist(), (images // len(predictions)).tolist(), strict=True))
+    )
     found: dict[str, Any] = {"class_acc_pct": [*map(_percent, recalls)], "confusion": [], "mistakes": []}
+    tested = [recall for recall in found["class_acc_pct"] if not math.isnan(recall.low)]
+    together = [
+        statistics.variance_together(each.predictions == each.labels, each.labels, each.groups)
+        for each in predictions
+        if each.groups is not None
+    ]
+    found["balanced_pct"] = statistics.balanced_estimate(tested, float(np.mean(together)) if together else 1.0)
     if classes <= MOST_CLASSES:
         counts = np.bincount(labels * classes + answers, minlength=classes * classes)
         return {**found, "confusion": counts.reshape(classes, classes).tolist()}
@@ -424,6 +448,19 @@ def _by_class(predictions: Sequence[Predictions]) -> dict[str, Any]:
         label, answer = divmod(int(pairs[index]), classes)
         found["mistakes"].append(Mistake(label, answer, 100 * float(counts[index] / images[label])))
     return found
+
+
+def _independent(predictions: Sequence[Predictions], label: int, images: int) -> tuple[float, float]:
+    """How many independent images a class has, of so many, and with how many degrees of freedom that is known."""
+    samples = []
+    for answers in predictions:
+        of_class = answers.labels == label
+        if answers.groups is not None and of_class.any():
+            right = (answers.predictions == answers.labels)[None, of_class]
+            samples.append(Sample.of(right, answers.groups[of_class]))
+    if not samples:
+        return images, math.inf
+    return float(np.mean([each.effective_images for each in samples])), min(each.image_freedom for each in samples)
 
 
 def _column(run: StoredRun, name: str, rows: int) -> np.ndarray:
@@ -566,7 +603,7 @@ def _pairs(
 def _of_seeds(sample: Sample, chosen: Sequence[int]) -> Sample:
     """The sample with some of its seeds, by their position."""
     correct = None if sample.correct is None else sample.correct[list(chosen)]
-    return Sample([sample.accuracies[seed] for seed in chosen], sample.images, correct)
+    return replace(sample, accuracies=[sample.accuracies[seed] for seed in chosen], correct=correct)
 
 
 def _excludes_0(share: Estimate) -> bool:

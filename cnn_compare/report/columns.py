@@ -154,7 +154,8 @@ COLUMNS = (
         "terminal",
         "table",
         applies=lambda summary: summary.unequal_classes,
-        note="Balanced: mean recall over the classes; its interval covers other test images, not other seeds.",
+        note="Balanced: mean recall over the classes; its interval covers other test images, not other seeds; with "
+        "folds, other training images and seeds too.",
     ),
     Column(
         "balanced_interval",

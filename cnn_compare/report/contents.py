@@ -263,6 +263,8 @@ def _conditions(summary: Summary) -> Table:
         "best epoch by": ", ".join(summary.monitors),
         "data fingerprint": ", ".join(summary.fingerprints),
         "test images": format_number(summary.test_images, ",") if summary.test_images else None,
+        "test groups": summary.test_groups
+        and f"{summary.test_groups:,}; intervals and tests take groups for independent, and not images",
         "cross-validation": summary.folds
         and f"{summary.folds}, the same for all networks, of all images there are, also those of a test set that the "
         "data has; each is tested once a repeat",

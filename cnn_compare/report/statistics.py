@@ -2,7 +2,8 @@
 
 A measured accuracy varies with the seed of the run and with the sample of test images. Networks with several seeds are
 compared by both: what is established holds for other seeds and other test images. A network with one seed is compared
-by its answers to the test images alone: what is established holds for the trained network. Shares run from 0 to 1.
+by its answers to the test images alone: what is established holds for the trained network. Where test images belong to
+groups, such as the pictures of one person, groups are taken as independent, and not the images. Shares run from 0 to 1.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ STANDS_OUT = 0.9
 # How often chance is drawn to see how large the largest of several errors becomes.
 DRAWS = 20_000
 MOST_SEEDS = 1000
+# From so many groups on, Student's t is as good as normal: at 95 % it is wider by 0.6 %.
+MANY_GROUPS = 200
 
 Correct = NDArray[np.bool_]
 Vector = NDArray[np.float64]
@@ -85,18 +88,39 @@ class Sample:
 
     Args:
         accuracies: Shares of right answers, one a seed.
-        images: Number of test images.
-        correct: ``(seeds, images)``, whether each answer was right; None where single answers are not at hand.
+        images: Number of test images; where they belong to groups, of groups.
+        correct: ``(seeds, images)``, whether each answer was right: 0 or 1; of a group, what it makes of the accuracy,
+            such that the mean over groups is the accuracy. None where single answers are not at hand.
+        group_sizes: Number of images in each group; None where there are no groups.
     """
 
     accuracies: Sequence[float]
     images: int
-    correct: Correct | None = None
+    correct: Correct | Vector | None = None
+    group_sizes: NDArray[np.integer] | None = None
 
     @classmethod
-    def of(cls, correct: Correct) -> Sample:
-        """Of the answers ``(seeds, images)``."""
-        return cls(correct.mean(1).tolist(), correct.shape[1], correct)
+    def of(cls, correct: Correct, groups: NDArray[np.integer] | None = None) -> Sample:
+        """Of the answers ``(seeds, images)``; a single group is none, because it says nothing about others.
+
+        Args:
+            correct: Whether each was right.
+            groups: ``(images,)``, a number for each image's group; None: all images are independent.
+
+        Source:
+            For groups of unequal size, the linearised ratio of Cochran 1977, "Sampling Techniques", section 9A.
+        """
+        accuracies = correct.mean(1)
+        ungrouped = cls(accuracies.tolist(), correct.shape[1], correct)
+        if groups is None:
+            return ungrouped
+        _, numbers, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+        if len(sizes) < 2:
+            return ungrouped
+        right = np.stack([np.bincount(numbers, each, len(sizes)) for each in correct])
+        mean = accuracies.mean()
+        by_group = mean + (right - mean * sizes) * len(sizes) / correct.shape[1]
+        return cls(accuracies.tolist(), len(sizes), by_group, sizes)
 
     @property
     def seeds(self) -> int:
@@ -107,6 +131,29 @@ class Sample:
     def mean(self) -> float:
         """Mean accuracy over the seeds."""
         return float(np.mean(self.accuracies))
+
+    @cached_property
+    def effective_images(self) -> float:
+        """How many independent images would leave a seed's accuracy as uncertain; not more than there are."""
+        if self.group_sizes is None or self.correct is None:
+            return self.images
+        between = float(np.mean([accuracy * (1 - accuracy) for accuracy in self.accuracies]))
+        if between == 0:  # All answers are right, or all wrong: as if every group were one image.
+            return self.images
+        variance = float(np.var(self.correct, axis=1, ddof=1).mean()) / self.images
+        return min(between / variance if variance else math.inf, float(self.group_sizes.sum()))
+
+    @cached_property
+    def image_freedom(self) -> float:
+        """Degrees of freedom with which the error of the test images is known: infinite, unless there are few groups.
+
+        Groups of unequal size count for as many equal ones as leave the same variance.
+        """
+        if self.group_sizes is None:
+            return math.inf
+        sizes = self.group_sizes.astype(float)
+        freedom = max(1.0, float(sizes.sum() ** 2 / (sizes**2).sum()) - 1)
+        return freedom if freedom < MANY_GROUPS else math.inf
 
     @cached_property
     def image_means(self) -> Vector:
@@ -125,9 +172,9 @@ class Sample:
         if self.correct is None:
             noise = self.mean * (1 - self.mean)
         else:
-            by_image = float(np.mean(self.image_means * (1 - self.image_means))) * self.seeds / (self.seeds - 1)
+            by_image = float(np.var(self.correct, axis=0, ddof=1).mean())
             noise = by_image - float(np.var(self.accuracies, ddof=1))
-        return max(noise, 1 / self.images)
+        return max(noise, self.images / self.effective_images**2)
 
 
 @dataclass(frozen=True)
@@ -194,11 +241,13 @@ class Error:
     """What chance can do to a mean accuracy, or to a difference of two.
 
     Each network's error over seeds is Student's, with its own degrees of freedom; the error of the test images is
-    normal, as there are many of them. Their sum is Behrens and Fisher's problem, solved as they did.
+    normal, as there are many of them, or Student's where there are groups. Their sum is Behrens and Fisher's problem,
+    solved as they did.
 
     Args:
         seeds: Standard error and degrees of freedom, for each network with several seeds.
         images: Standard error that other test images add.
+        image_freedom: Degrees of freedom with which that is known.
 
     Source:
         Fisher 1935, doi:10.1111/j.1469-1809.1935.tb02120.x.
@@ -206,14 +255,19 @@ class Error:
 
     seeds: tuple[tuple[float, float], ...]
     images: float
+    image_freedom: float = math.inf
 
     @cached_property
     def _deviations(self) -> tuple[Vector, Vector]:
         """Standard deviations that the error may have, and how probable each is."""
+        terms = self.seeds
         squares, weights = np.array([self.images**2]), np.ones(1)
-        for error, freedom in self.seeds:
-            squares = (squares[:, None] + error**2 * _variance_factors(freedom)).ravel()
-            weights = (weights[:, None] * WEIGHTS).ravel()
+        if math.isfinite(self.image_freedom):
+            terms, squares = (*terms, (self.images, self.image_freedom)), np.zeros(1)
+        step = 1 if len(terms) < 3 else 2  # Three terms are many points, and twice the step is precise to 1e-6.
+        for error, freedom in terms:
+            squares = (squares[:, None] + error**2 * _variance_factors(freedom)[::step]).ravel()
+            weights = (weights[:, None] * step * WEIGHTS[::step]).ravel()
         matter = weights > 1e-18
         return np.sqrt(squares[matter]), weights[matter]
 
@@ -228,7 +282,9 @@ class Error:
         """Half of an interval that misses the truth in a share ``level`` of cases."""
         # Each error beyond such a bound in its part of the level: their sum is within all bounds together.
         part = level / (2 * (len(self.seeds) + 1))
-        most = self.images * stats.norm.isf(part) + sum(error * stats.t.isf(part, df) for error, df in self.seeds)
+        most = self.images * stats.t.isf(part, self.image_freedom) + sum(
+            error * stats.t.isf(part, df) for error, df in self.seeds
+        )
         return float(brentq(lambda distance: self.p(distance) - level, 0, 1.1 * most, rtol=1e-7)) if most else 0.0
 
 
@@ -248,36 +304,65 @@ def accuracy_estimates(samples: Sequence[Sample]) -> list[Estimate]:
     variances = iter(seed_variances(several) if several else [])
     estimates = []
     for sample in samples:
-        error = Error((), math.sqrt(sample.mean * (1 - sample.mean) / sample.images))
-        if sample.seeds > 1:
-            variance = next(variances)
-            by_images = float(_image_covariance([sample])[0, 0])
-            error = Error(((math.sqrt(variance.variance / sample.seeds), variance.freedom),), math.sqrt(by_images))
-        estimates.append(wilson_interval(sample.mean, error.half_width(), sample.images))
+        if sample.seeds == 1:
+            estimates.append(share_estimate(sample.mean, sample.effective_images, sample.image_freedom))
+            continue
+        variance = next(variances)
+        by_images = float(_image_covariance([sample])[0, 0])
+        of_seeds = ((math.sqrt(variance.variance / sample.seeds), variance.freedom),)
+        error = Error(of_seeds, math.sqrt(by_images), sample.image_freedom)
+        estimates.append(wilson_interval(sample.mean, error.half_width(), sample.effective_images))
     return estimates
 
 
-def recall_estimate(share: float, images: int) -> Estimate:
-    """Share of a class's images answered right, with Wilson's interval: for other test images, not for other seeds.
+def share_estimate(share: float, images: float, freedom: float = math.inf) -> Estimate:
+    """Share of images answered right, with Wilson's interval: for other test images, not for other seeds.
 
     Args:
-        share: Mean over seeds.
-        images: Of the class in the test set; with none the interval is open (NaN).
+        share: Of one seed, or the mean over several.
+        images: How many independent ones there are; with none the interval is open (NaN).
+        freedom: As `Sample.image_freedom`.
     """
     if images == 0:
         return Estimate(share, math.nan, math.nan)
-    return wilson_interval(share, Error((), math.sqrt(share * (1 - share) / images)).half_width(), images)
+    half_width = Error((), math.sqrt(share * (1 - share) / images), freedom).half_width()
+    return wilson_interval(share, half_width, images)
 
 
-def balanced_estimate(recalls: Sequence[Estimate]) -> Estimate:
-    """Mean of independent recalls, with the interval that theirs give: distances from value to limit, in quadrature.
+def balanced_estimate(recalls: Sequence[Estimate], together: float = 1.0) -> Estimate:
+    """Mean of recalls, with the interval that theirs give: distances from value to limit, in quadrature.
+
+    Args:
+        recalls: Of the classes.
+        together: How many times the variance of independent recalls their mean has, as `variance_together` gives it.
 
     Source:
         Zou and Donner 2008, doi:10.1002/sim.3095.
     """
     values, lows, highs = np.array([(recall.value, recall.low, recall.high) for recall in recalls]).T
-    below, above = (float(np.linalg.norm(values - limits)) / len(recalls) for limits in (lows, highs))
+    wider = math.sqrt(together) / len(recalls)
+    below, above = (wider * float(np.linalg.norm(values - limits)) for limits in (lows, highs))
     return Estimate(float(values.mean()), float(values.mean()) - below, float(values.mean()) + above)
+
+
+def variance_together(right: Correct, labels: NDArray[np.integer], groups: NDArray[np.integer]) -> float:
+    """How many times the variance of independent recalls their mean has, where groups have images of several classes.
+
+    Args:
+        right: ``(N,)``, whether each answer was right.
+        labels: ``(N,)``, classes.
+        groups: ``(N,)``, a number for each image's group.
+
+    Returns:
+        At least 1: recalls that vary against each other count as independent.
+    """
+    _, classes, images = np.unique(labels, return_inverse=True, return_counts=True)
+    _, numbers = np.unique(groups, return_inverse=True)
+    recalls = np.bincount(classes, right) / images
+    sums = np.zeros((numbers.max() + 1, len(images)))
+    np.add.at(sums, (numbers, classes), (right - recalls[classes]) / images[classes])
+    apart = float((sums**2).sum())
+    return max(1.0, float((sums.sum(1) ** 2).sum()) / apart) if apart else 1.0
 
 
 def wilson_interval(mean: float, half_width: float, images: float) -> Estimate:
@@ -293,10 +378,12 @@ def wilson_interval(mean: float, half_width: float, images: float) -> Estimate:
 def _image_covariance(samples: Sequence[Sample]) -> NDArray[np.float64]:
     """``(networks, networks)``: how mean accuracies vary together when other test images are drawn."""
     images = samples[0].images
+    grouped = samples[0].group_sizes is not None
     if any(sample.correct is None for sample in samples):
         # As if no two networks had anything in common, and no two seeds of one network differed: the most it can be.
         return np.diag([sample.mean * (1 - sample.mean) for sample in samples]) / images
-    covariance = np.atleast_2d(np.cov(np.stack([sample.image_means for sample in samples]), bias=True))
+    # Groups may be few, so that one degree of freedom less matters.
+    covariance = np.atleast_2d(np.cov(np.stack([sample.image_means for sample in samples]), bias=not grouped))
     covariance -= np.diag([sample.noise / sample.seeds if sample.seeds > 1 else 0.0 for sample in samples])
     # Without the noise the estimate may be no covariance any more; this is the nearest one that is.
     values, vectors = np.linalg.eigh(covariance)
@@ -329,17 +416,18 @@ def differences(samples: Sequence[Sample], pairs: Sequence[tuple[int, int]], lev
             ((math.sqrt(each.variance / sample.seeds), each.freedom),)
             for sample, each in zip(samples, seed_variances(samples), strict=True)
         ]
-    images = samples[0].images
+    images, freedom = min(sample.effective_images for sample in samples), min(each.image_freedom for each in samples)
     covariance = _image_covariance(samples) + np.eye(len(samples)) / (2 * images**2)
     errors = [
         Error(
             seed_errors[first] + seed_errors[second],
             math.sqrt(covariance[first, first] + covariance[second, second] - 2 * covariance[first, second]),
+            freedom,
         )
         for first, second in pairs
     ]
     half_widths = [error.half_width(level / len(pairs)) for error in errors]
-    largest = _largest_errors(seed_errors, covariance, pairs, half_widths)
+    largest = _largest_errors(seed_errors, covariance, freedom, pairs, half_widths)
     scale = min(float(np.quantile(largest, 1 - level)), 1.0)  # Bonferroni's bound, 1, holds anyway.
     found = []
     for (first, second), error, half_width in zip(pairs, errors, half_widths, strict=True):
@@ -354,6 +442,7 @@ def differences(samples: Sequence[Sample], pairs: Sequence[tuple[int, int]], lev
 def _largest_errors(
     seed_errors: Sequence[tuple[tuple[float, float], ...]],
     covariance: NDArray[np.float64],
+    freedom: float,
     pairs: Sequence[tuple[int, int]],
     half_widths: Sequence[float],
 ) -> Vector:
@@ -361,6 +450,8 @@ def _largest_errors(
     generator = np.random.default_rng(0)
     values, vectors = np.linalg.eigh(covariance)
     errors = (vectors * np.sqrt(np.maximum(values, 0))) @ generator.normal(size=(len(covariance), DRAWS))
+    if math.isfinite(freedom):  # One draw for all networks: they are tested on the same groups.
+        errors *= np.sqrt(freedom / generator.chisquare(freedom, DRAWS))
     for network, of_network in enumerate(seed_errors):
         for error, freedom in of_network:
             errors[network] += error * generator.standard_t(freedom, DRAWS)

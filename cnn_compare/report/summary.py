@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from cnn_compare.report.power_law import PowerLaw
-from cnn_compare.report.statistics import Calibration, Estimate, balanced_estimate
+from cnn_compare.report.statistics import Calibration, Estimate
 from cnn_compare.times import Times
 
 MOST_CLASSES = 50
@@ -93,6 +92,8 @@ class Network:
         architecture: As in `RunResult`.
         calibration: None without predictions.
         class_acc_pct: Recall: accuracy on the test images of each class; empty without predictions.
+        balanced_pct: Mean recall over the classes that the test set has; the interval covers other test images, and
+            with folds other training images and seeds; None without predictions.
         confusion: Answers over all seeds: a row a true class, a column an answer; empty without predictions, and with
             more than `MOST_CLASSES` classes.
         mistakes: The commonest ones, counted in images, where ``confusion`` is too large to be shown.
@@ -121,6 +122,7 @@ class Network:
     architecture: dict[str, Any]
     calibration: Calibration | None
     class_acc_pct: list[Estimate]
+    balanced_pct: Estimate | None
     confusion: list[list[int]]
     mistakes: list[Mistake]
     curves: Curves | None
@@ -145,12 +147,6 @@ class Network:
         if count < self.planned:
             return f"{count} of {self.planned} folds"
         return folds_in_words(self.folds, self.planned // self.folds)
-
-    @property
-    def balanced_pct(self) -> Estimate | None:
-        """Mean recall over the classes that the test set has; None without predictions."""
-        tested = [recall for recall in self.class_acc_pct if not math.isnan(recall.low)]
-        return balanced_estimate(tested) if tested else None
 
 
 @dataclass(frozen=True)
@@ -239,6 +235,7 @@ class Summary:
         class_names: In the order of the labels.
         class_images: Test images of each class; empty without predictions.
         test_images: How many there are, in all folds of a repeat; None where it is not recorded.
+        test_groups: To how many groups they belong; None where no groups are known.
         folds: Of cross-validation, in words; None without.
         networks: The most accurate first.
         question: What the reader asked.
@@ -267,6 +264,7 @@ class Summary:
     class_names: list[str]
     class_images: list[int]
     test_images: int | None
+    test_groups: int | None
     folds: str | None
     networks: list[Network]
     question: Question

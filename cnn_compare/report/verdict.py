@@ -217,7 +217,7 @@ def _open_pair(pair: Pair) -> str:
         f"{format_signed(pair.points.value, 2)} points, {_interval(pair)}"
     )
     if pair.seeds_needed is None and not pair.of_trained:
-        return f"{sentence}; more pictures would tell more; more repeats tell little, because they share the pictures."
+        return f"{sentence}; more pictures would tell more than more repeats, which share them."
     if pair.seeds_needed is None:
         return f"{sentence}; how many seeds it would take, one seed cannot tell."
     least, most = pair.seeds_needed

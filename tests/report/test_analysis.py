@@ -18,7 +18,7 @@ from cnn_compare.errors import InvalidValueError
 from cnn_compare.report.analysis import analyze
 from cnn_compare.report.contents import tables
 from cnn_compare.report.load import find_runs
-from cnn_compare.report.statistics import balanced_estimate, recall_estimate
+from cnn_compare.report.statistics import balanced_estimate, share_estimate
 from cnn_compare.report.tables import terminal_table
 from cnn_compare.times import Times
 
@@ -485,7 +485,7 @@ def test_the_interval_of_balanced_accuracy_covers_it_in_95_of_100_test_sets():
     truth, images = np.array([0.99, 0.9, 0.6, 0.97]), np.array([400, 60, 15, 100])
     rng, covered = np.random.default_rng(0), 0
     for shares in rng.binomial(images, truth, (2000, 4)) / images:
-        found = balanced_estimate([*map(recall_estimate, shares.tolist(), images.tolist())])
+        found = balanced_estimate([*map(share_estimate, shares.tolist(), images.tolist())])
         assert found.value == pytest.approx(shares.mean())
         covered += found.low <= truth.mean() <= found.high
     assert 0.93 < covered / 2000 < 0.975
@@ -529,3 +529,26 @@ def console_text(table):
     console = Console(width=100, file=io.StringIO())
     console.print(table)
     return console.file.getvalue()
+
+
+def test_known_groups_widen_intervals_and_are_said_and_results_without_them_are_as_before(store_run, tmp_path):
+    groups = {"groups": np.arange(1000) // 50}
+    for folder, arrays in ((tmp_path / "with", groups), (tmp_path / "without", None)):
+        store_run("resnet18", right=range(860), folder=folder, arrays=arrays)
+        store_run("lenet", right=range(800), folder=folder, arrays=arrays)
+    grouped, plain = (analyze(find_runs(tmp_path / name)) for name in ("with", "without"))
+    assert (grouped.test_groups, plain.test_groups) == (20, None)
+    assert [pair.differs for pair in plain.pairs] == [True]
+    assert [pair.differs for pair in grouped.pairs] == [False]  # Sixty images, but of two groups of twenty.
+    for with_groups, without in zip(grouped.networks, plain.networks, strict=True):
+        assert with_groups.accuracy_pct.low < without.accuracy_pct.low - 5
+        for recall, independent in zip(with_groups.class_acc_pct, without.class_acc_pct, strict=True):
+            assert recall.low <= independent.low
+    assert "20; intervals and tests take groups" in dict(tables(grouped)["conditions"].rows)["test groups"]
+    assert "test groups" not in dict(tables(plain)["conditions"].rows)
+
+
+def test_groups_that_differ_between_runs_are_not_used(store_run, tmp_path):
+    store_run("resnet18", right=range(860), arrays={"groups": np.arange(1000) // 50})
+    store_run("lenet", right=range(800), arrays={"groups": np.arange(1000) // 40})
+    assert [pair.differs for pair in analyze(find_runs(tmp_path)).pairs] == [True]

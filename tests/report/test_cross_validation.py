@@ -143,7 +143,7 @@ def test_a_report_says_folds_and_repeats_and_what_its_intervals_include(store_fo
     text = " ".join(summary.verdict)
     assert "on 3 folds × 2 repeats" in text
     assert "The intervals include other training images, test images and seeds." in text
-    assert "more repeats tell little" in text
+    assert "more pictures would tell more than more repeats" in text
     assert {(pair.first, pair.second) for pair in summary.pairs if pair.differs} == {("alike", "bad"), ("good", "bad")}
     assert {pair.seeds_needed for pair in summary.pairs} == {None}
     shown = tables(summary)
@@ -176,6 +176,20 @@ def test_missing_folds_are_said_and_pairs_are_compared_on_the_others(store_folds
     assert {pair.seeds for pair in summary.pairs} == {(5, 5), (6, 6)}
     assert "Without a result on some folds: bad. Two networks are compared on those both have." in summary.verdict
     assert summary.networks[-1].runs_in_words == "5 of 6 folds"
+
+
+def test_the_interval_of_balanced_accuracy_is_that_of_folds_too(store_run, tmp_path):
+    shares = [80.0, 84.0, 79.0]
+    for fold, share in enumerate(shares):
+        rows = np.flatnonzero(np.arange(60) % 3 == fold)
+        arrays = {"rows": rows}
+        store_run("lenet", right=range(16), labels=rows % 7, fold=fold, arrays=arrays, test_balanced_acc_pct=share)
+    (network,) = analyze(find_runs(tmp_path)).networks
+    expected = accuracy_estimate({(0, fold): Fold(share / 100, 20, 3) for fold, share in enumerate(shares)})
+    assert network.balanced_pct.value == pytest.approx(81.0)
+    assert (network.balanced_pct.low, network.balanced_pct.high) == pytest.approx(
+        (100 * expected.low, 100 * expected.high)
+    )
 
 
 def test_a_baseline_and_a_margin_are_answered_with_folds_too(store_folds, tmp_path):

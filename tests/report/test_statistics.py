@@ -215,3 +215,112 @@ def test_over_many_draws_of_the_same_truth_few_comparisons_find_a_difference(see
         samples = [Sample.of(each) for each in draw.random((3, seeds, 2000)) < chance + luck]
         found += any(each.p_corrected <= 0.05 for each in statistics.differences(samples, pairs))
     assert found / 300 <= 0.05 + 4 * math.sqrt(0.05 * 0.95 / 300)
+
+
+def test_groups_of_one_image_each_count_as_images():
+    draw = np.random.default_rng(0)
+    correct = draw.random((2, 3, 500)) < 0.8
+    alone = [Sample.of(each, draw.permutation(500)) for each in correct]
+    (found,), (expected,) = (
+        statistics.differences(samples, [(0, 1)]) for samples in (alone, [Sample.of(each) for each in correct])
+    )
+    assert found.share.high == pytest.approx(expected.share.high, rel=0.01)
+    for each, same in zip(
+        *map(statistics.accuracy_estimates, (alone, [Sample.of(each) for each in correct])), strict=True
+    ):
+        assert (each.low, each.high) == pytest.approx((same.low, same.high), abs=1e-3)
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_tenfold_copies_say_no_more_than_the_images_alone(seeds):
+    distinct = np.random.default_rng(seeds).random((3, seeds, 300)) < 0.7
+    copies = [Sample.of(np.repeat(each, 10, axis=1), np.repeat(np.arange(300), 10)) for each in distinct]
+    alone = [Sample.of(each) for each in distinct]
+    pairs = [(0, 1), (0, 2), (1, 2)]
+    for found, expected in zip(*(statistics.differences(each, pairs) for each in (copies, alone)), strict=True):
+        assert found.share.value == pytest.approx(expected.share.value)
+        assert found.share.high - found.share.low == pytest.approx(expected.share.high - expected.share.low, rel=0.02)
+    for found, expected in zip(*map(statistics.accuracy_estimates, (copies, alone)), strict=True):
+        assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=2e-3)
+
+
+def test_the_error_by_groups_is_that_of_resampled_groups():
+    draw = np.random.default_rng(1)
+    sizes = draw.integers(2, 15, 120)
+    groups = np.repeat(np.arange(120), sizes)
+    correct = draw.random((1, len(groups))) < np.repeat(draw.uniform(0.4, 1, 120), sizes)
+    right, all_of = np.bincount(groups, correct[0]), np.bincount(groups)
+    chosen = draw.integers(0, 120, (20_000, 120))
+    deviation = (right[chosen].sum(1) / all_of[chosen].sum(1)).std()
+    sample = Sample.of(correct, groups)
+    share = correct.mean()
+    assert math.sqrt(share * (1 - share) / sample.effective_images) == pytest.approx(deviation, rel=0.03)
+    assert sample.effective_images < len(groups)
+
+
+def test_few_groups_have_students_interval():
+    draw = np.random.default_rng(2)
+    groups = np.repeat(np.arange(8), 50)
+    correct = draw.random((2, 1, 400)) < np.repeat(draw.uniform(0.3, 0.9, 8), 50)
+    (found,) = statistics.differences([Sample.of(each, groups) for each in correct], [(0, 1)])
+    means = (correct[0, 0].astype(float) - correct[1, 0]).reshape(8, 50).mean(1)
+    error = stats.sem(means)
+    expected = stats.t(7).isf(0.025) * error
+    # Wider by the one image more that tells them apart.
+    assert expected < found.share.high - found.share.value < 1.15 * expected
+
+
+def test_a_single_group_says_nothing_of_others_and_is_none():
+    correct = np.random.default_rng(3).random((2, 100)) < 0.8
+    assert statistics.accuracy_estimates([Sample.of(correct, np.zeros(100, int))]) == statistics.accuracy_estimates(
+        [Sample.of(correct)]
+    )
+
+
+@pytest.mark.parametrize("right", [0, 100])
+def test_groups_that_are_all_right_or_all_wrong_count_as_one_image_each(right):
+    correct = np.arange(100)[None] < right
+    (found,) = statistics.accuracy_estimates([Sample.of(correct, np.arange(100) // 10)])
+    (expected,) = statistics.accuracy_estimates([Sample.of(answers(right // 10, 10))])
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
+
+
+@pytest.mark.parametrize(("seeds", "groups"), [(1, 200), (1, 20), (3, 20)])
+def test_over_many_draws_copies_of_test_images_find_few_differences(seeds, groups):
+    # A short form of benchmarks/false_positives.py; the bound is four binomial deviations wide.
+    draw, found, numbers = np.random.default_rng(seeds), 0, np.repeat(np.arange(groups), 10)
+    for _ in range(200):
+        right = draw.random((2, seeds, groups)) < 0.8 + draw.uniform(-0.15, 0.15, groups)
+        samples = [Sample.of(np.repeat(each, 10, axis=1), numbers) for each in right]
+        (difference,) = statistics.differences(samples, [(0, 1)])
+        found += difference.p <= 0.05
+    assert found / 200 <= 0.05 + 4 * math.sqrt(0.05 * 0.95 / 200)
+
+
+def test_an_error_of_two_networks_and_few_groups_is_that_of_draws_added():
+    error = statistics.Error(((0.01, 2.0), (0.02, 6.0)), 0.015, 9.0)
+    draw = np.random.default_rng(4)
+    drawn = 0.01 * draw.standard_t(2, 10**6) + 0.02 * draw.standard_t(6, 10**6) + 0.015 * draw.standard_t(9, 10**6)
+    assert error.half_width() == pytest.approx(np.quantile(abs(drawn), 0.95), rel=0.01)
+    assert error.p(0.06) == pytest.approx(np.mean(abs(drawn) > 0.06), rel=0.02)
+
+
+def test_balanced_accuracy_varies_with_groups_of_all_classes_as_resampled_groups_do():
+    draw = np.random.default_rng(5)
+    groups, labels = np.repeat(np.arange(150), 8), np.tile([0, 0, 0, 0, 1, 1, 1, 2], 150)
+    right = draw.random(1200) < np.repeat(draw.uniform(0.3, 1, 150), 8)
+    recalls = [right[labels == label].mean() for label in range(3)]
+    samples = [Sample.of(right[None, labels == label], groups[labels == label]) for label in range(3)]
+    estimates = [
+        statistics.share_estimate(recall, sample.effective_images, sample.image_freedom)
+        for recall, sample in zip(recalls, samples, strict=True)
+    ]
+    together = statistics.variance_together(right, labels, groups)
+    found = statistics.balanced_estimate(estimates, together)
+    by_group = np.stack([np.bincount(groups[labels == label], right[labels == label]) for label in range(3)])
+    chosen = draw.integers(0, 150, (20_000, 150))
+    resampled = (by_group[:, chosen].sum(2) / np.array([[600], [450], [150]])).mean(0)
+    assert together > 1.2
+    assert (found.high - found.low) / 2 == pytest.approx(1.96 * resampled.std(), rel=0.05)
+    # Classes of which every group has one image alone are independent.
+    assert statistics.variance_together(right, labels, np.arange(1200)) == pytest.approx(1)
