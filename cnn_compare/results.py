@@ -233,6 +233,25 @@ def first_reached(accuracies: Sequence[float], seconds: Sequence[float], level: 
     return next((float(elapsed) for accuracy, elapsed in reached if accuracy >= level), None)
 
 
+def validation_lags(train_pct: Sequence[float], val_pct: Sequence[float]) -> str | None:
+    """What to say where validation is far below training in one of the first three epochs; None where it is not.
+
+    Overfitting takes longer: so early, it is the evaluation mode of the network that differs from its training mode.
+
+    Args:
+        train_pct: Accuracy on training images after each epoch, in percent.
+        val_pct: Accuracy on validation images.
+    """
+    for epoch, (train, val) in enumerate(zip(train_pct[:3], val_pct[:3], strict=False), start=1):
+        if 2 * val < train and train - val > 10:
+            return (
+                f"validation far below training at the first epochs: {val:.0f} % beside {train:.0f} % in epoch "
+                f"{epoch}. Where the network has batch norm, its running statistics have not followed the weights: "
+                "more steps (smaller batches, more epochs) or a lower learning rate let them"
+            )
+    return None
+
+
 def _wrong_fields(cls: type, stored: Mapping[str, Any]) -> set[str]:
     """Names that a dataclass does not have, and those whose value from JSON is not of the annotated type."""
     types = {field.name: str(field.type) for field in fields(cls)}

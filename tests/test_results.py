@@ -12,7 +12,7 @@ from helpers import run_result
 
 from cnn_compare.errors import ResultError
 from cnn_compare.files import write_bytes, write_csv, write_text
-from cnn_compare.results import RunResult, first_reached, usual_epoch_s
+from cnn_compare.results import RunResult, first_reached, usual_epoch_s, validation_lags
 
 FINISHED = run_result(
     backbone="lenet",
@@ -215,3 +215,18 @@ def test_rows_may_name_different_columns_and_hold_any_text(tmp_path):
 def test_no_rows_are_a_file_without_columns(tmp_path):
     write_csv(tmp_path / "rows.csv", [])
     assert (tmp_path / "rows.csv").read_text() == "\n"
+
+
+@pytest.mark.parametrize(
+    ("train", "val", "lags"),
+    [
+        ([34.0, 50.0], [10.0, 45.0], True),
+        ([20.0, 30.0, 50.0], [18.0, 20.0, 12.0], True),
+        ([20.0, 30.0, 40.0, 90.0], [20.0, 30.0, 38.0, 40.0], False),  # Overfitting, later.
+        ([15.0], [6.0], False),  # Both near chance.
+        ([float("nan")], [10.0], False),
+        ([], [], False),
+    ],
+)
+def test_validation_far_below_training_is_said_of_the_first_three_epochs_only(train, val, lags):
+    assert (validation_lags(train, val) is not None) == lags

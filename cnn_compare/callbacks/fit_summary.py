@@ -16,7 +16,7 @@ from cnn_compare.callbacks.epoch_timer import EpochTimer
 from cnn_compare.callbacks.last_checkpoint import LastCheckpoint
 from cnn_compare.checkpointing import logs_folder
 from cnn_compare.metrics import monitors
-from cnn_compare.results import RunFolder, first_best, first_reached
+from cnn_compare.results import RunFolder, first_best, first_reached, validation_lags
 
 
 class FitSummary(Callback):
@@ -32,7 +32,7 @@ class FitSummary(Callback):
 
     def __init__(self, timer: EpochTimer, monitor: str = "val/acc", target_acc: float | None = None) -> None:
         self.timer, self.monitor, self.target_acc = timer, monitor, target_acc
-        self._values: dict[str, list[float]] = {"val/acc": [], monitor: []}
+        self._values: dict[str, list[float]] = {"train/acc": [], "val/acc": [], monitor: []}
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Note the epoch's validation."""
@@ -52,6 +52,9 @@ class FitSummary(Callback):
             f"best epoch: {number} of {trainer.current_epoch}{by}, validation accuracy {100 * accuracies[best]:.2f} %"
         )
         print(f"training: {sum(seconds):.1f} s in {len(seconds)} epochs, without validation")
+        train_pct, val_pct = ([100 * value for value in self._values[name]] for name in ("train/acc", "val/acc"))
+        if lag := validation_lags(train_pct, val_pct):
+            print(lag)
         if self.target_acc is not None:
             count = min(len(seconds), epochs)  # A time limit may end an epoch that the timer does not count.
             reached = first_reached(accuracies[:count], seconds[:count], self.target_acc)

@@ -35,7 +35,7 @@ from cnn_compare.report.summary import (
     folds_in_words,
 )
 from cnn_compare.report.verdict import verdict
-from cnn_compare.results import METRICS, RunFolder, first_reached, over_seeds
+from cnn_compare.results import METRICS, RunFolder, first_reached, over_seeds, validation_lags
 from cnn_compare.times import Times, interval, ratio
 
 # Settings that differ between the runs of every comparison, and settings that cannot change a result.
@@ -130,6 +130,7 @@ def analyze(
             *warnings,
             *(leaks_warning(leaked) if leaked else []),
             *([TRAINED_ON_TEST_SET] if folds and not any(result.data for result in results) else []),
+            *_lagging(networks),
             *distinct(text for result in results for text in result.data.get("warnings", [])),
         ],
         declared_changes=_declared_changes(groups),
@@ -484,6 +485,13 @@ def _curves(runs: Sequence[StoredRun]) -> Curves | None:
         train_loss=over_seeds("train/loss").mean(0).tolist(),
         val_loss=over_seeds("val/loss").mean(0).tolist(),
     )
+
+
+def _lagging(networks: Sequence[Network]) -> list[str]:
+    """Networks whose validation is far below training at first, with the reason."""
+    curves = {network.name: network.curves for network in networks if network.curves}
+    found = {name: validation_lags(each.train_acc_pct, each.val_acc_pct) for name, each in curves.items()}
+    return [f"{name}: {text}" for name, text in found.items() if text]
 
 
 def _levels(runs: Sequence[StoredRun]) -> list[int]:

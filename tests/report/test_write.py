@@ -176,3 +176,13 @@ def test_large_numbers_are_shortened(number, text):
 )
 def test_a_p_value_too_small_to_have_digits_is_not_shown_as_nought(p, text):
     assert format_p(p) == text
+
+
+def test_validation_far_below_training_at_first_is_a_warning_of_that_network(tmp_path):
+    for backbone, validation in (("sound", 0.3), ("lagging", 0.1)):
+        store(tmp_path, backbone=backbone)
+        curve = f"epoch,train/acc,val/acc\n0,0.34,{validation}\n1,0.4,0.39\n"
+        (tmp_path / backbone / "seed_0" / "metrics.csv").write_text(curve)
+    text = write_and_find(tmp_path, "report.md").read_text()
+    assert "lagging: validation far below training at the first epochs: 10 % beside 34 % in epoch 1." in text
+    assert "sound: validation" not in text
