@@ -10,7 +10,6 @@ demo: .venv/.installed
 
 test: lint
 	$(BIN)/pytest
-	$(MAKE) docs
 
 lint: .venv/.installed-dev
 	$(BIN)/ruff format --check .
