@@ -339,7 +339,8 @@ class FolderDataModule(ImageDataModule):
         fold = "" if self.fold is None else f"; fold {self.fold[0]} of {self.fold[1]} is tested"
         yield f"{found['root']}: {found['layout']}; {self.num_classes} classes, {pictures}{fold}"
         for name, split in found["splits"].items():
-            groups = "" if split["groups"] is None else f" of {split['groups']:,} groups"
+            number = split["groups"]
+            groups = "" if number is None else f" of {number:,} group{'s' * (number != 1)}"
             cut = f", cut with split_seed={self.split_seed}" if split["cut"] else ""
             yield f"  {name}: {split['images']:,} images{groups}{cut}"
         counts = self._counts()
