@@ -252,7 +252,7 @@ def test_every_shipped_configuration_is_read_and_says_how_it_runs(path):
     first, second = path.read_text().splitlines()[:2]
     assert first.startswith("# cnn-compare ")
     # By its name, as an installed package has it too.
-    assert re.search(rf"--(recipe|config) {path.stem}\b|configs/{path.parent.name}/{path.name}", first)
+    assert re.search(rf"--(recipe|config|search) {path.stem}\b|configs/{path.parent.name}/{path.name}", first)
     assert second.startswith("# ")
     config = yaml.safe_load(path.read_text())
     sections = {name: value for name, value in config.items() if name in ("trainer", "model", "data")}

@@ -171,7 +171,7 @@ def _folds_of(configs: Sequence[Config]) -> int | None:
 
 def _without_seed(config: Config) -> Config:
     """A run's configuration without what the comparison has filled in, and what only `fit` has."""
-    filled_in = ("seed_everything", "threads", "allow_other_data")
+    filled_in = ("seed_everything", "threads", "allow_other_data", "recipe")
     return without_fold({name: value for name, value in config.items() if name not in filled_in})
 
 

@@ -265,7 +265,14 @@ def test_timm_gives_its_own_weights_with_a_fresh_head(monkeypatch):
             nn.init.ones_(network[0].weight)
         return network
 
-    known = {"is_model": lambda name: True, "get_pretrained_cfg": lambda name: None}
+    facts = {
+        "input_size": (3, 8, 8),
+        "fixed_input_size": False,
+        "min_input_size": None,
+        "mean": (0, 0, 0),
+        "std": (1, 1, 1),
+    }
+    known = {"is_model": lambda name: True, "get_pretrained_cfg": lambda name: types.SimpleNamespace(**facts)}
     monkeypatch.setitem(sys.modules, "timm", types.SimpleNamespace(create_model=create_model, **known))
     network = build_backbone("timm/lucky", 7, weights="imagenet")
     assert bool((network[0].weight == 1).all())
