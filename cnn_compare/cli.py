@@ -182,7 +182,7 @@ def _about(command: str) -> dict[str, Any]:
 
 
 def _function_parser(command: str) -> Any:
-    """Jsonargparse's parser, whose options come from the signatures of functions."""
+    """A parser of jsonargparse, whose options come from the signatures of functions."""
     from jsonargparse import ArgumentParser
 
     class FunctionParser(TopicHelp, OneLineErrors, ArgumentParser):
@@ -324,7 +324,7 @@ def _compare(arguments: list[str]) -> None:
         rows = preview(specs, examine(comparison, specs, request))
         _print_table(rows, len(rows[0]) - 1, title=f"{comparison.folder}, nothing is run")
         networks = len({spec.network for spec in specs})
-        if comparison.folds is None:
+        if comparison.folds is None and not search:
             print(what_seeds_establish(comparison.folder, networks, len(comparison.seeds)))
         return
     for stage in stages:
@@ -536,7 +536,6 @@ def _answer(row: Any) -> dict[str, str]:
 
 
 def _export(arguments: list[str]) -> None:
-
     from cnn_compare.inference.classifier import Classifier
     from cnn_compare.inference.export import export, require_exportable
 

@@ -244,6 +244,9 @@ def _check(comparison: Comparison) -> None:
     for variant, changes in comparison.variants.items():
         if not re.fullmatch(NAME, variant):
             raise InvalidValueError("variants", variant, f"named with {NAME_RULE}")
+        if unknown := changes.get(BY_BACKBONE, {}).keys() - set(comparison.backbones):
+            expected = f"one of the compared {', '.join(comparison.backbones)}"
+            raise InvalidValueError(f"variants.{variant}.{BY_BACKBONE}", min(unknown), expected)
         of_all = [changes, *changes.get(BY_BACKBONE, {}).values()]
         if taken := {"seed_everything", "model.backbone"} & {name for some in of_all for name in flatten(some)}:
             raise InvalidValueError(f"variants.{variant}", min(taken), "without what backbones and seeds vary")

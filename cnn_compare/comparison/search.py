@@ -136,13 +136,15 @@ def trials_of(comparison: Comparison, search: Search) -> Comparison:
     """The trials as a comparison of their own, below the folder of the one that they are for.
 
     Raises:
-        InvalidValueError: If the comparison has variants, folds or training subsets.
+        InvalidValueError: If the comparison has variants, folds, training subsets or own recipes.
     """
     if comparison.variants:
         raise InvalidValueError("search", "given", "left out with variants: it makes variants of its own")
     if comparison.folds is not None:
         expected = "left out with folds: every fold would need a search of its own"
         raise InvalidValueError("search", "given", expected)
+    if comparison.config["own_recipe"]:
+        raise InvalidValueError("own_recipe", True, "false with search: it would replace the settings that are tried")
     if comparison.train_subsets:
         raise InvalidValueError("search", "given", "left out with train_subsets: each would need a search of its own")
     seed = comparison.seeds[0]
