@@ -165,7 +165,8 @@ class ExperimentCLI(LightningCLI):
 
     Args:
         args: As for `LightningCLI`; None takes the command line.
-        run: Whether to parse and run a subcommand; otherwise ``trainer``, ``model`` and ``datamodule`` are made.
+        run: Whether to parse and run a subcommand; otherwise ``trainer``, ``model`` and ``datamodule`` are made, and
+            no configuration is stored.
         callbacks: Added to those of the configuration, `EpochSeed` and `StopWhenDiverged`; None: timer, progress bar,
             figures of the test, and checkpoints.
         parser_kwargs: As for `LightningCLI`: arguments of the parser, and of each command's by the command's name.
@@ -195,7 +196,7 @@ class ExperimentCLI(LightningCLI):
             subclass_mode_data=True,
             trainer_defaults={**TRAINER_DEFAULTS, "callbacks": [EpochSeed(), *callbacks, StopWhenDiverged()]},
             seed_everything_default=0,
-            save_config_callback=SaveConfig,
+            save_config_callback=SaveConfig if run else None,
             auto_configure_optimizers=False,
             parser_class=Parser,
             parser_kwargs=parser_kwargs,
@@ -213,6 +214,15 @@ class ExperimentCLI(LightningCLI):
             "--recipe", action=RecipeFile, help="A recipe, by name or path; the file and later options refine it."
         )
         return parser
+
+    def setup_parser(
+        self, add_subcommands: bool, main_kwargs: dict[str, Any], subparser_kwargs: dict[str, Any]
+    ) -> None:
+        """The commands' parser, or that of a comparison's runs."""
+        if add_subcommands:
+            super().setup_parser(add_subcommands, main_kwargs, subparser_kwargs)
+        else:
+            self.parser = run_parser()
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -299,7 +309,8 @@ class ExperimentCLI(LightningCLI):
             section = config[self.subcommand] if self.subcommand else config
             section.update(apply_own_recipe(section))
             self.config = self.parser.parse_object(config)
-        self.config[f"{self.subcommand}.recipe" if self.subcommand else "recipe"] = None
+        if self.subcommand:
+            self.config[f"{self.subcommand}.recipe"] = None
         # A checkpoint has set it already.
         if self._get(self.config, "model.num_classes") is None:
             config = plain_config(self.parser, self.config)
@@ -407,6 +418,14 @@ def experiment_parser(**options: Any) -> Parser:
     parser.add_lightning_class_args(ImageDataModule, "data", subclass_mode=True)
     parser.set_defaults({f"trainer.{name}": value for name, value in TRAINER_DEFAULTS.items()})
     _add_common(parser)
+    return parser
+
+
+@cache
+def run_parser() -> Parser:
+    """The parser of a comparison's runs: making it takes longer than parsing."""
+    parser = experiment_parser()
+    parser.add_argument("--seed_everything", type=bool | int, default=0)
     return parser
 
 

@@ -46,7 +46,7 @@ def count_macs(backbone: str | nn.Module, image_size: int, num_classes: int = 10
     """The multiply-accumulates of one image in evaluation, in convolutions and matrix products, as papers count them.
 
     Args:
-        backbone: A name, which is built without allocating memory; or an uncompiled network, which is not changed.
+        backbone: A name, which is built without allocating memory; or a network, which is not changed.
         image_size: Height and width, in pixels.
         num_classes: Width of the last layer of a named backbone.
         stem: Stem of a named backbone.
@@ -67,7 +67,7 @@ def count_macs(backbone: str | nn.Module, image_size: int, num_classes: int = 10
     network.eval()
     try:
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            network(torch.empty(1, 3, image_size, image_size, device=device))
+            network.forward(torch.empty(1, 3, image_size, image_size, device=device))  # Not as it may be compiled.
     finally:
         for module, training in was_training.items():
             module.training = training

@@ -190,7 +190,6 @@ class MeasuredRun:
         """What training reached, how long it took, and what the network costs."""
         epochs_s = self.timer.train_epoch_s
         usual_s = usual_epoch_s(epochs_s)
-        stem, num_classes = self.model.hparams["stem"], self.model.num_classes
         return measured(
             {
                 "best_val_acc_pct": 100 * self.best_row()["val/acc"],
@@ -202,7 +201,7 @@ class MeasuredRun:
                 "seconds_to_target": self.seconds_to_target(),
                 "images_per_s": self.timer.images / usual_s if usual_s else None,
                 "params": count_parameters(self.model.backbone),
-                "macs": count_macs(self.spec.backbone, self.data.image_size, num_classes, stem),
+                "macs": count_macs(self.model.backbone, self.data.image_size),
                 "training_memory_bytes": self.memory.bytes(self.trainer.strategy.root_device),
                 "energy_j_per_epoch": self.timer.energy_j[-1] if self.timer.energy_j else None,
                 "other_cpu_pct": self.load.other_cpu_pct,
