@@ -7,9 +7,8 @@ python tools/reference.py tables --check             # say which page is stale i
 What stands between a mark and `<!-- end -->` is drawn from the stored runs of the comparison NAME:
 
 <!-- table NAME COLUMN... -->         a table; keys of `cnn_compare.report.columns.COLUMNS`, none: all of the report's
-<!-- variants NAME -->                the table of variants
-<!-- leaks NAME -->                   the table of accuracies with and without leaks
-<!-- pairs NAME NETWORK HEADING... -->  the network's rows of the table of differences, and of these the columns named
+<!-- KEY NAME HEADING... -->         the report's table growth, leaks, searched or variants; no heading: all columns
+<!-- pairs NAME NETWORK HEADING... -->  the network's rows of the table of differences
 <!-- figure NAME NETWORK COLUMN -->   one figure within a sentence; the network in quotes where it has spaces
 <!-- figure NAME "A − B" HEADING -->  one cell of the report's table of differences
 <!-- figure NAME established -->      how many differences are established, of all
@@ -33,7 +32,7 @@ from cnn_compare.files import write_bytes, write_text
 from cnn_compare.pictures import Pictures
 from cnn_compare.report.analysis import analyze
 from cnn_compare.report.columns import COLUMNS, columns
-from cnn_compare.report.contents import Table, figures, leaks, tables, variants
+from cnn_compare.report.contents import Table, figures, tables
 from cnn_compare.report.load import find_runs
 from cnn_compare.report.summary import Summary
 from cnn_compare.report.tables import markdown_table
@@ -43,7 +42,8 @@ ROOT = Path(__file__).parents[1]
 LOGS = ROOT / "lightning_logs"
 PAGES = ("README.md", "README.ko.md", "docs/findings.md", "docs/statistics.md", "lightning_logs/README.md")
 MARK = re.compile(
-    r"(<!-- (?P<kind>table|variants|leaks|pairs|figure) (?P<words>[^>]*?) -->).*?(<!-- end -->)", re.DOTALL
+    r"(<!-- (?P<kind>table|pairs|figure|growth|leaks|searched|variants) (?P<words>[^>]*?) -->).*?(<!-- end -->)",
+    re.DOTALL,
 )
 # Event files with pictures: they can be drawn again from the predictions.
 LARGEST_EVENTS = 40_000
@@ -66,12 +66,21 @@ def figure(summary: Summary, row: str, column: str = "") -> str:
     return rows[row][column]
 
 
+def report_table(summary: Summary, key: str, headings: Sequence[str]) -> Table:
+    """A table of the report, or the columns of it that are named."""
+    whole = tables(summary)[key]
+    shown = [whole.columns.index(heading) for heading in headings or whole.columns]
+    return replace(
+        whole,
+        columns=[whole.columns[index] for index in shown],
+        rows=[[row[index] for index in shown] for row in whole.rows],
+    )
+
+
 def pairs(summary: Summary, network: str, headings: Sequence[str]) -> Table:
     """A network's rows of the table of differences, with some of its columns."""
-    whole = tables(summary)["pairs"]
-    shown = [whole.columns.index(heading) for heading in headings]
-    rows = [[cells[index] for index in shown] for cells in whole.rows if network in cells[0].split(" − ")]
-    return replace(whole, columns=headings, rows=rows)
+    table = report_table(summary, "pairs", headings)
+    return replace(table, rows=[cells for cells in table.rows if network in cells[0].split(" − ")])
 
 
 def drawn(page: str, summary_of: Callable[[str], Summary]) -> str:
@@ -83,15 +92,13 @@ def drawn(page: str, summary_of: Callable[[str], Summary]) -> str:
         match mark["kind"]:
             case "figure":
                 return f"{mark[1]}{figure(summary, *words)}{mark[4]}"
-            case "variants":
-                table = variants(summary)
-            case "leaks":
-                table = leaks(summary)
-            case "pairs":
-                table = pairs(summary, words[0], words[1:])
-            case _:
+            case "table":
                 shown = [column for column in columns(summary, "table") if not words or column.key in words]
                 table = figures(summary, shown)
+            case "pairs":
+                table = pairs(summary, words[0], words[1:])
+            case key:
+                table = report_table(summary, key, words)
         return f"{mark[1]}\n\n{markdown_table(table)}\n\n{mark[4]}"
 
     return MARK.sub(content, page)

@@ -18,6 +18,8 @@ from cnn_compare.report.wrong_labels import Suspicion, suspicious
 
 HARDEST = 10
 WRONG_LABELS_SHOWN = 20
+# Networks that contradict a larger share of the labels are too weak to judge any.
+MOST_CONTRADICTED = 0.2
 # Of all test images: with so many leaks a report says so at its top.
 WARNED_SHARE = 0.01
 _NONE: Mapping[int, str] = {}
@@ -72,8 +74,10 @@ class Answers:
         return places
 
     def suspicious(self) -> list[Suspicion]:
-        """The images whose labels most networks contradict."""
+        """The images whose labels most networks contradict; none where that is more than `MOST_CONTRADICTED`."""
         found = suspicious(self.labels, [[run.doubts for run in runs] for runs in self.networks.values()])
+        if len(found) > MOST_CONTRADICTED * len(self.labels):
+            return []
         return [replace(each, image=int(self.places[each.image])) for each in found]
 
     def shown(self, images: Sequence[int], order: Sequence[str]) -> list[ShownImage]:

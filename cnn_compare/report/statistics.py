@@ -453,8 +453,8 @@ def _largest_errors(
 ) -> Vector:
     """``(DRAWS,)``: the largest error of a pair, as a share of its half width, each time chance is drawn."""
     generator = np.random.default_rng(0)
-    values, vectors = np.linalg.eigh(covariance)
-    errors = (vectors * np.sqrt(np.maximum(values, 0))) @ generator.normal(size=(len(covariance), DRAWS))
+    # Cholesky's factor is unique; the signs of eigenvectors, and with them the draws, differ from machine to machine.
+    errors = np.linalg.cholesky(covariance) @ generator.normal(size=(len(covariance), DRAWS))
     if math.isfinite(freedom):  # One draw for all networks: they are tested on the same groups.
         errors *= np.sqrt(freedom / generator.chisquare(freedom, DRAWS))
     for network, of_network in enumerate(seed_errors):

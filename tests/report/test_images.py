@@ -102,6 +102,14 @@ def test_a_long_list_of_labels_is_shown_in_part_and_stored_whole(store_run, tmp_
     assert len((tmp_path / "suspicious_labels.csv").read_text().splitlines()) == 31
 
 
+@pytest.mark.parametrize(("contradicted", "listed"), [(200, 200), (201, 0)])
+def test_no_label_is_listed_where_the_networks_contradict_more_than_a_fifth_of_all(
+    store_run, tmp_path, contradicted, listed
+):
+    store_answers(store_run("a"), LABELS, np.where(np.arange(1000) < contradicted, (LABELS + 1) % 10, LABELS))
+    assert len(write_report(tmp_path).wrong_labels) == listed
+
+
 @pytest.mark.parametrize(("leaks", "warned"), [(10, False), (11, True)])
 def test_accuracy_is_counted_without_leaks_and_many_are_a_warning(store_run, tmp_path, leaks, warned):
     store_run("a", right=range(800))

@@ -92,7 +92,7 @@ def test_many_pairs_of_alike_networks_are_corrected_as_by_tukey():
     found = statistics.differences(samples, pairs)
     tukey = stats.tukey_hsd(*accuracies).pvalue
     for each, (first, second) in zip(found, pairs, strict=True):
-        assert each.p_corrected == pytest.approx(tukey[first, second], abs=0.03)
+        assert each.p_corrected == pytest.approx(tukey[first, second], abs=0.04)
         assert (each.share.low > 0 or each.share.high < 0) == (each.p_corrected <= 0.05)
         assert each.p <= each.p_corrected <= 10 * each.p + 1e-12
 
