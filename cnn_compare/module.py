@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 import lightning as L
 import torch
+from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -216,6 +217,8 @@ class ClassifierModule(L.LightningModule):
 
         It holds the weights, so no others are loaded again; `Classifier` reads it.
         """
+        if "callbacks" not in checkpoint:
+            self._put_averages(checkpoint)
         checkpoint["hyper_parameters"] = {**self.hparams, "pretrained": False, "weights": None}
         checkpoint["transform_input"] = InputConversion(self.backbone).enabled
         checkpoint["versions"] = versions()
@@ -223,6 +226,14 @@ class ClassifierModule(L.LightningModule):
         if (preparation := getattr(data, "preparation", None)) is not None:
             checkpoint["data"] = preparation
             checkpoint["data_fingerprint"] = _fingerprint(data)
+
+    def _put_averages(self, checkpoint: dict[str, Any]) -> None:
+        """Store averaged weights where they are what is validated: of weights alone, Lightning asks no callback."""
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, WeightAveraging):
+                callback.on_save_checkpoint(self.trainer, self, checkpoint)
+                for state_of_training in ("current_model_state", "averaging_state"):
+                    checkpoint.pop(state_of_training, None)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Inverse of `on_save_checkpoint`.

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import pytest
 import torch
+from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
 
+from cnn_compare import ClassifierModule, DigitsDataModule
 from cnn_compare.callbacks import BestCheckpoint, EpochTimer, FitSummary, StopWithoutProgress
 from cnn_compare.errors import InvalidValueError
 
@@ -52,3 +55,16 @@ def test_training_ends_after_two_epochs_without_a_better_value(train, script, mo
 def test_a_patience_of_no_epoch_is_refused():
     with pytest.raises(InvalidValueError, match="patience must be at least 1, or null for no early stopping, and is 0"):
         StopWithoutProgress("val/acc", 0)
+
+
+@pytest.mark.parametrize("weights_only", [True, False])
+def test_the_averaged_weights_that_were_validated_are_the_ones_kept(make_trainer, tmp_path, weights_only):
+    module = ClassifierModule("lenet", optimizer=partial(torch.optim.SGD, lr=0.5))
+    data = DigitsDataModule(train_subset=120, batch_size=40, val_size=50)
+    kept = ModelCheckpoint(tmp_path, "kept", save_weights_only=weights_only)
+    trainer = make_trainer(callbacks=[EMAWeightAveraging(decay=0.9), kept], enable_checkpointing=True)
+    trainer.fit(module, data)
+    logged = trainer.callback_metrics["val/loss"].item()
+    loaded = ClassifierModule.load_from_checkpoint(tmp_path / "kept.ckpt")
+    (validated,) = make_trainer().validate(loaded, data, verbose=False)
+    assert validated["val/loss"] == pytest.approx(logged, rel=1e-6)
