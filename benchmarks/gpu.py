@@ -125,12 +125,21 @@ class Work:
         if status:
             raise StepError("failed", f"{' '.join(arguments[:2])} ended with status {status}")
 
-    def script(self, name: str, *options: str) -> list[Row]:
-        """The rows of another benchmark."""
-        toy = ["--batches=2", "--repeats=1"] if self.rehearsal else []
-        self.python(f"benchmarks/{name}.py", f"--output={self.scratch}", *options, *toy)
-        (stored,) = self.scratch.glob(f"*_{name}_*.json")
-        return [*json.loads(stored.read_text())["rows"]]
+    def script(self, name: str, repeats: int) -> Iterator[Row]:
+        """The rows of another benchmark, with every single measurement; a process a network, so that one can fail."""
+        repeats, batches = (1, ["--batches=2"]) if self.rehearsal else (repeats, [])
+        for backbone in ("lenet", *self.later("resnet18")):
+            output = self.scratch / backbone
+            options = [f"--output={output}", f"--repeats={repeats}", "--backbones", backbone]
+            self.python(f"benchmarks/{name}.py", *options, *batches)
+            (path,) = output.iterdir()
+            stored = json.loads(path.read_text())
+            for row in stored["rows"]:
+                yield {**row, "seconds": stored["raw"][backbone]}
+
+    def later(self, *values: Any) -> tuple[Any, ...]:
+        """What a rehearsal leaves out."""
+        return () if self.rehearsal else values
 
     def compare(self, log_dir: Path, name: str, *options: str) -> Iterator[Row]:
         """Run a comparison; a row for each run that has ended, also where a limit ends the comparison early."""
@@ -182,17 +191,12 @@ def outcome(case: ET.Element) -> Row:
 
 def training_step(work: Work) -> Iterator[Row]:
     """`fit` against a bare loop."""
-    yield from work.script("training_step", "--repeats=5", "--backbones", "lenet", *later(work, "resnet18"))
+    yield from work.script("training_step", repeats=5)
 
 
 def peers(work: Work) -> Iterator[Row]:
     """`fit` against the zoos' loop."""
-    yield from work.script("peers", "--backbones", "lenet", *later(work, "resnet18"))
-
-
-def later(work: Work, *names: str) -> tuple[str, ...]:
-    """What a rehearsal leaves out."""
-    return () if work.rehearsal else names
+    yield from work.script("peers", repeats=3)
 
 
 def speedrun(work: Work) -> Iterator[Row]:
@@ -218,13 +222,12 @@ def jobs(work: Work) -> Iterator[Row]:
     options = ["--recipe=report_scratch", "--data.image_size=32", "--model.stem=cifar", "--data.val_size=500"]
     options += ["--trainer.precision=bf16-mixed", "--trainer.max_epochs=-1", "--trainer.max_time=00:00:00:10"]
     options += ["--data.train_subset=10000"]
-    for backbone in ("lenet", *later(work, "resnet18")):
-        for count in (1, *later(work, *"248")):
-            folder, seeds = work.scratch / f"{backbone}_{count}", ",".join(map(str, range(int(count))))
-            many = [f"--backbones=[{backbone}]", f"--seeds=[{seeds}]", f"--jobs={count}"]
-            found = list(work.compare(folder, "jobs", *options, *many))
+    for backbone in ("lenet", *work.later("resnet18")):
+        for count in (1, *work.later(2, 4, 8)):
+            many = [f"--backbones=[{backbone}]", f"--seeds={list(range(count))}", f"--jobs={count}"]
+            found = list(work.compare(work.scratch / f"{backbone}_{count}", "jobs", *options, *many))
             speeds = [row["images_per_s"] for row in found if "images_per_s" in row]
-            yield {"backbone": backbone, "jobs": int(count), "images_per_s": math.fsum(speeds), "runs": len(speeds)}
+            yield {"backbone": backbone, "jobs": count, "images_per_s": math.fsum(speeds), "runs": len(speeds)}
 
 
 def anchors(work: Work) -> Iterator[Row]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from unittest import mock
+
 import lightning as L
 import pytest
 import torch
@@ -67,12 +70,13 @@ def test_a_compiled_network_has_the_losses_of_an_uncompiled_one(tmp_path):
 
 
 def test_ddp_on_one_device_has_the_losses_of_a_single_device(tmp_path):
-    try:
-        distributed, _ = trained(tmp_path, strategy="ddp")
-        assert torch.distributed.is_initialized()
-    finally:
-        if torch.distributed.is_initialized():
-            torch.distributed.destroy_process_group()
+    with mock.patch.dict(os.environ):  # Lightning leaves the variables of a distributed process there.
+        try:
+            distributed, _ = trained(tmp_path, strategy="ddp")
+            assert torch.distributed.is_initialized()
+        finally:
+            if torch.distributed.is_initialized():
+                torch.distributed.destroy_process_group()
     single, _ = trained(tmp_path)
     torch.testing.assert_close(distributed.losses, single.losses, rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(distributed.images, single.images)
@@ -85,5 +89,5 @@ def test_data_in_the_memory_of_the_gpu_gives_the_batches_of_the_cpu(tmp_path, au
     on_cpu, _ = trained(tmp_path, augmentation=augmentation, accelerator="cpu")
     torch.testing.assert_close(on_gpu.labels, on_cpu.labels, rtol=0, atol=0)
     close = [torch.isclose(ours, theirs, atol=1e-5) for ours, theirs in zip(on_gpu.images, on_cpu.images, strict=True)]
-    # Sums of pixels that end at .5 can be rounded to the other side; what is drawn wrongly differs nearly everywhere.
-    assert torch.cat(close).float().mean() > 0.999
+    # Sums of pixels that end at .5 can be rounded to the other side; wrong draws would change most pixels of a digit.
+    assert torch.cat(close).float().mean() > 0.99
