@@ -319,8 +319,8 @@ def environment() -> dict[str, str]:
 def describe_machine() -> Row:
     """As the benchmarks store it, with the versions of the packages."""
     code = (
-        "import json, sys; sys.path.insert(0, 'benchmarks'); from harness import machine, versions; "
-        "print('\\n' + json.dumps({**machine(), 'versions': versions()}))"
+        "import json; from benchmarks.machine import machine; from cnn_compare.machine import versions; "
+        "print(json.dumps({**machine(), 'versions': versions()}))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment(), capture_output=True, text=True)
     if done.returncode:
@@ -408,9 +408,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("--rehearse needs another --output: its results are none")
     output, begun = options.output.resolve(), time.monotonic()
     machine = describe_machine()
-    store(output / "machine.json", machine)
     if not (options.rehearse or machine["device"].startswith("cuda")):
         parser.error("no CUDA device; --rehearse runs all steps at toy size")
+    store(output / "machine.json", machine)
     steps = {name: STEPS[name] for name in options.what or STEPS}
     statuses = run_steps(steps, output, options.rehearse, options.seconds - (time.monotonic() - begun))
     return int(any(status in ("failed", "timed out") for status in statuses.values()))

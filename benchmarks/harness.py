@@ -6,7 +6,6 @@ import datetime
 import json
 import multiprocessing
 import os
-import platform
 import statistics
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -17,13 +16,14 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
+from machine import machine, training_device
 from rich.console import Console
 from rich.table import Table
 
 from cnn_compare import EpochTimer
 from cnn_compare.callbacks import ThrottledProgressBar
 from cnn_compare.experiment import ExperimentCLI, checkpoints
-from cnn_compare.machine import describe_device, versions
+from cnn_compare.machine import versions
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -119,21 +119,6 @@ def ratios(seconds: Mapping[str, list[float]], wanted: Sequence[tuple[str, str, 
         }
         for what, base, limit in wanted
     ]
-
-
-def training_device() -> torch.device:
-    """Where `fit` trains unless told otherwise."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def machine() -> dict[str, Any]:
-    """The description of this machine that is stored with each result."""
-    device = training_device()
-    described = {"device": describe_device(device), "cpu_count": os.cpu_count(), "system": platform.system()}
-    if device.type == "cuda":
-        memory = torch.cuda.get_device_properties(device).total_memory
-        described |= {"cuda": torch.version.cuda, "device_memory_bytes": memory}
-    return described
 
 
 def report(subject: str, rows: list[dict[str, Any]], raw: Any, folder: Path = RESULTS) -> None:

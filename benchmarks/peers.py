@@ -18,8 +18,9 @@ from typing import Any
 
 import lightning as L
 import torch
-from harness import RESULTS, Turns, fit, median_ratio, processes_in_turn, report, training_device
+from harness import RESULTS, Turns, fit, median_ratio, processes_in_turn, report
 from input_pipeline import Noise, PerImage
+from machine import training_device
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 from torchvision import transforms

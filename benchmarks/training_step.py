@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from harness import RESULTS, fit, median_ratio, processes_in_turn, report, training_device
+from harness import RESULTS, fit, median_ratio, processes_in_turn, report
 from input_pipeline import Noise
+from machine import training_device
 from torch.nn import functional as F
 
 from cnn_compare import build_backbone
