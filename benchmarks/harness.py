@@ -6,7 +6,6 @@ import datetime
 import json
 import multiprocessing
 import os
-import platform
 import statistics
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -17,13 +16,14 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
+from machine import machine, training_device
 from rich.console import Console
 from rich.table import Table
 
 from cnn_compare import EpochTimer
 from cnn_compare.callbacks import ThrottledProgressBar
 from cnn_compare.experiment import ExperimentCLI, checkpoints
-from cnn_compare.machine import describe_device, versions
+from cnn_compare.machine import versions
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -121,13 +121,14 @@ def ratios(seconds: Mapping[str, list[float]], wanted: Sequence[tuple[str, str, 
     ]
 
 
-def report(subject: str, rows: list[dict[str, Any]], raw: Any) -> None:
-    """Print the rows as a table and store them, with the single values and the machine, under ``results/``.
+def report(subject: str, rows: list[dict[str, Any]], raw: Any, folder: Path = RESULTS) -> None:
+    """Print the rows as a table and store them, with the single values and the machine.
 
     Args:
         subject: The benchmark's name.
         rows: One dictionary a row, with the same keys.
         raw: Every single measurement, in any form that JSON can hold.
+        folder: For the file.
     """
     table = Table(title=subject, title_justify="left")
     for heading in rows[0]:
@@ -135,11 +136,10 @@ def report(subject: str, rows: list[dict[str, Any]], raw: Any) -> None:
     for row in rows:
         table.add_row(*(f"{value:,.3g}" if isinstance(value, float) else str(value) for value in row.values()))
     Console().print(table)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    machine = {"device": describe_device(device), "cpu_count": os.cpu_count(), "system": platform.system()}
     load = os.getloadavg()[0]
-    stored = {"subject": subject, "machine": machine, "load_average": load, "versions": versions(), "rows": rows}
-    name = f"{datetime.date.today()}_{subject}_{device.type}_torch{torch.__version__.partition('+')[0]}.json"
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / name).write_text(json.dumps({**stored, "raw": raw}, indent=1) + "\n")
-    print(f"stored: benchmarks/results/{name}")
+    stored = {"subject": subject, "machine": machine(), "load_average": load, "versions": versions(), "rows": rows}
+    device, version = training_device().type, torch.__version__.partition("+")[0]
+    path = folder / f"{datetime.date.today()}_{subject}_{device}_torch{version}.json"
+    folder.mkdir(exist_ok=True)
+    path.write_text(json.dumps({**stored, "raw": raw}, indent=1) + "\n")
+    print(f"stored: {path}")

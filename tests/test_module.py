@@ -390,20 +390,6 @@ def test_images_reach_the_network_in_channels_last_order(tmp_path):
     assert not seen[0].is_contiguous()
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_steps_within_an_epoch_never_wait_for_the_gpu(tmp_path):
-    class Watch(L.Callback):
-        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
-            # The first step may wait, for autotuning, and so may the last, which ends the epoch.
-            torch.cuda.set_sync_debug_mode("error" if 0 < batch_idx < trainer.num_training_batches - 1 else "default")
-
-    data = DigitsDataModule(batch_size=100, augmentation="crop_flip_cutout")
-    try:
-        quiet_trainer(tmp_path, accelerator="gpu", devices=1, callbacks=[Watch()]).fit(ClassifierModule("lenet"), data)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
-
-
 def test_a_compiled_backbone_is_compiled_once_for_training_whatever_the_last_batch(tmp_path, monkeypatch):
     counter = torch._dynamo.testing.CompileCounter()
     compile_module = nn.Module.compile

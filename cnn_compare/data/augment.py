@@ -282,7 +282,7 @@ def color_jitter(images: Tensor, factors: Tensor) -> Tensor:
     """
     n, channels, height, width = images.shape
     brightness, contrast, saturation = factors[:, :, None, None].unbind(1)
-    to_grey = torch.tensor([0.2989, 0.587, 0.114], device=images.device)
+    to_grey = _grey_weights(images.device)
     pixels = images.permute(0, 2, 3, 1).reshape(n, height * width, channels).float()
     pixels = (pixels * brightness).clamp_(0, 255)
     grey = (pixels.mean(1) @ to_grey)[:, None, None]
@@ -291,6 +291,12 @@ def color_jitter(images: Tensor, factors: Tensor) -> Tensor:
     mixed = torch.lerp(to_grey[:, None].expand(-1, channels), torch.eye(channels, device=images.device), saturation)
     pixels = (pixels @ mixed).clamp_(0, 255).round_().to(torch.uint8)
     return pixels.view(n, height, width, channels).permute(0, 3, 1, 2)
+
+
+@lru_cache
+def _grey_weights(device: torch.device) -> Tensor:
+    """Shares of red, green and blue in grey; kept, because a copy to a GPU would wait for it at every step."""
+    return torch.tensor([0.2989, 0.587, 0.114], device=device)
 
 
 def cutout(images: Tensor, centers: Tensor, size: int) -> Tensor:

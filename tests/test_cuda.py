@@ -1,0 +1,93 @@
+"""What only a CUDA device can show; `python -m benchmarks.gpu tests` runs these where there is one."""
+
+from __future__ import annotations
+
+import os
+from unittest import mock
+
+import lightning as L
+import pytest
+import torch
+
+from cnn_compare import ClassifierModule, DigitsDataModule
+from cnn_compare.callbacks import EpochTimer, MachineLoad, StopWhenDiverged
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+
+AUGMENTATIONS = ["crop_flip_cutout", ["resized_crop", "flip", "color_jitter", "cutout"]]
+
+
+class Seen(L.Callback):
+    """The loss of each step and the batches that the network got, on the CPU."""
+
+    def __init__(self):
+        self.losses, self.images, self.labels = [], [], []
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        self.losses.append(outputs["loss"].item())
+        self.images.append(batch[0].cpu())
+        self.labels.append(batch[1].cpu())
+
+
+def trained(folder, backbone="lenet", augmentation="crop_flip_cutout", compile=False, **options):
+    """What a training saw, and its data."""
+    torch.manual_seed(0)
+    module = ClassifierModule(backbone, compile=compile)
+    data = DigitsDataModule(batch_size=100, train_subset=450, augmentation=augmentation, seed=0)
+    seen = Seen()
+    settings = {"accelerator": "gpu", "devices": 1, "max_epochs": 2, "logger": False, "enable_checkpointing": False}
+    settings |= {"enable_progress_bar": False, "enable_model_summary": False, "num_sanity_val_steps": 0}
+    L.Trainer(**{**settings, **options}, callbacks=[seen], default_root_dir=folder).fit(module, data)
+    return seen, data
+
+
+@pytest.mark.parametrize("augmentation", AUGMENTATIONS, ids=["cutout", "jitter"])
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_steps_within_an_epoch_never_wait_for_the_gpu(tmp_path, precision, augmentation):
+    class Watch(L.Callback):
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+            # The first step may wait, for autotuning, and so may the last, which ends the epoch.
+            torch.cuda.set_sync_debug_mode("error" if 0 < batch_idx < trainer.num_training_batches - 1 else "default")
+
+    data = DigitsDataModule(batch_size=100, augmentation=augmentation)
+    callbacks = [Watch(), EpochTimer(), MachineLoad(), StopWhenDiverged()]
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "max_epochs": 2}
+    trainer = L.Trainer(
+        accelerator="gpu", devices=1, precision=precision, callbacks=callbacks, default_root_dir=tmp_path, **quiet
+    )
+    try:
+        trainer.fit(ClassifierModule("lenet"), data)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def test_a_compiled_network_has_the_losses_of_an_uncompiled_one(tmp_path):
+    compiled, plain = (trained(tmp_path, "resnet20", compile=compile)[0] for compile in (True, False))
+    assert len(plain.losses) == 10
+    # Kernels that are fused round otherwise, and ten steps let that grow.
+    torch.testing.assert_close(compiled.losses, plain.losses, rtol=0.02, atol=0.02)
+    assert plain.losses[-1] < plain.losses[0]
+
+
+def test_ddp_on_one_device_has_the_losses_of_a_single_device(tmp_path):
+    with mock.patch.dict(os.environ):  # Lightning leaves the variables of a distributed process there.
+        try:
+            distributed, _ = trained(tmp_path, strategy="ddp")
+            assert torch.distributed.is_initialized()
+        finally:
+            if torch.distributed.is_initialized():
+                torch.distributed.destroy_process_group()
+    single, _ = trained(tmp_path)
+    torch.testing.assert_close(distributed.losses, single.losses, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(distributed.images, single.images)
+
+
+@pytest.mark.parametrize("augmentation", AUGMENTATIONS, ids=["cutout", "jitter"])
+def test_data_in_the_memory_of_the_gpu_gives_the_batches_of_the_cpu(tmp_path, augmentation):
+    on_gpu, data = trained(tmp_path, augmentation=augmentation)
+    assert {split.images.device.type for split in data.splits.values()} >= {"cuda"}
+    on_cpu, _ = trained(tmp_path, augmentation=augmentation, accelerator="cpu")
+    torch.testing.assert_close(on_gpu.labels, on_cpu.labels, rtol=0, atol=0)
+    close = [torch.isclose(ours, theirs, atol=1e-5) for ours, theirs in zip(on_gpu.images, on_cpu.images, strict=True)]
+    # Sums of pixels that end at .5 can be rounded to the other side; wrong draws would change most pixels of a digit.
+    assert torch.cat(close).float().mean() > 0.99

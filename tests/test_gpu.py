@@ -1,0 +1,157 @@
+"""The command for the hour with a GPU, rehearsed without one."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+WAITS = "import signal; signal.pause()"
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT)
+    return importlib.import_module("benchmarks.gpu")
+
+
+def stored(folder, step):
+    return json.loads((folder / f"{step}.json").read_text())
+
+
+def python_step(gpu, *codes, limit_s=60):
+    """A step of one row for each code, which then runs."""
+
+    def rows(work):
+        for number, code in enumerate(codes):
+            yield {"number": number}
+            work.python("-c", code)
+
+    return gpu.Step("codes", limit_s, rows)
+
+
+def test_a_rehearsal_stores_the_machine_and_a_file_for_each_step(tmp_path):
+    steps = ["tests", "speedrun"]
+    command = [sys.executable, "-m", "benchmarks.gpu", *steps, "--rehearse", f"--output={tmp_path}"]
+    done = subprocess.run(command, cwd=ROOT, env={**os.environ, "CUDA_VISIBLE_DEVICES": ""}, capture_output=True)
+    assert done.returncode == 0, done.stderr.decode()
+    machine, tests, speedrun = (stored(tmp_path, name) for name in ("machine", *steps))
+    assert machine["device"].startswith("cpu: ")
+    assert machine["versions"]["torch"]
+    assert (tests["status"], tests["reason"]) == ("skipped", "no CUDA device")
+    assert speedrun["status"] == "finished"
+    published, run = speedrun["rows"]
+    assert "not run here" in published["what"]
+    assert (run["backbone"], run["status"], run["epochs"]) == ("lenet", "finished", 1)
+    assert run["training_s"] > 0
+    assert (tmp_path / "lightning_logs" / "speedrun" / "manifest.json").exists()
+
+
+def test_a_step_that_fails_or_takes_too_long_is_recorded_and_the_next_one_runs(gpu, tmp_path):
+    steps = {
+        "fails": python_step(gpu, "", "print('why'); exit(3)"),
+        "hangs": python_step(gpu, WAITS, limit_s=0.2),
+        "mistaken": gpu.Step("no step", 60, lambda work: iter([{}[0]])),
+        "works": python_step(gpu, "print('done')"),
+    }
+    assert [*gpu.run_steps(steps, tmp_path, rehearsal=True).values()] == ["failed", "timed out", "failed", "finished"]
+    fails, hangs, mistaken, works = (stored(tmp_path, name) for name in steps)
+    assert fails["reason"].endswith("ended with status 3")
+    assert fails["log_tail"] == ["why"]
+    assert [row["number"] for row in fails["rows"]] == [0, 1]
+    assert hangs["reason"] == "stopped after 0 s"
+    assert [row["number"] for row in hangs["rows"]] == [0]
+    assert mistaken["reason"] == "KeyError: 0"
+    assert (works["reason"], works["log_tail"]) == (None, ["done"])
+
+
+def test_processes_that_a_step_has_started_end_with_it(gpu, tmp_path):
+    reader, writer = os.pipe()
+    inner = f"import os; os.write({writer}, b'x'); {WAITS}"
+    # The outer process hands the pipe on to one of its own, and both wait.
+    outer = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {inner!r}], pass_fds=[{writer}])"
+    os.set_inheritable(writer, True)
+    popen = subprocess.Popen
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gpu.subprocess, "Popen", lambda *args, **options: popen(*args, **options, pass_fds=[writer]))
+        statuses = gpu.run_steps({"hangs": python_step(gpu, outer, limit_s=3)}, tmp_path, rehearsal=True)
+    os.close(writer)
+    assert statuses == {"hangs": "timed out"}
+    # The pipe ends only when nobody holds its other end any more.
+    assert os.read(reader, 2) == b"x"
+    assert os.read(reader, 1) == b""
+    os.close(reader)
+
+
+def test_a_step_is_skipped_when_no_time_is_left_for_it(gpu, tmp_path):
+    assert gpu.run_steps({"late": python_step(gpu, "")}, tmp_path, rehearsal=True, seconds=0) == {"late": "skipped"}
+    assert stored(tmp_path, "late")["reason"] == "no time is left"
+
+
+def test_runs_that_ended_are_kept_when_a_comparison_is_stopped(gpu, tmp_path, monkeypatch):
+    def stopped(work, *arguments):
+        folder = work.log_dir / "anchors" / "resnet18" / "seed_0"
+        folder.mkdir(parents=True)
+        result = {"backbone": "resnet18", "seed": 0, "status": "finished", "reason": None, "train_epochs_s": [2, 1.5]}
+        result["metrics"] = {"test_acc_pct": {"value": 95.6, "unit": "%", "larger_is_better": True}}
+        (folder / "result.json").write_text(json.dumps(result))
+        raise gpu.StepError("timed out", "stopped after 5 s")
+
+    monkeypatch.setattr(gpu.Work, "python", stopped)
+    gpu.run_steps({"anchors": gpu.STEPS["anchors"]}, tmp_path, rehearsal=True)
+    record = stored(tmp_path, "anchors")
+    assert (record["status"], record["reason"]) == ("timed out", "stopped after 5 s")
+    (row,) = record["rows"]
+    assert (row["test_acc_pct"], row["wanted_pct"], row["training_s"]) == (95.6, 95.5, 3.5)
+
+
+def test_packed_folders_come_back_once_all_parts_are_there(gpu, tmp_path):
+    source, packed = tmp_path / "source", tmp_path / "packed"
+    (source / "cifar").mkdir(parents=True)
+    content = os.urandom(5000)
+    (source / "cifar" / "batch").write_bytes(content)
+    parts = gpu.write_parts({"cifar-10-batches-py": source / "cifar"}, packed, 2000)
+    assert len(parts) == 3
+    assert max(path.stat().st_size for path in parts) <= 2000
+    for number, part in enumerate(parts, start=1):
+        carried, there = tmp_path / f"call_{number}", tmp_path / "there"
+        carried.mkdir()
+        part.rename(carried / part.name)
+        assert gpu.unpack(carried, there) is (number == 3)
+    assert (there / "cifar-10-batches-py" / "batch").read_bytes() == content
+
+
+def test_unpacked_wheels_can_be_imported_and_come_after_the_working_tree(gpu, tmp_path, monkeypatch):
+    wheels = tmp_path / "wheels"
+    wheels.mkdir()
+    with zipfile.ZipFile(wheels / "lacking-1.0-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("lacking.py", "")
+        info = "lacking-1.0.dist-info"
+        wheel.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: lacking\nVersion: 1.0\n")
+        wheel.writestr(
+            f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: none\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
+        wheel.writestr(f"{info}/RECORD", "")
+    gpu.write_parts({"wheels": wheels}, tmp_path / "packed", 10**6)
+    assert gpu.unpack(tmp_path / "packed", tmp_path / "there")
+    monkeypatch.setattr(gpu, "UNPACKED", tmp_path / "there")
+    code = "import lacking, cnn_compare; print(lacking.__file__, cnn_compare.__file__)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=gpu.environment(), capture_output=True, text=True, check=True
+    )
+    lacking, ours = done.stdout.split()
+    assert lacking.startswith(str(tmp_path / "there"))
+    assert ours.startswith(str(ROOT))
+
+
+def test_an_unknown_step_is_refused_with_those_that_exist(gpu, capsys):
+    with pytest.raises(SystemExit):
+        gpu.main(["speed"])
+    assert "no such step: speed; there are tests, training_step" in capsys.readouterr().err
