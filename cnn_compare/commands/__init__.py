@@ -1,7 +1,8 @@
 """The commands: what each is for, and a module for each that carries it out.
 
-A command's module is imported when that command runs, and its function ``run`` takes the command line, which begins with
-the command's name. What its parser does not need is imported after parsing where usage errors would wait for it.
+A command's module is imported when that command runs. Its function ``run`` takes the command line, which begins with
+the command's name. What takes seconds to import is imported inside of it if a usage error, or another use of the
+command, does without.
 """
 
 from typing import Any

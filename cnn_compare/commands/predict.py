@@ -11,9 +11,6 @@ from cnn_compare.commands import about
 from cnn_compare.commands.function_parser import FunctionParser
 from cnn_compare.errors import ConfigurationError, PicturesFailedError
 from cnn_compare.formatting import print_table
-from cnn_compare.inference.classifier import Classifier
-from cnn_compare.inference.predict import as_csv, classify_files, require_output, write_table
-from cnn_compare.machine import tune_process
 
 
 def run(arguments: list[str]) -> None:
@@ -23,6 +20,10 @@ def run(arguments: list[str]) -> None:
             f"predict takes no {of_lightning[0].partition('=')[0]}: checkpoint and pictures are given as in "
             "`cnn-compare predict best.ckpt photos/`, and `cnn-compare test` evaluates on a data set's test images"
         )
+    from cnn_compare.inference.classifier import Classifier
+    from cnn_compare.inference.predict import as_csv, classify_files, require_output, write_table
+    from cnn_compare.machine import tune_process
+
     parser = FunctionParser(**about("predict"))
     parser.add_argument("checkpoint", help="a checkpoint, a run's folder, or a comparison's: its best network")
     parser.add_argument("pictures", nargs="+", help="files, folders, or patterns such as 'photos/*.jpg'")
