@@ -7,7 +7,7 @@ import io
 import math
 import sys
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 MISSING = "–"
 
@@ -91,3 +91,22 @@ def print_on_any_terminal() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # Not so in a notebook, which shows everything.
             stream.reconfigure(errors="cnn_compare_ascii")
+
+
+def print_table(
+    rows: Sequence[Mapping[str, object]], text_columns: int, title: str | None = None, caption: str | None = None
+) -> None:
+    """Print rows, headings by their keys; the first columns hold text, the others numbers."""
+    # Imported late: the list of commands does without.
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", caption=caption, caption_justify="left")
+    for index, heading in enumerate(rows[0]):
+        is_text = index < text_columns or not heading  # Without a heading stand bars.
+        # A narrow terminal shortens every column before the first, the name.
+        least = max(len(str(row[heading])) for row in rows) if index == 0 else None
+        table.add_column(heading, justify="left" if is_text else "right", no_wrap=index == 0, min_width=least)
+    for row in rows:
+        table.add_row(*map(str, row.values()))
+    Console(highlight=False, markup=False, emoji=False).print(table)

@@ -81,6 +81,13 @@ class OneLineErrors(_Parser):
         return error
 
 
+class Parser(OneLineErrors, argparse.ArgumentParser):
+    """argparse's parser; what it refuses is a `ConfigurationError`, and its examples keep their lines."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **{"formatter_class": argparse.RawDescriptionHelpFormatter, **options})
+
+
 def one_line(message: str, options: Iterable[str]) -> ConfigurationError:
     """A parser's message as an error of one line.
 

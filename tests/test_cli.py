@@ -10,7 +10,8 @@ import pytest
 import yaml
 from helpers import run_command
 
-from cnn_compare.cli import make_executor, with_flags
+from cnn_compare.cli import with_flags
+from cnn_compare.commands.compare import make_executor
 from cnn_compare.comparison.local import LocalExecutor
 from cnn_compare.errors import CnnCompareError, InvalidValueError
 from cnn_compare.experiment import experiment_parser

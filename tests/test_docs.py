@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from cnn_compare import build_backbone, errors, list_backbones
-from cnn_compare.cli import COMMANDS
+from cnn_compare.commands import COMMANDS
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES = {path.stem: path.read_text(encoding="utf-8") for path in DOCS.glob("*.md")}

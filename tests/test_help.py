@@ -15,7 +15,7 @@ from helpers import run_command
 from lightning import Trainer
 
 from cnn_compare import ClassifierModule, FolderDataModule
-from cnn_compare.cli import COMMANDS, EXAMPLES
+from cnn_compare.commands import COMMANDS, EXAMPLES
 
 SETTINGS = ("fit", "compare", "data")
 """Commands with the settings of trainer, model and data."""

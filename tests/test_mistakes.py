@@ -13,7 +13,6 @@ import torch
 from helpers import run_command
 
 from cnn_compare.checks import check_network
-from cnn_compare.cli import RUN
 
 ROOT = Path(__file__).parents[1]
 FIT = [
@@ -227,7 +226,7 @@ def test_an_unforeseen_error_is_one_line_and_its_traceback_is_in_the_file_that_i
     def fail(*_):
         raise ZeroDivisionError("seven\nby zero")
 
-    monkeypatch.setitem(RUN, "report", fail)
+    monkeypatch.setattr("cnn_compare.commands.report.run", fail)
     code, _, errors = run_command(["report", "folder"], capsys)
     (log,) = folder.glob("cnn_compare_error_*.log")
     assert (code, errors.splitlines()) == (

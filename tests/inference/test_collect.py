@@ -180,6 +180,17 @@ def test_without_captum_explain_ends_before_any_work(comparison, capsys, monkeyp
     assert not (comparison / "pictures.json").exists()
 
 
+@pytest.mark.parametrize("search", [[], ["--search=sgd", "--trials=2"], ["--dry_run"]])
+def test_without_captum_compare_refuses_to_explain_before_any_run_or_trial(tmp_path, capsys, monkeypatch, search):
+    monkeypatch.setattr(grad_cam, "find_spec", lambda name: None)
+    monkeypatch.setattr("cnn_compare.comparison.local.start_server", lambda: None)
+    options = [f"--log_dir={tmp_path}", "--backbones=lenet", "--data=DigitsDataModule", "--trainer.max_epochs=1"]
+    status, _, err = run_command(["compare", "--name=one", *options, *search, "--explain"], capsys)
+    assert status == 2
+    assert "pip install 'cnn-compare[explain]'" in err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_pictures_of_noise_are_made_smaller_until_they_fit(tmp_path):
     draw = np.random.default_rng(0)
     noise = {image: draw.integers(0, 256, (224, 224, 3), np.uint8) for image in range(40)}

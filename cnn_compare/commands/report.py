@@ -1,0 +1,46 @@
+"""``report``: reports on stored runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cnn_compare.commands import about
+from cnn_compare.errors import InvalidValueError
+from cnn_compare.parsing import Parser
+
+
+def run(arguments: list[str]) -> None:
+    """Write a comparison's report, and print it."""
+    parser = Parser(**about("report"))
+    parser.add_argument("runs_dir", type=Path, help="a comparison's folder, or any folder that holds runs")
+    parser.add_argument("--baseline", metavar="NETWORK", help="compare each other network with this one")
+    parser.add_argument("--margin", type=float, metavar="POINTS", help="networks closer than this count as the same")
+    parser.add_argument(
+        "--limit",
+        action="append",
+        default=[],
+        metavar="METRIC=VALUE",
+        help="the best network with at most so much, such as params=10e6 (or at least, where more is better)",
+    )
+    parser.add_argument(
+        "--measure_times",
+        action="store_true",
+        help="first let the comparison's networks take turns alone on this machine, up to 30 s each, to measure the "
+        "seconds of an epoch",
+    )
+    options = parser.parse_args(arguments[1:])
+    limits = {}
+    for limit in options.limit:
+        metric, _, value = limit.partition("=")
+        try:
+            limits[metric] = float(value)
+        except ValueError:
+            raise InvalidValueError("limit", limit, "METRIC=NUMBER, such as params=10e6") from None
+    if options.measure_times:
+        # It loads torch.
+        from cnn_compare.comparison.turns import measure_times
+
+        measure_times(options.runs_dir)
+    from cnn_compare.report.terminal import print_report
+
+    print_report(options.runs_dir, baseline=options.baseline, margin=options.margin, limits=limits)
