@@ -228,8 +228,10 @@ def imported_by(*arguments: str) -> set[str]:
     return set(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split("\n")[-2].split())
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["report", "missing"]])
-def test_help_and_report_load_no_torch(arguments):
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--version"], ["recipes"], ["report", "missing"], ["explain"], ["predict", "--data=x"]]
+)
+def test_help_report_and_mistakes_that_need_none_load_no_torch(arguments):
     assert "torch" not in imported_by(*arguments)
 
 
