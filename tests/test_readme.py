@@ -143,7 +143,7 @@ def test_the_korean_readme_has_the_same_code_figures_and_links():
     assert [without_comments(block) for block in blocks("python", korean)] == [
         without_comments(block) for block in blocks("python")
     ]
-    for same in (r"<!-- (?:table|figure) .*?<!-- end -->", r"`cnn-compare [^`]+`"):
+    for same in (r"<!-- (?:table|figure|growth) .*?<!-- end -->", r"`cnn-compare [^`]+`"):
         found, expected = (re.findall(same, text, re.DOTALL) for text in (korean, README))
         assert expected
         assert sorted(found) == sorted(expected)
@@ -153,7 +153,7 @@ def test_the_korean_readme_has_the_same_code_figures_and_links():
     assert [path for path in files if not (ROOT / path).exists()] == []
 
 
-def test_the_korean_notebook_runs_the_code_of_the_english_one_on_fewer_images():
+def test_the_korean_notebook_has_the_code_of_the_english_one_on_fewer_images():
     code = {}
     for language in ("", ".ko"):
         path = ROOT / "notebooks" / f"01_first_comparison{language}.ipynb"
