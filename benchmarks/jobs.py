@@ -1,4 +1,4 @@
-"""`--jobs=auto` against one and two runs at a time, for four LeNets and three mixes of networks.
+"""`--jobs=auto` against one and two runs at a time: four LeNets, three mixes, and five seeds on photographs.
 
 The ways take turns. Unset OMP_NUM_THREADS first: the threads that torch takes by itself are what runs share. With
 `--before FOLDER`, a clone of an earlier version takes part, with one run at a time.
@@ -21,11 +21,18 @@ from startup import CLI
 DIGITS = ["--data=DigitsDataModule", "--data.batch_size=32", "--data.train_subset=600", "--data.val_size=100"]
 CIFAR = ["--data.train_subset=20000"]
 SMALL, LARGE = "[lenet,mobilenet_v2,resnet20]", "[resnet18,googlenet,densenet121]"
+PHOTOGRAPHS = [
+    "--data=FolderDataModule",
+    f"--data.labels={os.environ.get('CNN_COMPARE_DATA_DIR', 'data')}/sign-language-digits/labels.csv",
+    "--data.image_size=64",
+    "--trainer.max_epochs=2",
+]
 MIXES = {
     "four LeNets": ["--backbones=[lenet]", "--seeds=[0,1,2,3]", "--trainer.max_epochs=3", *CIFAR],
     "small only": [f"--backbones={SMALL}", "--trainer.max_epochs=6", *DIGITS],
     "large only": [f"--backbones={LARGE}", "--trainer.max_epochs=2", *DIGITS],
     "one large among small (quick start)": ["--config=configs/comparisons/quickstart.yaml"],
+    "five seeds on photographs": ["--backbones=[lenet,lenet_relu,mobilenet_v2]", "--seeds=[0,1,2,3,4]", *PHOTOGRAPHS],
 }
 WAYS = ("auto", "1", "2")
 
