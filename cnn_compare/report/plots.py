@@ -8,8 +8,9 @@ from __future__ import annotations
 import html
 import itertools
 import math
+import re
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +31,7 @@ ROW_HEIGHT = 34
 NAME_LENGTH = 28  # Of a network or a class beside a chart, in characters.
 
 Figure = dict[str, Any]
+Label = Callable[[str], str]
 
 
 @dataclass(frozen=True)
@@ -68,11 +70,14 @@ def _short_label(text: str) -> str:
     return _label(shorten(text, NAME_LENGTH))
 
 
-def _ticks(names: Sequence[str]) -> Figure:
+def _network_label(name: str) -> str:
+    """Short, and of ``package.module:callable`` only what tells it apart from others of the module."""
+    return _short_label(re.sub(r"^[\w.]+:(?=\w)", "", name))
+
+
+def _ticks(names: Sequence[str], label: Label = _short_label) -> Figure:
     """Whole names tell categories apart; what stands beside the axis is short."""
-    if all(len(name) <= NAME_LENGTH for name in names):
-        return {}
-    return {"tickvals": [_label(name) for name in names], "ticktext": [_short_label(name) for name in names]}
+    return {"tickvals": [_label(name) for name in names], "ticktext": [label(name) for name in names]}
 
 
 def _style(networks: Sequence[Network]) -> dict[str, tuple[str, str]]:
@@ -175,7 +180,7 @@ def _accuracy_against(
                 "mode": "markers+text",
                 "x": [value],
                 "y": [accuracy.value],
-                "text": [_short_label(network.name)],
+                "text": [_network_label(network.name)],
                 "textposition": corner,
                 "cliponaxis": False,
                 "name": _label(network.name),
@@ -239,7 +244,7 @@ def _label_corners(networks: Sequence[Network], positions: Sequence[float], size
     taken = [(x - radius, y - radius, x + radius, y + radius) for x, y, radius in marks]
     corners = []
     for network, (x, y, radius) in zip(networks, marks, strict=True):
-        width, height = 8 * min(len(network.name), NAME_LENGTH), 16
+        width, height = 8 * len(_network_label(network.name)), 16
         candidates = []
         for corner in ("top right", "top left", "bottom right", "bottom left"):
             left = x + radius if corner.endswith("right") else x - radius - width
@@ -321,7 +326,7 @@ def _learning_curves(summary: Summary) -> list[Chart]:
             **_line(name, [epoch + 1 for epoch in curves.epochs], values, style[name]),
             "line": {"color": style[name][0], "dash": dash},
         }
-        | {"name": f"{_short_label(name)}, {what}"}
+        | {"name": f"{_network_label(name)}, {what}"}
         for name, curves in drawn
         for what, values, dash in (
             ("training", curves.train_loss, "dot"),
@@ -372,7 +377,7 @@ def _line(name: str, along: Sequence[float], values: Sequence[float], style: tup
         "mode": "lines+markers" if len(along) <= 30 else "lines",
         "x": list(along),
         "y": values,
-        "name": _short_label(name),
+        "name": _network_label(name),
         "legendgroup": _label(name),
         "line": {"color": color},
         "marker": {"symbol": symbol, "size": 7},
@@ -397,7 +402,17 @@ def _differences(summary: Summary) -> Chart | None:
             values[index[row]][index[column]] = points
             texts[index[row]][index[column]] = format_signed(points) if pair.differs else f"({format_signed(points)})"
     largest = max(abs(pair.points.value) for pair in summary.pairs) or 1.0
-    figure = _heatmap(names, names, values, texts, colorscale="RdBu", reversescale=True, zmin=-largest, zmax=largest)
+    figure = _heatmap(
+        names,
+        names,
+        values,
+        texts,
+        (_network_label, _network_label),
+        colorscale="RdBu",
+        reversescale=True,
+        zmin=-largest,
+        zmax=largest,
+    )
     return Chart(
         "differences",
         "Which differences are established",
@@ -421,7 +436,14 @@ def _search(summary: Summary) -> Chart | None:
     return Chart("search", "What more trials find", caption, _axes(lines, "trials", "best validation accuracy, %"))
 
 
-def _heatmap(rows: Sequence[str], columns: Sequence[str], values: Any, texts: Any, **options: Any) -> Figure:
+def _heatmap(
+    rows: Sequence[str],
+    columns: Sequence[str],
+    values: Any,
+    texts: Any,
+    labels: tuple[Label, Label] = (_short_label, _short_label),
+    **options: Any,
+) -> Figure:
     """Rows from top to bottom, a text in each cell."""
     data = {
         "type": "heatmap",
@@ -440,8 +462,8 @@ def _heatmap(rows: Sequence[str], columns: Sequence[str], values: Any, texts: An
         "data": [data],
         "layout": {
             # Otherwise plotly would convert names that look like numbers or dates.
-            "xaxis": {"type": "category", "side": "top", "showgrid": False, **_ticks(columns)},
-            "yaxis": {"type": "category", "autorange": "reversed", "showgrid": False, **_ticks(rows)},
+            "xaxis": {"type": "category", "side": "top", "showgrid": False, **_ticks(columns, labels[1])},
+            "yaxis": {"type": "category", "autorange": "reversed", "showgrid": False, **_ticks(rows, labels[0])},
             "height": 150 + ROW_HEIGHT * len(rows),
         },
     }
@@ -455,7 +477,14 @@ def _classes(summary: Summary) -> Chart | None:
     values = [[network.class_acc_pct[label].value for label in shown] for network in networks]
     texts = [[f"{value:.0f}" for value in row] for row in values]
     names = [class_name(summary.class_names, label) for label in shown]
-    figure = _heatmap([network.name for network in networks], names, values, texts, colorscale="Viridis")
+    figure = _heatmap(
+        [network.name for network in networks],
+        names,
+        values,
+        texts,
+        (_network_label, _short_label),
+        colorscale="Viridis",
+    )
     caption = f"Recall: percent of each class's test images answered right.{which_classes(summary)}"
     return Chart("classes", "Accuracy by class", caption, figure)
 
@@ -488,7 +517,7 @@ def _reliability(summary: Summary) -> Chart | None:
                     "mode": "lines+markers",
                     "x": [100 * value for value in network.calibration.confidence],
                     "y": [100 * value for value in network.calibration.accuracy],
-                    "name": f"{_short_label(network.name)} (ECE {100 * network.calibration.ece:.1f} %)",
+                    "name": f"{_network_label(network.name)} (ECE {100 * network.calibration.ece:.1f} %)",
                     "line": {"color": color},
                     "marker": {"symbol": symbol, "size": 7},
                 }
@@ -528,7 +557,11 @@ def _costs(summary: Summary) -> list[Chart]:
             "hovertemplate": "%{y}: %{text}<extra></extra>",
         }
         layout = {
-            "yaxis": {"type": "category", "autorange": "reversed", **_ticks([it.name for it in summary.networks])},
+            "yaxis": {
+                "type": "category",
+                "autorange": "reversed",
+                **_ticks([it.name for it in summary.networks], _network_label),
+            },
             "xaxis": {"rangemode": "tozero", "tickformat": "~s"},
             "showlegend": False,
             "height": 90 + ROW_HEIGHT * len(values),

@@ -312,6 +312,8 @@ def test_a_thousand_classes_and_names_of_eighty_characters_fit_a_small_page(stor
     assert len(drawn["classes"].figure["data"][0]["x"]) == 25
     assert drawn["classes"].figure["data"][0]["x"][:2] == [names[7], names[8]]
     assert max(map(len, drawn["classes"].figure["layout"]["yaxis"]["ticktext"])) <= 28
+    labels = drawn["differences"].figure["layout"]["yaxis"]["ticktext"]
+    assert sorted(labels) == ["lenet", f"{'n' * 14}…{'n' * 13}"]
     mistakes = {each.name: each.mistakes for each in found.networks}
     assert [(it.label, it.answer, it.share_pct) for it in mistakes[network]] == [(7, 8, 100.0)]
     assert "## The commonest mistakes" in (tmp_path / "report.md").read_text()
