@@ -6,7 +6,7 @@ from collections import OrderedDict
 
 from torch import nn
 
-from cnn_compare.backbones.registry import SLOW_SGD, Stem, register_backbone
+from cnn_compare.backbones.registry import Stem, plain_sgd, register_backbone
 from cnn_compare.backbones.torchvision_models import torchvision_model
 
 
@@ -56,7 +56,9 @@ def _alexnet(num_classes: int, stem: Stem, widths: tuple[int, int, int, int, int
     paper="arXiv:1404.5997",
     min_image_size=63,
     imagenet_weights="AlexNet_Weights.IMAGENET1K_V1",
-    recipe_changes=SLOW_SGD,
+    # Of eight settings in lightning_logs/tuned_alexnet a rate of 0.056 was the best, and 0.18 learned nothing; the
+    # paper's 0.01 was behind in so short a training.
+    recipe_changes=plain_sgd(lr=0.05),
     depth=8,
 )
 def alexnet(num_classes: int, stem: Stem) -> nn.Module:

@@ -31,15 +31,13 @@ Stem = Literal["imagenet", "cifar"]
 """An adaptation of a whole backbone to an image size: ``imagenet`` is the published graph; ``cifar`` adapts the first
 layers, and where needed the head, to 32x32 images."""
 
-# For networks without normalisation layers; learning rate as in Krizhevsky et al. 2012, Simonyan and Zisserman 2014.
-SLOW_SGD = {
-    "model": {
-        "optimizer": {
-            "class_path": "torch.optim.SGD",
-            "init_args": {"lr": 0.01, "momentum": 0.9, "nesterov": True, "weight_decay": 0.0005},
-        }
-    }
-}
+
+def plain_sgd(lr: float) -> dict[str, Any]:
+    """The own recipe of a network without normalisation layers: SGD with a lower learning rate than others take."""
+    init_args = {"lr": lr, "momentum": 0.9, "nesterov": True, "weight_decay": 0.0005}
+    return {"model": {"optimizer": {"class_path": "torch.optim.SGD", "init_args": init_args}}}
+
+
 Builder = Callable[[int, Stem], nn.Module]
 _OBJECT = "object of "
 ENTRY_POINTS = "cnn_compare.backbones"
