@@ -52,6 +52,7 @@ SHORTER = {"max_epochs=10": "max_epochs=1"}
 SKIPPED = {
     "make ": "installs the package, or runs these tests",
     "tensorboard ": "serves until it is stopped",
+    "--config pretrained ": "needs ImageNet weights, and takes an hour",
 }
 """Lines with these words do not run here."""
 

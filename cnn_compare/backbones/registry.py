@@ -32,16 +32,16 @@ Stem = Literal["imagenet", "cifar"]
 layers, and where needed the head, to 32x32 images."""
 
 
-def plain_sgd(lr: float) -> dict[str, Any]:
-    """The own recipe of a network without normalisation layers: SGD with a lower learning rate than others take."""
-    init_args = {"lr": lr, "momentum": 0.9, "nesterov": True, "weight_decay": 0.0005}
-    return {"model": {"optimizer": {"class_path": "torch.optim.SGD", "init_args": init_args}}}
-
-
 Builder = Callable[[int, Stem], nn.Module]
 _OBJECT = "object of "
 ENTRY_POINTS = "cnn_compare.backbones"
 """The group of entry points by which an installed package adds backbones: ``name = "package.module:callable"``."""
+
+
+def plain_sgd(lr: float) -> dict[str, Any]:
+    """The own recipe of a network without normalisation layers: SGD with a lower learning rate than others take."""
+    init_args = {"lr": lr, "momentum": 0.9, "nesterov": True, "weight_decay": 0.0005}
+    return {"model": {"optimizer": {"class_path": "torch.optim.SGD", "init_args": init_args}}}
 
 
 @dataclass(frozen=True)
