@@ -31,7 +31,6 @@ Stem = Literal["imagenet", "cifar"]
 """An adaptation of a whole backbone to an image size: ``imagenet`` is the published graph; ``cifar`` adapts the first
 layers, and where needed the head, to 32x32 images."""
 
-
 Builder = Callable[[int, Stem], nn.Module]
 _OBJECT = "object of "
 ENTRY_POINTS = "cnn_compare.backbones"
