@@ -56,8 +56,8 @@ def _alexnet(num_classes: int, stem: Stem, widths: tuple[int, int, int, int, int
     paper="arXiv:1404.5997",
     min_image_size=63,
     imagenet_weights="AlexNet_Weights.IMAGENET1K_V1",
-    # Of eight settings in lightning_logs/tuned_alexnet a rate of 0.056 was the best in five epochs. With 0.18 nothing was
-    # learned; 0.02 and less were behind.
+    # Of eight settings in lightning_logs/tuned_alexnet a rate of 0.056 was the best in five epochs. With 0.18 nothing
+    # was learned; 0.02 and less were behind.
     recipe_changes=plain_sgd(lr=0.05),
     depth=8,
 )
