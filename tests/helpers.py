@@ -6,6 +6,7 @@ import contextlib
 import csv
 import dataclasses
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import pytest
 from torch import nn
 
 from cnn_compare import compare
+from cnn_compare.archive import ARCHIVE, unpack
 from cnn_compare.cli import main
 from cnn_compare.comparison.plan import path_name
 from cnn_compare.results import METRICS, Metric, RunResult, measured
@@ -90,6 +92,15 @@ def wait_until(condition, process: subprocess.Popen) -> None:
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(timeout=0.01)
             pytest.fail("the process ended before the test could kill it")
+
+
+def stored_comparison(name: str, folder: Path) -> Path:
+    """A copy of a reference comparison with its runs as folders."""
+    copy = folder / name
+    shutil.copytree(Path(__file__).parents[1] / "lightning_logs" / name, copy)
+    unpack(copy)
+    (copy / ARCHIVE).unlink()
+    return copy
 
 
 def run_result(**fields):

@@ -1,6 +1,7 @@
 """Keep the reference comparisons of `lightning_logs/` small, and what pages show of them up to date.
 
-python tools/reference.py slim lightning_logs/NAME   # after a comparison: keep what reports read
+python tools/reference.py slim lightning_logs/NAME   # after a comparison: keep what reports read, in an archive
+python tools/reference.py slim --unpacked ...        # the same without the archive
 python tools/reference.py tables                     # fills the marks of every page below; `make tables`
 python tools/reference.py tables --check             # say which page is stale instead, and end with status 1
 
@@ -28,6 +29,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cnn_compare.archive import pack, unpack
 from cnn_compare.files import write_bytes, write_text
 from cnn_compare.pictures import Pictures
 from cnn_compare.report.analysis import analyze
@@ -125,6 +127,7 @@ def _small(array: np.ndarray) -> np.ndarray:
 
 def slim(folder: Path) -> None:
     """Keep each answer's probability instead of those of all classes, and no picture that can be made again."""
+    unpack(folder)
     if pictures := Pictures.load(folder):
         replace(pictures, pictures={}, heat_maps={}).save(folder)
     for path in folder.rglob("predictions.npz"):
@@ -147,11 +150,15 @@ def main() -> None:
     """Run the command named on the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("slim").add_argument("folder", type=Path)
+    slimmed = commands.add_parser("slim")
+    slimmed.add_argument("folder", type=Path)
+    slimmed.add_argument("--unpacked", action="store_true")
     commands.add_parser("tables").add_argument("--check", action="store_true")
     options = parser.parse_args()
     if options.command == "slim":
         slim(options.folder)
+        if not options.unpacked:
+            pack(options.folder)
         return
     stale = fill_pages(options.check)
     for name in stale:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from cnn_compare.archive import ARCHIVE
 from cnn_compare.comparison.executor import Executor
 from cnn_compare.comparison.existing import OnExisting, Request, examine, without_backbone
 from cnn_compare.comparison.local import LocalExecutor, require_main_guard
@@ -244,6 +245,8 @@ def run_comparison(
             _say(note)
         if not changed:
             return Outcome(comparison.folder, [existing.results[spec.name] for spec in specs], changed=False)
+        # From here on the runs lie in the folder, where they were unpacked: the archive would bring back those deleted.
+        (comparison.folder / ARCHIVE).unlink(missing_ok=True)
         for path in existing.remove:
             if path.is_dir():
                 shutil.rmtree(path)

@@ -1,4 +1,4 @@
-"""What a comparison's folder holds already, and what a command is to do about it. Reading changes nothing."""
+"""What a comparison's folder holds already, and what a command is to do about it. Nothing is run or deleted here."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Literal
 
 import yaml
 
+from cnn_compare.archive import unpack
 from cnn_compare.backbones import code_fingerprint
 from cnn_compare.comparison.plan import Comparison, path_name, require_own_folders, without_fold
 from cnn_compare.comparison.runner import finished_result
@@ -61,6 +62,7 @@ def examine(comparison: Comparison, specs: Sequence[RunSpec], request: Request) 
             backbones would share a folder.
     """
     folder = comparison.folder
+    unpack(folder)
     reruns = _named_runs(specs, request.rerun)
     # The trials of a search, and their lock, come before its comparison.
     if not folder.exists() or all(SEARCH in path.name.split(".") for path in folder.iterdir()):

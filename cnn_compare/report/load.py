@@ -7,7 +7,7 @@ import itertools
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +18,7 @@ import pandas as pd
 import yaml
 from numpy.typing import NDArray
 
+from cnn_compare.archive import archived_runs
 from cnn_compare.errors import NoRunsError, ResultError
 from cnn_compare.formatting import format_list
 from cnn_compare.pictures import Pictures, labels_digest
@@ -70,9 +71,20 @@ class Predictions:
 
 @dataclass(frozen=True)
 class StoredRun:
-    """A run's result and its other files; None or empty for what is missing or unreadable."""
+    """A run's result and its other files; None or empty for what is missing or unreadable.
+
+    Args:
+        folder: Its own, also where its comparison is archived.
+        files: Where its files can be read.
+        network: Name of backbone and variant.
+        result: What it left.
+        config: Its settings.
+        curves: A row an epoch.
+        predictions: Its answers to the test images.
+    """
 
     folder: Path
+    files: RunFolder
     network: str
     result: RunResult
     config: dict[str, Any] = field(default_factory=dict)
@@ -159,15 +171,17 @@ def find_runs(folder: str | Path) -> StoredRuns:
         NoRunsError: If the folder is missing or holds no run of a comparison.
     """
     folder = Path(folder)
-    results, unfinished, problems = _results(folder)
+    copies = archived_runs(folder)
+    results, unfinished, problems = _results(folder, copies)
     names = _network_names(folder, results)
     runs: list[StoredRun] = []
     labels: NDArray[np.integer[Any]] | None = None
     for run_folder, result in results.items():
         parts: dict[str, Any] = {}
+        files = RunFolder(_moved(run_folder, copies))
         if result.status == "finished":
             for part, read in (("config", _config), ("curves", _curves), ("predictions", _predictions)):
-                path = getattr(RunFolder(run_folder), part)
+                path = getattr(files, part)
                 try:
                     if not path.exists():
                         raise ResultError(path, MISSING[part])
@@ -179,10 +193,11 @@ def find_runs(folder: str | Path) -> StoredRuns:
             labels = answers.labels if labels is None else labels
             if np.array_equal(labels, answers.labels):
                 parts["predictions"] = replace(answers, labels=labels)
-        runs.append(StoredRun(run_folder, names[run_folder], result, **parts))
+        runs.append(StoredRun(run_folder, files, names[run_folder], result, **parts))
     times: Times | None = None
+    beside = _moved(folder, copies)
     try:
-        times = Times.load(folder)
+        times = Times.load(beside)
         finished = {run.network for run in runs if run.result.status == "finished"}
         if times and (missing := finished - times.epoch_s.keys()):
             path, times = Times.path(folder), None
@@ -193,19 +208,21 @@ def find_runs(folder: str | Path) -> StoredRuns:
     except ResultError as error:
         problems.append(error)
     trials = []
-    for path in sorted((folder / SEARCH).glob(f"*/seed_*/{RunFolder.RESULT}")):
+    for path in sorted((beside / SEARCH).glob(f"*/seed_*/{RunFolder.RESULT}")):
         try:
             trials.append(RunResult.load(path))
         except ResultError as error:
             problems.append(error)
     pictures: Pictures | None = None
     try:
-        pictures = Pictures.load(folder)
+        pictures = Pictures.load(beside)
         if pictures and pictures.test_labels != test_labels(runs):
             path, pictures = Pictures.path(folder), None
             raise ResultError(path, f"it is of other test images; `cnn-compare explain {folder}` makes it anew")
     except ResultError as error:
         problems.append(error)
+    originals = {copy: comparison for comparison, copy in copies.items()}
+    problems = [ResultError(_moved(error.path, originals), error.reason) for error in problems]
     return StoredRuns(folder, _manifest(folder), runs, unfinished, problems, times, trials, pictures)
 
 
@@ -225,7 +242,7 @@ def load_results(folder: str | Path) -> pd.DataFrame:
     Raises:
         NoRunsError: If the folder is missing or holds no run of a comparison.
     """
-    return results_table([result for _, result in _results(Path(folder))[0].items()])
+    return results_table([*_results(Path(folder), archived_runs(Path(folder)))[0].values()])
 
 
 def results_table(results: list[RunResult]) -> pd.DataFrame:
@@ -256,17 +273,26 @@ def distinct(values: Iterable[Any]) -> list[str]:
     return sorted({str(value) for value in values if value is not None})
 
 
-def _results(folder: Path) -> tuple[dict[Path, RunResult], list[Path], list[ResultError]]:
+def _moved(path: Path, places: Mapping[Path, Path]) -> Path:
+    """A path below one of the ``places``, below what this is mapped to; any other path as it is."""
+    return next((new / path.relative_to(old) for old, new in places.items() if path.is_relative_to(old)), path)
+
+
+def _results(folder: Path, copies: Mapping[Path, Path]) -> tuple[dict[Path, RunResult], list[Path], list[ResultError]]:
     """The results below a folder, the folders of runs without one, and what cannot be read."""
     results, unfinished, problems = {}, [], []
-    run_folders = {path.parent for name in (RunFolder.RESULT, RunFolder.CONFIG) for path in folder.rglob(name)}
-    run_folders |= {path.parent.parent for path in folder.rglob(f"checkpoints/{RunFolder.LAST}")}
+    run_folders: set[Path] = set()
+    for comparison, copy in {folder: folder, **copies}.items():
+        found = {path.parent for name in (RunFolder.RESULT, RunFolder.CONFIG) for path in copy.rglob(name)}
+        found |= {path.parent.parent for path in copy.rglob(f"checkpoints/{RunFolder.LAST}")}
+        run_folders |= {comparison / path.relative_to(copy) for path in found}
     # Trials are not tested: they are no results of the comparison that they chose settings for.
     run_folders = {path for path in run_folders if SEARCH not in path.relative_to(folder).parts}
     if not run_folders:
         raise NoRunsError(folder, _why_none(folder))
     for run_folder in sorted(run_folders):
-        if not RunFolder(run_folder).result.exists():
+        files = RunFolder(_moved(run_folder, copies))
+        if not files.result.exists():
             # A comparison calls the folder of a run so; `fit` does not.
             if run_folder.name.startswith(("seed_", "fold_")):
                 unfinished.append(run_folder)
@@ -274,7 +300,7 @@ def _results(folder: Path) -> tuple[dict[Path, RunResult], list[Path], list[Resu
                 problems.append(ResultError(run_folder, FIT_RUN))
             continue
         try:
-            results[run_folder] = RunFolder(run_folder).load_result()
+            results[run_folder] = files.load_result()
         except ResultError as error:
             problems.append(error)
     if not results and not unfinished and all(error.reason == FIT_RUN for error in problems):
@@ -402,7 +428,7 @@ def read_probabilities(run: StoredRun) -> NDArray[np.floating[Any]] | None:
     """
     if run.predictions is None:
         return None
-    with RunFolder(run.folder).predictions.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+    with run.files.predictions.open("rb") as file, np.load(file, allow_pickle=False) as stored:
         return stored["probabilities"] if "probabilities" in stored.files else None
 
 

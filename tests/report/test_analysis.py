@@ -4,10 +4,10 @@ import io
 import json
 import math
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import stored_comparison
 from rich.console import Console
 from scipy.stats import norm, sem, t
 from statsmodels.stats.proportion import proportion_confint
@@ -21,8 +21,6 @@ from cnn_compare.report.load import find_runs
 from cnn_compare.report.statistics import balanced_estimate, share_estimate
 from cnn_compare.report.tables import terminal_table
 from cnn_compare.times import Times
-
-REFERENCE = Path(__file__).parents[2] / "lightning_logs"
 
 
 @pytest.fixture
@@ -109,8 +107,7 @@ def test_all_seeds_of_both_networks_count_where_some_differ(store_run, summary):
 
 
 def test_a_network_that_lost_its_seeds_is_compared_as_trained_and_claims_no_architecture(tmp_path):
-    folder = tmp_path / "subset_5k"
-    shutil.copytree(REFERENCE / "subset_5k", folder, ignore=shutil.ignore_patterns("events*"))
+    folder = stored_comparison("subset_5k", tmp_path)
     whole = analyze(find_runs(folder))
     for seed in (1, 2):
         shutil.rmtree(folder / "vgg16_bn" / f"seed_{seed}")
@@ -311,8 +308,7 @@ def test_without_predictions_the_accuracies_alone_are_compared(store_run, summar
 
 
 def test_without_some_predictions_a_stored_comparison_establishes_no_more_and_names_the_files(tmp_path):
-    folder = tmp_path / "subset_5k"
-    shutil.copytree(REFERENCE / "subset_5k", folder, ignore=shutil.ignore_patterns("events*"))
+    folder = stored_comparison("subset_5k", tmp_path)
     whole = analyze(find_runs(folder))
     deleted = [next((folder / network.name).glob("*/predictions.npz")) for network in whole.networks]
     for path in deleted:
