@@ -22,6 +22,7 @@ from cnn_compare.cli import main
 from cnn_compare.comparison.plan import path_name
 from cnn_compare.results import METRICS, Metric, RunResult, measured
 
+LOGS = Path(__file__).parents[1] / "lightning_logs"
 DATA = {
     "class_path": "DigitsDataModule",
     "init_args": {"train_subset": 120, "val_size": 50, "batch_size": 40, "augmentation": "crop_flip_cutout"},
@@ -97,7 +98,7 @@ def wait_until(condition, process: subprocess.Popen) -> None:
 def stored_comparison(name: str, folder: Path) -> Path:
     """A copy of a reference comparison with its runs as folders."""
     copy = folder / name
-    shutil.copytree(Path(__file__).parents[1] / "lightning_logs" / name, copy)
+    shutil.copytree(LOGS / name, copy)
     unpack(copy)
     (copy / ARCHIVE).unlink()
     return copy
