@@ -14,6 +14,7 @@ from typing import Any, Literal, Self, get_args
 
 from cnn_compare.errors import ResultError
 from cnn_compare.files import read_json, write_bytes, write_text
+from cnn_compare.run_key import RunKey, run_paths
 
 SCHEMA = 2
 MANIFEST, SPLITS = "manifest.json", "splits.csv"
@@ -153,9 +154,14 @@ class RunResult:
     schema: int = SCHEMA
 
     @property
+    def key(self) -> RunKey:
+        """Which run of its comparison it is."""
+        return RunKey(self.backbone, self.variant, self.train_subset, self.seed, self.fold)
+
+    @property
     def network(self) -> str:
-        """The backbone with its variant, as `network_name` puts it."""
-        return network_name(self.backbone, self.variant)
+        """Backbone and variant, as reports call them."""
+        return self.key.network
 
     def value(self, metric: str) -> float | None:
         """A metric's value; None where the run has none."""
@@ -358,10 +364,4 @@ class RunFolder:
 
 def run_folders(comparison: Path, holding: str) -> list[RunFolder]:
     """The folders of a comparison's runs that hold a file of that name."""
-    patterns = (f"*/seed_*/{holding}", f"*/seed_*/fold_*/{holding}", f"*/train_*/seed_*/{holding}")
-    return [RunFolder(path.parent) for pattern in patterns for path in sorted(comparison.glob(pattern))]
-
-
-def network_name(backbone: str, variant: str | None) -> str:
-    """How reports call a backbone, and one variant of it: ``resnet18 (cifar stem)``."""
-    return backbone if variant is None else f"{backbone} ({variant})"
+    return [RunFolder(path) for path in run_paths(comparison, holding)]

@@ -19,8 +19,8 @@ from torch import nn
 from cnn_compare import compare
 from cnn_compare.archive import ARCHIVE, unpack
 from cnn_compare.cli import main
-from cnn_compare.comparison.plan import path_name
 from cnn_compare.results import METRICS, Metric, RunResult, measured
+from cnn_compare.run_key import path_name
 
 LOGS = Path(__file__).parents[1] / "lightning_logs"
 DATA = {

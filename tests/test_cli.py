@@ -189,7 +189,7 @@ def test_compare_ends_with_a_table_and_the_reports_path_and_a_failed_run_with_st
     assert run_command(["compare", *options], capfd)[0] == 0
     code, output, errors = run_command(["compare", *options, "--backbones=[lenet,json:loads]"], capfd)
     assert code == 1
-    assert "RunsFailedError: 1 run failed: json:loads seed 0" in errors
+    assert "RunsFailedError: 1 run failed: json:loads/0" in errors
     assert "lenet" in output
     assert "json:loads" in Path("lightning_logs/two/report.md").read_text()
     assert "report: lightning_logs/two/report.html" in output

@@ -33,6 +33,7 @@ from cnn_compare.errors import (
 )
 from cnn_compare.experiment import apply_own_recipe, resolve_config
 from cnn_compare.results import MANIFEST, RunFolder, RunResult
+from cnn_compare.run_key import RunKey
 
 MODERN = Path(__file__).parents[1] / "configs" / "recipes" / "modern.yaml"
 
@@ -233,7 +234,7 @@ def planned(**options):
 def test_a_plan_has_one_run_for_each_backbone_and_seed_and_goes_seed_by_seed():
     config = resolve_config({"model": {"stem": "cifar"}})
     specs = planned(backbones=["lenet", "resnet20"], seeds=[3, 5], config=config, recipe="mine")
-    assert [(spec.backbone, spec.seed) for spec in specs] == [
+    assert [(spec.key.backbone, spec.key.seed) for spec in specs] == [
         ("lenet", 3),
         ("resnet20", 3),
         ("lenet", 5),
@@ -367,9 +368,9 @@ def test_a_target_that_is_no_share_is_refused_before_anything_runs(tmp_path, tar
 
 def test_progress_without_a_terminal_is_a_plain_line_now_and_then(tmp_path):
     console = Console(file=io.StringIO(), width=200)
-    spec = RunSpec("lenet", 0, {"trainer": {"max_epochs": 3}}, RunFolder(tmp_path))
+    spec = RunSpec(RunKey("lenet"), {"trainer": {"max_epochs": 3}}, RunFolder(tmp_path))
     with runner._Display([spec, spec], console) as display:
         for share in (0.1, 0.2, 0.3):
             display.update(spec, Progress(0, share))
     lines = [line for line in console.file.getvalue().splitlines() if "run 1 of 2" in line]
-    assert lines == ["run 1 of 2: lenet seed 0, epoch 1 of 3"]
+    assert lines == ["run 1 of 2: lenet/0, epoch 1 of 3"]

@@ -27,12 +27,12 @@ def planned(**options):
 def test_a_plan_has_one_run_for_each_network_seed_and_fold_with_the_same_folds_for_all_networks():
     specs = plan_runs(planned())
     assert len(specs) == 2 * 2 * 3
-    assert [(spec.seed, spec.fold) for spec in specs[::2]] == [(s, f) for s in (0, 1) for f in (0, 1, 2)]
-    assert {spec.backbone for spec in specs[:2]} == {"lenet", "resnet20"}
+    assert [(spec.key.seed, spec.key.fold) for spec in specs[::2]] == [(s, f) for s in (0, 1) for f in (0, 1, 2)]
+    assert {spec.key.backbone for spec in specs[:2]} == {"lenet", "resnet20"}
     for spec in specs:
-        assert spec.folder.path.parts[-3:] == (spec.backbone, f"seed_{spec.seed}", f"fold_{spec.fold}")
+        assert spec.folder.path.parts[-3:] == spec.key.path.parts
         options = spec.config["data"]["init_args"]
-        assert (options["fold"], options["split_seed"]) == ([spec.fold, 3], spec.seed)
+        assert (options["fold"], options["split_seed"]) == ([spec.key.fold, 3], spec.key.seed)
     varied = {"model.backbone", "seed_everything", "data.init_args.fold", "data.init_args.split_seed"}
     assert set(differences([spec.config for spec in specs])) == varied
 

@@ -109,7 +109,7 @@ class Pairs:
         self.started, self.pair = [], threading.Barrier(2)
 
     def run(self, spec, on_progress):
-        self.started.append(spec.name)
+        self.started.append(spec.key.label)
         self.pair.wait(timeout=60)
 
     def stop(self):
@@ -120,7 +120,7 @@ def test_runs_side_by_side_start_seed_by_seed_the_longest_first(tmp_path):
     config = with_num_classes(resolve_config({"data": DATA}))
     executor = Pairs()
     specs = plan_runs(Comparison("small", ["lenet", "resnet20"], [5, 3, 4], config, log_dir=str(tmp_path)))
-    assert [spec.name for spec in specs[:2]] == ["resnet20 seed 5", "lenet seed 5"]
+    assert [spec.key.label for spec in specs[:2]] == ["resnet20/5", "lenet/5"]
     run_all(specs, executor)
     # The two of a pair start at the same time, and either may be noted first.
     pairs = [sorted(executor.started[first : first + 2]) for first in (0, 2, 4)]

@@ -28,12 +28,12 @@ def ran(monkeypatch):
     names = []
 
     def run(self, spec, on_progress):
-        names.append(spec.name)
+        names.append(spec.key.label)
         spec.folder.save_config(spec.config)
-        if spec.backbone == FAILS:
+        if spec.key.backbone == FAILS:
             return "out of cheese"
         metrics = {"test_acc_pct": Metric(50.0, "%", True), "fit_s": Metric(600.0, "s", False)}
-        code = code_fingerprint(spec.backbone, 10, "imagenet")
+        code = code_fingerprint(spec.key.backbone, 10, "imagenet")
         result = spec.result("finished", metrics=metrics, code_fingerprint=code, device="cpu: made up")
         spec.folder.save_result(result)
         return None
@@ -74,18 +74,18 @@ def test_a_reference_comparison_in_a_clone_is_shown_with_its_date_and_not_rewrit
     shutil.rmtree(tmp_path / "report_scratch_32" / "lenet")
     run_command(["compare", f"--config={config}", f"--log_dir={tmp_path}", "--rerun=[lenet/0]"], capfd)
     # Else the run that has just been deleted would come back.
-    assert (ran, (tmp_path / "report_scratch_32" / ARCHIVE).exists()) == (["lenet seed 0"], False)
+    assert (ran, (tmp_path / "report_scratch_32" / ARCHIVE).exists()) == (["lenet/0"], False)
 
 
 def test_a_run_of_an_earlier_command_is_shown_with_its_date_and_device(tmp_path, ran, capfd):
     small_comparison(tmp_path)
     capfd.readouterr()
     small_comparison(tmp_path, seeds=[0, 1])
-    assert ran == ["lenet seed 0", "lenet seed 1"]
+    assert ran == ["lenet/0", "lenet/1"]
     lines = capfd.readouterr().err.splitlines()
-    assert [line.partition(" (20")[0] for line in lines if line.startswith("lenet seed")] == [
-        "lenet seed 0: 50.00 %, finished earlier",
-        "lenet seed 1: 50.00 %",
+    assert [line.partition(" (20")[0] for line in lines if line.startswith("lenet/")] == [
+        "lenet/0: 50.00 %, finished earlier",
+        "lenet/1: 50.00 %",
     ]
     assert ", cpu: made up)" in "".join(lines)
 
@@ -174,7 +174,7 @@ def test_the_exit_status_is_about_the_runs_that_were_asked_for_and_drop_removes_
     folder = tmp_path / "small"
     status, _, errors = compare_command(tmp_path, capfd, f"--backbones=[lenet,{FAILS}]")
     assert status == 1
-    assert "1 run failed: json:loads seed 0" in errors
+    assert "1 run failed: json:loads/0" in errors
     assert compare_command(tmp_path, capfd, "--backbones=[lenet]")[0] == 0
     assert FAILS in json.loads((folder / MANIFEST).read_text())["backbones"]
     for drop, message in (("vgg11", "--drop must be one of lenet, json:loads"), ("lenet", "left out of backbones")):
@@ -207,7 +207,7 @@ def test_rerun_begins_one_run_anew_and_leaves_the_others(tmp_path, ran):
     (folder / "lenet+b" / "seed_1" / "mark").touch()
     del ran[:]
     small_comparison(tmp_path, **options, rerun=["lenet+b/1", "lenet+b/1"])
-    assert ran == ["lenet (b) seed 1"]
+    assert ran == ["lenet+b/1"]
     assert not (folder / "lenet+b" / "seed_1" / "mark").exists()
     after = files(folder)
     assert {path for path in others if after[path] != others[path]} == {folder / MANIFEST}
@@ -230,7 +230,7 @@ def test_a_dry_run_shows_what_would_run_and_about_how_long_and_changes_nothing(t
     assert "finished earlier (20" in rows[1]
     assert "10 min, as with other runs" in rows[3]
     assert files(tmp_path) == before
-    assert ran == ["lenet seed 0"]
+    assert ran == ["lenet/0"]
 
 
 def test_a_script_without_a_main_guard_is_told_once_and_fails(tmp_path):

@@ -243,7 +243,7 @@ def test_one_backbone_and_one_seed_need_no_brackets_and_a_tilde_is_the_home_fold
     monkeypatch.setattr("cnn_compare.comparison.local.start_server", lambda: None)
     options = ["--backbones", "lenet", "--seeds", "3", "--log_dir=~/logs"]
     run_command(["compare", "--name=x", *options, *FIT[1:5]], capsys)
-    assert [(spec.backbone, spec.seed) for spec in planned] == [("lenet", 3)]
+    assert [(spec.key.backbone, spec.key.seed) for spec in planned] == [("lenet", 3)]
     assert planned[0].folder.path == folder / "home" / "logs" / "x" / "lenet" / "seed_3"
 
 

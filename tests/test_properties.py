@@ -18,7 +18,6 @@ from torchvision.transforms.v2 import functional as one
 
 from cnn_compare import CIFAR10DataModule
 from cnn_compare.backbones import find_backbone
-from cnn_compare.comparison.plan import path_name
 from cnn_compare.configs import differences, flatten, merge_config
 from cnn_compare.data import augment
 from cnn_compare.errors import (
@@ -31,6 +30,7 @@ from cnn_compare.errors import (
 from cnn_compare.experiment import resolve_config
 from cnn_compare.report.load import find_runs
 from cnn_compare.results import RunResult, measured
+from cnn_compare.run_key import path_name
 
 # Derived from the test itself: a failure is one for everybody, and no run of the suite depends on another.
 settings.register_profile(

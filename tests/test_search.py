@@ -83,11 +83,11 @@ def test_trials_differ_in_what_is_searched_alone_and_are_the_same_for_all_networ
     comparison = Comparison("c", ["lenet", "resnet20"], [3, 4], resolved_config)
     specs = plan_runs(trials_of(comparison, Search(SPACE, trials=4)))
     assert len(specs) == 8
-    assert {spec.seed for spec in specs} == {3}
+    assert {spec.key.seed for spec in specs} == {3}
     assert not any(spec.tested for spec in specs)
     by_trial = {}
     for spec in specs:
-        by_trial.setdefault(spec.variant, []).append(spec.declared_changes)
+        by_trial.setdefault(spec.key.variant, []).append(spec.declared_changes)
     assert all(first == second for first, second in by_trial.values())
     assert {name for changes in by_trial.values() for name in changes[0]} == {LR, SMOOTHING}
 

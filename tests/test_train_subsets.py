@@ -27,11 +27,15 @@ def planned(**options):
 def test_a_plan_has_one_run_for_each_network_subset_and_seed_and_nothing_else_differs():
     specs = planned()
     assert len(specs) == 2 * 2 * 2
-    assert [spec.seed for spec in specs] == [0] * 4 + [1] * 4
-    assert [spec.train_subset for spec in specs if spec.backbone == "lenet"] == [120, 60, 120, 60]
+    assert [spec.key.seed for spec in specs] == [0] * 4 + [1] * 4
+    assert [spec.key.train_subset for spec in specs if spec.key.backbone == "lenet"] == [120, 60, 120, 60]
     for spec in specs:
-        assert spec.folder.path.parts[-3:] == (spec.backbone, f"train_{spec.train_subset}", f"seed_{spec.seed}")
-        assert spec.config["data"]["init_args"]["train_subset"] == spec.train_subset
+        assert spec.folder.path.parts[-3:] == (
+            spec.key.backbone,
+            f"train_{spec.key.train_subset}",
+            f"seed_{spec.key.seed}",
+        )
+        assert spec.config["data"]["init_args"]["train_subset"] == spec.key.train_subset
         assert not spec.declared_changes
     varied = {"model.backbone", "seed_everything", "data.init_args.train_subset"}
     assert set(differences([spec.config for spec in specs])) == varied
@@ -41,7 +45,7 @@ def test_a_smaller_subset_is_part_of_a_larger_one_whatever_the_seed():
     rows = {}
     for spec in planned(backbones=["lenet"]):
         train = make_data(spec.config).splits["train"].subset
-        rows.setdefault(spec.train_subset, []).append(set(train.tolist()))
+        rows.setdefault(spec.key.train_subset, []).append(set(train.tolist()))
     assert rows[60][0] == rows[60][1] < rows[120][0] == rows[120][1]
     assert (len(rows[60][0]), len(rows[120][0])) == (60, 120)
 

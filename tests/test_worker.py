@@ -17,6 +17,7 @@ from cnn_compare.comparison.worker import MeasuredRun, SendProgress, discard_che
 from cnn_compare.experiment import experiment_parser, plain_config, with_num_classes
 from cnn_compare.files import read_json, write_bytes, write_json
 from cnn_compare.results import Metric, RunFolder
+from cnn_compare.run_key import RunKey
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +30,7 @@ def make_run(tmp_path_factory):
         parsed = parser.parse_object({"trainer": settings, "model": {"backbone": "lenet"}, "data": DATA})
         folder = RunFolder(tmp_path_factory.mktemp("run"))
         config = {"seed_everything": 3, **with_num_classes(plain_config(parser, parsed))}
-        spec = RunSpec("lenet", 3, config, folder, "modern", declared_changes={"model.stem": "cifar"})
+        spec = RunSpec(RunKey("lenet", seed=3), config, folder, "modern", declared_changes={"model.stem": "cifar"})
         return MeasuredRun(spec, WorkerSpec(), callbacks)
 
     return make

@@ -78,7 +78,7 @@ def run(arguments: list[str]) -> None:
             return
         _show(comparison, specs, request)
         if comparison.folds is None:
-            networks = len({spec.network for spec in specs})
+            networks = len({spec.key.network for spec in specs})
             print(what_seeds_establish(comparison.folder, networks, len(comparison.seeds)))
         return
     if search:
@@ -152,7 +152,9 @@ def _run_stages(
     for stage in stages:
         specs = plan_runs(stage)
         outcome = run_comparison(stage, specs, _executor(options), request, options["retries"], options["times"])
-        failed = [spec.name for spec, result in zip(specs, outcome.results, strict=True) if result.status != "finished"]
+        failed = [
+            spec.key.label for spec, result in zip(specs, outcome.results, strict=True) if result.status != "finished"
+        ]
         if len(stages) > 1:
             open_pairs = undecided(outcome.folder)
             print(f"after {len(stage.seeds)} seeds, {open_pairs} differences are undecided", file=sys.stderr)

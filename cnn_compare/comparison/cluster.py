@@ -28,6 +28,7 @@ from cnn_compare.comparison.spec import Ended, NewFiles, Progress, RunSpec
 from cnn_compare.errors import ClusterError, MissingExtraError
 from cnn_compare.files import write_bytes
 from cnn_compare.results import RunFolder
+from cnn_compare.run_key import RunKey
 
 # How often a run is started again after its node or its worker was lost.
 LOST_NODES = 3
@@ -62,7 +63,7 @@ class RayExecutor:
             raise MissingExtraError("executor=ray", "ray") from error
         self._ray: Any = ray
         self._timeout_s = timeout_s
-        self._tasks: dict[str, Any] = {}
+        self._tasks: dict[RunKey, Any] = {}
         # One at a time: Ray starts runs in the order in which it gets them, and without this all threads race.
         self._handing_over = threading.Lock()
         self._connected_here = not self._ray.is_initialized()
@@ -108,7 +109,7 @@ class RayExecutor:
             try:
                 with self._handing_over:
                     files = _changed_files(spec.folder, {})
-                    task = self._tasks[spec.name] = self._remote_run.remote(spec, files, self._timeout_s)
+                    task = self._tasks[spec.key] = self._remote_run.remote(spec, files, self._timeout_s)
                 reason: str | None = None
                 for reference in task:
                     match self._ray.get(reference):
@@ -122,7 +123,7 @@ class RayExecutor:
             except self._ray.exceptions.RayError as error:
                 losses.append(f"{type(error).__name__}: {str(error).splitlines()[0]}")
             finally:
-                self._tasks.pop(spec.name, None)
+                self._tasks.pop(spec.key, None)
         return f"its node or worker was lost {len(losses)} times, the last time by {losses[-1]}"
 
     def stop(self) -> None:

@@ -8,7 +8,7 @@ import platform
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from cnn_compare.archive import ARCHIVE
@@ -27,6 +27,7 @@ from cnn_compare.errors import InvalidValueError
 from cnn_compare.experiment import make_data, resolve_config, with_num_classes
 from cnn_compare.files import write_json, write_text
 from cnn_compare.results import MANIFEST, SPLITS, RunResult
+from cnn_compare.run_key import RunKey
 from cnn_compare.times import Times
 
 MANIFEST_SCHEMA = 1
@@ -244,7 +245,7 @@ def run_comparison(
         for note in existing.notes:
             _say(note)
         if not changed:
-            return Outcome(comparison.folder, [existing.results[spec.name] for spec in specs], changed=False)
+            return Outcome(comparison.folder, [existing.results[spec.key] for spec in specs], changed=False)
         # From here on the runs lie in the folder, where they were unpacked: the archive would bring back those deleted.
         (comparison.folder / ARCHIVE).unlink(missing_ok=True)
         for path in existing.remove:
@@ -253,7 +254,7 @@ def run_comparison(
             else:
                 path.unlink()
             Times.path(comparison.folder).unlink(missing_ok=True)
-        remaining = [spec for spec in specs if spec.name not in existing.results]
+        remaining = [spec for spec in specs if spec.key not in existing.results]
         if remaining:
             # As before, so that a run that was stopped ends in the same bits, and all runs have equal conditions.
             record["threads"] = executor.plan(remaining, before.get("threads"))
@@ -285,14 +286,15 @@ def write_all_splits(folder: Path, specs: Sequence[RunSpec]) -> None:
     seen: list[Config] = []
     written: set[str] = set()
     for spec in specs:
-        if spec.config["data"] in seen or spec.fold:  # All folds of a repeat are in one file.
+        if spec.config["data"] in seen or spec.key.fold:  # All folds of a repeat are in one file.
             continue
         seen.append(spec.config["data"])
         splits = make_data(spec.config).splits_csv()
         if splits is not None and splits not in written:
             name = Path(SPLITS)
-            parts = [name.stem, spec.variant, None if spec.fold is None else f"seed_{spec.seed}"]
-            parts += [None if spec.train_subset is None else f"train_{spec.train_subset}"]
+            key = spec.key
+            parts = [name.stem, key.variant, None if key.fold is None else f"seed_{key.seed}"]
+            parts += [None if key.train_subset is None else f"train_{key.train_subset}"]
             own_name = "+".join(part for part in parts if part) + name.suffix
             write_text(folder / (own_name if written else name), splits)
             written.add(splits)
@@ -300,13 +302,9 @@ def write_all_splits(folder: Path, specs: Sequence[RunSpec]) -> None:
 
 def _planned_runs(before: list[Config], specs: Sequence[RunSpec], drop: Sequence[str]) -> list[Config]:
     """The runs of this and earlier commands without dropped backbones, so that a report knows which are missing."""
-    planned = [
-        {"backbone": spec.backbone, "variant": spec.variant, "seed": spec.seed}
-        | ({} if spec.fold is None else {"fold": spec.fold})
-        | ({} if spec.train_subset is None else {"train_subset": spec.train_subset})
-        for spec in specs
-    ]
-    return [*(run for run in before if run not in planned and run["backbone"] not in drop), *planned]
+    planned = [spec.key for spec in specs]
+    kept = [key for run in before if (key := RunKey(**run)) not in planned and key.backbone not in drop]
+    return [asdict(key) for key in (*kept, *planned)]
 
 
 def _all_finished(folder: Path, results: Sequence[RunResult]) -> str:

@@ -12,7 +12,7 @@ import yaml
 
 from cnn_compare.archive import unpack
 from cnn_compare.backbones import code_fingerprint
-from cnn_compare.comparison.plan import Comparison, path_name, require_own_folders, without_fold
+from cnn_compare.comparison.plan import Comparison, require_own_folders, without_fold
 from cnn_compare.comparison.runner import finished_result
 from cnn_compare.comparison.spec import Config, RunSpec
 from cnn_compare.configs import differences
@@ -21,6 +21,7 @@ from cnn_compare.experiment import resolve_config
 from cnn_compare.files import read_json
 from cnn_compare.machine import versions
 from cnn_compare.results import MANIFEST, SEARCH, RunFolder, RunResult, run_folders
+from cnn_compare.run_key import RunKey, network_paths
 
 OnExisting = Literal["resume", "error", "overwrite"]
 
@@ -41,14 +42,14 @@ class Existing:
     Args:
         manifest: What earlier commands have recorded; empty for a new comparison.
         recorded: Whether the manifest is that of a command that came to its end.
-        results: Of the planned runs that ended earlier and are not run again, by the run's name.
+        results: Of the planned runs that ended earlier and are not run again.
         remove: Folders to delete before anything runs.
         notes: What the user must know of it, in sentences.
     """
 
     manifest: Config = field(default_factory=dict)
     recorded: bool = False
-    results: dict[str, RunResult] = field(default_factory=dict)
+    results: dict[RunKey, RunResult] = field(default_factory=dict)
     remove: list[Path] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -89,30 +90,20 @@ def examine(comparison: Comparison, specs: Sequence[RunSpec], request: Request) 
             raise ComparisonExistsError(folder, f" with another configuration ({changed})")
         notes.append(f"{changed}: no run in {folder} has finished, so all of them begin anew.")
         return Existing(remove=[run.path for run in runs], notes=notes)
-    remove = [path for backbone in request.drop for path in _network_folders(folder, backbone)]
+    remove = [path for backbone in request.drop for path in network_paths(folder, backbone)]
     remove += [spec.folder.path for spec in reruns if spec.folder.path.exists()]
-    results = {spec.name: result for spec in specs if spec not in reruns and (result := finished_result(spec.folder))}
+    results = {spec.key: result for spec in specs if spec not in reruns and (result := finished_result(spec.folder))}
     recorded = not notes and "controlled" in manifest
     notes += _other_code(specs, results)
     return Existing({**manifest, "backbones": kept_backbones}, recorded, results, list(dict.fromkeys(remove)), notes)
 
 
 def _named_runs(specs: Sequence[RunSpec], names: Sequence[str]) -> list[RunSpec]:
-    by_name = {run_name(spec): spec for spec in specs}
+    by_name = {spec.key.label: spec for spec in specs}
     for name in names:
         if name not in by_name:
             raise InvalidValueError("rerun", name, f"a run of this command: {', '.join(by_name)}")
     return [by_name[name] for name in names]
-
-
-def run_name(spec: RunSpec) -> str:
-    """How ``rerun`` names a run: ``lenet/0``, ``lenet+flat/0`` in the variant ``flat``, ``lenet/0/2`` of fold 2.
-
-    With 500 training images it is ``lenet/train_500/0``.
-    """
-    subset = "" if spec.train_subset is None else f"/train_{spec.train_subset}"
-    fold = "" if spec.fold is None else f"/{spec.fold}"
-    return f"{spec.backbone}{f'+{spec.variant}' if spec.variant else ''}{subset}/{spec.seed}{fold}"
 
 
 def _require_known(drop: Sequence[str], known: Sequence[str], comparison: Comparison) -> None:
@@ -182,11 +173,6 @@ def without_backbone(config: Config) -> Config:
     return {**config, "model": {name: value for name, value in config["model"].items() if name != "backbone"}}
 
 
-def _network_folders(folder: Path, backbone: str) -> list[Path]:
-    name = path_name(backbone)
-    return [path for path in folder.iterdir() if path.is_dir() and path.name.partition("+")[0] == name]
-
-
 def _worth_keeping(run: RunFolder) -> bool:
     """Whether a run has an accuracy, or was stopped and can go on from a checkpoint."""
     try:
@@ -195,18 +181,18 @@ def _worth_keeping(run: RunFolder) -> bool:
         return (run.checkpoints / run.LAST).exists()
 
 
-def _other_code(specs: Sequence[RunSpec], results: dict[str, RunResult]) -> list[str]:
+def _other_code(specs: Sequence[RunSpec], results: dict[RunKey, RunResult]) -> list[str]:
     """A sentence for all runs whose code has changed in the same way since they ended."""
     here, fingerprint = versions(), cache(code_fingerprint)
     runs: dict[str, list[str]] = {}
     for spec in specs:
-        if spec.name not in results:
+        if spec.key not in results:
             continue
-        result, changes = results[spec.name], []
+        result, changes = results[spec.key], []
         if result.code_fingerprint:
             model = spec.config["model"]
             try:
-                now = fingerprint(spec.backbone, model["num_classes"], model["stem"])
+                now = fingerprint(spec.key.backbone, model["num_classes"], model["stem"])
             except Exception as error:  # It runs the user's code, which can raise anything.
                 changes.append(f"the network can no longer be built ({type(error).__name__}: {error})")
             else:
@@ -222,7 +208,7 @@ def _other_code(specs: Sequence[RunSpec], results: dict[str, RunResult]) -> list
             if package in here and here[package] != version
         ]
         if changes:
-            runs.setdefault("; ".join(changes), []).append(run_name(spec))
+            runs.setdefault("; ".join(changes), []).append(spec.key.label)
     return [
         f"{', '.join(names)} finished earlier with other code: {changes}. --rerun='[{','.join(names)}]' trains "
         "them with the present code, --on_existing=overwrite all runs."

@@ -23,8 +23,8 @@ def work_of(spec: RunSpec) -> float:
     model, data, epochs = spec.config["model"], spec.config["data"]["init_args"], spec.config["trainer"]["max_epochs"]
     # Both are the same in all runs, unless a variant sets them: only the ratio of two runs is used.
     images = data.get("train_subset") or 50_000
-    size = data.get("image_size") or max(32, find_backbone(spec.backbone).min_size(model["stem"]))
-    macs = _macs(spec.backbone, size, model["num_classes"], model["stem"])
+    size = data.get("image_size") or max(32, find_backbone(spec.key.backbone).min_size(model["stem"]))
+    macs = _macs(spec.key.backbone, size, model["num_classes"], model["stem"])
     return max(0.0, float(macs * images * (epochs or 0)))
 
 
@@ -33,7 +33,7 @@ def planned_work(spec: RunSpec) -> float:
 
     That network is built in its own runs only: there it can hang, or end its process, and the others go on.
     """
-    return (0.0 if ":" in spec.backbone else work_of(spec)) or math.inf
+    return (0.0 if ":" in spec.key.backbone else work_of(spec)) or math.inf
 
 
 @cache

@@ -85,14 +85,14 @@ class LocalExecutor:
                 check_machine(sections["trainer"])
                 data = make_data(sections)
                 # It says what the data is, and not for every fold and subset.
-                if not spec.fold and spec.train_subset in (None, specs[0].train_subset):
+                if not spec.key.fold and spec.key.train_subset in (None, specs[0].key.train_subset):
                     data.prepare_data()
                 try:
                     data.setup("fit")
                 except InvalidValueError as error:
-                    if spec.train_subset is None or error.field != "data.train_subset":
+                    if spec.key.train_subset is None or error.field != "data.train_subset":
                         raise
-                    raise InvalidValueError("train_subsets", spec.train_subset, error.expected) from error
+                    raise InvalidValueError("train_subsets", spec.key.train_subset, error.expected) from error
 
     def plan(self, specs: Sequence[RunSpec], threads: int | None) -> int:
         """See `Executor`; torch's default of threads is shared among the runs."""
@@ -138,7 +138,7 @@ class LocalExecutor:
         from cnn_compare.comparison.worker import run_worker
 
         def start(worker: WorkerSpec, parent: connection.Connection | None) -> None:
-            process = context.Process(target=run_worker, args=(spec, worker, parent), name=spec.name)
+            process = context.Process(target=run_worker, args=(spec, worker, parent), name=spec.key.label)
             process.start()
             processes.append(process)
             if self._stopped:

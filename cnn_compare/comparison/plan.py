@@ -20,6 +20,7 @@ from cnn_compare.data.image_datamodule import SPLIT_SEED
 from cnn_compare.errors import InvalidValueError
 from cnn_compare.experiment import apply_own_recipe, resolve_config, stop_at, with_num_classes
 from cnn_compare.results import RunFolder
+from cnn_compare.run_key import RunKey, path_name
 
 NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
 BY_BACKBONE = "backbones"
@@ -81,8 +82,7 @@ def plan_runs(comparison: Comparison) -> list[RunSpec]:
     again in a variant that only sets ``own_recipe``.
 
     Returns:
-        Specs with the folders ``<backbone>/seed_<n>`` or ``<backbone>+<variant>/seed_<n>``, and in it ``fold_<k>``;
-        with training subsets ``<backbone>/train_<images>/seed_<n>``.
+        Specs, each with the folder that its key names.
 
     Raises:
         InvalidValueError: If the name is unusable, there is no backbone or seed, one is given twice, two backbones
@@ -108,7 +108,6 @@ def plan_runs(comparison: Comparison) -> list[RunSpec]:
             declared_changes = {
                 name: new for name, (_, new) in changed.items() if name not in ("model.backbone", "own_recipe")
             }
-            network_folder = comparison.folder / (path_name(backbone) + (f"+{variant}" if variant else ""))
             if comparison.folds is not None:
                 _require_no_fold(config)
             if comparison.train_subsets:
@@ -118,26 +117,23 @@ def plan_runs(comparison: Comparison) -> list[RunSpec]:
             for subset in subsets or [None]:
                 networks.append([])
                 for seed, fold in itertools.product(comparison.seeds, range(comparison.folds or 1)):
-                    run_config, folder = {"seed_everything": seed, **config}, network_folder
+                    key = RunKey(backbone, variant, subset, seed, None if comparison.folds is None else fold)
+                    run_config: Config = {"seed_everything": seed, **config}
                     cut: Config = {}
                     if subset is not None:
-                        folder, cut = folder / f"train_{subset}", {"train_subset": subset}
-                    folder /= f"seed_{seed}"
+                        cut = {"train_subset": subset}
                     if comparison.folds is not None:
-                        folder, cut = folder / f"fold_{fold}", {"fold": [fold, comparison.folds], "split_seed": seed}
-                    spec = RunSpec(
-                        backbone,
-                        seed,
-                        merge_config(run_config, {"data": {"init_args": cut}}) if cut else run_config,
-                        RunFolder(folder),
-                        comparison.recipe,
-                        variant,
-                        declared_changes,
-                        None if comparison.folds is None else fold,
-                        subset,
-                        comparison.tested,
+                        cut = {"fold": [fold, comparison.folds], "split_seed": seed}
+                    networks[-1].append(
+                        RunSpec(
+                            key,
+                            merge_config(run_config, {"data": {"init_args": cut}}) if cut else run_config,
+                            RunFolder(comparison.folder / key.path),
+                            comparison.recipe,
+                            declared_changes,
+                            comparison.tested,
+                        )
                     )
-                    networks[-1].append(spec)
     if len(networks) > 1:
         networks.sort(key=lambda runs: planned_work(runs[0]), reverse=True)
     return [spec for of_one_seed in zip(*networks, strict=True) for spec in of_one_seed]
@@ -293,8 +289,3 @@ def _network_config(shared: Config, backbone: str, changes: Config) -> Config:
         StopWithoutProgress(config["monitor"], config["patience"])
     world_size(config)
     return config
-
-
-def path_name(backbone: str) -> str:
-    """A backbone's name as the name of one folder: ``timm/resnet26`` becomes ``timm_resnet26``."""
-    return re.sub(r"[^A-Za-z0-9_.-]", "_", backbone).lstrip(".")

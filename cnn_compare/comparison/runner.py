@@ -17,6 +17,7 @@ from cnn_compare.comparison.executor import Executor
 from cnn_compare.comparison.spec import Progress, RunSpec
 from cnn_compare.errors import ResultError
 from cnn_compare.results import RunFolder, RunResult
+from cnn_compare.run_key import RunKey
 
 LOG_LINES = 20
 # Between two lines of progress where the output is no terminal.
@@ -112,7 +113,7 @@ class _Display:
     def __init__(self, specs: Sequence[RunSpec], console: Console) -> None:
         self.lock = threading.Lock()  # Each run has a thread of its own.
         self.ended = 0
-        self.active: dict[str, tuple[str, float]] = {}  # Name of a run -> description, share that is done.
+        self.active: dict[RunKey, tuple[str, float]] = {}  # Run -> description, share that is done.
         self.bar = rich_progress.Progress(
             rich_progress.TextColumn("run"),
             rich_progress.MofNCompleteColumn(),
@@ -136,21 +137,21 @@ class _Display:
     def update(self, spec: RunSpec, progress: Progress) -> None:
         """Show how far a run is."""
         epochs = spec.config["trainer"]["max_epochs"] or 0
-        description = f"{spec.name}, epoch {progress.epoch + 1}" + (f" of {epochs}" if epochs > 0 else "")
+        description = f"{spec.key.label}, epoch {progress.epoch + 1}" + (f" of {epochs}" if epochs > 0 else "")
         with self.lock:
-            self.active[spec.name] = description, min(progress.share, 1.0)
+            self.active[spec.key] = description, min(progress.share, 1.0)
             self._refresh()
 
     def end(self, spec: RunSpec, result: RunResult, remark: str = "") -> None:
         """Count a run as ended, and print its outcome."""
         with self.lock:
-            self.active.pop(spec.name, None)
+            self.active.pop(spec.key, None)
             self.ended += 1
             self._refresh()
         accuracy = result.value("test_acc_pct" if spec.tested else "best_val_acc_pct")
         outcome = f"{accuracy:.2f} %" if accuracy is not None else f"{result.status}: {result.reason}"
         outcome += "" if spec.tested or accuracy is None else " of the validation images"
-        line = f"{spec.name}: {outcome}" + (f", {remark}" if remark else "")
+        line = f"{spec.key.label}: {outcome}" + (f", {remark}" if remark else "")
         self.bar.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def _refresh(self) -> None:

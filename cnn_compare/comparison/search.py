@@ -195,7 +195,7 @@ def _run_within_budget(trials: Comparison, budget_s: float, run: RunTrials) -> N
         stage = replace(trials, backbones=backbones, variants={name: settings})
         specs = plan_runs(stage)
         for spec, result in zip(specs, run(stage, specs), strict=True):
-            spent_s[spec.backbone] += result.value("fit_s") or 0.0
+            spent_s[spec.key.backbone] += result.value("fit_s") or 0.0
 
 
 def _best(trials: Comparison) -> dict[str, str]:
@@ -203,11 +203,11 @@ def _best(trials: Comparison) -> dict[str, str]:
     monitor, specs = trials.config["monitor"], plan_runs(trials)
     best: dict[str, str] = {}
     for backbone in trials.backbones:
-        of_backbone = {str(spec.variant): spec for spec in specs if spec.backbone == backbone}
+        of_backbone = {str(spec.key.variant): spec for spec in specs if spec.key.backbone == backbone}
         values = {trial: _validated(of_backbone[trial].folder, monitor) for trial in trials.variants}
         reached = {trial: value for trial, value in values.items() if value is not None}
         if not reached:
-            raise RunsFailedError([spec.name for spec in of_backbone.values()], trials.folder)
+            raise RunsFailedError([spec.key.label for spec in of_backbone.values()], trials.folder)
         best[backbone] = [*reached][first_best([*reached.values()], monitors()[monitor])]
     return best
 

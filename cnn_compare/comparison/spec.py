@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from cnn_compare.results import RunFolder, RunResult, Status, network_name
+from cnn_compare.results import RunFolder, RunResult, Status
+from cnn_compare.run_key import RunKey
 
 Config = dict[str, Any]
 """A resolved configuration: ``trainer``, ``model``, ``data`` and more, defaults written out."""
@@ -18,53 +19,30 @@ class RunSpec:
     """A planned run.
 
     Args:
-        backbone: Name of the backbone.
-        seed: Value for ``seed_everything``.
+        key: What distinguishes it from the other runs of the comparison.
         config: The whole configuration.
         folder: Where the run's files go.
         recipe: Name of the recipe, for the report.
-        variant: Name of the variant; None if the comparison has no variants.
         declared_changes: Dotted names and values of what the variant and the backbone's own recipe change.
-        fold: Number of the fold that is tested; None without cross-validation.
-        train_subset: How many training images it gets, where the comparison varies their number; else None.
         tested: Whether the network sees the test images; a trial of a search does not.
     """
 
-    backbone: str
-    seed: int
+    key: RunKey
     config: Config
     folder: RunFolder
     recipe: str | None = None
-    variant: str | None = None
     declared_changes: Config = field(default_factory=dict)
-    fold: int | None = None
-    train_subset: int | None = None
     tested: bool = True
 
     def with_threads(self, threads: int) -> RunSpec:
         """This run with a number of torch's threads, where its configuration names none."""
         return replace(self, config={**self.config, "threads": self.config.get("threads") or threads})
 
-    @property
-    def network(self) -> str:
-        """The backbone with its variant, as `network_name` puts it."""
-        return network_name(self.backbone, self.variant)
-
-    @property
-    def name(self) -> str:
-        """The run's name in messages."""
-        subset = "" if self.train_subset is None else f" {self.train_subset} images"
-        return f"{self.network}{subset} seed {self.seed}" + ("" if self.fold is None else f" fold {self.fold}")
-
     def result(self, status: Status, **fields: Any) -> RunResult:
         """A result of this run; ``fields`` are those of `RunResult` that the spec does not determine."""
         return RunResult(
-            backbone=self.backbone,
-            seed=self.seed,
+            **asdict(self.key),
             recipe=self.recipe,
-            variant=self.variant,
-            fold=self.fold,
-            train_subset=self.train_subset,
             tested=self.tested,
             declared_changes=self.declared_changes,
             status=status,

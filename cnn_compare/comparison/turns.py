@@ -33,7 +33,7 @@ from cnn_compare.errors import NotTimedError, ResultError, own_error
 from cnn_compare.experiment import ExperimentCLI
 from cnn_compare.machine import describe_device, now
 from cnn_compare.profiling import burst, take_turns
-from cnn_compare.results import MANIFEST, RunFolder, RunResult, network_name, run_folders
+from cnn_compare.results import MANIFEST, RunFolder, RunResult, run_folders
 from cnn_compare.times import Times, precision
 
 When = Literal["auto", "always", "never"]
@@ -82,7 +82,7 @@ def measure_times_if_needed(folder: Path, when: When, results: Sequence[RunResul
         executor: Which has carried them out.
     """
     finished = [result for result in results if result.status == "finished"]
-    networks = {network_name(result.backbone, result.variant) for result in finished}
+    networks = {result.network for result in finished}
     try:
         times = Times.load(folder)
     except ResultError:
@@ -135,7 +135,7 @@ def _configs(folder: Path) -> dict[str, Config]:
     for run in run_folders(folder, RunFolder.RESULT):
         try:
             result = run.load_result()
-            name = network_name(result.backbone, result.variant)
+            name = result.network
             images = result.train_subset or math.inf
             if result.status == "finished" and images > most.get(name, 0):
                 most[name] = images

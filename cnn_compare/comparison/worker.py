@@ -89,7 +89,7 @@ def discard_checkpoints_of_other_code(spec: RunSpec) -> None:
 
 def _code(spec: RunSpec) -> dict[str, str]:
     model = spec.config["model"]
-    return code_fingerprint(spec.backbone, model["num_classes"], model["stem"])
+    return code_fingerprint(spec.key.backbone, model["num_classes"], model["stem"])
 
 
 class SendProgress(Callback):
@@ -173,7 +173,7 @@ class MeasuredRun:
             data_fingerprint=self.data.fingerprint(),
             class_names=list(self.data.class_names),
             data=self.data.describe(),
-            architecture=find_backbone(self.spec.backbone).architecture,
+            architecture=find_backbone(self.spec.key.backbone).architecture,
             code_fingerprint=self.code,
         )
 
@@ -226,12 +226,12 @@ class MeasuredRun:
 
     def log_hparams(self, result: RunResult) -> None:
         """Log the run as a row of TensorBoard's HPARAMS tab."""
-        spec, names = self.spec, {"recipe": self.spec.recipe or "none", "variant": self.spec.variant or "none"}
-        names |= {} if spec.fold is None else {"fold": str(spec.fold)}
-        names |= {} if spec.train_subset is None else {"train_subset": str(spec.train_subset)}
+        key, names = self.spec.key, {"recipe": self.spec.recipe or "none", "variant": self.spec.key.variant or "none"}
+        names |= {} if key.fold is None else {"fold": str(key.fold)}
+        names |= {} if key.train_subset is None else {"train_subset": str(key.train_subset)}
         shown = ("test_acc_pct", "best_val_acc_pct", "train_epoch_s", "params", "macs")
         self.logger.log_hyperparams(
-            {"backbone": spec.backbone, "seed": spec.seed, **names},
+            {"backbone": key.backbone, "seed": key.seed, **names},
             {f"final/{name}": result.value(name) for name in shown if name in result.metrics},
         )
         self.logger.save()

@@ -22,7 +22,6 @@ from torch import Tensor, nn
 
 from cnn_compare.backbones import InputConversion
 from cnn_compare.checkpointing import require_checkpoint
-from cnn_compare.comparison.plan import path_name
 from cnn_compare.data.augment import to_input
 from cnn_compare.errors import (
     ExportError,
@@ -36,6 +35,7 @@ from cnn_compare.files import write_bytes
 from cnn_compare.inference.classifier import Classifier
 from cnn_compare.inference.model_card import model_card
 from cnn_compare.machine import versions
+from cnn_compare.run_key import path_name
 
 Format = Literal["onnx", "torch_export", "safetensors"]
 SUFFIXES = {"onnx": ".onnx", "torch_export": ".pt2", "safetensors": ".safetensors"}

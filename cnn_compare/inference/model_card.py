@@ -19,6 +19,7 @@ from cnn_compare.report.load import find_runs
 from cnn_compare.report.summary import Network
 from cnn_compare.report.tables import escape
 from cnn_compare.results import MANIFEST, RunFolder, RunResult
+from cnn_compare.run_key import comparison_of
 
 FITS = {
     "crop": "is scaled so that its shorter side is {side} pixels long, of which the middle is kept",
@@ -110,8 +111,8 @@ def _source(checkpoint: Path | None) -> Source:
     if not own.networks:
         return Source(config)
     (trained,) = own.networks
-    comparison = run.path.parent.parent
-    if not (comparison / MANIFEST).is_file():
+    comparison = comparison_of(run.path)
+    if comparison is None or not (comparison / MANIFEST).is_file():
         return Source(config, result, trained)
     summary = analyze(find_runs(comparison))
     network = next((each for each in summary.networks if each.name == result.network and len(each.seeds) > 1), None)

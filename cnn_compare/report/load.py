@@ -23,7 +23,8 @@ from cnn_compare.errors import NoRunsError, ResultError
 from cnn_compare.formatting import format_list
 from cnn_compare.pictures import Pictures, labels_digest
 from cnn_compare.report.wrong_labels import Doubts, doubts
-from cnn_compare.results import MANIFEST, METRICS, SEARCH, RunFolder, RunResult, network_name
+from cnn_compare.results import MANIFEST, METRICS, SEARCH, RunFolder, RunResult
+from cnn_compare.run_key import RunKey, is_run_path, run_paths
 from cnn_compare.times import Times
 
 # Written in C where PyYAML was built with it, which is ten times faster.
@@ -121,9 +122,8 @@ class StoredRuns:
         """Network, training subset, seed and fold: what the manifest asks for, and whatever is stored besides."""
         planned: list[tuple[str, int | None, int, int | None]] = []
         with contextlib.suppress(KeyError, TypeError, ValueError, AttributeError):  # A damaged manifest.
-            for backbone, variant, subset, seed, fold in _runs_of(self.manifest):
-                name, of_fold = network_name(backbone, variant), None if fold is None else int(fold)
-                planned.append((name, subset, int(seed), of_fold))
+            for key in _runs_of(self.manifest):
+                planned.append((key.network, key.train_subset, key.seed, key.fold))
         results = [(run.network, run.result) for run in self.all_runs]
         planned += [(name, result.train_subset, result.seed, result.fold) for name, result in results]
         return list(dict.fromkeys(planned))
@@ -208,9 +208,9 @@ def find_runs(folder: str | Path) -> StoredRuns:
     except ResultError as error:
         problems.append(error)
     trials = []
-    for path in sorted((beside / SEARCH).glob(f"*/seed_*/{RunFolder.RESULT}")):
+    for path in run_paths(beside / SEARCH, RunFolder.RESULT):
         try:
-            trials.append(RunResult.load(path))
+            trials.append(RunFolder(path).load_result())
         except ResultError as error:
             problems.append(error)
     pictures: Pictures | None = None
@@ -293,8 +293,7 @@ def _results(folder: Path, copies: Mapping[Path, Path]) -> tuple[dict[Path, RunR
     for run_folder in sorted(run_folders):
         files = RunFolder(_moved(run_folder, copies))
         if not files.result.exists():
-            # A comparison calls the folder of a run so; `fit` does not.
-            if run_folder.name.startswith(("seed_", "fold_")):
+            if is_run_path(run_folder):
                 unfinished.append(run_folder)
             else:
                 problems.append(ResultError(run_folder, FIT_RUN))
@@ -314,15 +313,13 @@ def _why_none(folder: Path) -> str:
     return "it is a file, not a folder" if folder.exists() else "there is no such folder"
 
 
-def _runs_of(manifest: dict[str, Any]) -> Iterable[tuple[str, str | None, int | None, int, int | None]]:
-    """Backbone, variant, training subset, seed and fold of each planned run; older manifests hold lists to combine."""
+def _runs_of(manifest: dict[str, Any]) -> list[RunKey]:
+    """The planned runs; older manifests hold lists to combine."""
     if "runs" in manifest:
-        return [
-            (run["backbone"], run["variant"], run.get("train_subset"), run["seed"], run.get("fold"))
-            for run in manifest["runs"]
-        ]
+        return [RunKey(**run) for run in manifest["runs"]]
     variants = list(manifest.get("variants") or {}) or [None]
-    return itertools.product(manifest.get("backbones", []), variants, [None], manifest.get("seeds", []), [None])
+    combined = itertools.product(manifest.get("backbones", []), variants, [None], manifest.get("seeds", []))
+    return [RunKey(*each) for each in combined]
 
 
 def _network_names(folder: Path, results: dict[Path, RunResult]) -> dict[Path, str]:
@@ -330,7 +327,7 @@ def _network_names(folder: Path, results: dict[Path, RunResult]) -> dict[Path, s
 
     So they are named where one of two comparisons has folds, and the other none.
     """
-    names = {run_folder: network_name(result.backbone, result.variant) for run_folder, result in results.items()}
+    names = {run_folder: result.network for run_folder, result in results.items()}
     taken = Counter(
         (name, results[run_folder].train_subset, results[run_folder].seed, results[run_folder].fold)
         for run_folder, name in names.items()
@@ -343,9 +340,8 @@ def _network_names(folder: Path, results: dict[Path, RunResult]) -> dict[Path, s
     ambiguous |= of_folds & of_none
 
     def network_folder(run_folder: Path) -> str:
-        seed_folder = run_folder if results[run_folder].fold is None else run_folder.parent
-        above = seed_folder.parent if results[run_folder].train_subset is None else seed_folder.parent.parent
-        return above.relative_to(folder).as_posix() if above.is_relative_to(folder) else seed_folder.name
+        above = run_folder.parents[len(results[run_folder].key.path.parts) - 2]
+        return above.relative_to(folder).as_posix() if above.is_relative_to(folder) else run_folder.name
 
     return {
         run_folder: network_folder(run_folder) if name in ambiguous and run_folder != folder else name
