@@ -11,7 +11,7 @@ from helpers import DATA, run_command, small_comparison
 from PIL import Image
 
 from cnn_compare import load_results, write_report
-from cnn_compare.comparison.plan import Comparison, plan_runs, repeated, until_decided
+from cnn_compare.comparison.plan import Comparison, plan_runs, until_decided
 from cnn_compare.configs import differences, merge_config
 from cnn_compare.errors import ClassTooSmallError, ComparisonExistsError, InvalidValueError
 from cnn_compare.experiment import resolve_config
@@ -38,8 +38,8 @@ def test_a_plan_has_one_run_for_each_network_seed_and_fold_with_the_same_folds_f
 
 
 def test_a_repeat_is_a_seed():
-    assert repeated([0], 5, 3) == [0, 1, 2]
-    assert repeated([4, 7], 5, None) == [4, 7]
+    assert planned(seeds=0, folds=5, repeats=3).all_seeds == [0, 1, 2]
+    assert planned(seeds=[4, 7], folds=5).all_seeds == [4, 7]
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_folds_that_cannot_work_are_refused_before_anything_runs(tmp_path, optio
 
 def test_looks_at_more_and_more_repeats_are_refused():
     with pytest.raises(InvalidValueError, match="seeds_until_decided must be left out with folds"):
-        until_decided(planned(), 5)
+        until_decided(planned(seeds_until_decided=5))
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +100,7 @@ def test_a_second_repeat_leaves_the_first_as_it_was(finished):
     manifest = json.loads((folder / MANIFEST).read_text())
     assert (manifest["folds"], manifest["seeds"]) == (2, [0, 1])
     assert [(run["seed"], run["fold"]) for run in manifest["runs"]] == [(0, 0), (0, 1), (1, 0), (1, 1)]
-    assert manifest["controlled"]["data"]
+    assert manifest["ended"]
 
 
 def test_every_picture_is_tested_once_a_repeat_with_its_group(finished):

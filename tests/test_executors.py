@@ -119,7 +119,7 @@ class Pairs:
 def test_runs_side_by_side_start_seed_by_seed_the_longest_first(tmp_path):
     config = with_num_classes(resolve_config({"data": DATA}))
     executor = Pairs()
-    specs = plan_runs(Comparison("small", ["lenet", "resnet20"], [5, 3, 4], config, log_dir=str(tmp_path)))
+    specs = plan_runs(Comparison("small", ["lenet", "resnet20"], [5, 3, 4], config=config, log_dir=str(tmp_path)))
     assert [spec.key.label for spec in specs[:2]] == ["resnet20/5", "lenet/5"]
     run_all(specs, executor)
     # The two of a pair start at the same time, and either may be noted first.

@@ -162,7 +162,7 @@ def test_a_comparison_declares_what_it_freezes(tmp_path):
     variants = {"frozen": {"model": {"freeze": "backbone"}}, "slower": {"model": {"backbone_lr_factor": 0.1}}}
     config = settings(weights="start.pth")
     del config["seed_everything"]
-    comparison = Comparison("x", ["resnet20"], [0], config, variants=variants, log_dir=str(tmp_path))
+    comparison = Comparison("x", ["resnet20"], [0], config=config, variants=variants, log_dir=str(tmp_path))
     assert {spec.key.variant: spec.declared_changes for spec in plan_runs(comparison)} == {
         "frozen": {"model.freeze": "backbone"},
         "slower": {"model.backbone_lr_factor": 0.1},

@@ -18,7 +18,7 @@ from cnn_compare.results import MANIFEST, Metric
 
 def planned(backbones, seeds):
     config = with_num_classes(resolve_config({"data": DATA}))
-    return plan_runs(Comparison("x", backbones, seeds, config))
+    return plan_runs(Comparison("x", backbones, seeds, config=config))
 
 
 @pytest.mark.parametrize(

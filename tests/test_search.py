@@ -80,7 +80,7 @@ def test_a_search_is_read_from_a_file_by_its_path_or_name(tmp_path):
 
 
 def test_trials_differ_in_what_is_searched_alone_and_are_the_same_for_all_networks(resolved_config):
-    comparison = Comparison("c", ["lenet", "resnet20"], [3, 4], resolved_config)
+    comparison = Comparison("c", ["lenet", "resnet20"], [3, 4], config=resolved_config)
     specs = plan_runs(trials_of(comparison, Search(SPACE, trials=4)))
     assert len(specs) == 8
     assert {spec.key.seed for spec in specs} == {3}
@@ -95,12 +95,12 @@ def test_trials_differ_in_what_is_searched_alone_and_are_the_same_for_all_networ
 @pytest.mark.parametrize("options", [{"variants": {"a": {}}}, {"folds": 3}, {"train_subsets": [20, 40]}])
 def test_a_search_beside_variants_folds_or_subsets_is_refused(resolved_config, options):
     with pytest.raises(InvalidValueError, match="search must be left out with"):
-        trials_of(Comparison("c", ["lenet"], [0], resolved_config, **options), Search(SPACE))
+        trials_of(Comparison("c", ["lenet"], [0], config=resolved_config, **options), Search(SPACE))
 
 
 def test_a_search_is_refused_where_the_own_recipe_would_replace_what_is_tried(resolved_config):
     with pytest.raises(InvalidValueError, match="own_recipe must be false with search"):
-        trials_of(Comparison("c", ["lenet"], [0], {**resolved_config, "own_recipe": True}), Search(SPACE))
+        trials_of(Comparison("c", ["lenet"], [0], config={**resolved_config, "own_recipe": True}), Search(SPACE))
 
 
 def test_a_variant_for_a_backbone_that_is_not_compared_is_refused(resolved_config):
@@ -108,7 +108,7 @@ def test_a_variant_for_a_backbone_that_is_not_compared_is_refused(resolved_confi
     with pytest.raises(
         InvalidValueError, match=r"variants\.a\.backbones must be one of the compared lenet, .*'lenett'"
     ):
-        plan_runs(Comparison("c", ["lenet"], [0], resolved_config, variants=variants))
+        plan_runs(Comparison("c", ["lenet"], [0], config=resolved_config, variants=variants))
 
 
 def test_validation_chooses_the_settings_which_alone_are_trained_with_all_seeds_and_tested(tmp_path):

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import fields
 from inspect import signature
 from pathlib import Path
 from typing import Any, Literal
 
 from cnn_compare.commands import about
 from cnn_compare.comparison.cluster import RayExecutor
-from cnn_compare.comparison.compare import Outcome, compare, question_of, run_comparison, trial_runner
+from cnn_compare.comparison.compare import SETTINGS, carry_out
 from cnn_compare.comparison.executor import Executor
-from cnn_compare.comparison.existing import Request, examine
+from cnn_compare.comparison.existing import examine
 from cnn_compare.comparison.local import LocalExecutor
-from cnn_compare.comparison.plan import Comparison, plan_runs, repeated, until_decided
+from cnn_compare.comparison.plan import Comparison, plan_runs, until_decided
 from cnn_compare.comparison.preview import preview
-from cnn_compare.comparison.search import read_search, trials_of, with_tuned
-from cnn_compare.comparison.spec import RunSpec
-from cnn_compare.configs import as_list
+from cnn_compare.comparison.search import read_search, trials_of
 from cnn_compare.errors import InvalidValueError, RunsFailedError
 from cnn_compare.experiment import (
     ComparisonFile,
@@ -34,8 +33,8 @@ from cnn_compare.inference.grad_cam import require_captum
 from cnn_compare.report.planning import undecided, what_seeds_establish
 from cnn_compare.report.terminal import print_report
 
-SETTINGS = ("trainer", "model", "data", "target_acc", "monitor", "patience", "own_recipe", "threads")
-"""What a run's configuration consists of."""
+NO_OPTIONS = ("config", "recipe", "looks", "tested")
+"""Fields of a `Comparison` that the command fills in."""
 
 
 def run(arguments: list[str]) -> None:
@@ -49,42 +48,17 @@ def run(arguments: list[str]) -> None:
     # Without a recipe, the first file that the settings come from gives the name.
     files = [str(path) for path in (parsed.recipe, *(parsed.config or [])) if path is not None]
     comparison = Comparison(
-        name=options["name"],
-        backbones=as_list(options["backbones"]),
-        seeds=repeated(as_list(options["seeds"]), options["folds"], options["repeats"]),
-        folds=options["folds"],
-        train_subsets=options["train_subsets"],
+        **{field.name: options[field.name] for field in fields(Comparison) if field.name not in NO_OPTIONS},
         config=with_num_classes({name: options[name] for name in SETTINGS}),
         recipe=Path(files[0]).stem if files else None,
-        variants=options["variants"] or {},
-        published=options["published"],
-        question=question_of(options["baseline"], options["margin"]),
-        log_dir=options["log_dir"],
     )
-    # Wrong options are refused before anything is run.
-    stages = until_decided(comparison, options["seeds_until_decided"])
-    specs = plan_runs(comparison)
-    request = Request(options["on_existing"], as_list(options["rerun"]), as_list(options["drop"]))
-    _executor(options)
-    search = options["search"] and read_search(options["search"], options["trials"], options["search_budget_s"])
-    if search and len(stages) > 1:
-        raise InvalidValueError("search", "given", "left out with seeds_until_decided")
-    trials = trials_of(comparison, search) if search else None
+    _executor(options)  # Its mistakes, too, are refused before anything is run.
     if options["explain"]:
         require_captum("explain")
     if options["dry_run"]:
-        if trials:
-            _show(trials, plan_runs(trials), request)
-            return
-        _show(comparison, specs, request)
-        if comparison.folds is None:
-            networks = len({spec.key.network for spec in specs})
-            print(what_seeds_establish(comparison.folder, networks, len(comparison.seeds)))
+        _show(comparison)
         return
-    if search:
-        run_trials = trial_runner(lambda: _executor(options), request, options["retries"])
-        stages = [with_tuned(comparison, search, run_trials)]
-    outcome, failed = _run_stages(stages, request, options)
+    outcome = carry_out(comparison, lambda: _executor(options), undecided)
     changed = outcome.changed or options["explain"]
     if changed:
         try:
@@ -94,8 +68,8 @@ def run(arguments: list[str]) -> None:
             print(f"the report is without new pictures: {error}", file=sys.stderr)
     # The reasons of failures were printed as the runs ended.
     print_report(outcome.folder, write=changed, failures=not outcome.changed)
-    if failed:
-        raise RunsFailedError(failed, outcome.folder)
+    if outcome.failed:
+        raise RunsFailedError(outcome.failed, outcome.folder)
 
 
 def _parser() -> Parser:
@@ -108,26 +82,11 @@ def _parser() -> Parser:
     parser.add_argument(
         "--recipe", action=RecipeFile, help="A recipe, by name or path; the file and later options refine it."
     )
-    parser.add_argument(
-        "--published",
-        type=dict | None,
-        default=None,
-        sub_configs=True,
-        help="Figures for the report to show beside the results, or a YAML file of them.",
-    )
-    parser.add_function_arguments(compare, skip={*SETTINGS, "recipe", "published", "executor"})
+    parser.add_class_arguments(Comparison, skip=set(NO_OPTIONS), sub_configs=True)
     parser.add_argument(
         "--dry_run",
         action="store_true",
         help="Only show the runs: which are finished, which remain, about how long, and what they can establish.",
-    )
-    parser.add_argument(
-        "--seeds_until_decided",
-        type=int | None,
-        default=None,
-        metavar="N",
-        help="Add seeds, up to N, until every difference is established, or by --margin excluded. There are up to "
-        "three looks at the results, and each gets its part of the 5 %% of comparisons that may be wrong.",
     )
     parser.add_argument(
         "--explain",
@@ -139,29 +98,18 @@ def _parser() -> Parser:
     return parser
 
 
-def _show(comparison: Comparison, specs: Sequence[RunSpec], request: Request) -> None:
-    """Print a row for each run."""
-    rows = preview(specs, examine(comparison, specs, request))
-    print_table(rows, len(rows[0]) - 1, title=f"{comparison.folder}, nothing is run")
-
-
-def _run_stages(
-    stages: Sequence[Comparison], request: Request, options: Mapping[str, Any]
-) -> tuple[Outcome, list[str]]:
-    """Run one stage after the other, until all differences are decided; what came of the last, and its failed runs."""
-    for stage in stages:
-        specs = plan_runs(stage)
-        outcome = run_comparison(stage, specs, _executor(options), request, options["retries"], options["times"])
-        failed = [
-            spec.key.label for spec, result in zip(specs, outcome.results, strict=True) if result.status != "finished"
-        ]
-        if len(stages) > 1:
-            open_pairs = undecided(outcome.folder)
-            print(f"after {len(stage.seeds)} seeds, {open_pairs} differences are undecided", file=sys.stderr)
-            if failed or not open_pairs:
-                break
-            request = Request()  # Runs are deleted and begun anew only once.
-    return outcome, failed
+def _show(comparison: Comparison) -> None:
+    """Print a row for each run that would be carried out first, and what its seeds can establish."""
+    (planned, *_) = until_decided(comparison)
+    if comparison.search is not None:
+        search = read_search(comparison.search, comparison.trials, comparison.search_budget_s)
+        planned = trials_of(comparison, search)
+    specs = plan_runs(planned)
+    rows = preview(specs, examine(planned, specs))
+    print_table(rows, len(rows[0]) - 1, title=f"{planned.folder}, nothing is run")
+    if comparison.folds is None and comparison.search is None:
+        networks = len({spec.key.network for spec in specs})
+        print(what_seeds_establish(planned.folder, networks, len(planned.all_seeds)))
 
 
 def _executor(options: Mapping[str, Any]) -> Executor:

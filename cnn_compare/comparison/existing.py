@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Literal
 
 import yaml
 
@@ -15,24 +14,13 @@ from cnn_compare.backbones import code_fingerprint
 from cnn_compare.comparison.plan import Comparison, require_own_folders, without_fold
 from cnn_compare.comparison.runner import finished_result
 from cnn_compare.comparison.spec import Config, RunSpec
-from cnn_compare.configs import differences
+from cnn_compare.configs import as_list, differences
 from cnn_compare.errors import ComparisonExistsError, InvalidValueError, ResultError
 from cnn_compare.experiment import resolve_config
 from cnn_compare.files import read_json
 from cnn_compare.machine import versions
 from cnn_compare.results import MANIFEST, SEARCH, RunFolder, RunResult, run_folders
 from cnn_compare.run_key import RunKey, network_paths
-
-OnExisting = Literal["resume", "error", "overwrite"]
-
-
-@dataclass(frozen=True)
-class Request:
-    """What to do about runs that exist already; the fields are as for `compare`."""
-
-    on_existing: OnExisting = "resume"
-    rerun: Sequence[str] = ()
-    drop: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -54,7 +42,7 @@ class Existing:
     notes: list[str] = field(default_factory=list)
 
 
-def examine(comparison: Comparison, specs: Sequence[RunSpec], request: Request) -> Existing:
+def examine(comparison: Comparison, specs: Sequence[RunSpec]) -> Existing:
     """Read what there is, and decide what is kept.
 
     Raises:
@@ -64,12 +52,12 @@ def examine(comparison: Comparison, specs: Sequence[RunSpec], request: Request) 
     """
     folder = comparison.folder
     unpack(folder)
-    reruns = _named_runs(specs, request.rerun)
+    reruns = _named_runs(specs, as_list(comparison.rerun))
     # The trials of a search, and their lock, come before its comparison.
     if not folder.exists() or all(SEARCH in path.name.split(".") for path in folder.iterdir()):
-        _require_known(request.drop, [], comparison)
+        _require_known([], comparison)
         return Existing()
-    if request.on_existing == "error":
+    if comparison.on_existing == "error":
         raise ComparisonExistsError(folder, "")
     notes: list[str] = []
     try:
@@ -77,23 +65,23 @@ def examine(comparison: Comparison, specs: Sequence[RunSpec], request: Request) 
         if not isinstance(manifest, dict) or not isinstance(manifest.get("config"), dict):
             raise ValueError("it holds no manifest")
     except (OSError, ValueError):
-        manifest = _rebuilt_manifest(comparison, specs, request)
+        manifest = _rebuilt_manifest(comparison, specs)
         notes.append(f"{folder / MANIFEST} was missing or damaged, and is rebuilt from the runs' configurations.")
-    if request.on_existing == "overwrite":
+    if comparison.on_existing == "overwrite":
         return Existing(remove=[path for path in folder.iterdir() if comparison.search is None or path.name != SEARCH])
-    _require_known(request.drop, manifest["backbones"], comparison)
-    kept_backbones = [backbone for backbone in manifest["backbones"] if backbone not in request.drop]
-    require_own_folders([*kept_backbones, *comparison.backbones])
+    _require_known(manifest["backbones"], comparison)
+    kept_backbones = [backbone for backbone in manifest["backbones"] if backbone not in as_list(comparison.drop)]
+    require_own_folders([*kept_backbones, *comparison.networks])
     if changed := _changed_setting(manifest, comparison):
         runs = run_folders(folder, RunFolder.CONFIG)
         if any(_worth_keeping(run) for run in runs):
             raise ComparisonExistsError(folder, f" with another configuration ({changed})")
         notes.append(f"{changed}: no run in {folder} has finished, so all of them begin anew.")
         return Existing(remove=[run.path for run in runs], notes=notes)
-    remove = [path for backbone in request.drop for path in network_paths(folder, backbone)]
+    remove = [path for backbone in as_list(comparison.drop) for path in network_paths(folder, backbone)]
     remove += [spec.folder.path for spec in reruns if spec.folder.path.exists()]
     results = {spec.key: result for spec in specs if spec not in reruns and (result := finished_result(spec.folder))}
-    recorded = not notes and "controlled" in manifest
+    recorded = not notes and manifest.get("ended") is True
     notes += _other_code(specs, results)
     return Existing({**manifest, "backbones": kept_backbones}, recorded, results, list(dict.fromkeys(remove)), notes)
 
@@ -106,9 +94,9 @@ def _named_runs(specs: Sequence[RunSpec], names: Sequence[str]) -> list[RunSpec]
     return [by_name[name] for name in names]
 
 
-def _require_known(drop: Sequence[str], known: Sequence[str], comparison: Comparison) -> None:
-    for backbone in drop:
-        if backbone in comparison.backbones:
+def _require_known(known: Sequence[str], comparison: Comparison) -> None:
+    for backbone in as_list(comparison.drop):
+        if backbone in comparison.networks:
             raise InvalidValueError("drop", backbone, "left out of backbones")
         if backbone not in known:
             raise InvalidValueError("drop", backbone, f"one of {', '.join(known) or 'none'}, which are there")
@@ -119,14 +107,15 @@ def _changed_setting(manifest: Config, comparison: Comparison) -> str | None:
     # Resolved again, because an older version may have known fewer settings.
     was, now = without_backbone(resolve_config(manifest["config"])), without_backbone(comparison.config)
     was["folds"], now["folds"] = manifest.get("folds"), comparison.folds
-    for name in manifest.get("variants", {}).keys() & comparison.variants.keys():
-        was[name], now[name] = manifest["variants"][name], comparison.variants[name]
+    variants = comparison.variants or {}
+    for name in manifest.get("variants", {}).keys() & variants.keys():
+        was[name], now[name] = manifest["variants"][name], variants[name]
     return next(
         (f"{setting} is {old!r} there and {new!r} now" for setting, (old, new) in differences([was, now]).items()), None
     )
 
 
-def _rebuilt_manifest(comparison: Comparison, specs: Sequence[RunSpec], request: Request) -> Config:
+def _rebuilt_manifest(comparison: Comparison, specs: Sequence[RunSpec]) -> Config:
     """The manifest that the runs' own configurations give.
 
     Raises:
@@ -141,7 +130,7 @@ def _rebuilt_manifest(comparison: Comparison, specs: Sequence[RunSpec], request:
     for config in configs:
         stored = _without_seed({**config, **resolve_config(_without_seed(config))})
         # Only the network may differ from what is planned now.
-        if request.on_existing == "resume" and without_backbone(stored) not in map(without_backbone, planned):
+        if comparison.on_existing == "resume" and without_backbone(stored) not in map(without_backbone, planned):
             setting, (old, new) = next(
                 iter(differences([without_backbone(stored), without_backbone(planned[0])]).items())
             )

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 from cnn_compare.backbones import find_backbone
 from cnn_compare.callbacks import StopWithoutProgress
@@ -15,7 +15,7 @@ from cnn_compare.checks import check_settings
 from cnn_compare.comparison.jobs import planned_work
 from cnn_compare.comparison.local import world_size
 from cnn_compare.comparison.spec import Config, RunSpec
-from cnn_compare.configs import differences, flatten, merge_config
+from cnn_compare.configs import as_list, differences, flatten, merge_config
 from cnn_compare.data.image_datamodule import SPLIT_SEED
 from cnn_compare.errors import InvalidValueError
 from cnn_compare.experiment import apply_own_recipe, resolve_config, stop_at, with_num_classes
@@ -25,6 +25,8 @@ from cnn_compare.run_key import RunKey, path_name
 NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
 BY_BACKBONE = "backbones"
 """In a variant: backbone -> what it changes for that backbone alone."""
+OnExisting = Literal["resume", "error", "overwrite"]
+When = Literal["auto", "always", "never"]
 NAME_RULE = "letters, digits, '_', '-' and '.', not beginning with '-' or '.'"
 
 # What a comparison decides itself, and how.
@@ -37,33 +39,96 @@ OWN_SETTINGS = {
 
 @dataclass(frozen=True)
 class Comparison:
-    """What a comparison is asked to do; the fields are as for `compare`, but for these.
+    """Every option of a comparison: `compare` and the command make it, and the manifest stores it.
 
     Args:
-        config: What all runs have in common, as `resolve_config` and `with_num_classes` return it.
+        name: Of the comparison: its folder is ``<log_dir>/<name>``.
+        backbones: Names, as `build_backbone` takes them, or one name.
+        seeds: Each backbone is trained once with each; or one seed.
+        folds: Cross-validation: the images, also those of a test set that the data has, are cut into so many folds, the
+            same for all backbones, and each is tested by a network that was trained without it, nor with its groups.
+        repeats: How often this is done, each time with other folds: seeds 0, 1 and so on.
+        train_subsets: Train every backbone with each of these numbers of training images, in ascending order; smaller
+            subsets are parts of larger ones. The report compares the largest, and shows how accuracy grows with images.
+        on_existing: What to do about a comparison of that name.
+        log_dir: Folder of all logs.
+        variants: Train every backbone in each of these ways: a name, and what it changes of the options above, such as
+            ``{published: {}, cifar: {model: {stem: cifar}}, own: {own_recipe: true}}``. The report shows what differs.
+        search: Settings to try for every network before the comparison, each with its distribution; or a YAML file of
+            them, or the name of one, such as ``sgd``. Validation chooses, and the network is also trained with that.
+        trials: How many settings are tried for each network: the same ones for all.
+        search_budget_s: A network begins no further trial once its trials have trained for so many seconds; None: no
+            limit.
+        published: Figures for the report to show beside the results: ``source``, ``conditions`` and ``figures``, as in
+            ``configs/published/report_2023.yaml``; or a YAML file of them.
+        baseline: The network that each other one is compared with in the report; None: every pair is compared.
+        margin: Points of accuracy below which two networks count as the same; None: nothing counts as that.
+        seeds_until_decided: Add seeds, up to so many, until every difference is established, or by ``margin`` excluded.
+            There are up to three looks at the results, and each gets its part of the 5 % of comparisons that may be
+            wrong.
+        retries: How often a run that fails is begun again, from its last checkpoint.
+        rerun: Runs whose files are deleted, and that are begun anew: ``lenet/0`` is the backbone lenet with seed 0,
+            ``lenet+flat/0`` the same in the variant flat.
+        drop: Backbones of earlier commands that no longer belong to the comparison: their runs are deleted.
+        times: Whether the networks take turns alone on this machine after all runs, to measure the seconds of an epoch:
+            ``auto``: if runs disturbed each other or were disturbed, within a tenth of the training's time;
+            ``always``: until the ratio between any two is known to 5 %, or for 30 s a network; ``never``.
+        config: The settings that all runs have in common, as `resolve_config` and `with_num_classes` return them.
         recipe: Name of the file that ``config`` comes from, for the report.
-        question: ``baseline`` and ``margin``, where given, for the report.
-        looks: Numbers of seeds at which the report was to be looked at, where it decides whether to go on.
-        folds: Of cross-validation: each seed draws its own and trains a network for each; None: no cross-validation.
-        train_subsets: Numbers of training images, each of which every network is trained with; none: those of the data.
-        search: How the settings of a variant were found, for the report; None: not by trials.
+        looks: Numbers of seeds at which the report is looked at, where it decides whether to go on.
         tested: Whether the networks see the test images; the trials of a search do not.
     """
 
     name: str
-    backbones: Sequence[str]
-    seeds: Sequence[int]
-    config: Config
-    recipe: str | None = None
-    variants: Mapping[str, Config] = field(default_factory=dict)
-    published: Config | None = None
-    question: Mapping[str, Any] = field(default_factory=dict)
-    looks: Sequence[int] = ()
+    backbones: Sequence[str] | str
+    seeds: Sequence[int] | int = (0,)
     folds: int | None = None
+    repeats: int | None = None
     train_subsets: Sequence[int] = ()
-    search: Config | None = None
-    tested: bool = True
+    on_existing: OnExisting = "resume"
     log_dir: str = "lightning_logs"
+    # Bare dicts: into a dict[str, Any], jsonargparse would write every default of a class that it names.
+    variants: dict[str, dict] | None = None  # type: ignore[type-arg]
+    search: dict | str | None = None  # type: ignore[type-arg]
+    trials: int = 8
+    search_budget_s: float | None = None
+    published: dict | None = None  # type: ignore[type-arg]
+    baseline: str | None = None
+    margin: float | None = None
+    seeds_until_decided: int | None = None
+    retries: int = 0
+    rerun: Sequence[str] = ()
+    drop: Sequence[str] = ()
+    times: When = "auto"
+    config: Config = field(default_factory=dict)
+    recipe: str | None = None
+    looks: Sequence[int] = ()
+    tested: bool = True
+
+    @property
+    def networks(self) -> list[str]:
+        """The backbones as a list."""
+        return as_list(self.backbones)
+
+    @property
+    def all_seeds(self) -> list[int]:
+        """Each seed with which a network is trained; a repeat of cross-validation is one, which cuts new folds.
+
+        Raises:
+            InvalidValueError: If both seeds and repeats are given, or repeats without folds.
+        """
+        seeds, repeats = as_list(self.seeds), self.repeats
+        if repeats is None:
+            return seeds
+        if self.folds is None:
+            raise InvalidValueError(
+                "repeats", repeats, "left out without folds: a training is done again with more seeds"
+            )
+        if repeats < 1:
+            raise InvalidValueError("repeats", repeats, "at least 1")
+        if seeds != [0]:
+            raise InvalidValueError("repeats", repeats, "left out with seeds: with folds, each of them is one")
+        return list(range(repeats))
 
     @property
     def folder(self) -> Path:
@@ -95,9 +160,10 @@ def plan_runs(comparison: Comparison) -> list[RunSpec]:
     """
     _check(comparison)
     networks: list[list[RunSpec]] = []
-    for backbone in comparison.backbones:
+    variants: dict[str | None, Config] = dict((comparison.variants or {}).items())
+    for backbone in comparison.networks:
         planned: list[Config] = []
-        for variant, changes in comparison.variants.items() or [(None, {})]:
+        for variant, changes in (variants or {None: {}}).items():
             own = changes.get(BY_BACKBONE, {}).get(backbone, {})
             shared = {name: value for name, value in changes.items() if name != BY_BACKBONE}
             config = _network_config(comparison.config, backbone, merge_config(shared, own))
@@ -116,7 +182,7 @@ def plan_runs(comparison: Comparison) -> list[RunSpec]:
             subsets: list[int | None] = [*reversed(comparison.train_subsets)]
             for subset in subsets or [None]:
                 networks.append([])
-                for seed, fold in itertools.product(comparison.seeds, range(comparison.folds or 1)):
+                for seed, fold in itertools.product(comparison.all_seeds, range(comparison.folds or 1)):
                     key = RunKey(backbone, variant, subset, seed, None if comparison.folds is None else fold)
                     run_config: Config = {"seed_everything": seed, **config}
                     cut: Config = {}
@@ -139,23 +205,6 @@ def plan_runs(comparison: Comparison) -> list[RunSpec]:
     return [spec for of_one_seed in zip(*networks, strict=True) for spec in of_one_seed]
 
 
-def repeated(seeds: Sequence[int], folds: int | None, repeats: int | None) -> list[int]:
-    """The seeds of a comparison: a repeat of cross-validation is a seed, which cuts the images into folds anew.
-
-    Raises:
-        InvalidValueError: If both seeds and repeats are given, or repeats without folds.
-    """
-    if repeats is None:
-        return list(seeds)
-    if folds is None:
-        raise InvalidValueError("repeats", repeats, "left out without folds: a training is done again with more seeds")
-    if repeats < 1:
-        raise InvalidValueError("repeats", repeats, "at least 1")
-    if list(seeds) != [0]:
-        raise InvalidValueError("repeats", repeats, "left out with seeds: with folds, each of them is one")
-    return list(range(repeats))
-
-
 def without_fold(config: Config) -> Config:
     """A run's configuration as the comparison has it: without the fold, and the seed that has cut it."""
     if config["data"]["init_args"].get("fold") is None:
@@ -163,30 +212,30 @@ def without_fold(config: Config) -> Config:
     return merge_config(config, {"data": {"init_args": {"fold": None, "split_seed": SPLIT_SEED}}})
 
 
-def until_decided(comparison: Comparison, most: int | None) -> list[Comparison]:
-    """The comparison with more and more seeds, up to ``most``; itself alone where that is None.
-
-    Args:
-        comparison: Its seeds are those of the first stage.
-        most: The number of seeds of the last stage; the one between is halfway.
+def until_decided(comparison: Comparison) -> list[Comparison]:
+    """The comparison with more and more seeds, up to ``seeds_until_decided``; itself alone where that is None.
 
     Raises:
-        InvalidValueError: If ``most`` is not larger than the number of seeds, or there are fewer than two of these.
+        InvalidValueError: If that is not more than the number of seeds, or there are fewer than two of these.
     """
+    most, seeds = comparison.seeds_until_decided, comparison.all_seeds
     if most is None:
         return [comparison]
     if comparison.folds is not None:
         expected = "left out with folds: more repeats test the same images again"
         raise InvalidValueError("seeds_until_decided", most, expected)
-    first = len(comparison.seeds)
+    if comparison.search is not None:
+        raise InvalidValueError("search", "given", "left out with seeds_until_decided")
+    first = len(seeds)
     if first < 2:
-        raise InvalidValueError("seeds", list(comparison.seeds), "at least two: one seed decides nothing about others")
+        raise InvalidValueError("seeds", seeds, "at least two: one seed decides nothing about others")
     if most <= first:
         raise InvalidValueError("seeds_until_decided", most, f"more than the {first} seeds to begin with")
-    unused = (seed for seed in itertools.count() if seed not in comparison.seeds)
-    seeds = [*comparison.seeds, *itertools.islice(unused, most - first)]
+    unused = (seed for seed in itertools.count() if seed not in seeds)
+    seeds += itertools.islice(unused, most - first)
     looks = sorted({first, (first + most) // 2, most})
-    return [replace(comparison, seeds=seeds[:look], looks=looks) for look in looks]
+    stages = [replace(comparison, seeds=seeds[:look], looks=looks) for look in looks]
+    return [stages[0], *(replace(stage, on_existing="resume", rerun=(), drop=()) for stage in stages[1:])]
 
 
 def _require_no_fold(config: Config) -> None:
@@ -226,22 +275,26 @@ def _check_train_subsets(comparison: Comparison) -> None:
 def _check(comparison: Comparison) -> None:
     if not re.fullmatch(NAME, comparison.name):
         raise InvalidValueError("name", comparison.name, NAME_RULE)
-    for setting, values in (("backbones", comparison.backbones), ("seeds", comparison.seeds)):
+    for setting, values in (("backbones", comparison.networks), ("seeds", comparison.all_seeds)):
         if not values or len(set(values)) < len(values):
             raise InvalidValueError(setting, list(values), "a list of at least one, each different from the others")
-    require_own_folders(comparison.backbones)
+    require_own_folders(comparison.networks)
+    if comparison.margin is not None and not comparison.margin > 0:
+        raise InvalidValueError("margin", comparison.margin, "more than 0 points")
+    if comparison.retries < 0:
+        raise InvalidValueError("retries", comparison.retries, "0 or more")
     if comparison.folds is not None and comparison.folds < 2:
         raise InvalidValueError("folds", comparison.folds, "at least 2")
     if comparison.train_subsets:
         _check_train_subsets(comparison)
-    for seed in comparison.seeds:
+    for seed in comparison.all_seeds:
         if not 0 <= seed < 2**32:
             raise InvalidValueError("seeds", seed, "from 0 to 4294967295")
-    for variant, changes in comparison.variants.items():
+    for variant, changes in (comparison.variants or {}).items():
         if not re.fullmatch(NAME, variant):
             raise InvalidValueError("variants", variant, f"named with {NAME_RULE}")
-        if unknown := changes.get(BY_BACKBONE, {}).keys() - set(comparison.backbones):
-            expected = f"one of the compared {', '.join(comparison.backbones)}"
+        if unknown := changes.get(BY_BACKBONE, {}).keys() - set(comparison.networks):
+            expected = f"one of the compared {', '.join(comparison.networks)}"
             raise InvalidValueError(f"variants.{variant}.{BY_BACKBONE}", min(unknown), expected)
         of_all = [changes, *changes.get(BY_BACKBONE, {}).values()]
         if taken := {"seed_everything", "model.backbone"} & {name for some in of_all for name in flatten(some)}:

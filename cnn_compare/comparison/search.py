@@ -14,13 +14,13 @@ import yaml
 
 from cnn_compare.comparison.plan import BY_BACKBONE, Comparison, plan_runs
 from cnn_compare.comparison.runner import finished_result
-from cnn_compare.comparison.spec import Config, RunSpec
+from cnn_compare.comparison.spec import Config
 from cnn_compare.configs import find_file, merge_config
 from cnn_compare.errors import InvalidValueError, RunsFailedError
 from cnn_compare.metrics import monitors
 from cnn_compare.results import SEARCH, RunFolder, RunResult, first_best
 
-RunTrials = Callable[[Comparison, Sequence[RunSpec]], Sequence[RunResult]]
+RunTrials = Callable[[Comparison], Sequence[RunResult]]
 DISTRIBUTIONS = {"uniform": 2, "log_uniform": 2, "choice": None}
 """Distribution -> how many numbers it takes."""
 
@@ -147,7 +147,7 @@ def trials_of(comparison: Comparison, search: Search) -> Comparison:
         raise InvalidValueError("own_recipe", True, "false with search: it would replace the settings that are tried")
     if comparison.train_subsets:
         raise InvalidValueError("search", "given", "left out with train_subsets: each would need a search of its own")
-    seed = comparison.seeds[0]
+    seed = comparison.all_seeds[0]
     variants = {f"trial_{trial}": search.settings(trial, seed) for trial in range(search.trials)}
     return replace(
         comparison,
@@ -155,8 +155,12 @@ def trials_of(comparison: Comparison, search: Search) -> Comparison:
         log_dir=str(comparison.folder),
         seeds=[seed],
         variants=variants,
+        search=None,
         published=None,
-        question={},
+        baseline=None,
+        rerun=(),
+        drop=(),
+        times="never",
         tested=False,
     )
 
@@ -176,35 +180,35 @@ def with_tuned(comparison: Comparison, search: Search, run: RunTrials) -> Compar
         RunsFailedError: If every trial of a network failed.
     """
     trials = trials_of(comparison, search)
+    settings = trials.variants or {}
     if search.budget_s is None:
-        run(trials, plan_runs(trials))
+        run(trials)
     else:
         _run_within_budget(trials, search.budget_s, run)
-    best = {backbone: trials.variants[trial] for backbone, trial in _best(trials).items()}
+    best = {backbone: settings[trial] for backbone, trial in _best(trials).items()}
     variants = {"common": {}, search.variant: {BY_BACKBONE: best}}
     return replace(comparison, variants=variants, search={**asdict(search), "variant": search.variant})
 
 
 def _run_within_budget(trials: Comparison, budget_s: float, run: RunTrials) -> None:
     """One trial of each network after the other, until each has used up its time."""
-    spent_s = dict.fromkeys(trials.backbones, 0.0)
-    for name, settings in trials.variants.items():
+    spent_s = dict.fromkeys(trials.networks, 0.0)
+    for name, settings in (trials.variants or {}).items():
         backbones = [backbone for backbone, seconds in spent_s.items() if seconds < budget_s]
         if not backbones:
             return
-        stage = replace(trials, backbones=backbones, variants={name: settings})
-        specs = plan_runs(stage)
-        for spec, result in zip(specs, run(stage, specs), strict=True):
-            spent_s[spec.key.backbone] += result.value("fit_s") or 0.0
+        for result in run(replace(trials, backbones=backbones, variants={name: settings})):
+            spent_s[result.backbone] += result.value("fit_s") or 0.0
+        trials = replace(trials, on_existing="resume")
 
 
 def _best(trials: Comparison) -> dict[str, str]:
     """Each backbone's trial with the best validation; of equals the first."""
     monitor, specs = trials.config["monitor"], plan_runs(trials)
     best: dict[str, str] = {}
-    for backbone in trials.backbones:
+    for backbone in trials.networks:
         of_backbone = {str(spec.key.variant): spec for spec in specs if spec.key.backbone == backbone}
-        values = {trial: _validated(of_backbone[trial].folder, monitor) for trial in trials.variants}
+        values = {trial: _validated(of_backbone[trial].folder, monitor) for trial in trials.variants or {}}
         reached = {trial: value for trial, value in values.items() if value is not None}
         if not reached:
             raise RunsFailedError([spec.key.label for spec in of_backbone.values()], trials.folder)

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import lightning as L
 import torch
@@ -27,6 +27,7 @@ from cnn_compare.callbacks import MachineLoad, StopWhenDiverged, StopWithoutProg
 from cnn_compare.comparison.executor import Executor
 from cnn_compare.comparison.local import LocalExecutor, start_server, world_size
 from cnn_compare.comparison.lock import comparison_lock
+from cnn_compare.comparison.plan import When
 from cnn_compare.comparison.spec import Config, WorkerSpec
 from cnn_compare.comparison.worker import exit_with_parent
 from cnn_compare.errors import NotTimedError, ResultError, own_error
@@ -35,8 +36,6 @@ from cnn_compare.machine import describe_device, now
 from cnn_compare.profiling import burst, take_turns
 from cnn_compare.results import MANIFEST, RunFolder, RunResult, run_folders
 from cnn_compare.times import Times, precision
-
-When = Literal["auto", "always", "never"]
 
 SECONDS_A_NETWORK = 30.0
 # Of the seconds that the trainings took, for turns that nobody asked for.

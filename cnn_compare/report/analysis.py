@@ -70,11 +70,9 @@ def analyze(
         InvalidValueError: If the baseline is no network with finished runs, the margin is not positive, or a limit's
             metric is unknown.
     """
-    asked = stored.manifest.get("question")
-    asked = asked if isinstance(asked, dict) else {}  # A manifest may be damaged.
     question = Question(
-        asked.get("baseline") if baseline is None else baseline,
-        asked.get("margin") if margin is None else margin,
+        stored.manifest.get("baseline") if baseline is None else baseline,
+        stored.manifest.get("margin") if margin is None else margin,
         dict(limits or {}),
     )
     runs = stored.finished

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import json
 import math
 from collections import Counter
@@ -122,7 +121,8 @@ class StoredRuns:
         """Network, training subset, seed and fold: what the manifest asks for, and whatever is stored besides."""
         planned: list[tuple[str, int | None, int, int | None]] = []
         with contextlib.suppress(KeyError, TypeError, ValueError, AttributeError):  # A damaged manifest.
-            for key in _runs_of(self.manifest):
+            for run in self.manifest["runs"]:
+                key = RunKey(**run)
                 planned.append((key.network, key.train_subset, key.seed, key.fold))
         results = [(run.network, run.result) for run in self.all_runs]
         planned += [(name, result.train_subset, result.seed, result.fold) for name, result in results]
@@ -311,15 +311,6 @@ def _why_none(folder: Path) -> str:
     if folder.is_dir():
         return "the folder holds no result.json, no configuration and no checkpoint of a run"
     return "it is a file, not a folder" if folder.exists() else "there is no such folder"
-
-
-def _runs_of(manifest: dict[str, Any]) -> list[RunKey]:
-    """The planned runs; older manifests hold lists to combine."""
-    if "runs" in manifest:
-        return [RunKey(**run) for run in manifest["runs"]]
-    variants = list(manifest.get("variants") or {}) or [None]
-    combined = itertools.product(manifest.get("backbones", []), variants, [None], manifest.get("seeds", []))
-    return [RunKey(*each) for each in combined]
 
 
 def _network_names(folder: Path, results: dict[Path, RunResult]) -> dict[Path, str]:

@@ -493,7 +493,7 @@ def test_a_variant_with_other_splits_gets_a_file_of_its_own(tmp_path):
         "pad": {"data": {"init_args": {"fit": "pad"}}},
         "other": {"data": {"init_args": {"split_seed": 1}}},
     }
-    specs = plan_runs(Comparison("mine", ["lenet"], [0, 1], with_num_classes(config), variants=variants))
+    specs = plan_runs(Comparison("mine", ["lenet"], [0, 1], config=with_num_classes(config), variants=variants))
     write_all_splits(tmp_path / "out", specs)
     found = {path.name: path.read_text(encoding="utf-8") for path in (tmp_path / "out").iterdir()}
     expected = {

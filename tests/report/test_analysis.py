@@ -150,7 +150,7 @@ def test_each_look_at_the_results_has_its_part_of_the_level_and_what_it_establis
     assert not analyze(find_runs(tmp_path)).pairs[0].differs
 
 
-@pytest.mark.parametrize("damage", [{"looks": 3, "seeds": [0]}, {"question": [1]}, {"looks": ["x"], "seeds": [0]}])
+@pytest.mark.parametrize("damage", [{"looks": 3, "seeds": [0]}, {"margin": [1]}, {"looks": ["x"], "seeds": [0]}])
 def test_damaged_questions_and_looks_do_not_stop_the_report(store_run, tmp_path, damage):
     store_run("a")
     store_run("b", right=range(600))
