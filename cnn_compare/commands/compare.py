@@ -69,12 +69,12 @@ def run(arguments: list[str]) -> None:
     search = options["search"] and read_search(options["search"], options["trials"], options["search_budget_s"])
     if search and len(stages) > 1:
         raise InvalidValueError("search", "given", "left out with seeds_until_decided")
-    trials = trials_of(comparison, search) if search else None
+    trials = trials_of(comparison, search, request) if search else None
     if options["explain"]:
         require_captum("explain")
     if options["dry_run"]:
         if trials:
-            _show(trials, plan_runs(trials), request)
+            _show(trials, plan_runs(trials), Request(request.on_existing))
             return
         _show(comparison, specs, request)
         if comparison.folds is None:
@@ -83,7 +83,7 @@ def run(arguments: list[str]) -> None:
         return
     if search:
         run_trials = trial_runner(lambda: _executor(options), request, options["retries"])
-        stages = [with_tuned(comparison, search, run_trials)]
+        stages = [with_tuned(comparison, search, run_trials, request)]
     outcome, failed = _run_stages(stages, request, options)
     changed = outcome.changed or options["explain"]
     if changed:

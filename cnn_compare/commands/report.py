@@ -36,11 +36,15 @@ def run(arguments: list[str]) -> None:
             limits[metric] = float(value)
         except ValueError:
             raise InvalidValueError("limit", limit, "METRIC=NUMBER, such as params=10e6") from None
+    question = {"baseline": options.baseline, "margin": options.margin, "limits": limits}
     if options.measure_times:
         # It loads torch.
         from cnn_compare.comparison.turns import measure_times
+        from cnn_compare.report.analysis import find_question
+        from cnn_compare.report.load import find_runs
 
+        find_question(find_runs(options.runs_dir), **question)  # What is wrong with it is said before minutes pass.
         measure_times(options.runs_dir)
     from cnn_compare.report.terminal import print_report
 
-    print_report(options.runs_dir, baseline=options.baseline, margin=options.margin, limits=limits)
+    print_report(options.runs_dir, **question)

@@ -145,7 +145,7 @@ def compare(
         if executor is not None:
             raise InvalidValueError("executor", type(executor).__name__, "left out with search, which takes several")
         run_trials = trial_runner(LocalExecutor, request, retries)
-        comparison = with_tuned(comparison, read_search(search, trials, search_budget_s), run_trials)
+        comparison = with_tuned(comparison, read_search(search, trials, search_budget_s), run_trials, request)
     specs = plan_runs(comparison)
     return run_comparison(comparison, specs, executor or LocalExecutor(), request, retries, times).folder
 
@@ -180,10 +180,10 @@ def question_of(baseline: str | None, margin: float | None) -> Config:
     """What was given of the two.
 
     Raises:
-        InvalidValueError: If the margin is not positive.
+        InvalidValueError: If the margin is out of range.
     """
-    if margin is not None and not margin > 0:
-        raise InvalidValueError("margin", margin, "more than 0 points")
+    if margin is not None and not 0 < margin <= 100:
+        raise InvalidValueError("margin", margin, "more than 0 points, up to 100")
     return {name: value for name, value in (("baseline", baseline), ("margin", margin)) if value is not None}
 
 

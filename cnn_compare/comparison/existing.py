@@ -19,7 +19,7 @@ from cnn_compare.errors import ComparisonExistsError, InvalidValueError, ResultE
 from cnn_compare.experiment import resolve_config
 from cnn_compare.files import read_json
 from cnn_compare.machine import versions
-from cnn_compare.results import MANIFEST, SEARCH, RunFolder, RunResult, run_folders
+from cnn_compare.results import MANIFEST, SEARCH, RunFolder, RunResult, network_name, run_folders
 
 OnExisting = Literal["resume", "error", "overwrite"]
 
@@ -57,28 +57,23 @@ def examine(comparison: Comparison, specs: Sequence[RunSpec], request: Request) 
 
     Raises:
         ComparisonExistsError: If the folder holds something that is not to be resumed or deleted.
-        InvalidValueError: If ``rerun`` names no planned run, ``drop`` no backbone of an earlier command, or two
-            backbones would share a folder.
+        InvalidValueError: As `require_names`, or if two backbones would share a folder.
     """
     folder = comparison.folder
-    reruns = _named_runs(specs, request.rerun)
     # The trials of a search, and their lock, come before its comparison.
     if not folder.exists() or all(SEARCH in path.name.split(".") for path in folder.iterdir()):
-        _require_known(request.drop, [], comparison)
+        require_names(comparison, specs, request, {})
         return Existing()
     if request.on_existing == "error":
         raise ComparisonExistsError(folder, "")
     notes: list[str] = []
-    try:
-        manifest: Config = read_json(folder / MANIFEST)
-        if not isinstance(manifest, dict) or not isinstance(manifest.get("config"), dict):
-            raise ValueError("it holds no manifest")
-    except (OSError, ValueError):
+    manifest = read_manifest(folder)
+    if not manifest:
         manifest = _rebuilt_manifest(comparison, specs, request)
         notes.append(f"{folder / MANIFEST} was missing or damaged, and is rebuilt from the runs' configurations.")
+    require_names(comparison, specs, request, manifest)
     if request.on_existing == "overwrite":
         return Existing(remove=[path for path in folder.iterdir() if comparison.search is None or path.name != SEARCH])
-    _require_known(request.drop, manifest["backbones"], comparison)
     kept_backbones = [backbone for backbone in manifest["backbones"] if backbone not in request.drop]
     require_own_folders([*kept_backbones, *comparison.backbones])
     if changed := _changed_setting(manifest, comparison):
@@ -88,6 +83,7 @@ def examine(comparison: Comparison, specs: Sequence[RunSpec], request: Request) 
         notes.append(f"{changed}: no run in {folder} has finished, so all of them begin anew.")
         return Existing(remove=[run.path for run in runs], notes=notes)
     remove = [path for backbone in request.drop for path in _network_folders(folder, backbone)]
+    reruns = [spec for spec in specs if run_name(spec) in request.rerun]
     remove += [spec.folder.path for spec in reruns if spec.folder.path.exists()]
     results = {spec.name: result for spec in specs if spec not in reruns and (result := finished_result(spec.folder))}
     recorded = not notes and "controlled" in manifest
@@ -95,12 +91,49 @@ def examine(comparison: Comparison, specs: Sequence[RunSpec], request: Request) 
     return Existing({**manifest, "backbones": kept_backbones}, recorded, results, list(dict.fromkeys(remove)), notes)
 
 
-def _named_runs(specs: Sequence[RunSpec], names: Sequence[str]) -> list[RunSpec]:
-    by_name = {run_name(spec): spec for spec in specs}
-    for name in names:
-        if name not in by_name:
-            raise InvalidValueError("rerun", name, f"a run of this command: {', '.join(by_name)}")
-    return [by_name[name] for name in names]
+def read_manifest(folder: Path) -> Config:
+    """A comparison's manifest; empty where it is missing or damaged."""
+    try:
+        manifest = read_json(folder / MANIFEST)
+    except (OSError, ValueError):
+        return {}
+    return manifest if isinstance(manifest, dict) and isinstance(manifest.get("config"), dict) else {}
+
+
+def require_names(comparison: Comparison, specs: Sequence[RunSpec], request: Request, manifest: Config) -> None:
+    """Check the networks and runs that a command names besides ``backbones``.
+
+    Args:
+        comparison: What is asked for.
+        specs: Its runs.
+        request: What it says of earlier ones.
+        manifest: Of the earlier commands, of which ``overwrite`` leaves nothing.
+
+    Raises:
+        InvalidValueError: If ``rerun`` names no planned run, ``drop`` no backbone of an earlier command, or the
+            baseline is no network of the comparison.
+    """
+    if request.on_existing == "overwrite":
+        manifest = {}
+    runs, earlier = [run_name(spec) for spec in specs], manifest.get("backbones", [])
+    for name in request.rerun:
+        if name not in runs:
+            raise InvalidValueError("rerun", name, f"a run of this command: {', '.join(runs)}")
+    for backbone in request.drop:
+        if backbone in comparison.backbones:
+            raise InvalidValueError("drop", backbone, "left out of backbones")
+        if backbone not in earlier:
+            raise InvalidValueError("drop", backbone, f"one of {', '.join(earlier) or 'none'}, which are there")
+    networks = [spec.network for spec in specs]
+    networks += [
+        network_name(run["backbone"], run["variant"])
+        for run in manifest.get("runs", [])
+        if run["backbone"] not in request.drop
+    ]
+    baseline = comparison.question.get("baseline")
+    if baseline is not None and baseline not in networks:
+        expected = f"one of the compared {', '.join(dict.fromkeys(networks))}"
+        raise InvalidValueError("baseline", baseline, expected)
 
 
 def run_name(spec: RunSpec) -> str:
@@ -113,24 +146,20 @@ def run_name(spec: RunSpec) -> str:
     return f"{spec.backbone}{f'+{spec.variant}' if spec.variant else ''}{subset}/{spec.seed}{fold}"
 
 
-def _require_known(drop: Sequence[str], known: Sequence[str], comparison: Comparison) -> None:
-    for backbone in drop:
-        if backbone in comparison.backbones:
-            raise InvalidValueError("drop", backbone, "left out of backbones")
-        if backbone not in known:
-            raise InvalidValueError("drop", backbone, f"one of {', '.join(known) or 'none'}, which are there")
-
-
 def _changed_setting(manifest: Config, comparison: Comparison) -> str | None:
     """The first setting that has changed since, in words."""
     # Resolved again, because an older version may have known fewer settings.
     was, now = without_backbone(resolve_config(manifest["config"])), without_backbone(comparison.config)
-    was["folds"], now["folds"] = manifest.get("folds"), comparison.folds
-    for name in manifest.get("variants", {}).keys() & comparison.variants.keys():
-        was[name], now[name] = manifest["variants"][name], comparison.variants[name]
-    return next(
-        (f"{setting} is {old!r} there and {new!r} now" for setting, (old, new) in differences([was, now]).items()), None
-    )
+    before = manifest.get("variants", {})
+    pairs = [({"folds": manifest.get("folds"), **was}, {"folds": comparison.folds, **now})]
+    # Each by itself: a variant may be called like a section of the configuration.
+    pairs += [
+        ({"variants": {name: before[name]}}, {"variants": {name: changes}})
+        for name, changes in comparison.variants.items()
+        if name in before
+    ]
+    changed = (change for pair in pairs for change in differences(pair).items())
+    return next((f"{setting} is {old!r} there and {new!r} now" for setting, (old, new) in changed), None)
 
 
 def _rebuilt_manifest(comparison: Comparison, specs: Sequence[RunSpec], request: Request) -> Config:
