@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cnn_compare.commands import about
+from cnn_compare.commands import about, add_trust
 from cnn_compare.errors import InvalidValueError
 from cnn_compare.parsing import Parser
+from cnn_compare.trusted import trust
 
 
 def run(arguments: list[str]) -> None:
@@ -28,7 +29,9 @@ def run(arguments: list[str]) -> None:
         help="first let the comparison's networks take turns alone on this machine, up to 30 s each, to measure the "
         "seconds of an epoch",
     )
+    add_trust(parser)
     options = parser.parse_args(arguments[1:])
+    trust(*options.trust)
     limits = {}
     for limit in options.limit:
         metric, _, value = limit.partition("=")

@@ -20,6 +20,7 @@ from cnn_compare.experiment import resolve_config
 from cnn_compare.files import read_json
 from cnn_compare.machine import versions
 from cnn_compare.results import MANIFEST, SEARCH, RunFolder, RunResult, network_name, run_folders
+from cnn_compare.trusted import untrusted
 
 OnExisting = Literal["resume", "error", "overwrite"]
 
@@ -148,6 +149,7 @@ def run_name(spec: RunSpec) -> str:
 
 def _changed_setting(manifest: Config, comparison: Comparison) -> str | None:
     """The first setting that has changed since, in words."""
+    _require_named(comparison.folder, manifest["config"])
     # Resolved again, because an older version may have known fewer settings.
     was, now = without_backbone(resolve_config(manifest["config"])), without_backbone(comparison.config)
     before = manifest.get("variants", {})
@@ -162,6 +164,12 @@ def _changed_setting(manifest: Config, comparison: Comparison) -> str | None:
     return next((f"{setting} is {old!r} there and {new!r} now" for setting, (old, new) in changed), None)
 
 
+def _require_named(folder: Path, stored: Config) -> None:
+    """Check that a stored configuration names no code but what the command names: resolving it would import it."""
+    if names := untrusted(stored):
+        raise ComparisonExistsError(folder, f" with another configuration ({', '.join(names)} is named there alone)")
+
+
 def _rebuilt_manifest(comparison: Comparison, specs: Sequence[RunSpec], request: Request) -> Config:
     """The manifest that the runs' own configurations give.
 
@@ -174,10 +182,11 @@ def _rebuilt_manifest(comparison: Comparison, specs: Sequence[RunSpec], request:
     if not configs:
         raise ComparisonExistsError(folder, f", and holds no comparison (no readable {MANIFEST})")
     planned = [_without_seed(spec.config) for spec in specs]
-    for config in configs:
-        stored = _without_seed({**config, **resolve_config(_without_seed(config))})
+    for config in configs if request.on_existing == "resume" else ():
         # Only the network may differ from what is planned now.
-        if request.on_existing == "resume" and without_backbone(stored) not in map(without_backbone, planned):
+        _require_named(folder, without_backbone(config))
+        stored = _without_seed({**config, **resolve_config(_without_seed(config))})
+        if without_backbone(stored) not in map(without_backbone, planned):
             setting, (old, new) = next(
                 iter(differences([without_backbone(stored), without_backbone(planned[0])]).items())
             )

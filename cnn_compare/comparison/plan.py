@@ -20,6 +20,7 @@ from cnn_compare.data.image_datamodule import SPLIT_SEED
 from cnn_compare.errors import InvalidValueError
 from cnn_compare.experiment import apply_own_recipe, resolve_config, stop_at, with_num_classes
 from cnn_compare.results import RunFolder
+from cnn_compare.trusted import names_in, trust
 
 NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
 BY_BACKBONE = "backbones"
@@ -94,6 +95,7 @@ def plan_runs(comparison: Comparison) -> list[RunSpec]:
         ImageTooSmallError: If the images are too small for a backbone.
     """
     _check(comparison)
+    trust(*names_in([comparison.backbones, comparison.config, comparison.variants]))
     networks: list[list[RunSpec]] = []
     for backbone in comparison.backbones:
         planned: list[Config] = []
