@@ -70,11 +70,11 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 def csv_text(rows: Iterable[Iterable[Any]]) -> str:
     """Rows as CSV, of which a spreadsheet computes nothing: see `csv_cell`. None becomes an empty cell."""
     cells = [[csv_cell(value) for value in row] for row in rows]
-    # Where spreadsheets separate cells by semicolons, as in German, text without quotes would end at one.
-    separated = any(isinstance(cell, str) and (";" in cell or "\t" in cell) for row in cells for cell in row)
+    # Python puts only its own ends of lines in quotes, and readers take a carriage return for one too.
+    returns = any(isinstance(cell, str) and "\r" in cell for row in cells for cell in row)
     buffer = io.StringIO()
-    quoting = csv.QUOTE_NONNUMERIC if separated else csv.QUOTE_MINIMAL
-    csv.writer(buffer, quoting=quoting, lineterminator="\n").writerows(cells)
+    writer = csv.writer(buffer, quoting=csv.QUOTE_NONNUMERIC if returns else csv.QUOTE_MINIMAL, lineterminator="\n")
+    writer.writerows(cells)
     return buffer.getvalue()
 
 
