@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copyreg
 import errno
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -425,6 +426,20 @@ class CheckpointFileError(RunError):
         super().__init__(
             f"no checkpoint in {path}: {reason}. Give ckpt_path a file that `fit` or `compare` has written, "
             "such as lightning_logs/version_0/checkpoints/last.ckpt."
+        )
+
+
+class UntrustedCodeError(UsageError):
+    """A file names code that is neither this package's nor given by the user."""
+
+    def __init__(self, source: str | Path, names: Sequence[str], way_out: str | None = None) -> None:
+        self.source, self.names = source, tuple(names)
+        module = re.split("[.:]", names[0])[0]
+        given = way_out or f"trust={module} (in Python: cnn_compare.trusted.trust({module!r}))"
+        self.fields = (given.partition("=")[0],)
+        super().__init__(
+            f"{source} names {', '.join(names)}, which is not of this package: importing it would run its code. "
+            f"If you trust it, give {given}."
         )
 
 

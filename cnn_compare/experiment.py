@@ -62,6 +62,7 @@ from cnn_compare.metrics import monitors
 from cnn_compare.module import ClassifierModule
 from cnn_compare.parsing import OneLineErrors
 from cnn_compare.results import SPLITS, RunFolder
+from cnn_compare.trusted import names_in, require_trusted, trust, untrusted
 
 NETWORK_SETTINGS = ("model.backbone", "model.num_classes", "model.stem")
 """What a checkpoint and the request must agree on."""
@@ -235,6 +236,7 @@ class ExperimentCLI(LightningCLI):
 
         Raises:
             CheckpointFileError: If the checkpoint cannot be read.
+            UntrustedCodeError: If it names code that is neither this package's nor named by the user.
         """
         super().parse_arguments(parser, args)
         self.given = Namespace()  # type: ignore[no-untyped-call]
@@ -251,9 +253,10 @@ class ExperimentCLI(LightningCLI):
             log_dir = Path(self.config[command].trainer.default_root_dir or ".") / "lightning_logs"
             checkpoint = str(newest_checkpoint(log_dir, checkpoint))
         content: dict[str, Any] = {}
-        if not re.fullmatch("hpc|registry.*", str(checkpoint)):  # Lightning's keywords
+        if Path(checkpoint).is_file() or not re.fullmatch("hpc|registry.*", str(checkpoint)):  # Lightning's keywords
             content = require_checkpoint(checkpoint)
             self.stored_data = content.get("data", {})
+            self._require_trusted(checkpoint, content.get("hyper_parameters") or {})
         default_data = data_defaults(self.stored_data)
         self._subcommand_parsers[command].set_defaults({"data": default_data})
         super().parse_arguments(parser, args)
@@ -272,6 +275,20 @@ class ExperimentCLI(LightningCLI):
             config = plain_config(self.parser, self.config)["fit"]
             optimizer = make_optimizer(config["model"])
             require_resumable(checkpoint, content, optimizer, config["trainer"]["max_epochs"])
+
+    def _require_trusted(self, checkpoint: str, stored: Mapping[str, Any]) -> None:
+        """Check that a checkpoint names no code but this package's and what the user has named.
+
+        Raises:
+            UntrustedCodeError: If it does.
+        """
+        given = self.config[self.config.subcommand].as_dict()
+        trust(*names_in(given))
+        require_trusted(checkpoint, stored, f"model.backbone={stored.get('backbone')}")
+        name = self.stored_data.get("class_path")
+        # With other data, this class is not needed.
+        if not given["allow_other_data"] and given["data"]["class_path"].endswith(f".{CIFAR10DataModule.__name__}"):
+            require_trusted(checkpoint, name, f"data={name}")
 
     def _check(self) -> None:
         """Check the settings of a command before it starts; those of a comparison's run have been checked."""
@@ -540,7 +557,9 @@ def plain_config(parser: LightningArgumentParser, config: Namespace) -> dict[str
 
 def data_defaults(stored: Mapping[str, Any]) -> dict[str, Any]:
     """The default data of a command with a checkpoint: what the checkpoint stores, as far as its class accepts it."""
-    cls = locate(stored["class_path"]) if stored else None
+    name = stored.get("class_path", "")
+    # Without a dot, it would be a module, which is imported to find out that it is no class.
+    cls = locate(name) if "." in name and not untrusted(name) else None
     if not isinstance(cls, type):
         return {"class_path": class_path(CIFAR10DataModule)}
     known: set[str] = set()

@@ -7,9 +7,13 @@ import io
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+FORMULA = re.compile(r"'*(\s*[=+\-@\uff1d\uff0b\uff0d\uff20]|[\t\r\n])")
+"""How text begins that a spreadsheet computes, maybe after apostrophes that keep it from that."""
 
 
 def write_bytes(path: Path, content: bytes | memoryview, keep: Path | None = None) -> None:
@@ -58,13 +62,36 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write rows as CSV; columns in the order in which the rows first name them."""
+    """Write rows as `csv_text`; columns in the order in which the rows first name them."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
+    write_text(path, csv_text([columns, *([row.get(name) for name in columns] for row in rows)]))
+
+
+def csv_text(rows: Iterable[Iterable[Any]]) -> str:
+    """Rows as CSV, of which a spreadsheet computes nothing: see `csv_cell`. None becomes an empty cell."""
+    cells = [[csv_cell(value) for value in row] for row in rows]
+    # Python puts only its own ends of lines in quotes, and readers take a carriage return for one too.
+    returns = any(isinstance(cell, str) and "\r" in cell for row in cells for cell in row)
     buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(path, buffer.getvalue())
+    writer = csv.writer(buffer, quoting=csv.QUOTE_NONNUMERIC if returns else csv.QUOTE_MINIMAL, lineterminator="\n")
+    writer.writerows(cells)
+    return buffer.getvalue()
+
+
+def csv_cell(value: Any) -> Any:
+    """A value for a CSV file: text that a spreadsheet would take for a formula gets an apostrophe before it.
+
+    So does text that begins with apostrophes and then like a formula, so that `plain_text` undoes all of it.
+
+    Source:
+        OWASP, "CSV Injection": =, +, -, @, their full-width forms, tab, carriage return and line feed.
+    """
+    return f"'{value}" if isinstance(value, str) and FORMULA.match(value) else value
+
+
+def plain_text(cell: str) -> str:
+    """Inverse of `csv_cell`, for text."""
+    return cell[1:] if cell.startswith("'") and FORMULA.match(cell) else cell
 
 
 def without_nan(value: Any) -> Any:

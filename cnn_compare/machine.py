@@ -108,13 +108,14 @@ def energy_j(device: torch.device) -> float | None:
 
 
 def other_gpu_processes(device: torch.device) -> int:
-    """Number of processes besides this one that compute on a GPU; 0 if unknown."""
+    """Number of processes that compute on a GPU besides this one, which does; 0 if unknown."""
     library = _nvml(device)
     if library is None:
         return 0
     nvml, handle = library
     try:
-        return sum(process.pid != os.getpid() for process in nvml.nvmlDeviceGetComputeRunningProcesses(handle))
+        # Not by number: in a container this process has another one than NVML, which knows the host's.
+        return max(0, len(nvml.nvmlDeviceGetComputeRunningProcesses(handle)) - 1)
     except nvml.NVMLError:
         return 0
 

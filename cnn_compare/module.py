@@ -7,10 +7,12 @@ import math
 import warnings
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 import lightning as L
 import torch
+from lightning.fabric.utilities.cloud_io import _load as pl_load
 from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
 from torch import Tensor, nn
@@ -19,6 +21,7 @@ from torchmetrics import MetricCollection
 from torchmetrics.functional.classification import multiclass_confusion_matrix
 
 from cnn_compare.backbones import InputConversion, Stem, build_backbone, find_backbone, find_head, given_as_object
+from cnn_compare.checkpointing import read_stored
 from cnn_compare.checks import (
     check_classes,
     check_fine_tuning,
@@ -31,6 +34,7 @@ from cnn_compare.errors import CheckpointError, InvalidValueError
 from cnn_compare.machine import versions
 from cnn_compare.metrics import evaluation_metrics
 from cnn_compare.schedules import WarmupCosine, mean_over_devices, span_run, time_limit, total_steps
+from cnn_compare.trusted import names_in, require_trusted, trust
 
 log = logging.getLogger(__name__)
 
@@ -111,6 +115,7 @@ class ClassifierModule(L.LightningModule):
     ) -> None:
         super().__init__()
         entry = find_backbone(backbone)
+        trust(*names_in(entry.name))  # Whoever makes a module names its network.
         check_classes(num_classes, label_smoothing, class_weights)
         check_fine_tuning(freeze, backbone_lr_factor)
         # Plain values only: a checkpoint then loads with weights_only=True, and optimisers are no part of a network.
@@ -251,7 +256,14 @@ class ClassifierModule(L.LightningModule):
 
     @classmethod
     def load_from_checkpoint(cls, checkpoint_path: Any, *arguments: Any, **options: Any) -> Self:
-        """As Lightning's, but the file is read as data: objects that would run code are refused."""
+        """As Lightning's, but the file is read as data: objects that would run code are refused.
+
+        Raises:
+            UntrustedCodeError: If it names a network, or anything else, that would be imported from outside this
+                package. A network given as ``backbone=`` takes the place of the file's; `trust` allows names.
+        """
+        stored = _hyper_parameters(checkpoint_path)
+        require_trusted(str(checkpoint_path), [stored[name] for name in stored.keys() - options.keys()])
         return super().load_from_checkpoint(checkpoint_path, *arguments, **{"weights_only": True, **options})
 
     def on_train_epoch_start(self) -> None:
@@ -420,6 +432,18 @@ class ClassifierModule(L.LightningModule):
         if isinstance(scheduler, WarmupCosine) and time_limit(self.trainer) is not None:
             span_run(scheduler, self.trainer)
         super().lr_scheduler_step(scheduler, metric)
+
+
+def _hyper_parameters(checkpoint: Any) -> dict[str, Any]:
+    """What a checkpoint stores of its module, under the names of this and of early versions of Lightning."""
+    if isinstance(checkpoint, str | Path) and Path(checkpoint).is_file():
+        content = read_stored(checkpoint)  # Leaves the weights on the disk.
+    else:
+        content = pl_load(checkpoint, map_location="cpu", weights_only=True)
+        if hasattr(checkpoint, "seek"):
+            checkpoint.seek(0)
+    keys = ("hparams", "module_arguments", "hyper_parameters")
+    return {name: value for key in keys for name, value in dict(content.get(key) or {}).items()}
 
 
 def balanced_weights(images: Sequence[int]) -> list[float]:

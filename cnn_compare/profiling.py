@@ -124,8 +124,8 @@ def measure(backbone: str, image_size: int, stem: Stem) -> Profile:
     train_batch, labels = images(TRAIN_BATCH), torch.randint(10, (TRAIN_BATCH,), device=device)
     network.train()
 
-    def train() -> None:
-        _train_step(network, optimizer, train_batch, labels)
+    def train(bf16: bool = False) -> torch.Tensor:
+        return train_step(network, optimizer, train_batch, labels, bf16)
 
     train_s = statistics.median(seconds_of(train, device))
     network.eval()
@@ -135,11 +135,10 @@ def measure(backbone: str, image_size: int, stem: Stem) -> Profile:
         inference_s = statistics.median(seconds_of(lambda: network(many), device))
     peak_memory_bytes = memory.bytes(device)
     network.train()
-    with torch.autocast(device.type, torch.bfloat16):
-        train_bf16_s = statistics.median(seconds_of(train, device))
-        network.eval()
-        with torch.inference_mode():
-            inference_bf16_s = statistics.median(seconds_of(lambda: network(many), device))
+    train_bf16_s = statistics.median(seconds_of(lambda: train(bf16=True), device))
+    network.eval()
+    with torch.inference_mode():
+        inference_bf16_s = statistics.median(seconds_of(in_bf16(lambda: network(many), device), device))
     return Profile(
         backbone=backbone,
         stem=stem,
@@ -158,14 +157,29 @@ def measure(backbone: str, image_size: int, stem: Stem) -> Profile:
     )
 
 
-def _train_step(
-    network: nn.Module, optimizer: torch.optim.Optimizer, images: torch.Tensor, labels: torch.Tensor
-) -> None:
+def train_step(
+    network: nn.Module, optimizer: torch.optim.Optimizer, images: torch.Tensor, labels: torch.Tensor, bf16: bool
+) -> torch.Tensor:
+    """One optimiser step on a batch, as Lightning makes it with ``32-true`` or ``bf16-mixed``; returns the loss."""
     optimizer.zero_grad()
-    output = network(images)
-    logits = output if isinstance(output, torch.Tensor) else output[0]
-    torch.autograd.backward(F.cross_entropy(logits, labels))
+    # Around this step alone: until its outermost exit, autocast keeps copies of the weights, which steps leave stale.
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=bf16):
+        output = network(images)
+        logits = output if isinstance(output, torch.Tensor) else output[0]
+        loss = F.cross_entropy(logits, labels)
+    torch.autograd.backward(loss)
     optimizer.step()
+    return loss.detach()
+
+
+def in_bf16(step: Callable[[], T], device: torch.device) -> Callable[[], T]:
+    """The same step in bf16, in a context of its own each time, so that it converts the weights as every use does."""
+
+    def run() -> T:
+        with torch.autocast(device.type, torch.bfloat16):
+            return step()
+
+    return run
 
 
 def seconds_of(step: Callable[[], object], device: torch.device, repeats: int = REPEATS) -> list[float]:

@@ -26,6 +26,12 @@ def no_seed_left_over(monkeypatch):
 
 
 @pytest.fixture(autouse=True)
+def nothing_trusted_yet(monkeypatch):
+    """What one test has named is not trusted in the next."""
+    monkeypatch.setattr("cnn_compare.trusted._given", set())
+
+
+@pytest.fixture(autouse=True)
 def cache_of_its_own(monkeypatch, tmp_path):
     """What a test decodes is stored in its own folder, not in the user's."""
     monkeypatch.setenv("CNN_COMPARE_CACHE_DIR", str(tmp_path / "cache"))

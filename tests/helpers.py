@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from torch import nn
 
-from cnn_compare import compare
+from cnn_compare import DigitsDataModule, compare
 from cnn_compare.archive import ARCHIVE, unpack
 from cnn_compare.cli import main
 from cnn_compare.results import METRICS, Metric, RunResult, measured
@@ -111,3 +111,11 @@ def run_result(**fields):
     metrics = measured({name: value for name, value in values.items() if name in METRICS})
     metrics |= {name: Metric(value, "%", True) for name, value in values.items() if name not in METRICS}
     return RunResult(**{"backbone": "lenet", "seed": 0, "status": "finished", "metrics": metrics, **fields})
+
+
+class BrightDigits(DigitsDataModule):
+    """Other images than those of the digits, of their size."""
+
+    def load(self, split):
+        images, labels = super().load(split)
+        return 255 - images, labels

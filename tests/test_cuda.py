@@ -10,7 +10,12 @@ import pytest
 import torch
 
 from cnn_compare import ClassifierModule, DigitsDataModule
+from cnn_compare.backbones import find_backbone, list_backbones
 from cnn_compare.callbacks import EpochTimer, MachineLoad, StopWhenDiverged
+from cnn_compare.comparison.turns import SteppedTraining
+from cnn_compare.data.resident import FetchingAhead
+from cnn_compare.experiment import resolve_config
+from cnn_compare.machine import other_gpu_processes
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
@@ -80,6 +85,56 @@ def test_ddp_on_one_device_has_the_losses_of_a_single_device(tmp_path):
     single, _ = trained(tmp_path)
     torch.testing.assert_close(distributed.losses, single.losses, rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(distributed.images, single.images)
+
+
+@pytest.mark.parametrize("name", [entry.name for entry in list_backbones()])
+def test_every_backbone_trains_with_deterministic_algorithms_and_repeats_its_losses(tmp_path, name):
+    size = find_backbone(name).min_size("imagenet")
+    losses = []
+    try:
+        for _ in range(2):
+            torch.manual_seed(0)
+            data, seen = DigitsDataModule(batch_size=8, train_subset=24, image_size=size, seed=0), Seen()
+            options = {"accelerator": "gpu", "devices": 1, "max_epochs": 1, "logger": False, "deterministic": True}
+            quiet = {"enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
+            trainer = L.Trainer(**options, **quiet, callbacks=[seen], limit_val_batches=0, default_root_dir=tmp_path)
+            trainer.fit(ClassifierModule(name), data)
+            losses.append(seen.losses)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert losses[0] == losses[1]
+    assert len(set(losses[0])) == 3
+
+
+def test_images_too_large_for_the_gpu_are_fetched_ahead_into_the_same_batches(tmp_path):
+    batches = []
+    for on_device in (True, False):
+        data, seen = DigitsDataModule(batch_size=100, train_subset=450, on_device=on_device, seed=0), Seen()
+        quiet = {"enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
+        settings = {"accelerator": "gpu", "devices": 1, "max_epochs": 2, "logger": False, "callbacks": [seen]}
+        L.Trainer(**settings, **quiet, default_root_dir=tmp_path).fit(ClassifierModule("lenet"), data)
+        batches.append(seen)
+        assert isinstance(data.train_dataloader(), FetchingAhead) != on_device
+    torch.testing.assert_close(batches[0].images, batches[1].images, rtol=0, atol=0)
+
+
+def test_networks_that_take_turns_share_the_images_in_the_gpus_memory():
+    data = {"class_path": "DigitsDataModule", "init_args": {"batch_size": 100}}
+    model = {"backbone": "lenet", "num_classes": 10}
+    config = resolve_config({"model": model, "data": data, "trainer": {"devices": 1}}) | {"seed_everything": 0}
+    first = SteppedTraining(config)
+    before = torch.cuda.memory_allocated()
+    second = SteppedTraining(config, [first.data])
+    images = [stepped.data.splits["train"].images for stepped in (first, second)]
+    assert images[0].is_cuda
+    assert images[0].data_ptr() == images[1].data_ptr()
+    assert torch.cuda.memory_allocated() - before < images[0].nbytes
+    assert min(first.burst(2), second.burst(2), second.predict(2)) > 0
+
+
+def test_a_process_alone_on_the_gpu_sees_nobody_else_there():
+    device = torch.zeros(1, device="cuda").device
+    assert other_gpu_processes(device) == 0
 
 
 @pytest.mark.parametrize("augmentation", AUGMENTATIONS, ids=["cutout", "jitter"])

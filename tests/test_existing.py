@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from helpers import command, run_command, small_comparison
+from helpers import DATA, command, run_command, small_comparison
 
 from cnn_compare.archive import ARCHIVE
 from cnn_compare.backbones import code_fingerprint
@@ -88,6 +89,69 @@ def test_a_run_of_an_earlier_command_is_shown_with_its_date_and_device(tmp_path,
         "lenet/1: 50.00 %",
     ]
     assert ", cpu: made up)" in "".join(lines)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"model": {"label_smoothing": 0.1}},
+        {"data": {**DATA, "init_args": {}}},
+        {"trainer": {"max_epochs": 3}},
+        {"folds": 3},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_a_variant_called_like_a_setting_hides_no_change_of_that_setting(tmp_path, ran, changes):
+    options = {"variants": {next(iter(changes)): {"model": {"flip_tta": True}}}}
+    small_comparison(tmp_path, **options)
+    with pytest.raises(ComparisonExistsError, match=f"configuration .{next(iter(changes))}"):
+        small_comparison(tmp_path, **options, **changes)
+
+
+def test_a_change_of_a_variant_is_told_by_its_name(tmp_path, ran):
+    small_comparison(tmp_path, variants={"model": {}})
+    with pytest.raises(ComparisonExistsError, match=r"variants\.model\.model\.flip_tta is None there and True now"):
+        small_comparison(tmp_path, variants={"model": {"model": {"flip_tta": True}}})
+
+
+@pytest.mark.parametrize("search", [{}, {"search": {"model.label_smoothing": {"choice": [0, 0.1]}}, "trials": 2}])
+@pytest.mark.parametrize(
+    "wrong",
+    [{"baseline": "lenett"}, {"margin": 0.0}, {"margin": math.inf}, {"rerun": ["lenet/7"]}, {"drop": ["resnet18"]}],
+    ids=lambda wrong: next(iter(wrong)),
+)
+def test_what_no_run_can_make_right_is_refused_before_the_first_run_and_not_recorded(tmp_path, ran, search, wrong):
+    with pytest.raises(InvalidValueError, match=f"{next(iter(wrong))} must be"):
+        small_comparison(tmp_path, **search, **wrong)
+    assert ran == []
+    assert not (tmp_path / "small").exists()
+
+
+def test_a_baseline_may_be_a_network_of_an_earlier_command_unless_it_is_dropped(tmp_path, ran):
+    small_comparison(tmp_path, backbones=["lenet", "resnet20"])
+    small_comparison(tmp_path, baseline="resnet20")
+    with pytest.raises(InvalidValueError, match="baseline must be one of the compared lenet, and is 'resnet20'"):
+        small_comparison(tmp_path, baseline="resnet20", drop=["resnet20"])
+    variants = {"a": {}, "b": {"model": {"flip_tta": True}}}
+    with pytest.raises(InvalidValueError, match=r"one of the compared lenet \(a\), lenet \(b\), and is 'lenet'"):
+        small_comparison(tmp_path, name="other", baseline="lenet", variants=variants)
+
+
+@pytest.mark.parametrize(
+    "question", [{"baseline": "resnet18", "margin": 0.5}, {"margin": "much"}, {"margin": math.nan}]
+)
+def test_a_typo_in_an_earlier_manifest_blocks_neither_report_nor_compare(tmp_path, ran, capfd, question):
+    folder = small_comparison(tmp_path, backbones=["lenet", "lenet_relu"])
+    manifest = json.loads((folder / MANIFEST).read_text())
+    (folder / MANIFEST).write_text(json.dumps({**manifest, **question}))
+    ignored = "baseline, resnet18, has no finished run" if "baseline" in question else "is no number of points"
+    status, output, errors = run_command(["report", str(folder)], capfd)
+    assert (status, ignored in " ".join(output.split())) == (0, True), errors
+    status, output, errors = compare_command(tmp_path, capfd, "--backbones=[lenet,lenet_relu]", "--baseline=lenet")
+    assert (status, "lenet" in output) == (0, True), errors
+    status, _, errors = run_command(["report", str(folder), "--baseline=resnet18", "--measure_times"], capfd)
+    assert (status, errors.count("\n")) == (2, 1)
+    assert "--baseline must be a network with finished runs: lenet, lenet_relu" in errors
 
 
 NETWORK = """
@@ -273,7 +337,7 @@ def test_a_dry_run_says_what_the_planned_seeds_can_establish(tmp_path, ran, capf
     [
         (["--seeds=[0]", "--seeds_until_decided=3"], "--seeds must be at least two: one seed decides nothing"),
         (["--seeds=[0,1]", "--seeds_until_decided=2"], "--seeds_until_decided must be more than the 2 seeds to begin"),
-        (["--seeds=[0,1]", "--margin=0"], "--margin must be more than 0 points, and is 0"),
+        (["--seeds=[0,1]", "--margin=0"], "--margin must be more than 0 points, up to 100, and is 0"),
     ],
 )
 def test_questions_that_cannot_be_asked_are_refused(tmp_path, capfd, options, message):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import pickle
 import resource
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -16,14 +18,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from helpers import DROPS, command, predictions, run_command, small_comparison, wait_until, without_times
+from lightning import Trainer
 from torch import nn
 
-from cnn_compare import ClassifierModule, DigitsDataModule, EpochTimer, load_results, write_report
+from cnn_compare import Classifier, ClassifierModule, DigitsDataModule, EpochTimer, load_results, write_report
 from cnn_compare.comparison.local import LocalExecutor
 from cnn_compare.comparison.lock import comparison_lock
-from cnn_compare.errors import CheckpointError, InvalidValueError
-from cnn_compare.results import RunResult
+from cnn_compare.configs import merge_config
+from cnn_compare.errors import (
+    CheckpointError,
+    CheckpointFileError,
+    ComparisonExistsError,
+    InvalidValueError,
+    UntrustedCodeError,
+)
+from cnn_compare.results import MANIFEST, RunResult
+from cnn_compare.trusted import untrusted
 
 pytestmark = pytest.mark.faults
 
@@ -209,6 +221,142 @@ def test_a_checkpoint_of_another_network_is_refused(tmp_path, make_trainer, caps
         )
 
 
+EVIL = """
+import pathlib, torch
+from cnn_compare import DigitsDataModule
+
+pathlib.Path("ran").touch()
+
+def net(num_classes):
+    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3072, num_classes))
+
+class Photos(DigitsDataModule):
+    pass
+"""
+
+
+@pytest.fixture
+def evil(tmp_path, monkeypatch):
+    """A function: stores the checkpoint of a network, changed; beside it lies a module that a file could name."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    Path("evil.py").write_text(EVIL)
+    trainer, data = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False), DigitsDataModule()
+    data.setup("fit")
+    trainer.datamodule = data
+
+    def store(hyper_parameters=None, **changes):
+        network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3072, 10))
+        trainer.strategy.connect(ClassifierModule(network))
+        trainer.save_checkpoint("net.ckpt")
+        content = torch.load("net.ckpt", weights_only=True)
+        content["hyper_parameters"] |= {"backbone": "lenet", **(hyper_parameters or {})}
+        content["data"] = {**data.preparation, **changes.pop("data", {})}
+        torch.save({**content, **changes}, "net.ckpt")
+
+    yield store
+    sys.modules.pop("evil", None)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"hyper_parameters": {"backbone": "evil:net"}},
+        {"hyper_parameters": {"optimizer": "evil.net"}},
+        {"hyper_parameters": {"lr_scheduler": {"class_path": "evil.net", "init_args": {"a": 1}}}},
+        {"hyper_parameters": {"_instantiator": "evil.net"}},
+        {"hyper_parameters": {"_class_path": "evil.net", "_instantiator": "lightning.pytorch.cli.instantiate_module"}},
+        {"hparams": {"backbone": "evil:net"}},
+        {"data": {"class_path": "evil.Photos"}},
+        {"data": {"class_path": "evil"}},
+    ],
+    ids=str,
+)
+def test_code_that_a_checkpoint_names_is_not_imported(evil, capsys, changes):
+    evil(**changes)
+    for arguments in (
+        ["predict", "net.ckpt", "a.png"],
+        ["export", "net.ckpt", "--format=safetensors", "--output=x.safetensors"],
+        ["test", "--ckpt_path=net.ckpt", "--trainer.logger=false", "--trainer.limit_test_batches=1"],
+        ["fit", "--ckpt_path=net.ckpt"],
+    ):
+        status, _, errors = run_command(arguments, capsys)
+        if "hyper_parameters" in changes:
+            assert status == 2
+            assert "net.ckpt names evil" in errors.splitlines()[-1]
+            assert "--trust=evil" in errors or "--model.backbone=" in errors
+    assert not Path("ran").exists()
+
+
+def test_code_that_a_checkpoint_names_is_imported_once_the_user_names_it(evil, capsys):
+    evil({"backbone": "evil:net"}, data={"class_path": "evil.Photos"})
+    test = ["test", "--ckpt_path=net.ckpt", "--trainer.logger=false", "--trainer.accelerator=cpu"]
+    status, _, errors = run_command([*test, "--model.backbone=evil:net"], capsys)
+    assert (status, errors.splitlines()[-1]) == (
+        2,
+        "UntrustedCodeError: net.ckpt names evil.Photos, which is not of this package: importing it would run its "
+        "code. If you trust it, give --data=evil.Photos.",
+    )
+    assert not Path("ran").exists()
+    assert run_command([*test, "--model.backbone=evil:net", "--data=evil.Photos"], capsys)[0] != 2
+    assert Path("ran").exists()
+
+
+@pytest.mark.parametrize("trusted_by", ["--trust", "object"])
+def test_a_checkpoint_of_ones_own_network_is_used_by_ones_own_word(evil, capsys, trusted_by):
+    evil({"backbone": "evil:net"})
+    with pytest.raises(UntrustedCodeError, match=r"trust=evil \(in Python: cnn_compare.trusted.trust\('evil'\)\)"):
+        ClassifierModule.load_from_checkpoint("net.ckpt")
+    if trusted_by == "object":
+        network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3072, 10))
+        assert Classifier.load("net.ckpt", backbone=network).module.backbone is network
+        assert not Path("ran").exists()
+        return
+    arguments = ["export", "net.ckpt", "--format=safetensors", "--output=n.safetensors", "--trust=evil"]
+    assert run_command(arguments, capsys)[0] == 0
+
+
+def test_code_that_a_comparisons_folder_names_is_not_imported(evil, tmp_path, capsys):
+    original = small_comparison(tmp_path / "original", trainer={"max_epochs": 1})
+    for number, changes in enumerate(
+        [
+            {"data": {"class_path": "evil.Photos"}},
+            {"trainer": {"callbacks": [{"class_path": "evil.net"}]}},
+            {"trainer": {"callbacks": "evil.net"}},
+            {"trainer": {"logger": "evil.net"}},
+            {"model": {"optimizer": {"class_path": "torch.optim.SGD", "init_args": {"lr": "evil.net"}}}},
+            {"model": {"lr_scheduler": "evil.net"}},
+        ]
+    ):
+        folder = Path(shutil.copytree(original, tmp_path / str(number) / "small"))
+        config = folder / "lenet" / "seed_0" / "config.yaml"
+        config.write_text(yaml.safe_dump(merge_config(yaml.safe_load(config.read_text()), changes)))
+        manifest = json.loads((folder / MANIFEST).read_text())
+        manifest["config"] = merge_config(manifest["config"], changes)
+        (folder / MANIFEST).write_text(json.dumps(manifest))
+        for command_name in ("report --measure_times", *(["explain"] if "data" in changes else [])):
+            status, _, errors = run_command([*command_name.split(), str(folder)], capsys)
+            assert (status, "names evil." in errors.splitlines()[-1]) == (2, True), errors
+        with pytest.raises(ComparisonExistsError, match="with another configuration"):
+            small_comparison(tmp_path / str(number), trainer={"max_epochs": 1})
+        (folder / MANIFEST).unlink()
+        with pytest.raises(ComparisonExistsError, match="with another configuration"):
+            small_comparison(tmp_path / str(number), trainer={"max_epochs": 1})
+    assert not Path("ran").exists()
+
+
+def test_classes_of_torch_and_lightning_and_files_called_like_modules_need_no_word(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "labels.py").touch()
+    optimizer = {"class_path": "torch.optim.SGD", "init_args": {"lr": 0.1}}
+    callbacks = [{"class_path": "lightning.pytorch.callbacks.EMAWeightAveraging"}]
+    data = {"class_path": "cnn_compare.FolderDataModule", "init_args": {"labels": "labels.csv"}}
+    config = {"model": {"optimizer": optimizer, "backbone": "lenet"}, "trainer": {"callbacks": callbacks}, "data": data}
+    assert untrusted(config) == []
+    foreign = ["os.path", "torch.hub.load", "labels.csv"]
+    assert untrusted([*foreign, "no_such_module.x", "a b.c", "labels.", "labels", 3]) == foreign
+
+
 @pytest.mark.parametrize(
     ("content", "reason"), [(None, "there is no such file"), (b"", ""), (b"PK\x03\x04half an archive", "")]
 )
@@ -231,7 +379,7 @@ def test_code_in_a_checkpoint_does_not_run(tmp_path, capsys, monkeypatch):
         assert status == 1
         assert f"CheckpointFileError: no checkpoint in {path}: it holds code, or damaged data, and is not" in errors
     assert run_command(["fit", "--data=DigitsDataModule", f"--model.weights={path}"], capsys)[0] == 1
-    with pytest.raises(pickle.UnpicklingError):
+    with pytest.raises(CheckpointFileError, match="it holds code"):
         ClassifierModule.load_from_checkpoint(path)
     assert not target.exists()
     pickle.loads(pickle.dumps(Payload(target)))

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from cnn_compare import machine, profiling
+from cnn_compare import build_backbone, machine, profiling
 from cnn_compare.cli import main
 from cnn_compare.errors import ImageTooSmallError, InvalidValueError, UnknownBackboneError
 from cnn_compare.profiling import profile
@@ -60,6 +60,46 @@ def test_bf16_pays_where_it_is_faster():
     )
 
 
+@pytest.mark.parametrize("bf16", [False, True])
+def test_every_training_step_that_is_timed_uses_the_weights_of_the_step_before(monkeypatch, bf16):
+    steps = []
+
+    def three_times(step, device):
+        steps.append([step() for _ in range(3)])
+        return [1.0]
+
+    monkeypatch.setattr(profiling, "seconds_of", three_times)
+    torch.manual_seed(0)
+    profiling.measure("lenet_relu", 32, "imagenet")
+    torch.manual_seed(0)
+    network = build_backbone("lenet_relu", 10).to(memory_format=torch.channels_last)
+    optimizer = torch.optim.SGD(network.parameters(), lr=1e-3, momentum=0.9)
+    images, labels = torch.randn(128, 3, 32, 32), torch.randint(10, (128,))
+    losses = []
+    for number in range(6):
+        # The figures of bf16 come after those of float32, and go on from their weights.
+        with torch.autocast("cpu", torch.bfloat16, enabled=number >= 3):
+            loss = torch.nn.functional.cross_entropy(network(images.to(memory_format=torch.channels_last)), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.detach())
+    # Of training, a prediction, many, training and predictions in bf16.
+    assert len(steps) == 5
+    torch.testing.assert_close(steps[3 if bf16 else 0], losses[3:] if bf16 else losses[:3])
+    assert len(set(map(float, steps[3]))) == 3
+    assert {each.dtype for each in steps[4]} == {torch.bfloat16}
+
+
+def test_a_function_in_bf16_converts_the_weights_each_time():
+    layer, images = torch.nn.Linear(3, 1, bias=False), torch.ones(1, 3)
+    predict = profiling.in_bf16(lambda: layer(images), torch.device("cpu"))
+    before = predict()
+    with torch.no_grad():
+        layer.weight += 1
+    torch.testing.assert_close(predict().float(), before.float() + 3, rtol=0.02, atol=0.02)
+
+
 class FakeNvml(SimpleNamespace):
     """A GPU whose counter stands at 1,500 J, with this process and another one on it."""
 
@@ -89,6 +129,13 @@ def test_a_gpus_energy_is_told_in_joules(gpu):
 
 def test_other_processes_on_the_gpu_are_counted_without_this_one(gpu):
     assert machine.other_gpu_processes(gpu) == 1
+
+
+@pytest.mark.parametrize(("pids", "others"), [([4711], 0), ([4711, 4712], 1), ([], 0)])
+def test_in_a_container_where_nvml_knows_other_process_ids_a_run_is_no_contention_to_itself(gpu, pids, others):
+    running = [SimpleNamespace(pid=pid) for pid in pids]
+    sys.modules["pynvml"].nvmlDeviceGetComputeRunningProcesses = lambda handle: running
+    assert machine.other_gpu_processes(gpu) == others
 
 
 def test_without_nvml_energy_is_unknown_and_nobody_else_is_seen(gpu, monkeypatch):

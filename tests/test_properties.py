@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import io
 import json
+import runpy
 import string
+import sys
 from pathlib import Path, PurePosixPath
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,7 +20,7 @@ from hypothesis import strategies as st
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as one
 
-from cnn_compare import CIFAR10DataModule
+from cnn_compare import CIFAR10DataModule, files
 from cnn_compare.backbones import find_backbone
 from cnn_compare.configs import differences, flatten, merge_config
 from cnn_compare.data import augment
@@ -28,6 +32,7 @@ from cnn_compare.errors import (
     UnknownBackboneError,
 )
 from cnn_compare.experiment import resolve_config
+from cnn_compare.files import csv_cell, csv_text, plain_text
 from cnn_compare.report.load import find_runs
 from cnn_compare.results import RunResult, measured
 from cnn_compare.run_key import path_name
@@ -226,3 +231,26 @@ def test_more_than_two_thousand_cases_are_tried():
         int(line.split("max_examples=")[1].rstrip(")")) for line in source.splitlines() if line.startswith("@settings(")
     ]
     assert sum(counts) > 2_000
+
+
+@given(
+    st.lists(
+        st.text("'=+-@\t\n\r ;,\"\uff1d\uff0da1", max_size=6) | st.integers() | st.floats(allow_nan=False), min_size=2
+    )
+)
+def test_no_cell_of_a_csv_file_is_a_formula_and_every_text_and_number_is_read_back(row):
+    text = csv_text([row])
+    (cells,) = csv.reader(io.StringIO(text, newline=""))
+    for value, cell in zip(row, cells, strict=True):
+        if isinstance(value, str):
+            assert plain_text(cell) == value
+            assert not cell.lstrip(" ").startswith(("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0d"))
+        else:
+            assert type(value)(cell) == value
+
+
+def test_the_program_beside_an_onnx_file_writes_cells_as_the_package_does(monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", SimpleNamespace())
+    program = runpy.run_path(str(Path(files.__file__).with_name("inference") / "predict_onnx.py"))
+    for text in ("=1+1.png", "'=1", " -2", "\tx", "plain", "'quoted", "a=1", ""):
+        assert program["cell"](text) == csv_cell(text)

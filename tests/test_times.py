@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import math
 import random
 import subprocess
@@ -177,10 +178,39 @@ def test_a_prediction_that_is_timed_is_that_of_a_test_on_one_picture(config):
     ] * 6
 
 
+@pytest.mark.parametrize("precision", ["bf16-mixed", "32-true"])
+def test_a_prediction_is_timed_in_float32_as_the_classifier_computes_whatever_the_training_had(config, precision):
+    config["trainer"]["precision"] = precision
+    stepped = SteppedTraining(config)
+    seen = []
+    stepped.model.backbone.register_forward_hook(lambda network, inputs, output: seen.append(output.dtype))
+    stepped.burst(1)
+    assert set(seen) == {torch.bfloat16 if precision == "bf16-mixed" else torch.float32}
+    seen.clear()
+    stepped.predict(2)
+    assert seen == [torch.float32] * 2
+
+
+def test_networks_that_take_turns_keep_equal_images_once_and_others_apart(config):
+    other = copy.deepcopy(config)
+    other["data"]["init_args"] |= {"augmentation": "none", "batch_size": 60, "train_subset": 60}
+    cropped = copy.deepcopy(config)
+    cropped["data"] = {"class_path": "helpers.BrightDigits", "init_args": {}}
+    first = SteppedTraining(config)
+    second = SteppedTraining(other, [first.data])
+    third = SteppedTraining(cropped, [first.data, second.data])
+    places = [stepped.data.splits["train"].images.data_ptr() for stepped in (first, second, third)]
+    assert places[0] == places[1] != places[2]
+    assert [len(stepped.data.splits["train"]) for stepped in (first, second)] == [120, 60]
+    second.burst(1)
+
+
 def test_what_has_no_finished_run_is_not_measured(tmp_path, capsys):
     (tmp_path / "manifest.json").write_text("{}")
     with pytest.raises(NotTimedError, match="no run has finished"):
         turns.measure_times(tmp_path)
+    with pytest.raises(NotTimedError, match="no comparison's folder"):
+        turns.measure_times(tmp_path / "none")
     status, _, errors = run_command(["report", str(tmp_path / "none"), "--measure_times"], capsys)
-    assert status == 1
-    assert "no comparison's folder" in errors
+    assert status == 2
+    assert "there is no such folder" in errors

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
-from torch import nn
+from functools import partial
+from typing import Any
 
+from torch import Tensor, nn
+
+from cnn_compare.backbones.pooling import adaptive_avg_pool
 from cnn_compare.backbones.registry import Stem, register_backbone
 from cnn_compare.backbones.torchvision_models import torchvision_model
+
+
+def _auxiliary_logits(head: Any, maps: Tensor) -> Tensor:
+    """What torchvision's head computes, with a pooling that can be repeated bit for bit on a GPU."""
+    features = head.conv(adaptive_avg_pool(maps, (4, 4))).flatten(1)
+    logits: Tensor = head.fc2(head.dropout(head.fc1(features).relu()))
+    return logits
 
 
 @register_backbone(
@@ -30,6 +41,8 @@ def googlenet(num_classes: int, stem: Stem) -> nn.Module:
         network.maxpool1 = nn.Identity()
         network.maxpool2 = nn.Identity()
     else:
+        for head in (network.aux1, network.aux2):
+            head.forward = partial(_auxiliary_logits, head)
         network.aux_loss_weight = 0.3
     checked: nn.Module = network
     return checked

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from torch import Tensor, nn
-from torch.nn import functional
 
+from cnn_compare.backbones.pooling import adaptive_avg_pool
 from cnn_compare.backbones.registry import Stem, register_backbone
 from cnn_compare.backbones.torchvision_models import torchvision_model
 
@@ -17,9 +17,7 @@ def _enlarge_small_maps(_head: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor
     """
     (maps,) = inputs
     height, width = maps.shape[-2:]
-    if min(height, width) >= 17:
-        return (maps,)
-    return (functional.adaptive_avg_pool2d(maps, (max(height, 17), max(width, 17))),)
+    return (adaptive_avg_pool(maps, (max(height, 17), max(width, 17))),)
 
 
 @register_backbone(

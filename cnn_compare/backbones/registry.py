@@ -16,6 +16,7 @@ from typing import Any, Literal, get_args
 
 from torch import nn
 
+from cnn_compare.backbones.pooling import make_repeatable
 from cnn_compare.backbones.weights import load_weights
 from cnn_compare.errors import (
     BackboneTakenError,
@@ -227,6 +228,7 @@ def build_backbone(
         raise InvalidValueError("stem", stem, "'imagenet' or 'cifar'")
     entry = find_backbone(name)
     network = entry.build(num_classes, stem)
+    make_repeatable(network)
     if weights is not None:
         load_weights(network, weights, entry.name, stem, num_classes, entry.imagenet_weights)
     return network

@@ -5,6 +5,7 @@ the command's name. What takes seconds to import is imported inside of it if a u
 command, does without.
 """
 
+import argparse
 from typing import Any
 
 FIT_COMMANDS = {
@@ -59,6 +60,17 @@ def examples(*commands: str) -> str:
     lines = [EXAMPLES[command].strip().splitlines() for command in commands]
     shown = lines[0] if len(lines) == 1 else [first for first, *_ in lines]
     return "\n".join(["example:" if len(shown) == 1 else "examples:", *(f"  {line}" for line in shown)])
+
+
+def add_trust(parser: argparse.ArgumentParser) -> None:
+    """Add the option by which the user allows code that a file names; `run` hands it to `trusted.trust`."""
+    parser.add_argument(
+        "--trust",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        help="a module of your own that the stored files may name, such as my_nets: its code is run",
+    )
 
 
 def about(command: str) -> dict[str, Any]:

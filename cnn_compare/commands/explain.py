@@ -5,9 +5,10 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from cnn_compare.commands import about
+from cnn_compare.commands import about, add_trust
 from cnn_compare.errors import InvalidValueError
 from cnn_compare.parsing import Parser
+from cnn_compare.trusted import trust
 
 
 def run(arguments: list[str]) -> None:
@@ -20,7 +21,9 @@ def run(arguments: list[str]) -> None:
         metavar="ROWS",
         help="places in the test set such as 3,17, counted from 0, instead of the hardest images",
     )
+    add_trust(parser)
     options = parser.parse_args(arguments[1:])
+    trust(*options.trust)
     try:
         words = [] if options.images == "hardest" else options.images.strip("[]").split(",")
         images = [int(word) for word in words]

@@ -7,10 +7,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from cnn_compare.commands import about
+from cnn_compare.commands import about, add_trust
 from cnn_compare.commands.function_parser import FunctionParser
 from cnn_compare.errors import ConfigurationError, PicturesFailedError
 from cnn_compare.formatting import print_table
+from cnn_compare.trusted import trust
 
 
 def run(arguments: list[str]) -> None:
@@ -35,11 +36,13 @@ def run(arguments: list[str]) -> None:
         action="store_true",
         help="Average the probabilities of all seeds of a comparison's best network; it takes as many times as long.",
     )
+    add_trust(parser)
     parser.add_method_arguments(Classifier, "load", skip={"path", "ensemble", "backbone"})
     options = vars(parser.parse_args(arguments[1:]))
     path, pictures, output, top_k, batch_size = (
         options.pop(name) for name in ("checkpoint", "pictures", "output", "top_k", "batch_size")
     )
+    trust(*options.pop("trust"))
     if output is not None:
         require_output(output)
     tune_process()

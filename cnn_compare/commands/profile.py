@@ -5,11 +5,12 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 
-from cnn_compare.commands import about
+from cnn_compare.commands import about, add_trust
 from cnn_compare.commands.function_parser import FunctionParser
 from cnn_compare.errors import InvalidValueError
 from cnn_compare.formatting import format_count, print_table, shorten
 from cnn_compare.profiling import bf16_in_words, profile
+from cnn_compare.trusted import trust
 
 
 def run(arguments: list[str]) -> None:
@@ -20,8 +21,10 @@ def run(arguments: list[str]) -> None:
     parser.add_argument(
         "--picture", type=str | None, default=None, help="Decoded for each prediction; null: one that is made up."
     )
+    add_trust(parser)
     parser.add_function_arguments(profile, skip={"backbones"})
     options = parser.parse_args(arguments[1:])
+    trust(*options.pop("trust"))
     files, picture = options.pop("files"), options.pop("picture")
     if files:
         for name in ("backbones", "image_size", "stem"):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cnn_compare.commands import about
+from cnn_compare.commands import about, add_trust
 from cnn_compare.errors import InvalidValueError
 from cnn_compare.parsing import Parser
+from cnn_compare.trusted import trust
 
 
 def run(arguments: list[str]) -> None:
@@ -28,7 +29,9 @@ def run(arguments: list[str]) -> None:
         help="first let the comparison's networks take turns alone on this machine, up to 30 s each, to measure the "
         "seconds of an epoch",
     )
+    add_trust(parser)
     options = parser.parse_args(arguments[1:])
+    trust(*options.trust)
     limits = {}
     for limit in options.limit:
         metric, _, value = limit.partition("=")
@@ -36,11 +39,15 @@ def run(arguments: list[str]) -> None:
             limits[metric] = float(value)
         except ValueError:
             raise InvalidValueError("limit", limit, "METRIC=NUMBER, such as params=10e6") from None
+    question = {"baseline": options.baseline, "margin": options.margin, "limits": limits}
     if options.measure_times:
         # It loads torch.
         from cnn_compare.comparison.turns import measure_times
+        from cnn_compare.report.analysis import find_question
+        from cnn_compare.report.load import find_runs
 
+        find_question(find_runs(options.runs_dir), **question)  # What is wrong with it is said before minutes pass.
         measure_times(options.runs_dir)
     from cnn_compare.report.terminal import print_report
 
-    print_report(options.runs_dir, baseline=options.baseline, margin=options.margin, limits=limits)
+    print_report(options.runs_dir, **question)

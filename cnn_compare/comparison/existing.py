@@ -21,6 +21,7 @@ from cnn_compare.files import read_json
 from cnn_compare.machine import versions
 from cnn_compare.results import MANIFEST, SEARCH, RunFolder, RunResult, run_folders
 from cnn_compare.run_key import RunKey, network_paths
+from cnn_compare.trusted import untrusted
 
 
 @dataclass(frozen=True)
@@ -47,29 +48,24 @@ def examine(comparison: Comparison, specs: Sequence[RunSpec]) -> Existing:
 
     Raises:
         ComparisonExistsError: If the folder holds something that is not to be resumed or deleted.
-        InvalidValueError: If ``rerun`` names no planned run, ``drop`` no backbone of an earlier command, or two
-            backbones would share a folder.
+        InvalidValueError: As `require_names`, or if two backbones would share a folder.
     """
     folder = comparison.folder
     unpack(folder)
-    reruns = _named_runs(specs, as_list(comparison.rerun))
     # The trials of a search, and their lock, come before its comparison.
     if not folder.exists() or all(SEARCH in path.name.split(".") for path in folder.iterdir()):
-        _require_known([], comparison)
+        require_names(comparison, [spec.key for spec in specs], {})
         return Existing()
     if comparison.on_existing == "error":
         raise ComparisonExistsError(folder, "")
     notes: list[str] = []
-    try:
-        manifest: Config = read_json(folder / MANIFEST)
-        if not isinstance(manifest, dict) or not isinstance(manifest.get("config"), dict):
-            raise ValueError("it holds no manifest")
-    except (OSError, ValueError):
+    manifest = read_manifest(folder)
+    if not manifest:
         manifest = _rebuilt_manifest(comparison, specs)
         notes.append(f"{folder / MANIFEST} was missing or damaged, and is rebuilt from the runs' configurations.")
+    require_names(comparison, [spec.key for spec in specs], manifest)
     if comparison.on_existing == "overwrite":
         return Existing(remove=[path for path in folder.iterdir() if comparison.search is None or path.name != SEARCH])
-    _require_known(manifest["backbones"], comparison)
     kept_backbones = [backbone for backbone in manifest["backbones"] if backbone not in as_list(comparison.drop)]
     require_own_folders([*kept_backbones, *comparison.networks])
     if changed := _changed_setting(manifest, comparison):
@@ -79,6 +75,7 @@ def examine(comparison: Comparison, specs: Sequence[RunSpec]) -> Existing:
         notes.append(f"{changed}: no run in {folder} has finished, so all of them begin anew.")
         return Existing(remove=[run.path for run in runs], notes=notes)
     remove = [path for backbone in as_list(comparison.drop) for path in network_paths(folder, backbone)]
+    reruns = [spec for spec in specs if spec.key.label in as_list(comparison.rerun)]
     remove += [spec.folder.path for spec in reruns if spec.folder.path.exists()]
     results = {spec.key: result for spec in specs if spec not in reruns and (result := finished_result(spec.folder))}
     recorded = not notes and manifest.get("ended") is True
@@ -86,33 +83,67 @@ def examine(comparison: Comparison, specs: Sequence[RunSpec]) -> Existing:
     return Existing({**manifest, "backbones": kept_backbones}, recorded, results, list(dict.fromkeys(remove)), notes)
 
 
-def _named_runs(specs: Sequence[RunSpec], names: Sequence[str]) -> list[RunSpec]:
-    by_name = {spec.key.label: spec for spec in specs}
-    for name in names:
-        if name not in by_name:
-            raise InvalidValueError("rerun", name, f"a run of this command: {', '.join(by_name)}")
-    return [by_name[name] for name in names]
+def read_manifest(folder: Path) -> Config:
+    """A comparison's manifest; empty where it is missing or damaged."""
+    try:
+        manifest = read_json(folder / MANIFEST)
+    except (OSError, ValueError):
+        return {}
+    return manifest if isinstance(manifest, dict) and isinstance(manifest.get("config"), dict) else {}
 
 
-def _require_known(known: Sequence[str], comparison: Comparison) -> None:
-    for backbone in as_list(comparison.drop):
+def require_names(comparison: Comparison, keys: Sequence[RunKey], manifest: Config) -> None:
+    """Check the networks and runs that a command names besides ``backbones``.
+
+    Args:
+        comparison: What is asked for.
+        keys: Its runs.
+        manifest: Of the earlier commands, of which ``overwrite`` leaves nothing.
+
+    Raises:
+        InvalidValueError: If ``rerun`` names no planned run, ``drop`` no backbone of an earlier command, or the
+            baseline is no network of the comparison.
+    """
+    if comparison.on_existing == "overwrite":
+        manifest = {}
+    drop, earlier = as_list(comparison.drop), manifest.get("backbones", [])
+    labels = [key.label for key in keys]
+    for name in as_list(comparison.rerun):
+        if name not in labels:
+            raise InvalidValueError("rerun", name, f"a run of this command: {', '.join(labels)}")
+    for backbone in drop:
         if backbone in comparison.networks:
             raise InvalidValueError("drop", backbone, "left out of backbones")
-        if backbone not in known:
-            raise InvalidValueError("drop", backbone, f"one of {', '.join(known) or 'none'}, which are there")
+        if backbone not in earlier:
+            raise InvalidValueError("drop", backbone, f"one of {', '.join(earlier) or 'none'}, which are there")
+    kept = (key for run in manifest.get("runs", []) if (key := RunKey(**run)).backbone not in drop)
+    networks = dict.fromkeys(key.network for key in (*keys, *kept))
+    if comparison.baseline is not None and comparison.baseline not in networks:
+        expected = f"one of the compared {', '.join(networks)}"
+        raise InvalidValueError("baseline", comparison.baseline, expected)
 
 
 def _changed_setting(manifest: Config, comparison: Comparison) -> str | None:
     """The first setting that has changed since, in words."""
+    _require_named(comparison.folder, manifest["config"])
     # Resolved again, because an older version may have known fewer settings.
     was, now = without_backbone(resolve_config(manifest["config"])), without_backbone(comparison.config)
-    was["folds"], now["folds"] = manifest.get("folds"), comparison.folds
-    variants = comparison.variants or {}
-    for name in manifest.get("variants", {}).keys() & variants.keys():
-        was[name], now[name] = manifest["variants"][name], variants[name]
-    return next(
-        (f"{setting} is {old!r} there and {new!r} now" for setting, (old, new) in differences([was, now]).items()), None
-    )
+    before, variants = manifest.get("variants", {}), comparison.variants or {}
+    pairs = [({"folds": manifest.get("folds"), **was}, {"folds": comparison.folds, **now})]
+    # Each by itself: a variant may be called like a section of the configuration.
+    pairs += [
+        ({"variants": {name: before[name]}}, {"variants": {name: changes}})
+        for name, changes in variants.items()
+        if name in before
+    ]
+    changed = (change for pair in pairs for change in differences(pair).items())
+    return next((f"{setting} is {old!r} there and {new!r} now" for setting, (old, new) in changed), None)
+
+
+def _require_named(folder: Path, stored: Config) -> None:
+    """Check that a stored configuration names no code but what the command names: resolving it would import it."""
+    if names := untrusted(stored):
+        raise ComparisonExistsError(folder, f" with another configuration ({', '.join(names)} is named there alone)")
 
 
 def _rebuilt_manifest(comparison: Comparison, specs: Sequence[RunSpec]) -> Config:
@@ -127,10 +158,11 @@ def _rebuilt_manifest(comparison: Comparison, specs: Sequence[RunSpec]) -> Confi
     if not configs:
         raise ComparisonExistsError(folder, f", and holds no comparison (no readable {MANIFEST})")
     planned = [_without_seed(spec.config) for spec in specs]
-    for config in configs:
-        stored = _without_seed({**config, **resolve_config(_without_seed(config))})
+    for config in configs if comparison.on_existing == "resume" else ():
         # Only the network may differ from what is planned now.
-        if comparison.on_existing == "resume" and without_backbone(stored) not in map(without_backbone, planned):
+        _require_named(folder, without_backbone(config))
+        stored = _without_seed({**config, **resolve_config(_without_seed(config))})
+        if without_backbone(stored) not in map(without_backbone, planned):
             setting, (old, new) = next(
                 iter(differences([without_backbone(stored), without_backbone(planned[0])]).items())
             )

@@ -21,6 +21,7 @@ from cnn_compare.errors import InvalidValueError
 from cnn_compare.experiment import apply_own_recipe, resolve_config, stop_at, with_num_classes
 from cnn_compare.results import RunFolder
 from cnn_compare.run_key import RunKey, path_name
+from cnn_compare.trusted import names_in, trust
 
 NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
 BY_BACKBONE = "backbones"
@@ -159,6 +160,7 @@ def plan_runs(comparison: Comparison) -> list[RunSpec]:
         ImageTooSmallError: If the images are too small for a backbone.
     """
     _check(comparison)
+    trust(*names_in([comparison.backbones, comparison.config, comparison.variants]))
     networks: list[list[RunSpec]] = []
     variants: dict[str | None, Config] = dict((comparison.variants or {}).items())
     for backbone in comparison.networks:
@@ -279,8 +281,8 @@ def _check(comparison: Comparison) -> None:
         if not values or len(set(values)) < len(values):
             raise InvalidValueError(setting, list(values), "a list of at least one, each different from the others")
     require_own_folders(comparison.networks)
-    if comparison.margin is not None and not comparison.margin > 0:
-        raise InvalidValueError("margin", comparison.margin, "more than 0 points")
+    if comparison.margin is not None and not 0 < comparison.margin <= 100:
+        raise InvalidValueError("margin", comparison.margin, "more than 0 points, up to 100")
     if comparison.retries < 0:
         raise InvalidValueError("retries", comparison.retries, "0 or more")
     if comparison.folds is not None and comparison.folds < 2:

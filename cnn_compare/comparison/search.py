@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from cnn_compare.comparison.existing import read_manifest, require_names
 from cnn_compare.comparison.plan import BY_BACKBONE, Comparison, plan_runs
 from cnn_compare.comparison.runner import finished_result
 from cnn_compare.comparison.spec import Config
@@ -21,6 +22,8 @@ from cnn_compare.metrics import monitors
 from cnn_compare.results import SEARCH, RunFolder, RunResult, first_best
 
 RunTrials = Callable[[Comparison], Sequence[RunResult]]
+COMMON = "common"
+"""The variant that has the comparison's own settings."""
 DISTRIBUTIONS = {"uniform": 2, "log_uniform": 2, "choice": None}
 """Distribution -> how many numbers it takes."""
 
@@ -136,7 +139,8 @@ def trials_of(comparison: Comparison, search: Search) -> Comparison:
     """The trials as a comparison of their own, below the folder of the one that they are for.
 
     Raises:
-        InvalidValueError: If the comparison has variants, folds, training subsets or own recipes.
+        InvalidValueError: If the comparison has variants, folds, training subsets or own recipes, or a name is not one
+            of its networks or runs (`require_names`).
     """
     if comparison.variants:
         raise InvalidValueError("search", "given", "left out with variants: it makes variants of its own")
@@ -147,6 +151,8 @@ def trials_of(comparison: Comparison, search: Search) -> Comparison:
         raise InvalidValueError("own_recipe", True, "false with search: it would replace the settings that are tried")
     if comparison.train_subsets:
         raise InvalidValueError("search", "given", "left out with train_subsets: each would need a search of its own")
+    both = [replace(spec.key, variant=name) for spec in plan_runs(comparison) for name in (COMMON, search.variant)]
+    require_names(comparison, both, read_manifest(comparison.folder))
     seed = comparison.all_seeds[0]
     variants = {f"trial_{trial}": search.settings(trial, seed) for trial in range(search.trials)}
     return replace(
@@ -186,7 +192,7 @@ def with_tuned(comparison: Comparison, search: Search, run: RunTrials) -> Compar
     else:
         _run_within_budget(trials, search.budget_s, run)
     best = {backbone: settings[trial] for backbone, trial in _best(trials).items()}
-    variants = {"common": {}, search.variant: {BY_BACKBONE: best}}
+    variants = {COMMON: {}, search.variant: {BY_BACKBONE: best}}
     return replace(comparison, variants=variants, search={**asdict(search), "variant": search.variant})
 
 

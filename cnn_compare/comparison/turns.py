@@ -30,12 +30,14 @@ from cnn_compare.comparison.lock import comparison_lock
 from cnn_compare.comparison.plan import When
 from cnn_compare.comparison.spec import Config, WorkerSpec
 from cnn_compare.comparison.worker import exit_with_parent
-from cnn_compare.errors import NotTimedError, ResultError, own_error
+from cnn_compare.data import ImageDataModule
+from cnn_compare.errors import NotTimedError, ResultError, UntrustedCodeError, own_error
 from cnn_compare.experiment import ExperimentCLI
 from cnn_compare.machine import describe_device, now
 from cnn_compare.profiling import burst, take_turns
 from cnn_compare.results import MANIFEST, RunFolder, RunResult, run_folders
 from cnn_compare.times import Times, precision
+from cnn_compare.trusted import require_trusted
 
 SECONDS_A_NETWORK = 30.0
 # Of the seconds that the trainings took, for turns that nobody asked for.
@@ -62,6 +64,7 @@ def measure_times(folder: str | Path) -> None:
     Raises:
         ComparisonLockedError: If another process works on the comparison.
         NotTimedError: If there is nothing to measure, or it fails.
+        UntrustedCodeError: If a configuration names code of another package that was not given to `trust`.
     """
     folder = Path(folder)
     if not (folder / MANIFEST).exists():
@@ -96,7 +99,7 @@ def measure_times_if_needed(folder: Path, when: When, results: Sequence[RunResul
         limit_s = SHARE_OF_TRAINING * sum(result.value("fit_s") or 0.0 for result in finished) / executor.jobs
     try:
         let_networks_take_turns(folder, limit_s)
-    except NotTimedError as error:
+    except (NotTimedError, UntrustedCodeError) as error:
         print(error, file=sys.stderr)
 
 
@@ -146,6 +149,7 @@ def _configs(folder: Path) -> dict[str, Config]:
     if not configs:
         raise NotTimedError(folder, "no run has finished")
     for name, config in configs.items():
+        require_trusted(f"the configuration of {name} in {folder}", config)
         if (devices := world_size(config)) > 1:
             raise NotTimedError(folder, f"{name} trained on {devices} devices at once, and turns are taken on one")
     return configs
@@ -168,7 +172,9 @@ def _run_turns(configs: Mapping[str, Config], limit_s: float, worker: WorkerSpec
 def _measure(configs: Mapping[str, Config], limit_s: float) -> Times:
     cpu = torch.device("cpu")
     started = now(cpu)
-    trainings = {name: SteppedTraining(config) for name, config in configs.items()}
+    trainings: dict[str, SteppedTraining] = {}
+    for name, config in configs.items():
+        trainings[name] = SteppedTraining(config, [training.data for training in trainings.values()])
     device = next(iter(trainings.values())).device
     load = MachineLoad()
     load.start(device)
@@ -195,6 +201,7 @@ class SteppedTraining(Callback):
 
     Args:
         config: Of the run.
+        loaded: Data of other trainings in this process; the same images are kept in memory once.
 
     Attributes:
         model: What is trained.
@@ -202,7 +209,7 @@ class SteppedTraining(Callback):
         epoch_steps: Optimiser steps of an epoch; known once the training has begun.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, loaded: Sequence[ImageDataModule] = ()) -> None:
         config = copy.deepcopy(config) | {"target_acc": None, "patience": None}
         # Settings of the whole process, which another training's trainer may have changed.
         torch.backends.cudnn.benchmark = False
@@ -223,7 +230,7 @@ class SteppedTraining(Callback):
         callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
         callbacks[:] = [callback for callback in callbacks if not isinstance(callback, STOPPING)]
         self.model, self.data, self.device = cli.model, cli.datamodule, trainer.strategy.root_device
-        self._forward_context = trainer.precision_plugin.forward_context
+        self._loaded = loaded
         self.epoch_steps = self._left = 0
         self._go, self._stands = threading.Semaphore(0), threading.Semaphore(0)
         self._error: BaseException | None = None
@@ -243,12 +250,13 @@ class SteppedTraining(Callback):
         return burst(self._go_on, self.device, steps)
 
     def predict(self, steps: int) -> float:
-        """Seconds a prediction takes, of one decoded picture; there is no further training after it."""
-        self.model.eval()
+        """Seconds that `Classifier` takes for a decoded picture, on this device; there is no training after it."""
+        # Whatever the training's precision is: a classifier computes in float32.
+        self.model.eval().float()
         side = self.data.preparation["stored_size"]
         height, width = (side, side) if isinstance(side, int) else side
         picture = torch.zeros(1, 3, height, width, dtype=torch.uint8, device=self.device)
-        with torch.inference_mode(), self._forward_context():
+        with torch.inference_mode():
             return burst(lambda: self.model.probabilities(self.data.to_input(picture)), self.device, steps)
 
     def _go_on(self) -> None:
@@ -267,6 +275,11 @@ class SteppedTraining(Callback):
         except BaseException as error:
             self._error = error
         self._stands.release()
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Share what is loaded, before it is moved to the device: the data of ten networks would fill it."""
+        for other in self._loaded:
+            self.data.share_images(other)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Leave out schedules that wait for a validation."""

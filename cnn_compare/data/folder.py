@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 from collections import Counter
 from collections.abc import Iterator
 from functools import cached_property
@@ -43,6 +41,7 @@ from cnn_compare.data.splits import (
     take_groups,
 )
 from cnn_compare.errors import BadPicturesError, ClassTooSmallError, InvalidValueError
+from cnn_compare.files import csv_text
 
 OnBadFile = Literal["error", "skip"]
 # What is printed line by line, at most.
@@ -307,13 +306,12 @@ class FolderDataModule(ImageDataModule):
         if self.fold is not None:
             folds = enumerate(self._folds.tolist())
             split_of = {row: number for row, number in folds if row not in self.decoded.bad}
-        buffer = io.StringIO()
-        writer = csv.writer(buffer, lineterminator="\n")
-        writer.writerow(["path", "label", "split" if self.fold is None else "fold", "group"])
-        for row, picture in enumerate(self.pictures.pictures):
-            if row in split_of:
-                writer.writerow([printable(picture.path), picture.label, split_of[row], picture.group])
-        return buffer.getvalue()
+        rows = (
+            [printable(picture.path), picture.label, split_of[row], picture.group]
+            for row, picture in enumerate(self.pictures.pictures)
+            if row in split_of
+        )
+        return csv_text([["path", "label", "split" if self.fold is None else "fold", "group"], *rows])
 
     @property
     def warnings(self) -> list[str]:

@@ -26,7 +26,7 @@ from torch.utils.data import DataLoader
 from cnn_compare.data import augment
 from cnn_compare.data.augment import Augmentation, Draws
 from cnn_compare.data.loaded import as_tensors
-from cnn_compare.data.resident import Batch, EpochSampler, ResidentDataset, shard_size
+from cnn_compare.data.resident import Batch, EpochSampler, FetchingAhead, ResidentDataset, shard_size
 from cnn_compare.data.splits import Indices, count_of, fold_of, require_room, require_size, stratified_order, take
 from cnn_compare.errors import InvalidValueError
 
@@ -339,12 +339,13 @@ class ImageDataModule(L.LightningDataModule):
         device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
         if device.type != "cpu" and self._fits(dataset, device):
             self._move(dataset, device)
-        return DataLoader(
+        on_host = device.type != "cpu" and dataset.images.device.type == "cpu"
+        return (FetchingAhead if on_host else DataLoader)(
             dataset,
             batch_size=shard_size(self.batch_size, world_size),
             sampler=sampler if training or world_size > 1 else None,
             collate_fn=_as_fetched,
-            pin_memory=device.type == "cuda" and dataset.images.device.type == "cpu",
+            pin_memory=on_host and device.type == "cuda",
         )
 
     def _move(self, dataset: ResidentDataset, device: torch.device) -> None:
@@ -354,6 +355,15 @@ class ImageDataModule(L.LightningDataModule):
         for split in sharing:
             split.images, split.labels = dataset.images, dataset.labels
             split.move(device)
+
+    def share_images(self, other: ImageDataModule) -> None:
+        """Keep the images that another data module holds as well, in the same place, in memory once."""
+        if self.on_device != other.on_device:
+            return
+        for theirs in other._splits.values():
+            for split in self._splits.values():
+                if split.images.shape == theirs.images.shape and torch.equal(split.images.cpu(), theirs.images.cpu()):
+                    split.images = theirs.images
 
     def _fits(self, dataset: ResidentDataset, device: torch.device) -> bool:
         if self.on_device is not None or device.type != "cuda":

@@ -17,6 +17,7 @@ from pathlib import Path, PurePath
 from typing import Literal, get_args
 
 from cnn_compare.errors import FolderError, InvalidValueError
+from cnn_compare.files import plain_text
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -130,7 +131,7 @@ def read_table(file: Path, group: str | None = None) -> Pictures:
     for line, row in rows:
         if None in row:
             raise FolderError(file, f"line {line} has more values than there are columns")
-        path, label, *others = values = [(row[name] or "").strip() for name in used]
+        path, label, *others = values = [plain_text((row[name] or "").strip()) for name in used]
         if empty := [name for name, value in zip(used, values, strict=True) if not value]:
             raise FolderError(file, f"line {line} has no {' and no '.join(empty)}")
         split = others[0] if "split" in columns else None

@@ -6,11 +6,13 @@ Several devices share each batch: together they see the images that one device w
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, DistributedSampler
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from cnn_compare.data.augment import Draws, Step
 
@@ -57,6 +59,26 @@ class ResidentDataset(Dataset[Batch]):
         """Move images and labels to the memory of ``device``."""
         self.images, self.labels = self.images.to(device), self.labels.to(device)
         self.subset = self.subset.to(device)
+
+
+class FetchingAhead(DataLoader[Batch]):
+    """A `DataLoader` that fetches, and pins, the next batch in a thread, while the accelerator works on this one.
+
+    For images that are too large for the accelerator's memory. Batches and their order are those of a `DataLoader`.
+    """
+
+    def __iter__(self) -> Any:
+        """The batches, of which one more than asked for is fetched."""
+        # Not in the generator, which would draw from torch's random numbers later than a DataLoader does.
+        return _ahead(super().__iter__())
+
+
+def _ahead(batches: Iterator[Batch]) -> Iterator[Batch]:
+    with ThreadPoolExecutor(1) as thread:
+        coming = thread.submit(next, batches, None)
+        while (batch := coming.result()) is not None:
+            coming = thread.submit(next, batches, None)
+            yield batch
 
 
 def shard_size(batch_size: int, world_size: int) -> int:

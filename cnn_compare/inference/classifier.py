@@ -294,14 +294,14 @@ def find_checkpoints(path: Path, ensemble: bool = False) -> Found:
             result = folder.load_result()
         except ResultError:
             continue  # The report lists it.
-        if result.status == "finished":
+        if result.status == "finished" and result.tested:
             by_network.setdefault(result.network, []).append((folder.path, result))
     for name, runs in by_network.items():
         # Of several numbers of training images, the report is about the largest.
         most = max(result.train_subset or math.inf for _, result in runs)
         by_network[name] = [run for run in runs if (run[1].train_subset or math.inf) == most]
     if not by_network:
-        raise NoTrainedNetworkError(path, "the folder holds neither a checkpoint nor a finished run of a comparison")
+        raise NoTrainedNetworkError(path, "the folder holds neither a checkpoint nor a finished and tested run")
     accuracy = {
         name: math.fsum(result.metrics["test_acc_pct"].value for _, result in runs) / len(runs)
         for name, runs in by_network.items()

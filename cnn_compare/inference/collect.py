@@ -23,6 +23,7 @@ from cnn_compare.pictures import MOST_BYTES, MOST_NETWORKS, HeatMap, Leaked, Pic
 from cnn_compare.report.images import WRONG_LABELS_SHOWN, Answers, by_network
 from cnn_compare.report.load import StoredRun, find_runs, test_labels
 from cnn_compare.results import RunFolder
+from cnn_compare.trusted import require_trusted
 
 MOST_ASKED = 10
 # Sides of the small pictures, in pixels: the first with which all of them fit into a report.
@@ -45,6 +46,7 @@ def collect_pictures(folder: str | Path, images: Sequence[int] = (), explain: bo
         PicturesError: If there are no predictions, or the data is not that of the runs.
         InvalidValueError: If ``images`` are not in the test set, or too many.
         MissingExtraError: If heat maps are asked for, and captum is not installed.
+        UntrustedCodeError: If data of another package is named, and was not given to `trust`.
         CnnCompareError: The same as for `fit`, if the data cannot be read.
     """
     if explain:
@@ -119,6 +121,7 @@ class _Loaded:
         if not section:
             raise PicturesError(self.folder, f"{RunFolder(run.folder).config} does not tell which data it was")
         if self._last is None or self._last[0] != section:
+            require_trusted(RunFolder(run.folder).config, section)
             self._last = section, make_data(run.config)
         data = self._last[1]
         data.seed = run.result.seed  # It decides the order of the batches, which is part of the fingerprint.

@@ -21,7 +21,8 @@ from cnn_compare.data.decode import Decoding, decode
 from cnn_compare.errors import MissingExtraError, NoTrainedNetworkError
 from cnn_compare.inference.classifier import Classifier, find_checkpoints
 from cnn_compare.machine import PeakMemory, describe_device, tune_process
-from cnn_compare.profiling import measured_alone, seconds_of
+from cnn_compare.profiling import in_bf16, measured_alone, seconds_of
+from cnn_compare.trusted import trust, trusted
 
 BATCHES = (1, 8, 64)
 LATENCIES = 200
@@ -90,7 +91,7 @@ def profile_predictions(
     with tempfile.TemporaryDirectory() as folder:
         shown = Path(picture or made_up_picture(Path(folder))).expanduser()
         decode(shown, Decoding(32))  # Refuses a bad one before anything is measured.
-        return measured_alone(measure, [(file, str(shown)) for file in files], output)
+        return measured_alone(measure, [(file, str(shown), trusted()) for file in files], output)
 
 
 def made_up_picture(folder: Path) -> Path:
@@ -103,9 +104,10 @@ def made_up_picture(folder: Path) -> Path:
     return path
 
 
-def measure(file: str, picture: str) -> PredictionCost:
-    """Measure one file; meant for a fresh process."""
+def measure(file: str, picture: str, modules: Sequence[str] = ()) -> PredictionCost:
+    """Measure one file, which may name these modules; meant for a fresh process."""
     tune_process()
+    trust(*modules)
     if _is_onnx(file):
         _onnxruntime()  # As torch, loaded before memory is counted.
     memory = PeakMemory()
@@ -122,17 +124,17 @@ def measure(file: str, picture: str) -> PredictionCost:
     def from_file() -> None:
         probabilities(decode(Path(picture), decoding)[0][None])
 
-    def images_per_s(batch: int) -> float:
-        return batch / statistics.median(seconds_of(lambda: probabilities(pixels[:batch]), CPU))
+    def images_per_s(batch: int, bf16: bool = False) -> float:
+        def step() -> object:
+            return probabilities(pixels[:batch])
+
+        return batch / statistics.median(seconds_of(in_bf16(step, CPU) if bf16 else step, CPU))
 
     latencies = np.array(seconds_of(from_file, CPU, LATENCIES))
     decoding_s = statistics.median(seconds_of(lambda: decode(Path(picture), decoding), CPU, LATENCIES))
     speeds = {str(batch): images_per_s(batch) for batch in BATCHES}
     peak_memory_bytes = memory.bytes(CPU)
-    bf16 = None
-    if not _is_onnx(file):
-        with torch.autocast("cpu", torch.bfloat16):
-            bf16 = images_per_s(max(BATCHES))
+    bf16 = None if _is_onnx(file) else images_per_s(max(BATCHES), bf16=True)
     return PredictionCost(
         file=file,
         runtime=runtime,

@@ -39,7 +39,8 @@ class Source:
         config: Of its run; empty where it is missing.
         result: Of its run, with the test of these very weights; None where there was none.
         trained: The same, with intervals.
-        network: Over all seeds of the comparison; None where there is one seed, or no comparison.
+        network: Over all seeds or folds of the comparison; None where there is one, or no comparison, or one of more
+            training images.
         networks: How many networks the comparison has.
     """
 
@@ -114,9 +115,12 @@ def _source(checkpoint: Path | None) -> Source:
     comparison = comparison_of(run.path)
     if comparison is None or not (comparison / MANIFEST).is_file():
         return Source(config, result, trained)
-    summary = analyze(find_runs(comparison))
-    network = next((each for each in summary.networks if each.name == result.network and len(each.seeds) > 1), None)
-    return Source(config, result, trained, network, len(summary.networks))
+    stored = find_runs(comparison)
+    networks = {network.name: network for network in analyze(stored).networks}
+    network = networks.get(result.network)
+    if network is None or len(network.test_acc_pct) < 2 or not any(each.folder == run.path for each in stored.runs):
+        network = None
+    return Source(config, result, trained, network, len(networks))
 
 
 def _options(facts: Mapping[str, Any]) -> Iterator[str]:
@@ -199,10 +203,13 @@ def _results(source: Source) -> Iterator[str]:
         f"(95 %: {accuracy.low:.2f} to {accuracy.high:.2f})."
     )
     if source.network is not None:
-        mean = source.network.accuracy_pct
+        mean, folds = source.network.accuracy_pct, source.network.folds
+        trained, others = f"Trained with {len(source.network.seeds)} seeds", "seeds"
+        if folds is not None:
+            trained, others = f"Over the {len(source.network.test_acc_pct)} runs of cross-validation", "training images"
         yield (
-            f"Trained with {len(source.network.seeds)} seeds, the network is right on {mean.value:.2f} % in the mean "
-            f"(95 %, for other seeds too: {mean.low:.2f} to {mean.high:.2f})."
+            f"{trained}, the network is right on {mean.value:.2f} % in the mean "
+            f"(95 %, for other {others} too: {mean.low:.2f} to {mean.high:.2f})."
         )
     if (balanced := source.trained.balanced_pct) is not None:
         yield f"Mean over classes: {balanced.value:.2f} % (95 %: {balanced.low:.2f} to {balanced.high:.2f})."

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from cnn_compare.data.cache import decoded_in_parts, progress
 from cnn_compare.data.layouts import pictures_in, printable
 from cnn_compare.errors import InvalidValueError, NoPicturesError, OutputExistsError
-from cnn_compare.files import write_text
+from cnn_compare.files import csv_text, write_text
 from cnn_compare.inference.classifier import Classifier
 
 
@@ -117,8 +117,7 @@ def require_output(path: Path) -> None:
 
 def as_csv(table: pd.DataFrame) -> str:
     """A table of classes as CSV."""
-    text: str = _rounded(table).to_csv(index=False, lineterminator="\n")
-    return text
+    return csv_text([table.columns, *_rounded(table).itertuples(index=False)])
 
 
 def write_table(table: pd.DataFrame, path: Path) -> None:

@@ -5,6 +5,7 @@ Needs numpy, Pillow and onnxruntime. Pictures are decoded as in training; what t
 
 import csv
 import json
+import re
 import sys
 
 import numpy as np
@@ -45,6 +46,11 @@ def middle(length: int, shorter: int, side: int) -> tuple[float, float]:
     return start * length / scaled, (start + side) * length / scaled
 
 
+def cell(text: str) -> str:
+    """Text that a spreadsheet would take for a formula gets an apostrophe before it."""
+    return f"'{text}" if re.match(r"'*(\s*[=+\-@\uff1d\uff0b\uff0d\uff20]|[\t\r\n])", text) else text
+
+
 def main(model: str, *paths: str) -> int:
     """Print class and probability of each picture; return 1 if one of them cannot be decoded, else 0."""
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
@@ -59,7 +65,8 @@ def main(model: str, *paths: str) -> int:
             status = 1
             continue
         probabilities = session.run(None, {"pixels": picture[None]})[0][0]
-        table.writerow([path, known["class_names"][probabilities.argmax()], f"{probabilities.max():.6g}"])
+        label = known["class_names"][probabilities.argmax()]
+        table.writerow([cell(path), cell(label), f"{probabilities.max():.6g}"])
     return status
 
 

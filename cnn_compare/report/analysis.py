@@ -67,14 +67,9 @@ def analyze(
         limits: As in `Question`.
 
     Raises:
-        InvalidValueError: If the baseline is no network with finished runs, the margin is not positive, or a limit's
-            metric is unknown.
+        InvalidValueError: As `find_question`.
     """
-    question = Question(
-        stored.manifest.get("baseline") if baseline is None else baseline,
-        stored.manifest.get("margin") if margin is None else margin,
-        dict(limits or {}),
-    )
+    question, ignored = find_question(stored, baseline, margin, limits)
     runs = stored.finished
     results = [run.result for run in runs]
     groups = by_network(runs)
@@ -97,7 +92,6 @@ def analyze(
         networks = _with_times(networks, stored.times)
     networks.sort(key=lambda network: -network.accuracy_pct.value)
     networks = _with_front(networks, ranked)
-    _check(question, networks)
     pairs = _asked(networks, question)
     compared = (
         _fold_pairs(pairs, folds, question) if folds else _pairs(networks, pairs, samples, question, _looks(stored))
@@ -126,6 +120,7 @@ def analyze(
         # What was skipped of the user's files makes no times unequal, and is shown all the same.
         warnings=[
             *warnings,
+            *ignored,
             *(leaks_warning(leaked) if leaked else []),
             *([TRAINED_ON_TEST_SET] if folds and not any(result.data for result in results) else []),
             *_lagging(networks),
@@ -522,16 +517,44 @@ def _with_front(networks: list[Network], timings_ranked: bool) -> list[Network]:
     ]
 
 
-def _check(question: Question, networks: Sequence[Network]) -> None:
-    names = [network.name for network in networks]
-    if question.baseline is not None and question.baseline not in names:
-        raise InvalidValueError("baseline", question.baseline, f"a network with finished runs: {', '.join(names)}")
-    if question.margin is not None and not question.margin > 0:
-        raise InvalidValueError("margin", question.margin, "more than 0 points")
-    for metric in question.limits:
+def find_question(
+    stored: StoredRuns,
+    baseline: str | None = None,
+    margin: float | None = None,
+    limits: Mapping[str, float] | None = None,
+) -> tuple[Question, list[str]]:
+    """What a report is to answer, and sentences about what of the manifest's question is ignored.
+
+    The arguments are as for `analyze`.
+
+    Raises:
+        InvalidValueError: If the baseline given is no network with finished runs, the margin given is out of range, or
+            a limit has an unknown metric or no number.
+    """
+    names = list(by_network(stored.finished))
+    asked = stored.manifest
+    ignored = []
+    if baseline is None and (baseline := asked.get("baseline")) is not None and baseline not in names:
+        ignored.append(f"the comparison's baseline, {baseline}, has no finished run: every pair is compared")
+        baseline = None
+    if margin is None and (margin := asked.get("margin")) is not None and not _usable(margin):
+        ignored.append(f"the comparison's margin, {margin}, is no number of points, and is not used")
+        margin = None
+    if baseline is not None and baseline not in names:
+        raise InvalidValueError("baseline", baseline, f"a network with finished runs: {', '.join(names)}")
+    if margin is not None and not _usable(margin):
+        raise InvalidValueError("margin", margin, "more than 0 points, up to 100")
+    for metric, limit in (limits or {}).items():
         if METRICS.get(metric, ("", None))[1] is None:
             known = ", ".join(name for name, (_, more_is_better) in METRICS.items() if more_is_better is not None)
             raise InvalidValueError("limit", metric, f"one of {known}")
+        if not math.isfinite(limit):
+            raise InvalidValueError("limit", f"{metric}={limit}", "METRIC=NUMBER, such as params=10e6")
+    return Question(baseline, margin, dict(limits or {})), ignored
+
+
+def _usable(margin: object) -> bool:
+    return isinstance(margin, int | float) and 0 < margin <= 100
 
 
 def _asked(networks: Sequence[Network], question: Question) -> list[tuple[Network, Network]]:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from cnn_compare.archive import archived_runs
 from cnn_compare.errors import NoRunsError, ResultError
+from cnn_compare.files import plain_text
 from cnn_compare.formatting import format_list
 from cnn_compare.pictures import Pictures, labels_digest
 from cnn_compare.report.wrong_labels import Doubts, doubts
@@ -33,6 +34,7 @@ FIT_RUN_WAY_OUT = (
     "and reports. TensorBoard shows the curves of a `fit`"
 )
 FIT_RUN = f"a run of `fit`, without a result.json. {FIT_RUN_WAY_OUT}"
+TRIALS = "it holds trials of a search, which see no test images; report on the comparison that they choose settings for"
 # What a report lacks without a file of a finished run.
 MISSING = {
     "config": "the file is missing: whether the run's settings are those of the others is not known",
@@ -286,11 +288,11 @@ def _results(folder: Path, copies: Mapping[Path, Path]) -> tuple[dict[Path, RunR
         found = {path.parent for name in (RunFolder.RESULT, RunFolder.CONFIG) for path in copy.rglob(name)}
         found |= {path.parent.parent for path in copy.rglob(f"checkpoints/{RunFolder.LAST}")}
         run_folders |= {comparison / path.relative_to(copy) for path in found}
-    # Trials are not tested: they are no results of the comparison that they chose settings for.
-    run_folders = {path for path in run_folders if SEARCH not in path.relative_to(folder).parts}
-    if not run_folders:
-        raise NoRunsError(folder, _why_none(folder))
-    for run_folder in sorted(run_folders):
+    # They are no results of the comparison that they chose settings for.
+    trials = {path for path in run_folders if _is_trial(path)}
+    if not run_folders - trials:
+        raise NoRunsError(folder, TRIALS if trials else _why_none(folder))
+    for run_folder in sorted(run_folders - trials):
         files = RunFolder(_moved(run_folder, copies))
         if not files.result.exists():
             if is_run_path(run_folder):
@@ -299,12 +301,24 @@ def _results(folder: Path, copies: Mapping[Path, Path]) -> tuple[dict[Path, RunR
                 problems.append(ResultError(run_folder, FIT_RUN))
             continue
         try:
-            results[run_folder] = files.load_result()
+            result = files.load_result()
         except ResultError as error:
             problems.append(error)
+            continue
+        if result.tested:
+            results[run_folder] = result
+        else:
+            trials.add(run_folder)
+    if trials and not (results or unfinished or problems):
+        raise NoRunsError(folder, TRIALS)
     if not results and not unfinished and all(error.reason == FIT_RUN for error in problems):
         raise NoRunsError(folder, f"{len(problems)} of `fit`, without a result.json. {FIT_RUN_WAY_OUT}")
     return results, unfinished, problems
+
+
+def _is_trial(run_folder: Path) -> bool:
+    *_, above, network, _ = ("", "", *run_folder.absolute().parts)
+    return above == SEARCH and "+trial_" in network
 
 
 def _why_none(folder: Path) -> str:
@@ -360,7 +374,7 @@ def _config(path: Path) -> dict[str, Any]:
 
 def _curves(path: Path) -> pd.DataFrame:
     try:
-        curves = pd.read_csv(path)
+        curves = pd.read_csv(path).rename(columns=plain_text)
     except (OSError, ValueError) as error:
         raise ResultError(path, f"it cannot be read as a table ({_first_line(error)})") from error
     if "epoch" not in curves or not all(map(pd.api.types.is_numeric_dtype, curves.dtypes)):

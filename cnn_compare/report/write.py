@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from cnn_compare.files import write_csv, write_json, write_text
+from cnn_compare.files import csv_text, write_csv, write_json, write_text
 from cnn_compare.report.analysis import analyze
 from cnn_compare.report.contents import tables
 from cnn_compare.report.load import find_runs, results_table
@@ -43,7 +43,8 @@ def write_report(
     stored = find_runs(folder)
     summary = analyze(stored, baseline, margin, limits)
     table = results_table([run.result for run in stored.all_runs])
-    write_text(folder / "results.csv", table.to_csv(index=False, lineterminator="\n"))
+    cells = table.astype(object).where(table.notna(), None)
+    write_text(folder / "results.csv", csv_text([table.columns, *cells.itertuples(index=False)]))
     # The pictures have their own file.
     write_json(folder / "results.json", {"schema": SCHEMA, **asdict(replace(summary, pictures=None))})
     wrong_labels = folder / "suspicious_labels.csv"

@@ -314,6 +314,17 @@ def test_groups_are_split_as_evenly_as_scikit_learn_splits_them():
         assert abs(len(taken) - len(labels) / 5) <= 10
 
 
+def test_names_like_formulas_are_no_formulas_in_splits_csv_which_reads_back_as_a_table(tmp_path):
+    names = {"=1+1": 4, "@cmd": 4, "-2": 4, "'=x": 4}
+    data = folder(paint_classes(tmp_path / "p", **names))
+    text = data.splits_csv()
+    assert not [row for row in csv.reader(io.StringIO(text)) if any(cell.startswith(("=", "@", "-")) for cell in row)]
+    (tmp_path / "p" / "t.csv").write_text(text, encoding="utf-8")
+    again = folder(tmp_path / "p" / "t.csv", group="none")
+    assert set(again.class_names) == names.keys()
+    assert again.splits_csv() == text
+
+
 def test_a_class_that_one_person_has_is_kept_from_no_split_but_refused(tmp_path):
     paint_classes(tmp_path, a=9, b=9)
     rows = [f"{label}/{n:03}.png,{label},{n % 3 if label == 'a' else n % 2}" for label in "ab" for n in range(9)]

@@ -285,7 +285,7 @@ def test_files_and_folders_without_a_trained_network_are_named(trained, tmp_path
         ("nothing.ckpt", "the file is damaged"),
         ("weights.pth", "it holds weights alone"),
         ("text.ckpt", "damaged data"),
-        ("empty", "neither a checkpoint nor a finished run"),
+        ("empty", "neither a checkpoint nor a finished and tested run"),
         ("missing", "no such file or folder"),
     ):
         with pytest.raises(NoTrainedNetworkError, match=reason):

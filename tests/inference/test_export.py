@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -18,12 +19,14 @@ from PIL import Image
 from safetensors import safe_open
 from torch import nn
 
-from cnn_compare import CIFAR10DataModule, Classifier, ClassifierModule, build_backbone
+from cnn_compare import CIFAR10DataModule, Classifier, ClassifierModule, build_backbone, compare
+from cnn_compare.comparison.local import LocalExecutor
 from cnn_compare.data.augment import to_input
 from cnn_compare.data.decode import Decoding
 from cnn_compare.errors import ExportError, MissingExtraError, NoTrainedNetworkError, OutputExistsError
 from cnn_compare.inference import export as exporting
 from cnn_compare.inference.export import SUFFIXES, export
+from cnn_compare.results import Metric, RunFolder
 
 HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
@@ -275,6 +278,33 @@ def test_a_model_card_claims_no_results_for_weights_that_were_not_tested(signs, 
     checkpoint = Classifier.load(signs).checkpoint
     export(Classifier.load(checkpoint.with_name("last.ckpt")), "safetensors", tmp_path / "net.safetensors")
     assert "No test of these weights is stored" in (tmp_path / "model_card.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "run", "means"),
+    [
+        ({"folds": 2}, "seed_0/fold_1", ["Over the 2 runs of cross-validation, the network is right on "]),
+        ({"train_subsets": [60, 120], "seeds": [0, 1]}, "train_60/seed_1", []),
+        ({"train_subsets": [60, 120], "seeds": [0, 1]}, "train_120/seed_1", ["Trained with 2 seeds, the network is "]),
+    ],
+    ids=["fold", "smaller subset", "largest subset"],
+)
+def test_a_model_card_of_a_fold_or_a_subset_says_what_was_compared(signs, tmp_path, monkeypatch, options, run, means):
+    def store_result(self, spec, on_progress):
+        metrics = {"test_acc_pct": Metric(50.0 + spec.key.seed + (spec.key.fold or 0), "%", True)}
+        spec.folder.save_result(spec.result("finished", metrics=metrics, test_images=360))
+
+    monkeypatch.setattr(LocalExecutor, "run", store_result)
+    data = {"class_path": "DigitsDataModule", "init_args": {"val_size": 50, "batch_size": 40}}
+    folder = compare("c", ["lenet", "lenet_relu"], data=data, log_dir=str(tmp_path), times="never", **options)
+    run = RunFolder(folder / "lenet" / run)
+    run.checkpoints.mkdir()
+    shutil.copy(Classifier.load(signs).checkpoint, run.checkpoints)
+    export(Classifier.load(run.path), "safetensors", tmp_path / "net.safetensors")
+    card = (tmp_path / "model_card.md").read_text()
+    assert "one of 2 networks that were compared" in card
+    assert [line for line in means if line not in card] == []
+    assert ("the network is right on" in card) == bool(means)
 
 
 def write_pictures(folder: Path) -> list[Path]:

@@ -3,6 +3,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -29,6 +31,18 @@ def test_piped_output_is_the_table_alone_and_what_the_classifier_says(trained, p
     assert [row["label"] for row in rows] == expected["label"].tolist()
     np.testing.assert_allclose([float(row["probability_2"]) for row in rows], expected["probability_2"], rtol=1e-4)
     assert f"lenet_relu, {trained[2]}" in errors
+
+
+def test_a_picture_called_like_a_formula_is_text_in_csv_and_itself_in_json(
+    trained, pictures, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(pictures / "a b" / "00.png", "=1+1.png")
+    for name in ("p.csv", "p.json"):
+        assert predict(capsys, trained[2], "=1+1.png", f"--output={name}")[0] == 0
+    (row,) = csv.DictReader(io.StringIO(Path("p.csv").read_text(encoding="utf-8")))
+    (record,) = json.loads(Path("p.json").read_text(encoding="utf-8"))
+    assert (row["path"], record["path"]) == ("'=1+1.png", "=1+1.png")
 
 
 def test_bad_files_are_listed_and_the_others_classified(trained, pictures, tmp_path, capsys):

@@ -7,19 +7,21 @@ import shutil
 
 import numpy as np
 import pytest
-from helpers import stored_comparison
+from helpers import run_command, run_result, stored_comparison
 from rich.console import Console
 from scipy.stats import norm, sem, t
 from statsmodels.stats.proportion import proportion_confint
 
 from cnn_compare import load_results, write_report
 from cnn_compare.cli import main
-from cnn_compare.errors import InvalidValueError
+from cnn_compare.errors import InvalidValueError, NoTrainedNetworkError
+from cnn_compare.inference.classifier import find_checkpoints
 from cnn_compare.report.analysis import analyze
 from cnn_compare.report.contents import tables
 from cnn_compare.report.load import find_runs
 from cnn_compare.report.statistics import balanced_estimate, share_estimate
 from cnn_compare.report.tables import terminal_table
+from cnn_compare.results import RunFolder
 from cnn_compare.times import Times
 
 
@@ -160,7 +162,7 @@ def test_damaged_questions_and_looks_do_not_stop_the_report(store_run, tmp_path,
 
 def test_a_margin_of_nothing_is_refused_and_not_taken_for_none(store_run, tmp_path):
     store_run("a")
-    with pytest.raises(InvalidValueError, match="margin must be more than 0 points, and is 0"):
+    with pytest.raises(InvalidValueError, match="margin must be more than 0 points, up to 100, and is 0"):
         analyze(find_runs(tmp_path), margin=0)
 
 
@@ -173,7 +175,7 @@ def test_a_baseline_is_compared_with_each_other_network_and_nothing_else_is(stor
     }
     assert found.verdict[0].startswith("Beside the trained baseline base (80.00 %")
     assert found.verdict[0].endswith("more accurate: a; less accurate: c; not established: d.")
-    with pytest.raises(InvalidValueError, match="baseline must be a network with finished runs: a, base, d, c, and is"):
+    with pytest.raises(InvalidValueError, match="baseline must be a network with finished runs: a, base, c, d, and is"):
         analyze(find_runs(tmp_path), baseline="resnet18")
 
 
@@ -579,3 +581,22 @@ def test_groups_that_differ_between_runs_are_not_used(store_run, tmp_path):
     store_run("resnet18", right=range(860), arrays={"groups": np.arange(1000) // 50})
     store_run("lenet", right=range(800), arrays={"groups": np.arange(1000) // 40})
     assert [pair.differs for pair in analyze(find_runs(tmp_path)).pairs] == [True]
+
+
+@pytest.mark.parametrize("below", [".", "lenet+trial_0", "lenet+trial_0/seed_0"])
+@pytest.mark.parametrize("place", ["c/search", "a copy"])
+def test_trials_of_a_search_are_refused_in_one_line_wherever_they_lie(store_run, tmp_path, capsys, place, below):
+    folder = store_run("lenet+trial_0", folder=tmp_path / place)
+    RunFolder(folder).save_result(run_result(seed=0, variant="trial_0", tested=False, best_val_acc_pct=50.0))
+    asked = tmp_path / place / below
+    status, _, errors = run_command(["report", str(asked)], capsys)
+    assert (status, errors.count("\n")) == (2, 1)
+    assert f"no run to report on in {asked}: it holds trials of a search" in errors
+    with pytest.raises(NoTrainedNetworkError, match="neither a checkpoint nor a finished and tested run"):
+        find_checkpoints(asked)
+
+
+def test_a_comparison_may_be_called_search_and_a_run_is_reported_on_alone(store_run, tmp_path):
+    run = store_run("lenet", folder=tmp_path / "search")
+    for folder in (tmp_path, tmp_path / "search", run):
+        assert [network.name for network in analyze(find_runs(folder)).networks] == ["lenet"]

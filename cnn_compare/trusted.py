@@ -1,0 +1,80 @@
+"""Which code a file may name: importing a module runs it, and a checkpoint or a folder may come from anyone."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from cnn_compare.errors import UntrustedCodeError
+
+KNOWN = ("cnn_compare", "lightning", "torch.nn", "torch.optim", "torchmetrics", "torchvision")
+"""What this package is made of: whatever is named below these, nothing of somebody else's is imported."""
+_IMPORT_PATH = re.compile(r"[^\W\d]\w*([.:][^\W\d]\w*)+")
+_given: set[str] = set()
+
+
+def trust(*names: str) -> None:
+    """Allow files to name these modules, and what is in them, for as long as this process lives.
+
+    Args:
+        names: Such as ``my_nets``, which allows ``my_nets:Net`` and ``my_nets.more.Photos`` as well.
+    """
+    _given.update(names)
+
+
+def trusted() -> list[str]:
+    """What `trust` was called with, for other processes."""
+    return sorted(_given)
+
+
+def names_in(value: Any) -> Iterator[str]:
+    """The texts in a configuration, however deep, by which a module that exists here could be imported.
+
+    This package's own classes take numbers and texts alone: their arguments, such as ``labels.csv``, import nothing.
+    """
+    if isinstance(value, str):
+        if _IMPORT_PATH.fullmatch(value) and _exists(re.split("[.:]", value)[0]):
+            yield value
+    elif isinstance(value, Mapping):
+        if _is_below(str(value.get("class_path")), "cnn_compare"):
+            return
+        for part in value.values():
+            yield from names_in(part)
+    elif isinstance(value, list | tuple | set):
+        for part in value:
+            yield from names_in(part)
+
+
+def untrusted(value: Any) -> list[str]:
+    """Those of `names_in` that are neither known nor trusted."""
+    allowed = (*KNOWN, *_given)
+    return [name for name in dict.fromkeys(names_in(value)) if not any(_is_below(name, above) for above in allowed)]
+
+
+def require_trusted(source: str | Path, value: Any, way_out: str | None = None) -> None:
+    """Check that nothing of somebody else's would be imported.
+
+    Args:
+        source: Where the value was read, for the message.
+        value: Part of a configuration or a checkpoint.
+        way_out: How the user gives the name; None: by ``trust``.
+
+    Raises:
+        UntrustedCodeError: If a module is named that is not a part of this package, and was not given by the user.
+    """
+    if names := untrusted(value):
+        raise UntrustedCodeError(source, names, way_out)
+
+
+def _is_below(name: str, above: str) -> bool:
+    return name == above or name.startswith((f"{above}.", f"{above}:"))
+
+
+def _exists(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ValueError:  # It is loaded already, and does not know from where.
+        return module != "__main__"
