@@ -62,6 +62,7 @@ METRICS: dict[str, tuple[str, bool | None]] = {
     "first_epoch_s": ("s", False),
     "predict_ms": ("ms", False),
     "fit_s": ("s", False),
+    "precise_bn_s": ("s", False),
     "seconds_to_target": ("s", False),
     "images_per_s": ("1/s", True),
     "params": ("", False),
