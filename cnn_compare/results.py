@@ -99,7 +99,7 @@ class RunResult:
             is used once. ``train_epoch_s`` is the usual epoch: the median without the first one; with one epoch, that
             one. ``macs`` are multiply-accumulates of one image's forward pass. ``seconds_to_target`` counts the
             training until the validation accuracy first was at ``target_acc_pct``; it is missing where it never was.
-            ``precise_bn_s``, a part of ``fit_s``, went into recomputing batch norm's statistics; see `PreciseBatchNorm`.
+            ``precise_bn_s`` is the part of ``fit_s`` that recomputing batch norm's statistics took.
             ``training_memory_bytes`` is the peak of what data, network and training took: torch's memory on a GPU,
             elsewhere the growth of the process (`cnn_compare.machine.PeakMemory`). Earlier versions recorded
             ``peak_memory_bytes`` instead, which on a CPU is that of the whole process.
