@@ -8,7 +8,7 @@ from cnn_compare.callbacks.fit_summary import FitSummary
 from cnn_compare.callbacks.last_checkpoint import LastCheckpoint
 from cnn_compare.callbacks.machine_load import MachineLoad
 from cnn_compare.callbacks.metrics_csv import MetricsCsv
-from cnn_compare.callbacks.precise_batch_norm import PreciseBatchNorm
+from cnn_compare.callbacks.precise_batch_norm import PreciseBatchNorm, precise_bn_s
 from cnn_compare.callbacks.stop_when_diverged import StopWhenDiverged
 from cnn_compare.callbacks.stop_without_progress import StopWithoutProgress
 from cnn_compare.callbacks.text_log import TextLog
@@ -29,5 +29,6 @@ __all__ = [
     "StopWithoutProgress",
     "TextLog",
     "ThrottledProgressBar",
+    "precise_bn_s",
     "progress",
 ]

@@ -160,6 +160,12 @@ class PreciseBatchNorm(Callback):
         self.seconds = list(state_dict["seconds"])
 
 
+def precise_bn_s(trainer: L.Trainer) -> float:
+    """Seconds that a trainer's `PreciseBatchNorm` took so far; 0 without it, or where no network has batch norm."""
+    callbacks = trainer.callbacks  # type: ignore[attr-defined]
+    return sum(sum(callback.seconds) for callback in callbacks if isinstance(callback, PreciseBatchNorm))
+
+
 def _together(parts: Tensor) -> Tensor:
     """Number, mean and variance of sets of values ``(sets, 3, channels)``, as one set's ``(3, channels)``."""
     number, mean, var = parts.unbind(1)

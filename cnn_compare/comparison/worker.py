@@ -22,7 +22,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from cnn_compare.backbones import code_fingerprint, count_macs, count_parameters, find_backbone
-from cnn_compare.callbacks import ConfusionFigures, EpochTimer, MachineLoad, MetricsCsv, PreciseBatchNorm, TextLog
+from cnn_compare.callbacks import ConfusionFigures, EpochTimer, MachineLoad, MetricsCsv, TextLog, precise_bn_s
 from cnn_compare.checkpointing import resumable
 from cnn_compare.comparison.spec import Config, Progress, RunSpec, Started, WorkerSpec
 from cnn_compare.errors import DivergedError, own_error
@@ -198,7 +198,7 @@ class MeasuredRun:
                 "train_epoch_s": usual_s,
                 "first_epoch_s": next(iter(epochs_s), None),
                 "fit_s": self.timer.fit_s,
-                "precise_bn_s": self.precise_bn_s(),
+                "precise_bn_s": precise_bn_s(self.trainer) or None,
                 "seconds_to_target": self.seconds_to_target(),
                 "images_per_s": self.timer.images / usual_s if usual_s else None,
                 "params": count_parameters(self.model.backbone),
@@ -208,11 +208,6 @@ class MeasuredRun:
                 "other_cpu_pct": self.load.other_cpu_pct,
             }
         )
-
-    def precise_bn_s(self) -> float | None:
-        """Seconds of recomputing batch norm's statistics, in all; None where nothing was recomputed."""
-        callbacks = self.trainer.callbacks  # type: ignore[attr-defined]
-        return sum(sum(each.seconds) for each in callbacks if isinstance(each, PreciseBatchNorm)) or None
 
     def seconds_to_target(self) -> float | None:
         """Seconds of training until the validation accuracy was at the target; None without a target, or never."""

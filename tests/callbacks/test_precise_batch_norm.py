@@ -8,10 +8,11 @@ import torch
 from lightning import seed_everything
 from lightning.pytorch.callbacks import Callback, EMAWeightAveraging
 from torch import nn
+from torch._dynamo.testing import CompileCounter
 from torch.utils.data import DataLoader, TensorDataset
 
 from cnn_compare import ClassifierModule, DigitsDataModule, EpochTimer, PreciseBatchNorm
-from cnn_compare.callbacks import BestCheckpoint, EpochSeed
+from cnn_compare.callbacks import BestCheckpoint, EpochSeed, FitSummary
 from cnn_compare.errors import InvalidValueError
 
 
@@ -40,9 +41,11 @@ class Watch(Callback):
 def fit(make_trainer, tmp_path):
     """A function that trains on 100 digits in batches of 40, 40 and 20; gives the module and what `Watch` has kept."""
 
-    def run(*callbacks, network=None, data=None, resume=None, **options):
+    def run(*callbacks, network=None, data=None, resume=None, compile=False, **options):
         seed_everything(3, verbose=False)
-        module = ClassifierModule(network or small(), optimizer=partial(torch.optim.SGD, lr=0.3, momentum=0.9))
+        module = ClassifierModule(
+            network or small(), optimizer=partial(torch.optim.SGD, lr=0.3, momentum=0.9), compile=compile
+        )
         watch = Watch()
         trainer = make_trainer(max_epochs=2, callbacks=[watch, *callbacks], **options)
         digits = DigitsDataModule(train_subset=100, batch_size=40, val_size=50, augmentation="crop_flip")
@@ -187,6 +190,16 @@ def test_a_frozen_batch_norm_keeps_its_statistics_and_works_with_them(fit):
     torch.testing.assert_close(network[4].running_mean, mean, rtol=1e-4, atol=1e-5)
 
 
+def test_a_compiled_network_passes_them_uncompiled_and_is_not_compiled_anew(fit, monkeypatch):
+    counter, compile_module = CompileCounter(), nn.Module.compile
+    monkeypatch.setattr(nn.Module, "compile", lambda self, **kw: compile_module(self, backend=counter, **kw))
+    compiled, _ = fit(PreciseBatchNorm(80), compile=True)
+    assert counter.frame_count == 2, "for training and for validation"
+    plain, _ = fit(PreciseBatchNorm(80))
+    for name, value in plain.backbone.state_dict().items():
+        torch.testing.assert_close(value, compiled.backbone.state_dict()[name], rtol=1e-3, atol=1e-4)
+
+
 def test_a_network_without_batch_norm_passes_no_image(fit):
     passed = []
     network = nn.Sequential(nn.Flatten(), nn.Linear(3072, 10))
@@ -196,16 +209,17 @@ def test_a_network_without_batch_norm_passes_no_image(fit):
     assert passed.count(True) == 2 * 3
 
 
-def test_its_seconds_are_in_no_epochs_time(fit, clock):
+def test_its_seconds_are_in_no_epochs_time_and_said_apart(fit, clock, capsys):
     network = small()
-    # A pass of training mode without gradients is one of the statistics; each batch takes a minute.
+    # A batch takes a minute in training mode, for a step or for the statistics, and seven seconds in validation.
     network.register_forward_hook(lambda *_: setattr(clock, "now", clock.now + (60 if network.training else 7)))
-    network.register_forward_pre_hook(lambda *_: None)
-    fit(timer := EpochTimer(), precise := PreciseBatchNorm(80), network=network, val_check_interval=1)
+    callbacks = timer, precise, _ = EpochTimer(), PreciseBatchNorm(80), FitSummary(EpochTimer())
+    fit(*callbacks, network=network, val_check_interval=1)
     assert precise.seconds == [120.0] * 6
     assert timer.train_epoch_s == [180.0] * 2
     assert timer.val_epoch_s == [14.0] * 6
     assert timer.fit_s == 6 * 120 + 2 * 180 + 6 * 14
+    assert "recomputed before each validation: 720.0 s more\n" in capsys.readouterr().out
 
 
 def test_a_number_of_images_below_one_is_refused():
