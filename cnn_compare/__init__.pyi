@@ -2,6 +2,7 @@ from .backbones import build_backbone as build_backbone
 from .backbones import list_backbones as list_backbones
 from .backbones import register_backbone as register_backbone
 from .callbacks import EpochTimer as EpochTimer
+from .callbacks import PreciseBatchNorm as PreciseBatchNorm
 from .callbacks import TextLog as TextLog
 from .comparison.compare import compare as compare
 from .data import CIFAR10DataModule as CIFAR10DataModule

@@ -63,6 +63,7 @@ METRICS: dict[str, tuple[str, bool | None]] = {
     "first_epoch_s": ("s", False),
     "predict_ms": ("ms", False),
     "fit_s": ("s", False),
+    "precise_bn_s": ("s", False),
     "seconds_to_target": ("s", False),
     "images_per_s": ("1/s", True),
     "params": ("", False),
@@ -99,6 +100,7 @@ class RunResult:
             is used once. ``train_epoch_s`` is the usual epoch: the median without the first one; with one epoch, that
             one. ``macs`` are multiply-accumulates of one image's forward pass. ``seconds_to_target`` counts the
             training until the validation accuracy first was at ``target_acc_pct``; it is missing where it never was.
+            ``precise_bn_s`` is the part of ``fit_s`` that recomputing batch norm's statistics took.
             ``training_memory_bytes`` is the peak of what data, network and training took: torch's memory on a GPU,
             elsewhere the growth of the process (`cnn_compare.machine.PeakMemory`). Earlier versions recorded
             ``peak_memory_bytes`` instead, which on a CPU is that of the whole process.
@@ -253,7 +255,7 @@ def validation_lags(train_pct: Sequence[float], val_pct: Sequence[float]) -> str
             return (
                 f"validation far below training at the first epochs: {val:.0f} % beside {train:.0f} % in epoch "
                 f"{epoch}. Where the network has batch norm, its running statistics have not followed the weights: "
-                "more steps (smaller batches, more epochs) or a lower learning rate let them"
+                "--trainer.callbacks+=cnn_compare.PreciseBatchNorm recomputes them before each validation"
             )
     return None
 

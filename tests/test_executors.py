@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from cnn_compare import compare, load_results
+from cnn_compare import DigitsDataModule, compare, load_results
 from cnn_compare.comparison.cluster import RayExecutor
 from cnn_compare.comparison.local import LocalExecutor, world_size
 from cnn_compare.comparison.plan import Comparison, plan_runs
@@ -162,12 +162,33 @@ def test_two_devices_train_what_one_trains(tmp_path):
             assert shared[name] == pytest.approx(alone[name], rel=1e-3), name
 
 
-def test_devices_agree_on_a_learning_rate_that_follows_the_clock(tmp_path):
-    trainer = {**TWO_DEVICES, "max_epochs": -1, "max_time": "00:00:00:01"}
+def normed(num_classes):
+    return nn.Sequential(nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(3072, num_classes))
+
+
+def test_devices_agree_on_a_learning_rate_that_follows_the_clock_and_on_statistics_of_all_their_images(tmp_path):
+    precise = {"class_path": "cnn_compare.PreciseBatchNorm"}
+    trainer = {**TWO_DEVICES, "max_epochs": -1, "max_time": "00:00:00:01", "callbacks": [precise]}
     model = {"lr_scheduler": {"class_path": "cnn_compare.module.WarmupCosine"}}
-    folder = small_comparison(tmp_path, trainer=trainer, model=model, executor=LocalExecutor(timeout_s=300))
-    result = RunResult.load(folder / "lenet" / "seed_0" / "result.json")
+    options = {**DATA["init_args"], "augmentation": "none"}
+    folder = small_comparison(
+        tmp_path,
+        backbones=[f"{__name__}:normed"],
+        trainer=trainer,
+        model=model,
+        data={**DATA, "init_args": options},
+        executor=LocalExecutor(timeout_s=300),
+    )
+    (path,) = folder.rglob("result.json")
+    result = RunResult.load(path)
     assert result.status == "finished", result.reason
+    weights = torch.load(path.with_name("checkpoints") / "best.ckpt")["state_dict"]
+    train = DigitsDataModule(**options).splits["train"]
+    pixels = (train.images[train.subset].double() / 255 - 0.5) / 0.5
+    # Batch norm comes first: it has seen the images themselves.
+    torch.testing.assert_close(weights["backbone.0.running_mean"].double(), pixels.mean((0, 1, 2)), atol=1e-4, rtol=0)
+    expected = pixels.var((0, 1, 2), correction=0)
+    torch.testing.assert_close(weights["backbone.0.running_var"].double(), expected, atol=1e-4, rtol=0)
 
 
 def test_a_comparison_within_a_slurm_job_runs_as_anywhere(tmp_path):

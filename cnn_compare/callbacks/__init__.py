@@ -8,6 +8,7 @@ from cnn_compare.callbacks.fit_summary import FitSummary
 from cnn_compare.callbacks.last_checkpoint import LastCheckpoint
 from cnn_compare.callbacks.machine_load import MachineLoad
 from cnn_compare.callbacks.metrics_csv import MetricsCsv
+from cnn_compare.callbacks.precise_batch_norm import PreciseBatchNorm, precise_bn_s
 from cnn_compare.callbacks.stop_when_diverged import StopWhenDiverged
 from cnn_compare.callbacks.stop_without_progress import StopWithoutProgress
 from cnn_compare.callbacks.text_log import TextLog
@@ -22,10 +23,12 @@ __all__ = [
     "LastCheckpoint",
     "MachineLoad",
     "MetricsCsv",
+    "PreciseBatchNorm",
     "ProgressLines",
     "StopWhenDiverged",
     "StopWithoutProgress",
     "TextLog",
     "ThrottledProgressBar",
+    "precise_bn_s",
     "progress",
 ]

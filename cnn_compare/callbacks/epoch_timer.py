@@ -96,6 +96,11 @@ class EpochTimer(Callback):
             # A validation within an epoch (val_check_interval) does not count as training.
             self._train_started += self.val_epoch_s[-1]
 
+    def exclude(self, seconds: float) -> None:
+        """Leave out of the running epoch's and validation's time what another callback has just taken."""
+        self._train_started += seconds
+        self._val_started += seconds
+
     def state_dict(self) -> dict[str, Any]:
         """The times so far, for the checkpoint."""
         return {"train_epoch_s": self.train_epoch_s, "val_epoch_s": self.val_epoch_s, "fit_s": self.fit_s}

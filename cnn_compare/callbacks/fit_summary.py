@@ -14,6 +14,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from cnn_compare.callbacks.epoch_timer import EpochTimer
 from cnn_compare.callbacks.last_checkpoint import LastCheckpoint
+from cnn_compare.callbacks.precise_batch_norm import precise_bn_s
 from cnn_compare.checkpointing import logs_folder
 from cnn_compare.metrics import monitors
 from cnn_compare.results import RunFolder, first_best, first_reached, validation_lags
@@ -52,6 +53,8 @@ class FitSummary(Callback):
             f"best epoch: {number} of {trainer.current_epoch}{by}, validation accuracy {100 * accuracies[best]:.2f} %"
         )
         print(f"training: {sum(seconds):.1f} s in {len(seconds)} epochs, without validation")
+        if recomputing := precise_bn_s(trainer):
+            print(f"batch norm's statistics, recomputed before each validation: {recomputing:.1f} s more")
         train_pct, val_pct = ([100 * value for value in self._values[name]] for name in ("train/acc", "val/acc"))
         if lag := validation_lags(train_pct, val_pct):
             print(lag)

@@ -22,7 +22,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from cnn_compare.backbones import code_fingerprint, count_macs, count_parameters, find_backbone
-from cnn_compare.callbacks import ConfusionFigures, EpochTimer, MachineLoad, MetricsCsv, TextLog
+from cnn_compare.callbacks import ConfusionFigures, EpochTimer, MachineLoad, MetricsCsv, TextLog, precise_bn_s
 from cnn_compare.checkpointing import resumable
 from cnn_compare.comparison.spec import Config, Progress, RunSpec, Started, WorkerSpec
 from cnn_compare.errors import DivergedError, own_error
@@ -198,6 +198,7 @@ class MeasuredRun:
                 "train_epoch_s": usual_s,
                 "first_epoch_s": next(iter(epochs_s), None),
                 "fit_s": self.timer.fit_s,
+                "precise_bn_s": precise_bn_s(self.trainer) or None,
                 "seconds_to_target": self.seconds_to_target(),
                 "images_per_s": self.timer.images / usual_s if usual_s else None,
                 "params": count_parameters(self.model.backbone),

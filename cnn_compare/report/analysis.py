@@ -116,6 +116,13 @@ def analyze(
         devices=distinct(result.device for result in results),
         precisions=distinct(result.precision for result in results),
         monitors=distinct(run.config.get("monitor", "val/acc") for run in runs if run.config),
+        recomputed_from=distinct(
+            callback["init_args"]["images"]
+            for run in runs
+            if run.config
+            for callback in run.config["trainer"].get("callbacks") or []
+            if callback["class_path"].endswith(".PreciseBatchNorm")
+        ),
         fingerprints=distinct(result.data_fingerprint for result in results),
         # What was skipped of the user's files makes no times unequal, and is shown all the same.
         warnings=[

@@ -247,6 +247,7 @@ COLUMNS = (
     ),
     metric("energy_j_per_epoch", "J / epoch", format_significant, "chart"),
     metric("fit_s", "s of a run", format_significant, "card"),
+    metric("precise_bn_s", "s of it for batch norm's statistics", format_significant, "card"),
     metric("test_top5_pct", "top-5 %", _percent, "card", applies=lambda summary: len(summary.class_names) > 5),
     metric("test_macro_f1_pct", "macro F1 %", _percent, "card"),
     Column(

@@ -417,6 +417,9 @@ def _conditions(summary: Summary) -> Table:
         "precision": ", ".join(summary.precisions),
         "times": times and f"{times.rounds} turns of each network on {times.device}, {times.measured_at[:10]}",
         "best epoch by": ", ".join(summary.monitors),
+        "batch norm": summary.recomputed_from
+        and "before each validation, where a network has it, its statistics are recomputed from at least "
+        f"{' or '.join(f'{images:,}' for images in summary.recomputed_from)} training images, or all there are",
         "data fingerprint": ", ".join(summary.fingerprints),
         "test images": format_number(summary.test_images, ",") if summary.test_images else None,
         "leaks": _leaks_in_words(summary.leaks),

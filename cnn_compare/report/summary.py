@@ -328,6 +328,7 @@ class Summary:
         devices: Names of the devices.
         precisions: Lightning's names of them.
         monitors: What told the best epoch.
+        recomputed_from: From how many training images batch norm's statistics were recomputed before each validation.
         fingerprints: Of the data, one a seed or fold where the comparison is controlled.
         warnings: Why it is not controlled, or why its times cannot be compared.
         declared_changes: What, by the comparison's own configuration, was not the same for all networks.
@@ -362,6 +363,7 @@ class Summary:
     devices: list[str]
     precisions: list[str]
     monitors: list[str]
+    recomputed_from: list[int]
     fingerprints: list[str]
     warnings: list[str]
     declared_changes: list[str]
