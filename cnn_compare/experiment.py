@@ -271,7 +271,8 @@ class ExperimentCLI(LightningCLI):
         if command == "fit" and content:
             config = plain_config(self.parser, self.config)["fit"]
             optimizer = make_optimizer(config["model"])
-            require_resumable(checkpoint, content, optimizer, config["trainer"]["max_epochs"])
+            limits = (config["trainer"][name] for name in ("max_epochs", "max_steps"))
+            require_resumable(checkpoint, content, optimizer, *limits)
 
     def _check(self) -> None:
         """Check the settings of a command before it starts; those of a comparison's run have been checked."""
