@@ -263,9 +263,16 @@ class ClassifierModule(L.LightningModule):
                 raise CheckpointError(f"model.{name}", stored[name], self.hparams[name])
         InputConversion(self.backbone).enabled = checkpoint.get("transform_input", False)
         if self._trainer and self.trainer.state.fn == TrainerFn.FITTING:
-            if not checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["is_last_batch"]:
+            loop = checkpoint["loops"]["fit_loop"]
+            if not loop["epoch_loop.batch_progress"]["is_last_batch"]:
                 reason = "it was saved within an epoch, whose order of images starts anew; give one of an epoch's end"
                 raise ResumeError(str(self.trainer.ckpt_path), reason)
+            # With max_steps, Lightning would go on after the last batch of this epoch, and count it twice.
+            for part in loop["epoch_progress"].values():
+                part["completed"] = part["processed"]
+            loop["epoch_loop.batch_progress"]["current"] = dict.fromkeys(
+                ("ready", "started", "processed", "completed"), 0
+            )
             self._resumed = checkpoint
 
     @classmethod
