@@ -270,9 +270,8 @@ class ClassifierModule(L.LightningModule):
             # With max_steps, Lightning would go on after the last batch of this epoch, and count it twice.
             for part in loop["epoch_progress"].values():
                 part["completed"] = part["processed"]
-            loop["epoch_loop.batch_progress"]["current"] = dict.fromkeys(
-                ("ready", "started", "processed", "completed"), 0
-            )
+            none = dict.fromkeys(("ready", "started", "processed", "completed"), 0)
+            loop["epoch_loop.batch_progress"] |= {"current": none, "is_last_batch": False}
             self._resumed = checkpoint
 
     @classmethod
