@@ -87,7 +87,8 @@ def check_callbacks(classes: Iterable[Any]) -> None:
     for cls in classes:
         for refused, reason in REFUSED_CALLBACKS.items():
             if isinstance(cls, type) and issubclass(cls, refused):
-                raise RefusedSettingError("trainer.callbacks", cls.__name__, reason)
+                mentioned = ("model.freeze", "model.backbone_lr_factor")
+                raise RefusedSettingError("trainer.callbacks", cls.__name__, reason, mentioned)
 
 
 def check_classes(num_classes: int | None, label_smoothing: float, class_weights: str | Sequence[float]) -> None:

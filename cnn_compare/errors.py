@@ -63,9 +63,9 @@ class ConfigurationError(UsageError, ValueError):
 class RefusedSettingError(UsageError, ValueError):
     """Lightning or torch refuses a setting."""
 
-    def __init__(self, field: str, value: object, reason: str) -> None:
+    def __init__(self, field: str, value: object, reason: str, mentioned: Iterable[str] = ()) -> None:
         self.field, self.value, self.reason = field, value, " ".join(reason.split()).rstrip(".!")
-        self.fields = (field,)
+        self.fields = (field, *mentioned)
         setting = field if value is None else f"{field}={value}"
         super().__init__(f"{setting} is refused: {self.reason}.")
 
