@@ -54,14 +54,14 @@ class FitSummary(MetricRows):
             + ("" if self.monitor == "val/acc" else f", {self.monitor} {best[self.monitor]:.4f}")
             + f", validation accuracy {100 * best['val/acc']:.2f} %"
         )
-        seconds = self.timer.train_epoch_s
-        print(f"training: {sum(seconds):.1f} s in {len(seconds)} epochs, without validation")
+        seconds = training_s(self.rows)
+        print(f"training: {sum(seconds):.1f} s in {trainer.current_epoch} epochs, without validation")
         train_pct, val_pct = ([100 * row.get(name, math.nan) for row in self.rows] for name in ("train/acc", "val/acc"))
         if lag := validation_lags(train_pct, val_pct):
             print(lag)
         if self.target_acc is not None:
             accuracies = [row.get("val/acc", 0.0) for row in self.rows]
-            reached = first_reached(accuracies, training_s(self.rows), self.target_acc)
+            reached = first_reached(accuracies, seconds, self.target_acc)
             outcome = "not reached" if reached is None else f"reached after {reached:.1f} s of training"
             print(f"{100 * self.target_acc:g} % validation accuracy: {outcome}")
         for callback in trainer.checkpoint_callbacks:
