@@ -82,7 +82,7 @@ def read_stored(path: str | Path) -> dict[str, Any]:
 
 
 def require_resumable(
-    path: str | Path, checkpoint: dict[str, Any], optimizer: Optimizer, max_epochs: int | None
+    path: str | Path, checkpoint: dict[str, Any], optimizer: Optimizer, max_epochs: int | None, max_steps: int = -1
 ) -> None:
     """Check that training can go on from a checkpoint.
 
@@ -91,6 +91,7 @@ def require_resumable(
         checkpoint: Its content.
         optimizer: One like that of the training that is to go on.
         max_epochs: Of that training; None or -1: no limit.
+        max_steps: Likewise.
 
     Raises:
         ResumeError: If it holds no state of training, that of another optimiser, or a training that is over.
@@ -114,6 +115,9 @@ def require_resumable(
     if max_epochs is not None and 0 <= max_epochs <= epochs:
         reason = f"it has {epochs} epoch{'s' if epochs > 1 else ''}, and trainer.max_epochs={max_epochs} is reached"
         raise ResumeError(path, f"{reason}; give trainer.max_epochs={epochs + 1} or more")
+    if 0 <= max_steps <= (steps := checkpoint.get("global_step", -1)):
+        reason = f"it has {steps} steps, and trainer.max_steps={max_steps} is reached"
+        raise ResumeError(path, f"{reason}; give trainer.max_steps={steps + 1} or more")
 
 
 def _lr_factor(groups: Sequence[Mapping[str, Any]]) -> float:
@@ -154,21 +158,47 @@ def newest_checkpoint(log_dir: Path, name: str) -> Path:
 
 
 def resumable(checkpoints: Path) -> Path | None:
-    """The newest readable checkpoint of a run; None if the run must start from the beginning.
+    """The newest readable checkpoint of a run whose best weights are there too; None if the run must start anew.
 
     An unreadable file is renamed to ``<name>.damaged``, and the log says so.
 
     Args:
         checkpoints: The run's folder of checkpoints.
     """
-    candidates = [path for name in (RunFolder.LAST, RunFolder.PREVIOUS) if (path := checkpoints / name).exists()]
-    best = checkpoints / RunFolder.BEST
-    if candidates and not (best.exists() and _readable(best)):
-        # The weights to test are lost, and only training from the beginning brings them back.
-        for path in candidates:
+    for path in (checkpoints / RunFolder.LAST, checkpoints / RunFolder.PREVIOUS):
+        if not path.exists() or not _readable(path):
+            continue
+        content = read_stored(path)
+        states = [state for name, state in content["callbacks"].items() if name.startswith("ModelCheckpoint{")]
+        known = next((state["best_model_path"] for state in states if state["monitor"]), "")
+        try:
+            if known:
+                best_weights(path, content["global_step"], known)
+            return path
+        except ResumeError:
+            # The weights to test are lost, and only training from the beginning brings them back.
             path.unlink()
-        return None
-    return next((path for path in candidates if _readable(path)), None)
+    return None
+
+
+def best_weights(path: Path, step: int, known: str) -> Path:
+    """The file of the best weights that a checkpoint knows, which is not one of weights that were saved after it.
+
+    Args:
+        path: The checkpoint.
+        step: Its optimiser steps.
+        known: The path that it stores.
+
+    Raises:
+        ResumeError: If there is none.
+    """
+    folders = dict.fromkeys([Path(known).parent, path.parent])
+    candidates = [folder / name for folder in folders for name in (RunFolder.BEST, RunFolder.PREVIOUS_BEST)]
+    for candidate in candidates:
+        if candidate.exists() and _readable(candidate) and read_stored(candidate)["global_step"] <= step:
+            return candidate
+    reason = f"the best weights of its first {step} steps are not in {candidates[0]}"
+    raise ResumeError(path, f"{reason}; give model.weights={path} to train anew from its own weights")
 
 
 def _readable(path: Path) -> bool:

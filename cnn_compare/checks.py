@@ -9,6 +9,7 @@ import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pydoc import locate
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from lightning import Trainer
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.accelerators import CPUAccelerator
+from lightning.pytorch.callbacks import BackboneFinetuning, ModelPruning, StochasticWeightAveraging
 from lightning.pytorch.cli import instantiate_class
 from torch import nn
 
@@ -29,6 +31,14 @@ QUIET: dict[str, Any] = {
     "enable_progress_bar": False,
     "enable_model_summary": False,
     "plugins": [LightningEnvironment()],
+}
+REFUSED_CALLBACKS: dict[type, str] = {
+    StochasticWeightAveraging: "it trains networks with batch norm for one more epoch, and its average is validated "
+    "for no network; EMAWeightAveraging averages weights, and treats all networks alike",
+    ModelPruning: "it prunes after the validation, and the network cannot be made again from best.ckpt; prune the "
+    "weights of best.ckpt afterwards",
+    BackboneFinetuning: "what it calls the backbone is the whole network here; use model.freeze=backbone or "
+    "model.backbone_lr_factor",
 }
 MACHINE = ("accelerator", "devices", "num_nodes")
 """The trainer's settings that this machine need not have if another one trains."""
@@ -64,7 +74,21 @@ def check_settings(config: Mapping[str, Any], stages: Sequence[str] = ("train", 
     if "train" in stages:
         _check_epochs(trainer)
         make_optimizer(model)
+        check_callbacks(locate(each["class_path"]) for each in trainer.get("callbacks") or () if isinstance(each, dict))
     make_trainer({name: value for name, value in trainer.items() if name not in MACHINE})
+
+
+def check_callbacks(classes: Iterable[Any]) -> None:
+    """Check that no callback of these classes makes the tested weights others than those that were validated.
+
+    Raises:
+        RefusedSettingError: If one does, with what to use instead.
+    """
+    for cls in classes:
+        for refused, reason in REFUSED_CALLBACKS.items():
+            if isinstance(cls, type) and issubclass(cls, refused):
+                mentioned = ("model.freeze", "model.backbone_lr_factor")
+                raise RefusedSettingError("trainer.callbacks", cls.__name__, reason, mentioned)
 
 
 def check_classes(num_classes: int | None, label_smoothing: float, class_weights: str | Sequence[float]) -> None:

@@ -64,9 +64,9 @@ class ConfigurationError(UsageError, ValueError):
 class RefusedSettingError(UsageError, ValueError):
     """Lightning or torch refuses a setting."""
 
-    def __init__(self, field: str, value: object, reason: str) -> None:
+    def __init__(self, field: str, value: object, reason: str, mentioned: Iterable[str] = ()) -> None:
         self.field, self.value, self.reason = field, value, " ".join(reason.split()).rstrip(".!")
-        self.fields = (field,)
+        self.fields = (field, *mentioned)
         setting = field if value is None else f"{field}={value}"
         super().__init__(f"{setting} is refused: {self.reason}.")
 
@@ -408,12 +408,27 @@ class ResumeError(RunError):
         "model.optimizer",
         "model.decay_norm_and_bias",
         "model.backbone_lr_factor",
+        "model.lr_scheduler",
         "trainer.max_epochs",
+        "trainer.max_steps",
     )
 
     def __init__(self, path: str | Path, reason: str) -> None:
         self.path, self.reason = path, reason
         super().__init__(f"training cannot go on from ckpt_path={path}: {reason}.")
+
+
+class NotValidatedError(RunError):
+    """A training has ended before any of its weights were validated, so that none can be tested."""
+
+    fields = ("trainer.max_time", "trainer.max_steps", "trainer.max_epochs")
+
+    def __init__(self, steps: int) -> None:
+        self.steps = steps
+        super().__init__(
+            f"training has ended after {steps} steps without a validation, so there are no best weights. Give it more "
+            "with trainer.max_time, trainer.max_steps or trainer.max_epochs, and at least one batch to validate with."
+        )
 
 
 class CheckpointFileError(RunError):

@@ -274,7 +274,8 @@ class ExperimentCLI(LightningCLI):
         if command == "fit" and content:
             config = plain_config(self.parser, self.config)["fit"]
             optimizer = make_optimizer(config["model"])
-            require_resumable(checkpoint, content, optimizer, config["trainer"]["max_epochs"])
+            limits = (config["trainer"][name] for name in ("max_epochs", "max_steps"))
+            require_resumable(checkpoint, content, optimizer, *limits)
 
     def _require_trusted(self, checkpoint: str, stored: Mapping[str, Any]) -> None:
         """Check that a checkpoint names no code but this package's and what the user has named.

@@ -15,6 +15,7 @@ import torch
 from lightning.fabric.utilities.cloud_io import _load as pl_load
 from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics import MetricCollection
@@ -23,6 +24,7 @@ from torchmetrics.functional.classification import multiclass_confusion_matrix
 from cnn_compare.backbones import InputConversion, Stem, build_backbone, find_backbone, find_head, given_as_object
 from cnn_compare.checkpointing import read_stored
 from cnn_compare.checks import (
+    check_callbacks,
     check_classes,
     check_fine_tuning,
     check_network,
@@ -30,11 +32,22 @@ from cnn_compare.checks import (
     parameter_groups,
     scale_learning_rates,
 )
-from cnn_compare.errors import CheckpointError, InvalidValueError
+from cnn_compare.errors import CheckpointError, InvalidValueError, ResumeError
 from cnn_compare.machine import versions
 from cnn_compare.metrics import evaluation_metrics
+<<<<<<< HEAD
 from cnn_compare.schedules import WarmupCosine, mean_over_devices, span_run, time_limit, total_steps
 from cnn_compare.trusted import names_in, require_trusted, trust
+=======
+from cnn_compare.schedules import (
+    WarmupCosine,
+    mean_over_devices,
+    require_same_schedule,
+    span_run,
+    time_limit,
+    total_steps,
+)
+>>>>>>> checkpoints
 
 log = logging.getLogger(__name__)
 
@@ -144,6 +157,7 @@ class ClassifierModule(L.LightningModule):
         # No part of the checkpoint: a fit computes them anew.
         self.register_buffer("loss_weights", None, persistent=False)
         self._largest_batch = 0
+        self._resumed: dict[str, Any] | None = None
         self._head: list[nn.Module] = []
         if compile:
             self.backbone.compile(dynamic=False)
@@ -179,6 +193,7 @@ class ClassifierModule(L.LightningModule):
             raise InvalidValueError("model.num_classes", self.num_classes, f"{classes}, as the data has")
         check_network(self.backbone, self.hparams["backbone"], image_size, self.num_classes)
         if stage == "fit":
+            check_callbacks(map(type, self.trainer.callbacks))  # type: ignore[attr-defined]
             self._set_loss_weights(data)
             self._set_trained_layers(image_size)
             if getattr(data, "batch_size", 0) == 1:
@@ -227,6 +242,8 @@ class ClassifierModule(L.LightningModule):
         checkpoint["hyper_parameters"] = {**self.hparams, "pretrained": False, "weights": None}
         checkpoint["transform_input"] = InputConversion(self.backbone).enabled
         checkpoint["versions"] = versions()
+        if self._trainer and time_limit(self.trainer) is None and self.make_lr_scheduler is not None:
+            checkpoint["planned_steps"] = self.total_steps()
         data = getattr(self._trainer, "datamodule", None)
         if (preparation := getattr(data, "preparation", None)) is not None:
             checkpoint["data"] = preparation
@@ -245,6 +262,7 @@ class ClassifierModule(L.LightningModule):
 
         Raises:
             CheckpointError: If the checkpoint is of another network.
+            ResumeError: If a training is to go on within an epoch.
         """
         stored = dict(checkpoint.get("hyper_parameters", {}))
         if any(given_as_object(name) for name in (stored.get("backbone", ""), self.hparams["backbone"])):
@@ -253,6 +271,17 @@ class ClassifierModule(L.LightningModule):
             if stored.get(name, self.hparams[name]) != self.hparams[name]:
                 raise CheckpointError(f"model.{name}", stored[name], self.hparams[name])
         InputConversion(self.backbone).enabled = checkpoint.get("transform_input", False)
+        if self._trainer and self.trainer.state.fn == TrainerFn.FITTING:
+            loop = checkpoint["loops"]["fit_loop"]
+            if not loop["epoch_loop.batch_progress"]["is_last_batch"]:
+                reason = "it was saved within an epoch, whose order of images starts anew; give one of an epoch's end"
+                raise ResumeError(str(self.trainer.ckpt_path), reason)
+            # With max_steps, Lightning would go on after the last batch of this epoch, and count it twice.
+            for part in loop["epoch_progress"].values():
+                part["completed"] = part["processed"]
+            none = dict.fromkeys(("ready", "started", "processed", "completed"), 0)
+            loop["epoch_loop.batch_progress"] |= {"current": none, "is_last_batch": False}
+            self._resumed = checkpoint
 
     @classmethod
     def load_from_checkpoint(cls, checkpoint_path: Any, *arguments: Any, **options: Any) -> Self:
@@ -265,6 +294,17 @@ class ClassifierModule(L.LightningModule):
         stored = _hyper_parameters(checkpoint_path)
         require_trusted(str(checkpoint_path), [stored[name] for name in stored.keys() - options.keys()])
         return super().load_from_checkpoint(checkpoint_path, *arguments, **{"weights_only": True, **options})
+
+    def on_train_start(self) -> None:
+        """Let the schedule span the run, also a resumed one, and note how often the user wants validations."""
+        for config in self.trainer.lr_scheduler_configs:
+            if isinstance(config.scheduler, WarmupCosine):
+                span_run(config.scheduler, self.trainer)
+        self._check_val_every_n_epoch = self.trainer.check_val_every_n_epoch
+
+    def on_train_end(self) -> None:
+        """Leave the trainer as it was."""
+        self.trainer.check_val_every_n_epoch = self._check_val_every_n_epoch
 
     def on_train_epoch_start(self) -> None:
         """Reset the sums, which stay on the device: logging every step would make the processor wait."""
@@ -293,9 +333,16 @@ class ClassifierModule(L.LightningModule):
         return loss
 
     def on_train_batch_end(self, outputs: Any, batch: Images, batch_idx: int) -> None:
-        """Log an epoch that a time limit has ended early."""
-        if self.trainer.should_stop and not self.trainer.is_last_batch:
-            self._log_training()
+        """Let Lightning validate the last weights of a training; log an epoch that ends early."""
+        trainer = self.trainer
+        last_epoch = trainer.current_epoch + 1 == trainer.max_epochs
+        if (last_epoch and trainer.is_last_batch) or 0 <= trainer.max_steps <= trainer.global_step:
+            trainer.should_stop = True
+        if trainer.should_stop:
+            # Else not in each epoch, and a training that a limit ends would have weights that nobody has judged.
+            trainer.check_val_every_n_epoch = trainer.check_val_every_n_epoch and 1
+            if not trainer.is_last_batch:
+                self._log_training()
 
     def _images_per_device(self, labels: Tensor) -> int | Tensor:
         """Mean number of real images per device."""
@@ -375,8 +422,11 @@ class ClassifierModule(L.LightningModule):
         self._evaluate(batch)
 
     def on_validation_epoch_end(self) -> None:
-        """Log ``val/loss`` and the metrics."""
+        """Log ``val/loss`` and the metrics; within an epoch also its training so far."""
         self._log_evaluation("val", self.val_metrics)
+        trainer = self.trainer
+        if trainer.state.fn == TrainerFn.FITTING and not (trainer.sanity_checking or trainer.is_last_batch):
+            self._log_training()
 
     def test_step(self, batch: Images, batch_idx: int) -> None:
         """Keep the answers to one test batch."""
@@ -412,7 +462,10 @@ class ClassifierModule(L.LightningModule):
             # One kernel for all parameters, unless the optimiser lacks it or was configured otherwise.
             if group.get("fused", False) is None and not (group.get("foreach") or group.get("differentiable")):
                 group["fused"] = True
+        resumed, self._resumed = self._resumed, None
         if self.make_lr_scheduler is None:
+            if resumed:
+                require_same_schedule(self.trainer, resumed, None)
             return optimizer
         scheduler = self.make_lr_scheduler(optimizer)
         settings: dict[str, Any] = {"scheduler": scheduler, "interval": "epoch"}
@@ -421,6 +474,8 @@ class ClassifierModule(L.LightningModule):
             settings["interval"] = "step"
         elif isinstance(scheduler, ReduceLROnPlateau):
             settings["monitor"] = scheduler.monitor
+        if resumed:
+            require_same_schedule(self.trainer, resumed, scheduler, settings["interval"])
         return {"optimizer": optimizer, "lr_scheduler": settings}
 
     def total_steps(self) -> float:

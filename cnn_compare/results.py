@@ -241,6 +241,20 @@ def first_reached(accuracies: Sequence[float], seconds: Sequence[float], level: 
     return next((float(elapsed) for accuracy, elapsed in reached if accuracy >= level), None)
 
 
+def training_s(rows: Sequence[Mapping[str, float]]) -> list[float]:
+    """Seconds of training between the rows of a run's curves; 0 where a row does not tell.
+
+    Args:
+        rows: Each with its ``epoch`` and ``time/train_epoch_s``, the seconds since that epoch began.
+    """
+    seconds, counted = [], dict[float, float]()
+    for row in rows:
+        before, end = counted.get(row["epoch"], 0.0), row.get("time/train_epoch_s", math.nan)
+        counted[row["epoch"]] = before if math.isnan(end) else end
+        seconds.append(counted[row["epoch"]] - before)
+    return seconds
+
+
 def validation_lags(train_pct: Sequence[float], val_pct: Sequence[float]) -> str | None:
     """What to say where validation is far below training in one of the first three epochs; None where it is not.
 
@@ -298,7 +312,7 @@ class RunFolder:
 
     RESULT = "result.json"
     CONFIG = "config.yaml"
-    LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
+    LAST, PREVIOUS, BEST, PREVIOUS_BEST = "last.ckpt", "previous.ckpt", "best.ckpt", "previous_best.ckpt"
 
     @property
     def result(self) -> Path:
@@ -317,7 +331,7 @@ class RunFolder:
 
     @property
     def curves(self) -> Path:
-        """Every logged value, one row an epoch."""
+        """Every logged value, one row a validation or end of an epoch."""
         return self.path / "metrics.csv"
 
     @property
@@ -337,7 +351,7 @@ class RunFolder:
 
     @property
     def checkpoints(self) -> Path:
-        """Folder of ``best.ckpt``, ``last.ckpt`` and, while training, ``previous.ckpt``."""
+        """Folder of ``best.ckpt``, ``last.ckpt`` and, while training, those before them."""
         return self.path / "checkpoints"
 
     def load_result(self) -> RunResult:

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Timer
+from lightning.pytorch.utilities import rank_zero_info
 from torch.optim.lr_scheduler import LambdaLR
 
-from cnn_compare.errors import InvalidValueError
+from cnn_compare.errors import InvalidValueError, ResumeError
+
+PROGRESS = {
+    *("last_epoch", "_step_count", "_last_lr", "_is_initial", "_get_lr_called_within_step"),
+    *("T_cur", "T_i", "best", "num_bad_epochs", "cooldown_counter"),
+}
+"""How far a schedule is: in the states of torch's schedules, all else are settings."""
+LENGTHS = ("T_max", "total_steps", "total_iters")
 
 
 class WarmupCosine(LambdaLR):
@@ -65,11 +76,13 @@ def total_steps(trainer: L.Trainer) -> float:
     elapsed_s = timer.time_elapsed()
     limit_s = elapsed_s + (timer.time_remaining() or 0.0)
     # Before the first step any large number will do: it is corrected with each step.
-    return min(steps, trainer.global_step * limit_s / elapsed_s if elapsed_s else 1e6)
+    return min(steps, trainer.global_step * limit_s / elapsed_s if trainer.global_step and elapsed_s else 1e6)
 
 
 def span_run(schedule: WarmupCosine, trainer: L.Trainer) -> None:
-    """Let a schedule span the whole run; several devices have to call this together.
+    """Let a schedule span the whole run, and say so if it is longer or shorter than the run was before a resumption.
+
+    Several devices have to call this together.
 
     Raises:
         InvalidValueError: If nothing limits the run.
@@ -81,7 +94,71 @@ def span_run(schedule: WarmupCosine, trainer: L.Trainer) -> None:
     if math.isinf(steps):
         expected = "a number, or trainer.max_time set, for WarmupCosine"
         raise InvalidValueError("trainer.max_epochs", trainer.max_epochs, expected, ["trainer.max_time"])
+    if schedule.last_epoch and math.ceil(steps) != schedule.total_steps and time_limit(trainer) is None:
+        before = schedule.total_steps
+        rank_zero_info(f"WarmupCosine spans the run's {math.ceil(steps)} steps from here on, and no longer {before}")
     schedule.set_total_steps(math.ceil(steps))
+
+
+def require_same_schedule(
+    trainer: L.Trainer, checkpoint: Mapping[str, Any], schedule: Any, interval: str = "epoch"
+) -> None:
+    """Check that a schedule is the one that a checkpoint goes on with: its state replaces settings and length.
+
+    `WarmupCosine` may get another length, because it spans the run.
+
+    Args:
+        trainer: Which is to go on from its ``ckpt_path``.
+        checkpoint: What that holds.
+        schedule: The one that was given; None: none.
+        interval: ``epoch`` or ``step``, after which it is stepped.
+
+    Raises:
+        ResumeError: If it has other settings, or spans the run as it was planned before, and not as it is planned now.
+    """
+    path, stored = str(trainer.ckpt_path), checkpoint["lr_schedulers"]
+    again = f"give the same, or model.weights={path} to train anew from its weights"
+    if bool(stored) != (schedule is not None):
+        had = "a model.lr_scheduler" if stored else "no model.lr_scheduler"
+        raise ResumeError(path, f"it was trained with {had}; {again}")
+    if schedule is None:
+        return
+    spans, state = isinstance(schedule, WarmupCosine), schedule.state_dict()
+    if stored[0].keys() - PROGRESS != state.keys() - PROGRESS:
+        raise ResumeError(path, f"its model.lr_scheduler is another one than {type(schedule).__name__}; {again}")
+    for name, was, given in _changed_settings(stored[0], state):
+        if not (spans and name == "total_steps"):
+            raise ResumeError(path, f"its model.lr_scheduler has {name}={was!r}, and is given {given!r}; {again}")
+    length, planned, steps = schedule_length(schedule), checkpoint.get("planned_steps"), total_steps(trainer)
+    if spans or length is None or planned is None or time_limit(trainer) is not None:
+        return
+    unit = 1 if interval == "step" else math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
+    if math.ceil(planned / unit) <= length < math.ceil(steps / unit):
+        reason = f"its model.lr_scheduler, {type(schedule).__name__}, ends after {length} {interval}s, as the run did"
+        raise ResumeError(
+            path, f"{reason}; give no more, or model.weights={path} to train anew, with a schedule for all {interval}s"
+        )
+
+
+def schedule_length(schedule: Any) -> int | None:
+    """After how many steps one of torch's schedules ends; None where it has no end."""
+    own = next((getattr(schedule, name) for name in LENGTHS if hasattr(schedule, name)), None)
+    parts = [schedule_length(part) for part in getattr(schedule, "_schedulers", [])]
+    if milestones := getattr(schedule, "_milestones", []):  # SequentialLR
+        return None if parts[-1] is None else milestones[-1] + parts[-1]
+    return own if own is not None else max((part for part in parts if part is not None), default=None)
+
+
+def _changed_settings(stored: Any, given: Any, name: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Name and both values of each setting that differs, also within schedules of schedules."""
+    if isinstance(stored, dict) and isinstance(given, dict) and not isinstance(given, Counter):
+        for key in [key for key in {**stored, **given} if key not in PROGRESS]:
+            yield from _changed_settings(stored.get(key), given.get(key), key.removeprefix("_"))
+    elif isinstance(stored, list | tuple) and isinstance(given, list | tuple) and len(stored) == len(given):
+        for pair in zip(stored, given, strict=True):
+            yield from _changed_settings(*pair, name)
+    elif stored != given:
+        yield name, stored, given
 
 
 def mean_over_devices(value: torch.Tensor) -> torch.Tensor:

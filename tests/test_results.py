@@ -12,7 +12,7 @@ from helpers import run_result
 
 from cnn_compare.errors import ResultError
 from cnn_compare.files import write_bytes, write_csv, write_text
-from cnn_compare.results import RunResult, first_reached, usual_epoch_s, validation_lags
+from cnn_compare.results import RunResult, first_reached, training_s, usual_epoch_s, validation_lags
 
 FINISHED = run_result(
     backbone="lenet",
@@ -230,3 +230,9 @@ def test_no_rows_are_a_file_without_columns(tmp_path):
 )
 def test_validation_far_below_training_is_said_of_the_first_three_epochs_only(train, val, lags):
     assert (validation_lags(train, val) is not None) == lags
+
+
+def test_seconds_of_training_are_counted_once_where_an_epoch_has_several_rows():
+    rows = [(0, 1.0), (0, 3.0), (1, 0.5), (1, math.nan), (1, 2.0), (2, 4.0)]
+    assert training_s([{"epoch": epoch, "time/train_epoch_s": s} for epoch, s in rows]) == [1, 2, 0.5, 0, 1.5, 4]
+    assert training_s([{"epoch": 0}]) == [0]

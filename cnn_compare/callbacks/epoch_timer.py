@@ -25,6 +25,7 @@ class EpochTimer(Callback):
         train_epoch_s: Seconds, one value a whole epoch.
         val_epoch_s: Seconds, one value a validation.
         images: Training images of a whole epoch; 0 before the first one has ended.
+        epoch_images: Training images of every epoch, also of one that ended early.
         energy_j: Joules that the GPU used, one value an epoch; empty where NVML has no counter.
     """
 
@@ -32,6 +33,7 @@ class EpochTimer(Callback):
         self.train_epoch_s: list[float] = []
         self.val_epoch_s: list[float] = []
         self.images = 0
+        self.epoch_images: list[int] = []
         self.energy_j: list[float] = []
         self._energy_before: float | None = None
         self._fit_s_before = 0.0
@@ -81,9 +83,9 @@ class EpochTimer(Callback):
             pl_module.log_dict(logged, on_step=False, on_epoch=True, batch_size=1)
 
     def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Start the validation's clock; log the training of an epoch that a time limit has ended early."""
+        """Start the validation's clock; within an epoch, log its training so far."""
         self._val_started = now(pl_module.device)
-        if trainer.state.fn == TrainerFn.FITTING and trainer.should_stop and not trainer.is_last_batch:
+        if trainer.state.fn == TrainerFn.FITTING and not (trainer.sanity_checking or trainer.is_last_batch):
             seconds = _reduce(trainer, self._val_started - self._train_started, "max")
             speed = _reduce(trainer, self._epoch_images, "sum") / seconds
             pl_module.log_dict({"time/train_epoch_s": seconds, "throughput/images_per_s": speed})
@@ -96,17 +98,29 @@ class EpochTimer(Callback):
             # A validation within an epoch (val_check_interval) does not count as training.
             self._train_started += self.val_epoch_s[-1]
 
+<<<<<<< HEAD
     def exclude(self, seconds: float) -> None:
         """Leave out of the running epoch's and validation's time what another callback has just taken."""
         self._train_started += seconds
         self._val_started += seconds
+=======
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Note how many images the epoch used, also one that has ended early."""
+        self.epoch_images.append(int(_reduce(trainer, self._epoch_images, "sum")))
+
+    def leave_out(self, seconds: float) -> None:
+        """Do not count the last seconds, in which a checkpoint was saved within an epoch, as training."""
+        self._train_started += seconds
+>>>>>>> checkpoints
 
     def state_dict(self) -> dict[str, Any]:
         """The times so far, for the checkpoint."""
-        return {"train_epoch_s": self.train_epoch_s, "val_epoch_s": self.val_epoch_s, "fit_s": self.fit_s}
+        names = ("train_epoch_s", "val_epoch_s", "epoch_images", "fit_s")
+        return {name: getattr(self, name) for name in names}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Inverse of `state_dict`."""
+        self.epoch_images = list(state_dict["epoch_images"])
         self.train_epoch_s, self.val_epoch_s = list(state_dict["train_epoch_s"]), list(state_dict["val_epoch_s"])
         self._fit_s_before = state_dict["fit_s"]
 

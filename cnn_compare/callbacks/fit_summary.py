@@ -8,19 +8,24 @@ import sys
 from pathlib import Path
 
 import lightning as L
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from cnn_compare.callbacks.epoch_timer import EpochTimer
 from cnn_compare.callbacks.last_checkpoint import LastCheckpoint
+<<<<<<< HEAD
 from cnn_compare.callbacks.precise_batch_norm import precise_bn_s
+=======
+from cnn_compare.callbacks.metrics_csv import MetricRows
+>>>>>>> checkpoints
 from cnn_compare.checkpointing import logs_folder
+from cnn_compare.errors import NotValidatedError
 from cnn_compare.metrics import monitors
-from cnn_compare.results import RunFolder, first_best, first_reached, validation_lags
+from cnn_compare.results import RunFolder, first_best, first_reached, training_s, validation_lags
 
 
-class FitSummary(Callback):
+class FitSummary(MetricRows):
     """Prints best epoch and accuracy, seconds of training, the checkpoint, and the command that tests it.
 
     After a signal, the checkpoint that holds the last state, and the command that goes on from it.
@@ -29,38 +34,45 @@ class FitSummary(Callback):
         timer: Of the same trainer.
         monitor: One of `monitors`, which tells the best epoch.
         target_acc: Validation accuracy, a share, whose time is printed too; None: none.
+
+    Raises:
+        NotValidatedError: From ``Trainer.fit``, if no weights were validated.
     """
 
     def __init__(self, timer: EpochTimer, monitor: str = "val/acc", target_acc: float | None = None) -> None:
+        super().__init__()
         self.timer, self.monitor, self.target_acc = timer, monitor, target_acc
-        self._values: dict[str, list[float]] = {"train/acc": [], "val/acc": [], monitor: []}
-
-    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Note the epoch's validation."""
-        for name, values in self._values.items():
-            values.append(float(trainer.callback_metrics.get(name, math.nan)))
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Print."""
-        accuracies, monitored = self._values["val/acc"], self._values[self.monitor]
-        if not trainer.is_global_zero or all(map(math.isnan, monitored)):
+        validated = [row for row in self.rows if self.monitor in row]
+        if not validated:
+            raise NotValidatedError(trainer.global_step)
+        if not trainer.is_global_zero or all(math.isnan(row[self.monitor]) for row in validated):
             return
-        epochs, best = len(monitored), first_best(monitored, monitors()[self.monitor])
-        number = trainer.current_epoch - epochs + best + 1
-        seconds = self.timer.train_epoch_s
-        by = "" if self.monitor == "val/acc" else f", {self.monitor} {monitored[best]:.4f}"
+        best = validated[first_best([row[self.monitor] for row in validated], monitors()[self.monitor])]
+        last_of_epoch = [row for row in self.rows if row["epoch"] == best["epoch"]][-1]
         print(
-            f"best epoch: {number} of {trainer.current_epoch}{by}, validation accuracy {100 * accuracies[best]:.2f} %"
+            f"best epoch: {best['epoch'] + 1:.0f} of {trainer.current_epoch}"
+            + ("" if best is last_of_epoch else f", within it after step {best['step']:.0f}")
+            + ("" if self.monitor == "val/acc" else f", {self.monitor} {best[self.monitor]:.4f}")
+            + f", validation accuracy {100 * best['val/acc']:.2f} %"
         )
+<<<<<<< HEAD
         print(f"training: {sum(seconds):.1f} s in {len(seconds)} epochs, without validation")
         if recomputing := precise_bn_s(trainer):
             print(f"batch norm's statistics, recomputed before each validation: {recomputing:.1f} s more")
         train_pct, val_pct = ([100 * value for value in self._values[name]] for name in ("train/acc", "val/acc"))
+=======
+        seconds = training_s(self.rows)
+        print(f"training: {sum(seconds):.1f} s in {trainer.current_epoch} epochs, without validation")
+        train_pct, val_pct = ([100 * row.get(name, math.nan) for row in self.rows] for name in ("train/acc", "val/acc"))
+>>>>>>> checkpoints
         if lag := validation_lags(train_pct, val_pct):
             print(lag)
         if self.target_acc is not None:
-            count = min(len(seconds), epochs)  # A time limit may end an epoch that the timer does not count.
-            reached = first_reached(accuracies[:count], seconds[:count], self.target_acc)
+            accuracies = [row.get("val/acc", 0.0) for row in self.rows]
+            reached = first_reached(accuracies, seconds, self.target_acc)
             outcome = "not reached" if reached is None else f"reached after {reached:.1f} s of training"
             print(f"{100 * self.target_acc:g} % validation accuracy: {outcome}")
         for callback in trainer.checkpoint_callbacks:
@@ -87,13 +99,3 @@ class FitSummary(Callback):
             option = shlex.join([f"--ckpt_path={path}"])
             message = f"{path} holds the last state. To go on: the same command with {option}"
         print(f"stopped; {message}", file=sys.stderr)
-
-    def state_dict(self) -> dict[str, list[float]]:
-        """The validations so far, for the checkpoint."""
-        return self._values
-
-    def load_state_dict(self, state_dict: dict[str, list[float]]) -> None:
-        """Inverse of `state_dict`."""
-        epochs = len(next(iter(state_dict.values()), []))
-        unknown = [math.nan] * epochs  # Another metric was monitored before the resumption.
-        self._values = {name: list(state_dict.get(name, unknown)) for name in self._values}

@@ -1,4 +1,4 @@
-"""All logged values as a table, one row an epoch."""
+"""All logged values as a table, a row for each validation and each end of an epoch."""
 
 from __future__ import annotations
 
@@ -7,42 +7,53 @@ from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.trainer.states import TrainerFn
+from torch import Tensor
 
 from cnn_compare.files import write_csv
 
 
-class MetricsCsv(Callback):
-    """Write every logged value of every epoch to a CSV file after each epoch.
+class MetricRows(Callback):
+    """Keeps every logged value beside the epoch and the step that it was measured at.
 
-    The rows are part of the checkpoint: Lightning's CSVLogger would delete those of earlier epochs at a resume.
+    What is measured at the same step is one row: usually an epoch with its validation. A validation within an epoch has
+    a row of its own. The rows are part of the checkpoint.
 
-    Args:
-        path: The file.
+    Attributes:
+        rows: Names and values, ``epoch`` and ``step`` among them.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self) -> None:
         self.rows: list[dict[str, float]] = []
-        self._validated = False
+        self._known: dict[str, Tensor] = {}
 
-    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Reset the mark: Lightning keeps the metrics of the last validation in epochs without one."""
-        self._validated = False
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Forget the values of a trial validation, and of an earlier training with this trainer."""
+        self._known = dict(trainer.callback_metrics)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Note that this epoch was validated."""
-        self._validated = True
+        """Add what the validation has measured."""
+        if trainer.validating and trainer.state.fn == TrainerFn.FITTING:
+            self._add(trainer, {})
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Add the epoch's row: validation has ended, and checkpoints are written later."""
-        values = {
+        """Add what the epoch has measured: validation has ended, and checkpoints are written later."""
+        same = self.rows and all(self.rows[-1][name] == value for name, value in self._now(trainer).items())
+        self._add(trainer, self.rows.pop() if same else {})
+
+    def _add(self, trainer: L.Trainer, row: dict[str, float]) -> None:
+        before, self._known = self._known, dict(trainer.callback_metrics)
+        new = {
             name: float(value)
-            for name, value in trainer.callback_metrics.items()
-            if self._validated or not name.startswith(("val/", "time/val_"))
+            for name, value in self._known.items()
+            # Lightning keeps old values, in the same memory.
+            if name not in before or value.data_ptr() != before[name].data_ptr()
         }
-        self.rows.append({"epoch": trainer.current_epoch, "step": trainer.global_step, **values})
-        if trainer.is_global_zero:
-            write_csv(self.path, self.rows)
+        self.rows.append({**self._now(trainer), **row, **new})
+
+    @staticmethod
+    def _now(trainer: L.Trainer) -> dict[str, float]:
+        return {"epoch": trainer.current_epoch, "step": trainer.global_step}
 
     def state_dict(self) -> dict[str, Any]:
         """The rows so far, for the checkpoint."""
@@ -51,3 +62,21 @@ class MetricsCsv(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Inverse of `state_dict`."""
         self.rows = list(state_dict["rows"])
+
+
+class MetricsCsv(MetricRows):
+    """Write the rows to a CSV file after each epoch: Lightning's CSVLogger would delete earlier ones at a resume.
+
+    Args:
+        path: The file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = path
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Add the epoch's row, and write all."""
+        super().on_train_epoch_end(trainer, pl_module)
+        if trainer.is_global_zero:
+            write_csv(self.path, self.rows)

@@ -25,13 +25,22 @@ from cnn_compare.backbones import code_fingerprint, count_macs, count_parameters
 from cnn_compare.callbacks import ConfusionFigures, EpochTimer, MachineLoad, MetricsCsv, TextLog, precise_bn_s
 from cnn_compare.checkpointing import resumable
 from cnn_compare.comparison.spec import Config, Progress, RunSpec, Started, WorkerSpec
-from cnn_compare.errors import DivergedError, own_error
+from cnn_compare.errors import DivergedError, NotValidatedError, own_error
 from cnn_compare.experiment import ExperimentCLI, checkpoints
 from cnn_compare.files import read_json, write_json
 from cnn_compare.machine import PeakMemory, describe_device, versions
 from cnn_compare.metrics import monitors
 from cnn_compare.module import ClassifierModule
-from cnn_compare.results import Metric, RunResult, Status, first_best, first_reached, measured, usual_epoch_s
+from cnn_compare.results import (
+    Metric,
+    RunResult,
+    Status,
+    first_best,
+    first_reached,
+    measured,
+    training_s,
+    usual_epoch_s,
+)
 
 
 def run_worker(spec: RunSpec, worker: WorkerSpec, parent: Connection | None) -> None:
@@ -140,8 +149,14 @@ class MeasuredRun:
         self.code = _code(spec)
 
     def train_and_test(self, checkpoint: Path | None) -> None:
-        """Train, from a checkpoint if there is one, and test the weights of the best epoch, unless it is a trial."""
+        """Train, from a checkpoint if there is one, and test the weights of the best epoch, unless it is a trial.
+
+        Raises:
+            NotValidatedError: If no weights were validated.
+        """
         self.trainer.fit(self.model, self.data, ckpt_path=checkpoint, weights_only=True)
+        if not self.validated_rows():
+            raise NotValidatedError(self.trainer.global_step)
         if not self.spec.tested:
             return
         best = self.best.best_model_path
@@ -161,7 +176,7 @@ class MeasuredRun:
             "finished",
             metrics={**(self.test_metrics() if self.spec.tested else {}), **self.training_metrics()},
             best_epoch=int(self.best_row()["epoch"]),
-            train_images=self.data.train_images,
+            train_images=self.data.images_used(self.timer.epoch_images),
             test_images=len(self.model.test_outputs["labels"]) if self.spec.tested else None,
             train_epochs_s=self.timer.train_epoch_s,
             val_epochs_s=self.timer.val_epoch_s,
@@ -194,7 +209,7 @@ class MeasuredRun:
             {
                 "best_val_acc_pct": 100 * self.best_row()["val/acc"],
                 "last_val_acc_pct": 100 * self.validated_rows()[-1]["val/acc"],
-                "train_acc_pct": 100 * self.curves.rows[-1]["train/acc"],
+                "train_acc_pct": 100 * next(row["train/acc"] for row in self.curves.rows[::-1] if "train/acc" in row),
                 "train_epoch_s": usual_s,
                 "first_epoch_s": next(iter(epochs_s), None),
                 "fit_s": self.timer.fit_s,
@@ -213,8 +228,8 @@ class MeasuredRun:
         """Seconds of training until the validation accuracy was at the target; None without a target, or never."""
         # From the curves, because the timer does not keep a last epoch that a time limit ends early.
         rows, target_acc = self.curves.rows, self.spec.config.get("target_acc")
-        accuracies, seconds = ([row.get(name, 0.0) for row in rows] for name in ("val/acc", "time/train_epoch_s"))
-        return first_reached(accuracies, seconds, target_acc) if target_acc else None
+        accuracies = [row.get("val/acc", 0.0) for row in rows]
+        return first_reached(accuracies, training_s(rows), target_acc) if target_acc else None
 
     def best_row(self) -> dict[str, float]:
         """The first row of the curves with the best value of what is monitored."""
@@ -222,7 +237,7 @@ class MeasuredRun:
         return rows[first_best([row[monitor] for row in rows], monitors()[monitor])]
 
     def validated_rows(self) -> list[dict[str, float]]:
-        """The rows of the curves whose epoch ended with a validation."""
+        """The rows of the curves that hold a validation."""
         return [row for row in self.curves.rows if "val/acc" in row]
 
     def log_hparams(self, result: RunResult) -> None:

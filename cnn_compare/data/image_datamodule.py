@@ -237,6 +237,16 @@ class ImageDataModule(L.LightningDataModule):
         """Number of training images; known after ``setup("fit")``."""
         return len(self._splits["train"])
 
+    def images_used(self, counts: Sequence[int]) -> int:
+        """Number of different training images in epochs that each used the first ``counts`` of its order."""
+        sampler, used = EpochSampler(self.train_images, self.seed), np.zeros(self.train_images, bool)
+        for epoch, count in enumerate(counts):
+            sampler.set_epoch(epoch)
+            used[sampler.order()[:count]] = True
+            if used.all():
+                break
+        return int(used.sum())
+
     @property
     def splits(self) -> Mapping[str, ResidentDataset]:
         """The images for ``train``, ``val`` and ``test``; what is not loaded yet is loaded."""

@@ -126,7 +126,10 @@ class _Loaded:
         data = self._last[1]
         data.seed = run.result.seed  # It decides the order of the batches, which is part of the fingerprint.
         test = data.splits["test"]
-        if run.predictions and not np.array_equal(test.labels[test.subset].numpy(), run.predictions.labels):
+        labels = test.labels[test.subset].numpy()
+        if run.config["trainer"].get("limit_test_batches") is not None:
+            labels = labels[: run.result.test_images]
+        if run.predictions and not np.array_equal(labels, run.predictions.labels):
             raise PicturesError(self.folder, "the test images of its data are no longer those of the runs")
         return data
 
@@ -158,8 +161,10 @@ def _leaked(runs: Sequence[StoredRun], loaded: _Loaded) -> Leaked:
         data = loaded.data_of(run)
         equal, alike, all_compared = leaked_images(Images(data))
         places = np.arange(len(data.splits["test"])) if data.fold is None else data.splits["test"].subset.numpy()
-        exact |= set(places[equal].tolist())
-        near |= set(places[alike].tolist())
+        # A trainer's limit_test_batches leaves out the last ones.
+        tested = set(places[: run.result.test_images].tolist())
+        exact |= tested & set(places[equal].tolist())
+        near |= tested & set(places[alike].tolist())
         complete = complete and all_compared
     return Leaked(sorted(exact), sorted(near - exact), complete)
 

@@ -35,7 +35,7 @@ from cnn_compare.report.summary import (
     folds_in_words,
 )
 from cnn_compare.report.verdict import verdict
-from cnn_compare.results import METRICS, RunFolder, first_reached, over_seeds, validation_lags
+from cnn_compare.results import METRICS, RunFolder, first_reached, over_seeds, training_s, validation_lags
 from cnn_compare.times import Times, interval, ratio
 
 # Settings that differ between the runs of every comparison, and settings that cannot change a result.
@@ -476,8 +476,8 @@ def _curves(runs: Sequence[StoredRun]) -> Curves | None:
 
     validation = 100 * over_seeds("val/acc")
     return Curves(
-        epochs=[int(epoch) for epoch in with_curves[0].curves["epoch"][:rows]],
-        seconds=np.cumsum(over_seeds("time/train_epoch_s").mean(0)).tolist(),
+        epochs=_epochs(with_curves[0])[:rows],
+        seconds=np.mean([np.cumsum(_training_s(run)[:rows]) for run in with_curves], 0).tolist(),
         val_acc_pct=validation.mean(0).tolist(),
         lowest_pct=validation.min(0).tolist(),
         highest_pct=validation.max(0).tolist(),
@@ -485,6 +485,21 @@ def _curves(runs: Sequence[StoredRun]) -> Curves | None:
         train_loss=over_seeds("train/loss").mean(0).tolist(),
         val_loss=over_seeds("val/loss").mean(0).tolist(),
     )
+
+
+def _epochs(run: StoredRun) -> list[float]:
+    """When each row of a run's curves was measured, in epochs; the end of the first is 0."""
+    epochs = run.curves["epoch"]
+    if epochs.is_unique or "step" not in run.curves:
+        return [int(epoch) for epoch in epochs]
+    # Validations within epochs have rows too.
+    steps = run.curves["step"]
+    return [float(step) for step in steps / steps[epochs == epochs.iloc[0]].max() - 1]
+
+
+def _training_s(run: StoredRun) -> list[float]:
+    rows: list[Any] = run.curves.to_dict("records")
+    return training_s(rows)
 
 
 def _lagging(networks: Sequence[Network]) -> list[str]:
@@ -504,7 +519,7 @@ def _levels(runs: Sequence[StoredRun]) -> list[int]:
 def _seconds_to(runs: Sequence[StoredRun], level_pct: int) -> float | None:
     """Median over seeds of the training seconds until a validation accuracy is first reached; None unless all do."""
     seconds = [
-        first_reached((100 * run.curves["val/acc"]).tolist(), run.curves["time/train_epoch_s"].tolist(), level_pct)
+        first_reached((100 * run.curves["val/acc"]).tolist(), _training_s(run), level_pct)
         for run in runs
         if {"val/acc", "time/train_epoch_s"} <= set(run.curves)
     ]

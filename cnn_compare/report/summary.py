@@ -49,11 +49,11 @@ class Mistake:
 
 @dataclass(frozen=True)
 class Curves:
-    """Learning curves of one network: means over its seeds, one value an epoch.
+    """Learning curves of one network: means over its seeds, one value an epoch or a validation.
 
     Args:
-        epochs: Counted from 0.
-        seconds: Of training, until the end of each epoch.
+        epochs: Counted from 0; within an epoch a fraction.
+        seconds: Of training, until then.
         val_acc_pct: Validation accuracy.
         lowest_pct: The lowest validation accuracy of a seed.
         highest_pct: The highest one.
@@ -62,7 +62,7 @@ class Curves:
         val_loss: In nats.
     """
 
-    epochs: list[int]
+    epochs: list[float]
     seconds: list[float]
     val_acc_pct: list[float]
     lowest_pct: list[float]

@@ -141,6 +141,17 @@ def test_of_folds_each_image_is_explained_by_a_network_that_never_saw_it(tmp_pat
     assert {image.image for image in report.hardest} == set(found.heat_maps["lenet"])
 
 
+def test_of_limited_test_batches_the_tested_images_alone_are_shown_and_counted(tmp_path):
+    folder = small_comparison(tmp_path, trainer={"max_epochs": 1, "limit_train_batches": 1, "limit_test_batches": 1})
+    (run,) = find_runs(folder).finished
+    assert (run.result.train_images, run.result.test_images) == (40, 40)
+    found = collect_pictures(folder)
+    leaked = [*found.leaked.exact, *found.leaked.near]
+    assert found.pictures
+    assert max([*found.pictures, *leaked]) < 40
+    assert write_report(folder).leaks.images == 40
+
+
 def test_data_that_is_no_longer_that_of_the_runs_is_refused(comparison, monkeypatch):
     monkeypatch.setattr("cnn_compare.data.digits.TEST_SIZE", 300)
     with pytest.raises(PicturesError, match="no longer those of the runs"):
