@@ -35,10 +35,6 @@ from cnn_compare.checks import (
 from cnn_compare.errors import CheckpointError, InvalidValueError, ResumeError
 from cnn_compare.machine import versions
 from cnn_compare.metrics import evaluation_metrics
-<<<<<<< HEAD
-from cnn_compare.schedules import WarmupCosine, mean_over_devices, span_run, time_limit, total_steps
-from cnn_compare.trusted import names_in, require_trusted, trust
-=======
 from cnn_compare.schedules import (
     WarmupCosine,
     mean_over_devices,
@@ -47,7 +43,7 @@ from cnn_compare.schedules import (
     time_limit,
     total_steps,
 )
->>>>>>> checkpoints
+from cnn_compare.trusted import names_in, require_trusted, trust
 
 log = logging.getLogger(__name__)
 

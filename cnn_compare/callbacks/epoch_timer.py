@@ -98,20 +98,14 @@ class EpochTimer(Callback):
             # A validation within an epoch (val_check_interval) does not count as training.
             self._train_started += self.val_epoch_s[-1]
 
-<<<<<<< HEAD
-    def exclude(self, seconds: float) -> None:
-        """Leave out of the running epoch's and validation's time what another callback has just taken."""
-        self._train_started += seconds
-        self._val_started += seconds
-=======
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Note how many images the epoch used, also one that has ended early."""
         self.epoch_images.append(int(_reduce(trainer, self._epoch_images, "sum")))
 
     def leave_out(self, seconds: float) -> None:
-        """Do not count the last seconds, in which a checkpoint was saved within an epoch, as training."""
+        """Do not count the last seconds, which another callback took, in the running epoch or validation."""
         self._train_started += seconds
->>>>>>> checkpoints
+        self._val_started += seconds
 
     def state_dict(self) -> dict[str, Any]:
         """The times so far, for the checkpoint."""

@@ -14,11 +14,8 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from cnn_compare.callbacks.epoch_timer import EpochTimer
 from cnn_compare.callbacks.last_checkpoint import LastCheckpoint
-<<<<<<< HEAD
-from cnn_compare.callbacks.precise_batch_norm import precise_bn_s
-=======
 from cnn_compare.callbacks.metrics_csv import MetricRows
->>>>>>> checkpoints
+from cnn_compare.callbacks.precise_batch_norm import precise_bn_s
 from cnn_compare.checkpointing import logs_folder
 from cnn_compare.errors import NotValidatedError
 from cnn_compare.metrics import monitors
@@ -58,16 +55,11 @@ class FitSummary(MetricRows):
             + ("" if self.monitor == "val/acc" else f", {self.monitor} {best[self.monitor]:.4f}")
             + f", validation accuracy {100 * best['val/acc']:.2f} %"
         )
-<<<<<<< HEAD
-        print(f"training: {sum(seconds):.1f} s in {len(seconds)} epochs, without validation")
-        if recomputing := precise_bn_s(trainer):
-            print(f"batch norm's statistics, recomputed before each validation: {recomputing:.1f} s more")
-        train_pct, val_pct = ([100 * value for value in self._values[name]] for name in ("train/acc", "val/acc"))
-=======
         seconds = training_s(self.rows)
         print(f"training: {sum(seconds):.1f} s in {trainer.current_epoch} epochs, without validation")
+        if recomputing := precise_bn_s(trainer):
+            print(f"batch norm's statistics, recomputed before each validation: {recomputing:.1f} s more")
         train_pct, val_pct = ([100 * row.get(name, math.nan) for row in self.rows] for name in ("train/acc", "val/acc"))
->>>>>>> checkpoints
         if lag := validation_lags(train_pct, val_pct):
             print(lag)
         if self.target_acc is not None:

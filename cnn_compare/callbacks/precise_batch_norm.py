@@ -103,7 +103,7 @@ class PreciseBatchNorm(Callback):
         self.seconds.append(now(pl_module.device) - started)
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, EpochTimer):
-                callback.exclude(self.seconds[-1])
+                callback.leave_out(self.seconds[-1])
 
     def _recompute(self, trainer: L.Trainer, pl_module: L.LightningModule, layers: Sequence[Any]) -> None:
         statistics: dict[Any, Tensor] = {}
