@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
 import math
+from typing import Literal
 
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Timer
-from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.lr_scheduler import CyclicLR, LambdaLR, LRScheduler, OneCycleLR, ReduceLROnPlateau
 
 from cnn_compare.errors import InvalidValueError
+
+Interval = Literal["step", "epoch"]
+LENGTHS_IN_STEPS = {"total_steps", "steps_per_epoch"}
+"""Arguments, or attributes, of a schedule that counts optimiser steps."""
 
 
 class WarmupCosine(LambdaLR):
@@ -46,6 +52,42 @@ class WarmupCosine(LambdaLR):
             return progress / self.warmup
         angle = torch.pi * (progress - self.warmup) / (1 - self.warmup)
         return 0.5 * (1 + float(torch.tensor(angle).cos()))
+
+
+def interval(schedule: LRScheduler, given: Interval | None = None) -> Interval:
+    """Whether a schedule goes on with each optimiser step or with each epoch.
+
+    Args:
+        schedule: It counts steps if it is given a number of steps, or a schedule in it is; epochs otherwise.
+        given: What the user wants instead.
+
+    Raises:
+        InvalidValueError: If the schedule cannot have what is given.
+    """
+    kind = type(schedule)
+    named = {*inspect.signature(kind).parameters, *vars(schedule)}
+    counts_steps = isinstance(schedule, CyclicLR) or LENGTHS_IN_STEPS & named
+    parts = [part for part in getattr(schedule, "_schedulers", ()) if interval(part) == "step"]
+    own: Interval = "step" if counts_steps or parts else "epoch"
+    if isinstance(schedule, (WarmupCosine, ReduceLROnPlateau)) and given not in (None, own):
+        expected = f"{own} or left out with {kind.__name__}"
+        raise InvalidValueError("model.lr_interval", given, expected, ["model.lr_scheduler"])
+    return given or own
+
+
+def require_length(schedule: LRScheduler, every: Interval, trainer: L.Trainer) -> None:
+    """Check that a schedule of a fixed length does not end, with torch's error, before the run does.
+
+    Raises:
+        InvalidValueError: If it would.
+    """
+    steps = trainer.estimated_stepping_batches if every == "step" else trainer.max_epochs
+    needed = math.inf if steps in (None, -1) else steps
+    if isinstance(schedule, OneCycleLR) and schedule.total_steps < needed:
+        expected = f"at least {needed}, the {every}s of the run"
+        raise InvalidValueError(
+            "model.lr_scheduler.total_steps", schedule.total_steps, expected, ["model.lr_scheduler"]
+        )
 
 
 def time_limit(trainer: L.Trainer) -> Timer | None:
