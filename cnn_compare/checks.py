@@ -8,6 +8,7 @@ import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pydoc import locate
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from lightning import Trainer
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.accelerators import CPUAccelerator
-from lightning.pytorch.callbacks import WeightAveraging
+from lightning.pytorch.callbacks import LearningRateFinder, WeightAveraging
 from lightning.pytorch.cli import instantiate_class
 from torch import nn
 
@@ -32,6 +33,9 @@ QUIET: dict[str, Any] = {
     "enable_model_summary": False,
     "plugins": [LightningEnvironment()],
 }
+REFUSED_CALLBACKS: dict[type, str] = {
+    LearningRateFinder: "it sets a module's learning rate, and here the optimiser has it; `compare` can --search it",
+}
 MACHINE = ("accelerator", "devices", "num_nodes")
 """The trainer's settings that this machine need not have if another one trains."""
 
@@ -45,10 +49,6 @@ LOGGED = (
     "energy/train_epoch_j",
 )
 """What a training logs beside the metrics of its validation."""
-REFUSED_CALLBACKS = {
-    "LearningRateFinder": "it sets a module's learning rate, and here the optimiser has it; `compare` can --search it",
-}
-"""Why a class of callbacks is refused."""
 HALF = ("bf16-true", "16-true")
 """Precisions in which all weights have 16 bits."""
 
@@ -83,7 +83,10 @@ def check_settings(config: Mapping[str, Any], stages: Sequence[str] = ("train", 
     if "train" in stages:
         _check_epochs(trainer)
         make_optimizer(model)
-        _check_monitors(model, trainer)
+        given = trainer.get("callbacks") or []
+        callbacks = [each for each in (given if isinstance(given, list) else [given]) if isinstance(each, dict)]
+        check_callbacks(locate(callback["class_path"]) for callback in callbacks)
+        _check_monitors(callbacks, model.get("lr_scheduler"))
     make_trainer({name: value for name, value in trainer.items() if name not in MACHINE})
 
 
@@ -141,23 +144,31 @@ def _check_epochs(trainer: Mapping[str, Any]) -> None:
             raise InvalidValueError(f"trainer.{name}", value, f"at least {least}")
 
 
-def _check_monitors(model: Mapping[str, Any], trainer: Mapping[str, Any]) -> None:
+def check_callbacks(classes: Iterable[Any]) -> None:
+    """Check that there is no callback of a class with which a comparison of networks would go wrong.
+
+    Raises:
+        RefusedSettingError: If there is one, with what to use instead.
+    """
+    for cls in classes:
+        for refused, reason in REFUSED_CALLBACKS.items():
+            if isinstance(cls, type) and issubclass(cls, refused):
+                raise RefusedSettingError("trainer.callbacks", cls.__name__, reason)
+
+
+def _check_monitors(callbacks: Sequence[Mapping[str, Any]], schedule: Any) -> None:
     """Check what callbacks and the schedule watch: Lightning would complain of a wrong name after an epoch."""
-    given = trainer.get("callbacks") or []
-    callbacks = [callback for callback in (given if isinstance(given, list) else [given]) if isinstance(callback, dict)]
-    for callback in callbacks:
-        _refuse_callback(callback["class_path"].rpartition(".")[2])
+    known = dict.fromkeys([*monitors(), *(f"val/{name}" for name in evaluation_metrics(num_classes=10)), *LOGGED])
     # A callback of the user's own can log other values.
     any_name = not all(callback["class_path"].startswith(("lightning.", "cnn_compare.")) for callback in callbacks)
-    known = [*monitors(), *(f"val/{name}" for name in evaluation_metrics(num_classes=10)), *LOGGED]
-    schedule = model["lr_scheduler"] if isinstance(model.get("lr_scheduler"), dict) else {}
-    for section, settings in [("model.lr_scheduler", schedule), *(("trainer.callbacks", each) for each in callbacks)]:
-        watching = settings.get("init_args") or {}
-        monitor = watching.get("monitor")
+    watching = [("trainer.callbacks", callback.get("init_args")) for callback in callbacks]
+    if isinstance(schedule, dict):
+        watching.append(("model.lr_scheduler", schedule.get("init_args")))
+    for section, settings in watching:
+        monitor, mode = ((settings or {}).get(name) for name in ("monitor", "mode"))
         if not any_name and monitor not in (None, *known):
-            names = list(dict.fromkeys(known))
-            raise InvalidValueError(f"{section}.monitor", monitor, f"one of {', '.join(names)}")
-        check_monitor(section, monitor, watching.get("mode"))
+            raise InvalidValueError(f"{section}.monitor", monitor, f"one of {', '.join(known)}")
+        check_monitor(section, monitor, mode)
 
 
 def check_monitor(section: str, monitor: str | None, mode: str | None) -> None:
@@ -171,26 +182,16 @@ def check_monitor(section: str, monitor: str | None, mode: str | None) -> None:
         raise InvalidValueError(f"{section}.mode", mode, expected, [f"{section}.monitor"])
 
 
-def check_callbacks(trainer: Trainer) -> None:
-    """Check that a trainer has no callback with which a comparison of networks would go wrong.
+def check_precision(trainer: Trainer) -> None:
+    """Check that a trainer which averages weights can hold the average.
 
     Raises:
-        RefusedSettingError: If it has one.
+        RefusedSettingError: If the average has 16 bits.
     """
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        for kind in type(callback).__mro__:
-            _refuse_callback(kind.__name__)
-        if isinstance(callback, WeightAveraging) and trainer.precision in HALF:
-            reason = (
-                f"the small steps of {type(callback).__name__} vanish when its averages are rounded to 16 bits; "
-                "take bf16-mixed"
-            )
-            raise RefusedSettingError("trainer.precision", trainer.precision, reason)
-
-
-def _refuse_callback(name: str) -> None:
-    if name in REFUSED_CALLBACKS:
-        raise RefusedSettingError("trainer.callbacks", name, REFUSED_CALLBACKS[name])
+    averages = [callback for callback in trainer.callbacks if isinstance(callback, WeightAveraging)]  # type: ignore[attr-defined]
+    if averages and trainer.precision in HALF:
+        reason = f"rounded to 16 bits, the average of {type(averages[0]).__name__} stands still; use bf16-mixed"
+        raise RefusedSettingError("trainer.precision", trainer.precision, reason)
 
 
 def check_optimizer(optimizer: torch.optim.Optimizer) -> None:

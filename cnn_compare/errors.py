@@ -622,6 +622,8 @@ class UnforeseenError(RunError):
 def own_error(error: BaseException | None) -> CnnCompareError | None:
     """The package's error that caused another library's error, as jsonargparse raises while it instantiates classes."""
     while error is not None and not isinstance(error, CnnCompareError):
+        if type(error).__name__ == "MisconfigurationException":  # Lightning's, which is slow to import.
+            return RefusedSettingError("trainer", None, str(error))
         if isinstance(error, OSError) and error.errno in STORAGE:
             return StorageError(error)
         error = error.__cause__

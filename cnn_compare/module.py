@@ -35,6 +35,7 @@ from cnn_compare.checks import (
     check_monitor,
     check_network,
     check_optimizer,
+    check_precision,
     check_training,
     parameter_groups,
     scale_learning_rates,
@@ -203,9 +204,10 @@ class ClassifierModule(L.LightningModule):
         entry.require_image_size(stem, image_size)
         if (classes := getattr(data, "num_classes", self.num_classes)) != self.num_classes:
             raise InvalidValueError("model.num_classes", self.num_classes, f"{classes}, as the data has")
-        check_callbacks(self.trainer)
         check_network(self.backbone, self.hparams["backbone"], image_size, self.num_classes)
         if stage == "fit":
+            check_callbacks(map(type, self.trainer.callbacks))  # type: ignore[attr-defined]
+            check_precision(self.trainer)
             self._set_trained_layers(image_size)
             images = 1 if getattr(data, "batch_size", 0) == 1 else 2
             check_training(self.backbone, self.hparams["backbone"], image_size, self.num_classes, images)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from cnn_compare.metrics import monitors
@@ -31,8 +32,18 @@ class BestCheckpoint(ModelCheckpoint):
 
     @property
     def state_key(self) -> str:
-        """As its base class's: checkpoints that were written before this class existed have that."""
+        """Another than that of a user's own `ModelCheckpoint` of the same metric."""
+        return f"{self._earlier_state_key} of best.ckpt"
+
+    @property
+    def _earlier_state_key(self) -> str:
+        """What checkpoints of version 0.2.0 and before have."""
         return super().state_key.replace(type(self).__qualname__, ModelCheckpoint.__qualname__, 1)
+
+    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Find the state under its earlier name, too."""
+        states = checkpoint["callbacks"]
+        states.setdefault(self.state_key, states.get(self._earlier_state_key))
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """As Lightning's, which would forget the best value where a resumed run writes to another folder."""
