@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 import logging
 import math
@@ -17,11 +16,19 @@ from lightning import Trainer
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.accelerators import CPUAccelerator
-from lightning.pytorch.callbacks import BackboneFinetuning, ModelPruning, StochasticWeightAveraging
+from lightning.pytorch.callbacks import (
+    BackboneFinetuning,
+    LearningRateFinder,
+    ModelPruning,
+    StochasticWeightAveraging,
+    WeightAveraging,
+)
 from lightning.pytorch.cli import instantiate_class
 from torch import nn
 
-from cnn_compare.errors import InvalidValueError, NetworkOutputError, RefusedSettingError
+from cnn_compare.errors import AuxiliaryLossError, InvalidValueError, NetworkOutputError, RefusedSettingError
+from cnn_compare.metrics import evaluation_metrics, monitors
+from cnn_compare.schedules import interval
 
 REFUSALS = (MisconfigurationException, ValueError, TypeError, ImportError, RuntimeError)
 # The plugin: a SLURM job around the command is not what trains, and must not be checked.
@@ -39,9 +46,23 @@ REFUSED_CALLBACKS: dict[type, str] = {
     "weights of best.ckpt afterwards",
     BackboneFinetuning: "what it calls the backbone is the whole network here; use model.freeze=backbone or "
     "model.backbone_lr_factor",
+    LearningRateFinder: "it sets a module's learning rate, and here the optimiser has it; `compare` can --search it",
 }
 MACHINE = ("accelerator", "devices", "num_nodes")
 """The trainer's settings that this machine need not have if another one trains."""
+
+LOGGED = (
+    "train/loss",
+    "train/acc",
+    "lr",
+    "time/train_epoch_s",
+    "time/val_epoch_s",
+    "throughput/images_per_s",
+    "energy/train_epoch_j",
+)
+"""What a training logs beside the metrics of its validation."""
+HALF = ("bf16-true", "16-true")
+"""Precisions in which all weights have 16 bits."""
 
 
 def check_settings(config: Mapping[str, Any], stages: Sequence[str] = ("train", "val")) -> None:
@@ -74,12 +95,15 @@ def check_settings(config: Mapping[str, Any], stages: Sequence[str] = ("train", 
     if "train" in stages:
         _check_epochs(trainer)
         make_optimizer(model)
-        check_callbacks(locate(each["class_path"]) for each in trainer.get("callbacks") or () if isinstance(each, dict))
+        given = trainer.get("callbacks") or []
+        callbacks = [each for each in (given if isinstance(given, list) else [given]) if isinstance(each, dict)]
+        check_callbacks(locate(callback["class_path"]) for callback in callbacks)
+        _check_monitors(callbacks, model.get("lr_scheduler"))
     make_trainer({name: value for name, value in trainer.items() if name not in MACHINE})
 
 
 def check_callbacks(classes: Iterable[Any]) -> None:
-    """Check that no callback of these classes makes the tested weights others than those that were validated.
+    """Check that there is no callback of a class with which a comparison of networks would go wrong.
 
     Raises:
         RefusedSettingError: If one does, with what to use instead.
@@ -145,6 +169,56 @@ def _check_epochs(trainer: Mapping[str, Any]) -> None:
             raise InvalidValueError(f"trainer.{name}", value, f"at least {least}")
 
 
+def _check_monitors(callbacks: Sequence[Mapping[str, Any]], schedule: Any) -> None:
+    """Check what callbacks and the schedule watch: Lightning would complain of a wrong name after an epoch."""
+    known = dict.fromkeys([*monitors(), *(f"val/{name}" for name in evaluation_metrics(num_classes=10)), *LOGGED])
+    # A callback of the user's own can log other values.
+    any_name = not all(callback["class_path"].startswith(("lightning.", "cnn_compare.")) for callback in callbacks)
+    watching = [("trainer.callbacks", callback.get("init_args")) for callback in callbacks]
+    if isinstance(schedule, dict):
+        watching.append(("model.lr_scheduler", schedule.get("init_args")))
+    for section, settings in watching:
+        monitor, mode = ((settings or {}).get(name) for name in ("monitor", "mode"))
+        if not any_name and monitor not in (None, *known):
+            raise InvalidValueError(f"{section}.monitor", monitor, f"one of {', '.join(known)}")
+        check_monitor(section, monitor, mode)
+
+
+def check_monitor(section: str, monitor: str | None, mode: str | None) -> None:
+    """Check that what watches a metric looks for larger values of it where larger is better.
+
+    Raises:
+        InvalidValueError: If it does not.
+    """
+    if monitor in monitors() and mode in ("min", "max") and (mode == "max") != monitors()[monitor]:
+        expected = f"{'min' if mode == 'max' else 'max'} with {section}.monitor={monitor}"
+        raise InvalidValueError(f"{section}.mode", mode, expected, [f"{section}.monitor"])
+
+
+def check_precision(trainer: Trainer) -> None:
+    """Check that a trainer which averages weights can hold the average.
+
+    Raises:
+        RefusedSettingError: If the average has 16 bits.
+    """
+    averages = [callback for callback in trainer.callbacks if isinstance(callback, WeightAveraging)]  # type: ignore[attr-defined]
+    if averages and trainer.precision in HALF:
+        reason = f"rounded to 16 bits, the average of {type(averages[0]).__name__} stands still; use bf16-mixed"
+        raise RefusedSettingError("trainer.precision", trainer.precision, reason)
+
+
+def check_optimizer(optimizer: torch.optim.Optimizer) -> None:
+    """Check that an optimiser takes a step for each gradient.
+
+    Raises:
+        RefusedSettingError: If it evaluates a batch as often as it likes, as L-BFGS does.
+    """
+    closure = inspect.signature(optimizer.step).parameters.get("closure")
+    if closure is not None and closure.default is closure.empty:
+        reason = "it evaluates each batch several times, and what is logged of a training counts each image once"
+        raise RefusedSettingError("model.optimizer", type(optimizer).__name__, reason)
+
+
 def check_machine(trainer: Mapping[str, Any]) -> None:
     """Check that this machine has the devices that a trainer's settings ask for.
 
@@ -192,10 +266,12 @@ def make_optimizer(model: Mapping[str, Any]) -> torch.optim.Optimizer:
     for group in optimizer.param_groups:
         if not 0 < float(group["lr"]) < math.inf:
             raise InvalidValueError("model.optimizer.lr", group["lr"], "a number above 0")
+    check_optimizer(optimizer)
     scale_learning_rates(optimizer)
     if model.get("lr_scheduler"):
         before = [float(group["lr"]) for group in optimizer.param_groups]
-        _make_class("model.lr_scheduler", optimizer, model["lr_scheduler"])
+        schedule = _make_class("model.lr_scheduler", optimizer, model["lr_scheduler"])
+        interval(schedule, model.get("lr_interval"))
         after = [float(group["lr"]) for group in optimizer.param_groups]
         if not all(math.isclose(old * after[0], new * before[0]) for old, new in zip(before, after, strict=True)):
             expected = "1 with this model.lr_scheduler, which gives all layers the same learning rate"
@@ -281,7 +357,6 @@ def _without_notes() -> Iterator[None]:
             logger.setLevel(level)
 
 
-@torch.no_grad()
 def check_network(network: nn.Module, name: str, image_size: int, num_classes: int) -> None:
     """Check with one black image that a network returns a number for each class.
 
@@ -294,35 +369,57 @@ def check_network(network: nn.Module, name: str, image_size: int, num_classes: i
     Raises:
         NetworkOutputError: If the output is anything but a tensor ``(1, num_classes)``.
     """
-    image = _black_image(network, image_size)
-    modes = [(module, module.training) for module in network.modules()]
-    network.eval()
+    _check_logits(_output(network, image_size, 1), name, 1, num_classes)
+
+
+def check_training(network: nn.Module, name: str, image_size: int, num_classes: int, images: int) -> None:
+    """Check with black images that a network can be trained, and says what its auxiliary losses count.
+
+    Args:
+        network: Left as it is.
+        name: Of the backbone, for messages.
+        image_size: Height and width of the images, in pixels.
+        num_classes: Number of classes.
+        images: Number of images.
+
+    Raises:
+        InvalidValueError: If its batch norm cannot be trained with one image.
+        NetworkOutputError: If the output is neither logits nor a tuple of logits and, with an ``aux_loss_weight``,
+            auxiliary logits.
+    """
     try:
-        with torch.random.fork_rng(devices=[]):
-            output = network.forward(image)
-    finally:
-        for module, training in modes:
-            module.training = training
+        output = _output(network, image_size, images, training=True)
+    except ValueError as error:  # torch's "Expected more than 1 value per channel when training".
+        if images > 1:
+            raise
+        expected = "at least 2 images for each device: batch norm needs more than one value"
+        raise InvalidValueError("data.batch_size", 1, expected) from error
+    parts = output if isinstance(output, (tuple, list)) else (output,)
+    for part in parts[:1] if len(parts) < 2 else (each for each in parts if each is not None):
+        _check_logits(part, name, images, num_classes)
+    if len(parts) > 1 and not isinstance(getattr(network, "aux_loss_weight", None), int | float):
+        raise AuxiliaryLossError(name)
+
+
+def _check_logits(output: Any, name: str, images: int, num_classes: int) -> None:
     found = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
-    if found != (1, num_classes):
-        raise NetworkOutputError(name, found, num_classes)
+    if found != (images, num_classes):
+        raise NetworkOutputError(name, found, num_classes, images)
 
 
 @torch.no_grad()
-def check_single_images(network: nn.Module, image_size: int) -> None:
-    """Check that a network, which is left as it is, can be trained with batches of one image.
-
-    Raises:
-        InvalidValueError: If its batch norm cannot.
-    """
+def _output(network: nn.Module, image_size: int, images: int, training: bool = False) -> Any:
+    """What a network, which is left as it is, returns for black images."""
+    parameter = next(network.parameters(), torch.zeros(0))
+    black = torch.zeros(images, 3, image_size, image_size, dtype=parameter.dtype, device=parameter.device)
+    modes = [(module, module.training) for module in network.modules()]
+    buffers = [(buffer, buffer.clone()) for buffer in network.buffers()]
+    network.train(training)
     try:
         with torch.random.fork_rng(devices=[]):
-            copy.deepcopy(network).train()(_black_image(network, image_size))
-    except ValueError as error:  # torch's "Expected more than 1 value per channel when training".
-        expected = "at least 2 images for each device: batch norm needs more than one value"
-        raise InvalidValueError("data.batch_size", 1, expected) from error
-
-
-def _black_image(network: nn.Module, image_size: int) -> torch.Tensor:
-    parameter = next(network.parameters(), torch.zeros(0))
-    return torch.zeros(1, 3, image_size, image_size, device=parameter.device)
+            return network.forward(black)
+    finally:
+        for module, mode in modes:
+            module.training = mode
+        for buffer, before in buffers:
+            buffer.copy_(before)

@@ -76,11 +76,24 @@ class NetworkOutputError(RunError):
 
     fields = ("model.num_classes",)
 
-    def __init__(self, backbone: str, found: object, num_classes: int) -> None:
-        self.backbone, self.found, self.num_classes = backbone, found, num_classes
+    def __init__(self, backbone: str, found: object, num_classes: int, images: int = 1) -> None:
+        self.backbone, self.found, self.num_classes, self.images = backbone, found, num_classes, images
+        what = "one image" if images == 1 else f"{images} images in training"
         super().__init__(
-            f"{backbone} returns {found} for one image, and should return logits of shape (1, {num_classes}), one for "
-            "each class. A backbone is called with num_classes, and its last layer has as many outputs."
+            f"{backbone} returns {found} for {what}, and should return logits of shape ({images}, {num_classes}), one "
+            "for each class. A backbone is called with num_classes, and its last layer has as many outputs."
+        )
+
+
+class AuxiliaryLossError(UsageError):
+    """A network returns auxiliary logits in training, and does not say what their loss counts."""
+
+    def __init__(self, backbone: str) -> None:
+        self.backbone = backbone
+        super().__init__(
+            f"{backbone} returns auxiliary logits in training, and has no aux_loss_weight, by which their loss is "
+            "multiplied. Set this attribute of the network, such as 0.3 for GoogLeNet, in a function of your own that "
+            "builds it; or build it without auxiliary heads."
         )
 
 
@@ -639,6 +652,8 @@ class UnforeseenError(RunError):
 def own_error(error: BaseException | None) -> CnnCompareError | None:
     """The package's error that caused another library's error, as jsonargparse raises while it instantiates classes."""
     while error is not None and not isinstance(error, CnnCompareError):
+        if type(error).__name__ == "MisconfigurationException":  # Lightning's, which is slow to import.
+            return RefusedSettingError("trainer", None, str(error))
         if isinstance(error, OSError) and error.errno in STORAGE:
             return StorageError(error)
         error = error.__cause__

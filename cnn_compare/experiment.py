@@ -50,6 +50,7 @@ from cnn_compare.configs import find_file, merge_config
 from cnn_compare.data import CIFAR10DataModule, FolderDataModule, ImageDataModule, TorchvisionDataModule
 from cnn_compare.errors import (
     CheckpointError,
+    ConfigurationError,
     InvalidValueError,
     NoWeightsError,
     OtherPicturesError,
@@ -119,6 +120,12 @@ class Parser(TopicHelp, OneLineErrors, LightningArgumentParser):
             clear()
         super().__init__(*args, **options)
 
+    def dump(self, namespace: Namespace, *arguments: Any, **options: Any) -> str:
+        """As jsonargparse's, without defaults of classes that YAML cannot hold: reading fills them in again."""
+        namespace = namespace.clone()
+        _drop_objects(namespace)
+        return str(super().dump(namespace, *arguments, **options))
+
     def topic_sections(self, topic: str) -> list[tuple[str, Sequence[argparse.Action]]]:
         """As the base class; of data, also the arguments of each data module."""
         sections = super().topic_sections(topic)
@@ -132,6 +139,25 @@ class Parser(TopicHelp, OneLineErrors, LightningArgumentParser):
                 own = [action for name, action in arguments.items() if name not in shared]
                 sections.append((f"of --data={cls.__name__}", own))
         return sections
+
+
+def _drop_objects(node: Any) -> None:
+    """Delete arguments of classes, in place, that are objects and the class's defaults: a device, an enumeration."""
+    if isinstance(node, list):
+        for item in node:
+            _drop_objects(item)
+    if not isinstance(node, Namespace):
+        return
+    if isinstance(arguments := node.get("init_args"), Namespace):
+        defaults: dict[str, inspect.Parameter] = {}
+        for base in reversed(getattr(locate(str(node.get("class_path"))), "__mro__", ())):
+            defaults |= inspect.signature(base).parameters if "__init__" in vars(base) else {}
+        for name, value in vars(arguments).copy().items():
+            plain = value is None or type(value) in (bool, int, float, str, list, dict, Namespace)
+            if not plain and name in defaults and defaults[name].default == value:
+                del arguments[name]
+    for value in vars(node).values():
+        _drop_objects(value)
 
 
 def _arguments_of(cls: type[ImageDataModule]) -> dict[str, argparse.Action]:
@@ -551,8 +577,16 @@ def apply_own_recipe(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def plain_config(parser: LightningArgumentParser, config: Namespace) -> dict[str, Any]:
-    """A parsed configuration as plain lists, dictionaries and values, defaults written out."""
-    resolved: dict[str, Any] = yaml.safe_load(parser.dump(config, skip_none=False))
+    """A parsed configuration as plain lists, dictionaries and values, defaults written out.
+
+    Raises:
+        ConfigurationError: If it holds an object.
+    """
+    text = parser.dump(config, skip_none=False)
+    if found := re.search("Unable to serialize instance ([^\n']*)", text):
+        way_out = "give a plain value, an import path, or class_path and init_args"
+        raise ConfigurationError(f"a configuration cannot hold {found[1]}: {way_out}")
+    resolved: dict[str, Any] = yaml.safe_load(text)
     return resolved
 
 

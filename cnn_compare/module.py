@@ -14,30 +14,46 @@ import lightning as L
 import torch
 from lightning.fabric.utilities.cloud_io import _load as pl_load
 from lightning.pytorch.callbacks import WeightAveraging
-from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchmetrics import MetricCollection
 from torchmetrics.functional.classification import multiclass_confusion_matrix
 
-from cnn_compare.backbones import InputConversion, Stem, build_backbone, find_backbone, find_head, given_as_object
+from cnn_compare.backbones import (
+    InputConversion,
+    Stem,
+    build_backbone,
+    find_backbone,
+    find_head,
+    given_as_object,
+    train_head_alone,
+)
 from cnn_compare.checkpointing import read_stored
 from cnn_compare.checks import (
     check_callbacks,
     check_classes,
     check_fine_tuning,
+    check_monitor,
     check_network,
-    check_single_images,
+    check_optimizer,
+    check_precision,
+    check_training,
     parameter_groups,
     scale_learning_rates,
 )
 from cnn_compare.errors import CheckpointError, InvalidValueError, ResumeError
+from cnn_compare.labels import class_targets, true_classes
 from cnn_compare.machine import versions
 from cnn_compare.metrics import evaluation_metrics
 from cnn_compare.schedules import (
+    Interval,
     WarmupCosine,
+    interval,
     mean_over_devices,
+    require_length,
     require_same_schedule,
     span_run,
     time_limit,
@@ -67,9 +83,10 @@ warnings.filterwarnings("ignore", "It is recommended to use `self.log.*sync_dist
 class ClassifierModule(L.LightningModule):
     """Trains and evaluates any backbone of the registry, or any network.
 
-    Batches are ``(images (B, 3, H, W) float, labels (B,) int64)``. Logs, once an epoch: ``train/loss``, ``train/acc``,
-    ``lr``; for ``val`` and ``test``: ``loss`` and the names of `evaluation_metrics`. After a test, ``test_outputs``
-    holds each image's label, prediction and probabilities, and ``test_confusion`` the counts ``(classes, classes)``.
+    Batches are ``(images (B, 3, H, W) float, labels)``; `class_targets` says which labels are understood. Logs, once an
+    epoch: ``train/loss``, ``train/acc``, ``lr``; for ``val`` and ``test``: ``loss`` and the names of
+    `evaluation_metrics`. After a test, ``test_outputs`` holds each image's label, prediction and probabilities, and
+    ``test_confusion`` the counts ``(classes, classes)``.
 
     On several devices (Lightning's ``strategy="ddp"``) every logged value and output is of all devices together, and
     the gradient is the mean over the whole batch. Images with the label -100 count nowhere: `ImageDataModule` pads a
@@ -84,20 +101,22 @@ class ClassifierModule(L.LightningModule):
         pretrained: Start from ImageNet weights, with a fresh head.
         weights: Start from this file (``.pth``, ``.ckpt``, ``.safetensors``) instead.
         optimizer: Makes the optimiser from the parameters.
-        lr_scheduler: Makes the schedule from the optimiser. `WarmupCosine` steps by batches, others by epochs;
-            Lightning's ``ReduceLROnPlateau`` names the metric that it monitors.
+        lr_scheduler: Makes the schedule from the optimiser. ``ReduceLROnPlateau`` watches the metric that it names
+            (Lightning's), or ``val/loss``, or with ``mode="max"`` ``val/acc`` (torch's).
         label_smoothing: Share of the target that is spread over all classes, in training only.
         class_weights: ``balanced``: an image counts in the training loss in inverse proportion to the training images
             of its class, on average 1; or a list of one weight a class. Losses of ``val`` and ``test`` have none.
         decay_norm_and_bias: Whether the optimiser's weight decay also applies to norm layers and biases, which are
             all parameters of one dimension.
-        freeze: ``backbone``: train only the head, the last layer with weights. All layers before it keep their weights
-            and are in evaluation mode: batch norm keeps its statistics, and nothing is dropped out.
+        freeze: ``backbone``: train only the head, the last layer with weights and what follows it. All layers before it
+            keep their weights and are in evaluation mode: batch norm keeps its statistics, and nothing is dropped out.
         backbone_lr_factor: The learning rate of the layers before the head is this times that of the optimiser, such as
             0.1 to fine-tune. Auxiliary heads count as such layers.
         channels_last: Use the channels-last memory format, in which convolutions are fastest.
         compile: Run the backbone through ``torch.compile``, which takes minutes and pays on GPUs only.
         flip_tta: Test and predict with the mean probability of each image and its mirror image.
+        lr_interval: Whether the schedule goes on with each optimiser ``step`` or ``epoch``; None: with each step if it
+            is given a number of steps, as ``OneCycleLR``, ``CyclicLR`` and `WarmupCosine` are, otherwise each epoch.
 
     Raises:
         UnknownBackboneError: If no such backbone exists.
@@ -121,6 +140,7 @@ class ClassifierModule(L.LightningModule):
         channels_last: bool = True,
         compile: bool = False,
         flip_tta: bool = False,
+        lr_interval: Interval | None = None,
     ) -> None:
         super().__init__()
         entry = find_backbone(backbone)
@@ -148,13 +168,14 @@ class ClassifierModule(L.LightningModule):
         self.num_classes, self.label_smoothing = num_classes, label_smoothing
         self.make_optimizer = _without_parser(optimizer)
         self.make_lr_scheduler = lr_scheduler and _without_parser(lr_scheduler)
+        self.lr_interval = lr_interval
         self.backbone = build_backbone(backbone, num_classes, stem, weights or ("imagenet" if pretrained else None))
         self.backbone.to(memory_format=self.memory_format)
         # No part of the checkpoint: a fit computes them anew.
         self.register_buffer("loss_weights", None, persistent=False)
         self._largest_batch = 0
         self._resumed: dict[str, Any] | None = None
-        self._head: list[nn.Module] = []
+        self._head: list[nn.Parameter] = []
         if compile:
             self.backbone.compile(dynamic=False)
 
@@ -171,6 +192,10 @@ class ClassifierModule(L.LightningModule):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits ``(B, num_classes)`` of images ``(B, 3, H, W)``; in training mode the backbone's whole output."""
+        if images.is_floating_point():
+            images = images.to(
+                self.dtype
+            )  # Data comes as float32, whatever the trainer's precision makes of the network.
         images = images.contiguous(memory_format=self.memory_format)
         if self.hparams["compile"]:
             self._largest_batch = max(self._largest_batch, len(images))
@@ -190,10 +215,10 @@ class ClassifierModule(L.LightningModule):
         check_network(self.backbone, self.hparams["backbone"], image_size, self.num_classes)
         if stage == "fit":
             check_callbacks(map(type, self.trainer.callbacks))  # type: ignore[attr-defined]
-            self._set_loss_weights(data)
+            check_precision(self.trainer)
             self._set_trained_layers(image_size)
-            if getattr(data, "batch_size", 0) == 1:
-                check_single_images(self.backbone, image_size)
+            images = 1 if getattr(data, "batch_size", 0) == 1 else 2
+            check_training(self.backbone, self.hparams["backbone"], image_size, self.num_classes, images)
         if any(getattr(logger, "_log_graph", False) for logger in self.trainer.loggers):
             # For `TensorBoardLogger(log_graph=True)`.
             self.example_input_array = torch.zeros(1, 3, image_size, image_size)
@@ -210,23 +235,25 @@ class ClassifierModule(L.LightningModule):
         if self._frozen:
             # Without gradients, the frozen layers also keep nothing for the backward pass.
             self.backbone.requires_grad_(False)
-            for layer in self._head:
-                layer.requires_grad_(True)
+            for parameter in self._head:
+                parameter.requires_grad_(True)
 
     @property
     def _frozen(self) -> bool:
         return bool(self.hparams["freeze"] == "backbone")
 
-    def _set_loss_weights(self, data: Any) -> None:
-        """What each class counts in the training loss."""
+    def on_fit_start(self) -> None:
+        """Set what each class counts in the training loss, once the trainer has converted the module's precision."""
         weights = self.hparams["class_weights"]
         if weights == "balanced":
-            images = getattr(data, "train_class_images", None)
+            images = getattr(getattr(self.trainer, "datamodule", None), "train_class_images", None)
             if images is None:
                 expected = "a list of one weight a class where no ImageDataModule knows the training images"
                 raise InvalidValueError("model.class_weights", weights, expected)
             weights = balanced_weights(images)
-        self.loss_weights = None if weights == "none" else torch.tensor(weights, device=self.device)
+        if weights != "none":
+            weights = torch.tensor(weights, dtype=self._precise, device=self.device)
+        self.loss_weights = None if isinstance(weights, str) else weights
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Make the file sufficient to rebuild the network and to prepare pictures for it.
@@ -305,17 +332,16 @@ class ClassifierModule(L.LightningModule):
     def on_train_epoch_start(self) -> None:
         """Reset the sums, which stay on the device: logging every step would make the processor wait."""
         if self._frozen:
-            self.backbone.eval()
-            for layer in self._head:
-                layer.train()
-        self._sums = torch.zeros(2, device=self.device)
+            train_head_alone(self.backbone, self._head)
+        self._sums = torch.zeros(2, dtype=self._precise, device=self.device)
         self._images: int | Tensor = 0
 
     def training_step(self, batch: Images, batch_idx: int) -> Tensor:
         """Cross-entropy, plus the weighted losses of auxiliary heads where the backbone has them."""
         images, labels = batch
         output = self(images)
-        logits, *auxiliary = output if isinstance(output, tuple) else (output,)
+        logits, *auxiliary = output if isinstance(output, (tuple, list)) else (output,)
+        labels = class_targets(labels, len(images), self.num_classes)
         images_per_device = self._images_per_device(labels)
         loss = self._cross_entropy(logits, labels, images_per_device)
         self._count(loss, logits, labels, images_per_device)
@@ -340,23 +366,30 @@ class ClassifierModule(L.LightningModule):
             if not trainer.is_last_batch:
                 self._log_training()
 
-    def _images_per_device(self, labels: Tensor) -> int | Tensor:
-        """Mean number of real images per device."""
-        if self._devices == 1:
-            return len(labels)
-        return mean_over_devices((labels >= 0).sum().float())
+    @property
+    def _precise(self) -> torch.dtype:
+        """In which losses and probabilities are computed: that of the weights, and at least float32."""
+        return torch.promote_types(cast(torch.dtype, self.dtype), torch.float32)
 
-    def _cross_entropy(self, logits: Tensor, labels: Tensor, images: int | Tensor) -> Tensor:
+    def _images_per_device(self, labels: Tensor) -> Tensor:
+        """Mean number of real images per device."""
+        real = labels >= 0 if labels.ndim == 1 else labels.new_ones(len(labels))
+        images = real.sum(dtype=torch.float32)
+        return images if self._devices == 1 else mean_over_devices(images)
+
+    def _cross_entropy(self, logits: Tensor, labels: Tensor, images: Tensor) -> Tensor:
         """A loss whose mean over the devices is the mean over all images of the batch."""
         weights, smoothing = self.loss_weights, self.label_smoothing
-        if isinstance(images, int) and weights is None:
+        logits = logits.to(self._precise)
+        labels = labels.to(logits.dtype) if labels.ndim > 1 else labels
+        if self._devices == 1 and weights is None:
             return F.cross_entropy(logits, labels, label_smoothing=smoothing)
         # Divided by the images and not, as torch does, by their weights, so that a batch of rare classes counts more.
         return F.cross_entropy(logits, labels, weights, label_smoothing=smoothing, reduction="sum") / images
 
     @torch.no_grad()
-    def _count(self, loss: Tensor, logits: Tensor, labels: Tensor, images: int | Tensor) -> None:
-        self._sums += torch.stack([loss * images, (logits.argmax(1) == labels).sum()])
+    def _count(self, loss: Tensor, logits: Tensor, labels: Tensor, images: Tensor) -> None:
+        self._sums += torch.stack([loss * images, (logits.argmax(1) == true_classes(labels)).sum()])
         self._images += images
 
     @property
@@ -368,6 +401,8 @@ class ClassifierModule(L.LightningModule):
         return part if self._devices == 1 else cast(Tensor, self.all_gather(part)).flatten(0, 1)
 
     def _log_training(self) -> None:
+        if not self._images:
+            return  # A subclass has a `training_step` of its own, and logs what it wants.
         sums = self._sums if self._devices == 1 else mean_over_devices(self._sums)
         loss, accuracy = sums / self._images
         self.log_dict(
@@ -387,23 +422,25 @@ class ClassifierModule(L.LightningModule):
     def _evaluate(self, batch: Images, flip_tta: bool = False) -> None:
         """Keep a batch's logits and labels, those of all devices."""
         images, labels = batch
-        logits = self._log_mean_probabilities(images) if flip_tta else self(images)
-        if self._devices > 1:
-            logits, labels = self._whole_batch(logits), self._whole_batch(labels)
-            logits, labels = logits[labels >= 0], labels[labels >= 0]
-        self._answers.append((logits, labels))
+        logits = self._log_mean_probabilities(images) if flip_tta else self._logits(images)
+        labels = class_targets(labels, len(images), self.num_classes)
+        self._answers.append((self._whole_batch(logits), self._whole_batch(labels)))
+
+    def _logits(self, images: Tensor) -> Tensor:
+        return cast(Tensor, self(images)).to(self._precise)
 
     def _log_mean_probabilities(self, images: Tensor) -> Tensor:
         """Log-probabilities ``(B, num_classes)``, each the mean over an image and its mirror image."""
-        original, mirrored = self(images).log_softmax(1), self(images.flip(3)).log_softmax(1)
+        original, mirrored = self._logits(images).log_softmax(1), self._logits(images.flip(3)).log_softmax(1)
         return torch.logaddexp(original, mirrored) - math.log(2)
 
     def _log_evaluation(self, stage: str, metrics: MetricCollection) -> tuple[Tensor, Tensor]:
-        """Log loss and metrics; return the logits ``(N, num_classes)`` float32 and labels ``(N,)`` of all images."""
-        logits, labels = (torch.cat(parts) for parts in zip(*self._answers, strict=True))
+        """Log loss and metrics; return the logits ``(N, num_classes)`` and classes ``(N,)`` of all images."""
+        logits, targets = (torch.cat(parts) for parts in zip(*self._answers, strict=True))
         self._answers.clear()
-        logits = logits.float()
-        self.log(f"{stage}/loss", F.cross_entropy(logits, labels))
+        labels = true_classes(targets)
+        logits, targets, labels = (each[labels >= 0] for each in (logits, targets, labels))
+        self.log(f"{stage}/loss", F.cross_entropy(logits, targets.to(logits.dtype) if targets.ndim > 1 else targets))
         # Not batch by batch, which takes a fifth of LeNet's time; in parts, because a metric can take much memory.
         for part in zip(*(torch.split(each, EVALUATED_TOGETHER) for each in (logits, labels)), strict=True):
             metrics.update(*part)
@@ -437,9 +474,9 @@ class ClassifierModule(L.LightningModule):
         self.test_confusion = multiclass_confusion_matrix(predictions, labels, self.num_classes, validate_args=False)
 
     def probabilities(self, images: Tensor) -> Tensor:
-        """Of each class ``(B, num_classes)`` float32, as in a test; of images as the network gets them."""
-        logits = self._log_mean_probabilities(images) if self.hparams["flip_tta"] else self(images)
-        return logits.float().softmax(1)
+        """Of each class ``(B, num_classes)``, as in a test; of images as the network gets them."""
+        logits = self._log_mean_probabilities(images) if self.hparams["flip_tta"] else self._logits(images)
+        return logits.softmax(1)
 
     def predict_step(self, batch: Images | Tensor, batch_idx: int) -> dict[str, Tensor]:
         """The most probable ``class`` ``(B,)`` int64 of each image, and its ``probability`` ``(B,)``."""
@@ -450,9 +487,9 @@ class ClassifierModule(L.LightningModule):
     def configure_optimizers(self) -> Any:
         """The optimiser, fused where it can be, and its schedule if there is one."""
         trained = [parameter for parameter in self.parameters() if parameter.requires_grad or not self._frozen]
-        head = [parameter for layer in self._head for parameter in layer.parameters()]
         factor, decay_all = self.hparams["backbone_lr_factor"], self.hparams["decay_norm_and_bias"]
-        optimizer = self.make_optimizer(parameter_groups(trained, head, factor, decay_all))
+        optimizer = self.make_optimizer(parameter_groups(trained, self._head, factor, decay_all))
+        check_optimizer(optimizer)
         scale_learning_rates(optimizer)
         for group in optimizer.param_groups:
             # One kernel for all parameters, unless the optimiser lacks it or was configured otherwise.
@@ -464,12 +501,17 @@ class ClassifierModule(L.LightningModule):
                 require_same_schedule(self.trainer, resumed, None)
             return optimizer
         scheduler = self.make_lr_scheduler(optimizer)
-        settings: dict[str, Any] = {"scheduler": scheduler, "interval": "epoch"}
+        settings: dict[str, Any] = {
+            "scheduler": scheduler,
+            "interval": interval(scheduler, self.lr_interval),
+        }
         if isinstance(scheduler, WarmupCosine):
             span_run(scheduler, self.trainer)
-            settings["interval"] = "step"
         elif isinstance(scheduler, ReduceLROnPlateau):
-            settings["monitor"] = scheduler.monitor
+            # torch's has no name for what it watches.
+            settings["monitor"] = getattr(scheduler, "monitor", "val/acc" if scheduler.mode == "max" else "val/loss")
+            check_monitor("model.lr_scheduler", settings["monitor"], scheduler.mode)
+        require_length(scheduler, settings["interval"], self.trainer)
         if resumed:
             require_same_schedule(self.trainer, resumed, scheduler, settings["interval"])
         return {"optimizer": optimizer, "lr_scheduler": settings}

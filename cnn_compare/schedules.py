@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.utilities import rank_zero_info
-from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.lr_scheduler import CyclicLR, LambdaLR, LRScheduler, OneCycleLR, ReduceLROnPlateau
 
 from cnn_compare.errors import InvalidValueError, ResumeError
 
@@ -21,6 +22,10 @@ PROGRESS = {
 }
 """How far a schedule is: in the states of torch's schedules, all else are settings."""
 LENGTHS = ("T_max", "total_steps", "total_iters")
+
+Interval = Literal["step", "epoch"]
+LENGTHS_IN_STEPS = {"total_steps", "steps_per_epoch"}
+"""Arguments, or attributes, of a schedule that counts optimiser steps."""
 
 
 class WarmupCosine(LambdaLR):
@@ -57,6 +62,42 @@ class WarmupCosine(LambdaLR):
             return progress / self.warmup
         angle = torch.pi * (progress - self.warmup) / (1 - self.warmup)
         return 0.5 * (1 + float(torch.tensor(angle).cos()))
+
+
+def interval(schedule: LRScheduler, given: Interval | None = None) -> Interval:
+    """Whether a schedule goes on with each optimiser step or with each epoch.
+
+    Args:
+        schedule: It counts steps if it is given a number of steps, or a schedule in it is; epochs otherwise.
+        given: What the user wants instead.
+
+    Raises:
+        InvalidValueError: If the schedule cannot have what is given.
+    """
+    kind = type(schedule)
+    named = {*inspect.signature(kind).parameters, *vars(schedule)}
+    counts_steps = isinstance(schedule, CyclicLR) or LENGTHS_IN_STEPS & named
+    parts = [part for part in getattr(schedule, "_schedulers", ()) if interval(part) == "step"]
+    own: Interval = "step" if counts_steps or parts else "epoch"
+    if isinstance(schedule, (WarmupCosine, ReduceLROnPlateau)) and given not in (None, own):
+        expected = f"{own} or left out with {kind.__name__}"
+        raise InvalidValueError("model.lr_interval", given, expected, ["model.lr_scheduler"])
+    return given or own
+
+
+def require_length(schedule: LRScheduler, every: Interval, trainer: L.Trainer) -> None:
+    """Check that a schedule of a fixed length does not end, with torch's error, before the run does.
+
+    Raises:
+        InvalidValueError: If it would.
+    """
+    steps = trainer.estimated_stepping_batches if every == "step" else trainer.max_epochs
+    needed = math.inf if steps in (None, -1) else steps
+    if isinstance(schedule, OneCycleLR) and schedule.total_steps < needed:
+        expected = f"at least {needed}, the {every}s of the run"
+        raise InvalidValueError(
+            "model.lr_scheduler.total_steps", schedule.total_steps, expected, ["model.lr_scheduler"]
+        )
 
 
 def time_limit(trainer: L.Trainer) -> Timer | None:
@@ -101,7 +142,7 @@ def span_run(schedule: WarmupCosine, trainer: L.Trainer) -> None:
 
 
 def require_same_schedule(
-    trainer: L.Trainer, checkpoint: Mapping[str, Any], schedule: Any, interval: str = "epoch"
+    trainer: L.Trainer, checkpoint: Mapping[str, Any], schedule: Any, every: Interval = "epoch"
 ) -> None:
     """Check that a schedule is the one that a checkpoint goes on with: its state replaces settings and length.
 
@@ -111,7 +152,7 @@ def require_same_schedule(
         trainer: Which is to go on from its ``ckpt_path``.
         checkpoint: What that holds.
         schedule: The one that was given; None: none.
-        interval: ``epoch`` or ``step``, after which it is stepped.
+        every: After what it is stepped.
 
     Raises:
         ResumeError: If it has other settings, or spans the run as it was planned before, and not as it is planned now.
@@ -132,11 +173,11 @@ def require_same_schedule(
     length, planned, steps = schedule_length(schedule), checkpoint.get("planned_steps"), total_steps(trainer)
     if spans or length is None or planned is None or time_limit(trainer) is not None:
         return
-    unit = 1 if interval == "step" else math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
+    unit = 1 if every == "step" else math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
     if math.ceil(planned / unit) <= length < math.ceil(steps / unit):
-        reason = f"its model.lr_scheduler, {type(schedule).__name__}, ends after {length} {interval}s, as the run did"
+        reason = f"its model.lr_scheduler, {type(schedule).__name__}, ends after {length} {every}s, as the run did"
         raise ResumeError(
-            path, f"{reason}; give no more, or model.weights={path} to train anew, with a schedule for all {interval}s"
+            path, f"{reason}; give no more, or model.weights={path} to train anew, with a schedule for all {every}s"
         )
 
 

@@ -6,9 +6,12 @@ import pytest
 import torch
 from helpers import DATA, run_command
 from torch import nn
+from torch.nn import functional as F
+from torch.nn.utils import parametrizations
+from torchvision.models import vit_b_16
 
 from cnn_compare import ClassifierModule, DigitsDataModule
-from cnn_compare.backbones import build_backbone, find_backbone, find_head, list_backbones
+from cnn_compare.backbones import build_backbone, find_backbone, find_head, list_backbones, train_head_alone
 from cnn_compare.checks import check_settings, make_optimizer
 from cnn_compare.comparison.plan import Comparison, plan_runs
 from cnn_compare.errors import InvalidValueError
@@ -16,8 +19,8 @@ from cnn_compare.experiment import resolve_config
 
 
 def head_names(network, image_size, num_classes):
-    head = find_head(network, "it", image_size, num_classes)
-    return {name for name, module in network.named_modules() if module in head}
+    head = {id(parameter) for parameter in find_head(network, "it", image_size, num_classes)}
+    return {name for name, parameter in network.named_parameters() if id(parameter) in head}
 
 
 @pytest.mark.parametrize(
@@ -32,26 +35,126 @@ def test_the_head_of_every_backbone_is_what_another_number_of_classes_changes(na
     size = max(32, entry.min_size(stem))
     with torch.device("meta"):
         ten, seven = (build_backbone(name, num_classes, stem).state_dict() for num_classes in (10, 7))
-        changed = {key.rpartition(".")[0] for key in ten if ten[key].shape != seven[key].shape}
+        changed = {key for key in ten if ten[key].shape != seven[key].shape}
         auxiliary = {key for key in changed if key.lower().startswith("aux")}
         assert head_names(build_backbone(name, 10, stem), size, 10) == changed - auxiliary
 
 
-class CalledBackwards(nn.Module):
-    """The head is defined first, and a layer with a norm follows it."""
+class Body(nn.Module):
+    """Features of images; the layers that follow, which a subclass has, are defined before it."""
+
+    def __init__(self, **layers):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(1, 1))
+        for name, layer in layers.items():
+            setattr(self, name, layer)
+        self.body = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 8), nn.BatchNorm1d(8), nn.ReLU())
+
+    def forward(self, images):
+        return self.scale * self.out(self.body(images))
+
+
+class Wrapped(nn.Module):
+    """What scales images before a network is none of its head."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.net, self.gain = net, nn.Parameter(torch.ones(3, 1, 1))
+
+    def forward(self, images):
+        return self.net(images.mul_(self.gain))
+
+
+class Twice(Body):
+    """The head sees the features and their negative."""
+
+    def forward(self, images):
+        features = self.body(images)
+        return self.out(features) + self.out(-features)
+
+
+class Two(Body):
+    """Two heads whose logits are averaged, as distilled transformers have them."""
+
+    def forward(self, images):
+        features = self.body(images)
+        return (self.out(features) + self.other(features.exp())) / 2
+
+
+class Cosine(nn.Module):
+    """Similarity to a vector a class, with a temperature, and a learned bias of two dimensions."""
 
     def __init__(self):
         super().__init__()
-        self.out = nn.Linear(8, 10)
-        self.scale = nn.BatchNorm1d(10)
-        self.body = nn.Linear(3 * 32 * 32, 8)
+        self.prototypes = nn.Parameter(torch.randn(1, 10, 8))
+        self.temperature, self.bias = nn.Parameter(torch.ones(())), nn.Parameter(torch.zeros(1, 10))
 
-    def forward(self, images):
-        return self.scale(self.out(self.body(images.flatten(1)).relu()))
+    def forward(self, features):
+        cosine = F.normalize(features, dim=1)[:, None] * F.normalize(self.prototypes, dim=2)
+        return self.temperature.exp() * cosine.sum(2) + self.bias
 
 
-def test_the_order_of_calls_decides_where_the_head_is():
-    assert head_names(CalledBackwards(), 32, 10) == {"out", "scale"}
+def seen_once():
+    """A head of several layers, whose dropout comes before the last of them."""
+    return nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Dropout(), nn.Linear(8, 10), nn.BatchNorm1d(10))
+
+
+@pytest.mark.parametrize(
+    ("network", "head"),
+    [
+        (lambda: Body(out=nn.Linear(8, 10)), {"scale", "out.weight", "out.bias"}),
+        (lambda: Wrapped(Body(out=nn.Linear(8, 10))), {"net.scale", "net.out.weight", "net.out.bias"}),
+        (
+            lambda: Body(out=seen_once()),
+            {"scale", "out.3.weight", "out.3.bias", "out.4.weight", "out.4.bias"},
+        ),
+        (
+            lambda: Body(out=parametrizations.weight_norm(nn.Linear(8, 10))),
+            {"scale", "out.bias", *(f"out.parametrizations.weight.original{n}" for n in (0, 1))},
+        ),
+        (
+            lambda: Body(out=parametrizations.spectral_norm(nn.Linear(8, 10, bias=False))),
+            {"scale", "out.parametrizations.weight.original"},
+        ),
+        (lambda: Twice(out=nn.Linear(8, 10)), {"out.weight", "out.bias"}),
+        (
+            lambda: Two(out=nn.Linear(8, 10), other=nn.Linear(8, 10)),
+            {"out.weight", "out.bias", "other.weight", "other.bias"},
+        ),
+        (lambda: Body(out=Cosine()), {"scale", "out.prototypes", "out.temperature", "out.bias"}),
+        (
+            lambda: Wrapped(vit_b_16(image_size=32, num_classes=10)),
+            {"net.heads.head.weight", "net.heads.head.bias"},
+        ),
+    ],
+    ids=["scaled", "wrapped", "layers", "weight norm", "spectral norm", "twice", "two", "cosine", "transformer"],
+)
+def test_the_head_is_what_turns_features_into_logits_wherever_it_lies(network, head):
+    network = network().requires_grad_(False)
+    assert head_names(network, 32, 10) == head
+    assert not any(parameter.requires_grad for parameter in network.parameters())
+
+
+def test_only_modules_of_the_head_alone_are_in_training_mode():
+    network = Wrapped(Body(out=seen_once()))
+    train_head_alone(network, find_head(network, "it", 32, 10))
+    assert {name for name, module in network.named_modules() if module.training} == {"net.out.3", "net.out.4"}
+    normed = parametrizations.spectral_norm(nn.Linear(3, 10, bias=False))
+    train_head_alone(normed, [*normed.parameters()])
+    before = normed.parametrizations.weight[0]._u.clone()
+    normed(torch.ones(1, 3))
+    assert not normed.parametrizations.weight[0]._u.equal(before)
+
+
+def test_a_head_behind_features_without_a_gradient_is_refused():
+    class Probe(Body):
+        def forward(self, images):
+            with torch.no_grad():
+                features = self.body(images)
+            return self.out(features)
+
+    with pytest.raises(InvalidValueError, match="whose logits have a gradient for its image"):
+        find_head(Probe(out=nn.Linear(8, 10)), "mine", 32, 10)
 
 
 def test_a_network_without_a_row_a_class_is_refused():
@@ -80,11 +183,12 @@ def test_frozen_layers_keep_weights_and_statistics_and_only_the_head_learns(make
     network = normed()
     before = {name: value.clone() for name, value in network.state_dict().items()}
     tracked = []
-    network[4].register_forward_hook(lambda layer, inputs, output: tracked.append(output.requires_grad))
+    network[4].register_forward_hook(lambda layer, inputs, output: tracked.append((len(output), output.requires_grad)))
     module = fit(make_trainer, ClassifierModule(network, freeze="backbone"), max_epochs=2)
     changed = {name for name, value in module.backbone.state_dict().items() if not value.equal(before[name])}
     assert changed == {"5.weight", "5.bias"}
-    assert not any(tracked)
+    assert (40, False) in tracked
+    assert (40, True) not in tracked
     optimizer = module.configure_optimizers()
     assert sum(parameter.numel() for group in optimizer.param_groups for parameter in group["params"]) == 512 * 10 + 10
 

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import copy
+
 import lightning as L
 import numpy as np
 import pytest
 import torch
 import torch._dynamo.testing
-from lightning.pytorch.callbacks import Timer
+from lightning.pytorch.callbacks import EMAWeightAveraging, LearningRateFinder, Timer
 from lightning.pytorch.loggers import TensorBoardLogger
 from sklearn.metrics import (
     accuracy_score,
@@ -21,12 +23,16 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from cnn_compare import ClassifierModule, DigitsDataModule, EpochTimer, WarmupCosine
+from cnn_compare.callbacks import StopWhenDiverged
 from cnn_compare.checkpointing import require_resumable
 from cnn_compare.checks import make_optimizer
 from cnn_compare.errors import (
+    AuxiliaryLossError,
     ImageTooSmallError,
     InvalidValueError,
+    NetworkOutputError,
     NoImageNetWeightsError,
+    RefusedSettingError,
     ResumeError,
     UnknownBackboneError,
 )
@@ -208,6 +214,124 @@ def test_auxiliary_losses_are_added_with_their_weight():
     expected = nn.functional.cross_entropy(main, labels, label_smoothing=0.1)
     expected += 0.3 * nn.functional.cross_entropy(aux, labels, label_smoothing=0.1)
     torch.testing.assert_close(module.training_step((images, labels), 0), expected)
+
+
+class Mixup(ClassifierModule):
+    """A subclass that trains and logs in its own way."""
+
+    def training_step(self, batch, batch_idx):
+        images, labels = batch
+        loss = nn.functional.cross_entropy(self(0.7 * images + 0.3 * images.flip(0)), labels)
+        self.log("train/loss", torch.tensor(float(batch_idx)), on_step=False, on_epoch=True, batch_size=1)
+        return loss
+
+
+class StopAfter(L.Callback):
+    def __init__(self, epoch, batch):
+        self.when = epoch, batch
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+        trainer.should_stop = (trainer.current_epoch, batch_idx) >= self.when
+
+
+@pytest.mark.parametrize(("epoch", "batch", "mean"), [(9, 9, 1.0), (1, 1, 0.5)])
+def test_what_a_training_step_of_ones_own_logs_stays_when_it_is_stopped(tmp_path, epoch, batch, mean):
+    callbacks = [StopAfter(epoch, batch), StopWhenDiverged()]
+    trainer = quiet_trainer(tmp_path, max_epochs=2, callbacks=callbacks)
+    trainer.fit(Mixup("lenet"), small_digits())
+    assert float(trainer.callback_metrics["train/loss"]) == mean
+    assert "train/acc" not in trainer.callback_metrics
+
+
+def test_auxiliary_outputs_without_a_weight_are_refused_before_training(tmp_path):
+    network = two_heads(10)
+    network.register_buffer("seen", torch.zeros(1))
+    network.register_forward_pre_hook(lambda module, inputs: module.seen.add_(1))
+    network.aux_loss_weight = None
+    trainer = quiet_trainer(tmp_path)
+    with pytest.raises(AuxiliaryLossError, match="returns auxiliary logits in training, and has no aux_loss_weight"):
+        trainer.fit(ClassifierModule(network), small_digits())
+    assert (trainer.global_step, int(network.seen)) == (0, 0)
+    network.aux_loss_weight = 0.3
+    network.aux = nn.Linear(3, 9)
+    with pytest.raises(NetworkOutputError, match=r"returns \(2, 9\) for 2 images in training"):
+        trainer.fit(ClassifierModule(network), small_digits())
+
+
+class Sequence10(nn.Module):
+    """Returns its logits in training as a list, as some published networks do."""
+
+    aux_loss_weight = 0.5
+
+    def __init__(self):
+        super().__init__()
+        self.net = two_heads(10)
+
+    def forward(self, images):
+        output = self.net(images)
+        return [*output, None] if self.training else output
+
+
+def test_auxiliary_outputs_may_be_a_list_with_missing_ones(tmp_path):
+    trainer = quiet_trainer(tmp_path)
+    trainer.fit(ClassifierModule(Sequence10()), small_digits())
+    assert trainer.global_step == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "trainer_options", "message"),
+    [
+        ({"optimizer": torch.optim.LBFGS}, {}, r"^model\.optimizer=LBFGS is refused: it evaluates each batch several"),
+        ({}, {"callbacks": [LearningRateFinder()]}, r"^trainer\.callbacks=LearningRateFinder is refused: it sets a"),
+        (
+            {},
+            {"callbacks": [EMAWeightAveraging()], "precision": "bf16-true"},
+            r"^trainer\.precision=bf16-true is refused: rounded to 16 bits, the average of EMAWeightAveraging stands",
+        ),
+    ],
+)
+def test_what_would_train_wrongly_is_refused_before_training(tmp_path, options, trainer_options, message):
+    trainer = quiet_trainer(tmp_path, **trainer_options)
+    with pytest.raises(RefusedSettingError, match=message):
+        trainer.fit(ClassifierModule("lenet", **options), small_digits())
+    assert trainer.global_step == 0
+
+
+@pytest.mark.parametrize("precision", ["64-true", "bf16-true", "16-true"])
+def test_a_network_of_another_precision_trains_tests_and_predicts(tmp_path, precision):
+    """The reference is the same network in double precision, step by step."""
+    torch.manual_seed(0)
+    kind = {"64-true": torch.float64, "bf16-true": torch.bfloat16, "16-true": torch.float16}[precision]
+    options = {"class_weights": [1 + n / 10 for n in range(10)], "flip_tta": True}
+    module, data = ClassifierModule("lenet", optimizer=lambda p: torch.optim.SGD(p, lr=0.1), **options), small_digits()
+    weights = torch.tensor(options["class_weights"], dtype=torch.float64)
+    reference = copy.deepcopy(module.backbone).double()
+    trainer = quiet_trainer(tmp_path, precision=precision)
+    trainer.fit(module, data)
+    assert {parameter.dtype for parameter in module.parameters()} == {kind}
+    optimizer, losses, right = torch.optim.SGD(reference.parameters(), lr=0.1), [], 0
+    for images, labels, _ in data.train_dataloader():
+        logits = reference(data.to_input(images).double())
+        loss = nn.functional.cross_entropy(logits, labels, weights, reduction="sum") / len(labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+        right += int((logits.argmax(1) == labels).sum())
+    rounding = {"64-true": 1e-7, "bf16-true": 0.02, "16-true": 0.01}[precision]
+    assert float(trainer.callback_metrics["train/loss"]) == pytest.approx(np.mean(losses), rel=rounding)
+    assert float(trainer.callback_metrics["train/acc"]) == pytest.approx(right / 120, abs=3 * rounding)
+    (tested,) = trainer.test(module, data, verbose=False)
+    images, labels = together(data, data.test_dataloader())
+    with torch.no_grad():
+        expected = sum(reference(each.double()).softmax(1) for each in (images, images.flip(3))) / 2
+    found = module.test_outputs["probabilities"]
+    assert found.dtype == (torch.float64 if precision == "64-true" else torch.float32)
+    torch.testing.assert_close(found.double(), expected, rtol=rounding, atol=rounding)
+    assert tested["test/loss"] == pytest.approx(float(nn.functional.nll_loss(found.log(), labels)), rel=1e-6)
+    assert tested["test/acc"] == pytest.approx(float((found.argmax(1) == labels).double().mean()))
+    predicted = torch.cat([batch["probability"] for batch in trainer.predict(module, data)])
+    torch.testing.assert_close(predicted, found.amax(1))
 
 
 def test_a_checkpoint_alone_rebuilds_the_network_without_its_first_weights(tmp_path):

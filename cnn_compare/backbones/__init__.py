@@ -3,7 +3,7 @@
 from cnn_compare.backbones import alexnet, cifar_resnet, densenet, googlenet, inception, lenet, mobilenet, resnet, vgg
 from cnn_compare.backbones.costs import Costs, costs_of, count_macs, count_parameters, describe_backbones
 from cnn_compare.backbones.fingerprint import code_fingerprint
-from cnn_compare.backbones.head import find_head
+from cnn_compare.backbones.head import find_head, train_head_alone
 from cnn_compare.backbones.registry import (
     BackboneEntry,
     Stem,
@@ -39,5 +39,6 @@ __all__ = [
     "mobilenet",
     "register_backbone",
     "resnet",
+    "train_head_alone",
     "vgg",
 ]

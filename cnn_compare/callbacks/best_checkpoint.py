@@ -41,7 +41,12 @@ class BestCheckpoint(ModelCheckpoint):
 
     @property
     def state_key(self) -> str:
-        """As its base class's: checkpoints that were written before this class existed have that."""
+        """Another than that of a user's own `ModelCheckpoint` of the same metric."""
+        return f"{self._earlier_state_key} of best.ckpt"
+
+    @property
+    def _earlier_state_key(self) -> str:
+        """What checkpoints of version 0.2.0 and before have."""
         return super().state_key.replace(type(self).__qualname__, ModelCheckpoint.__qualname__, 1)
 
     def _save_checkpoint(self, trainer: L.Trainer, filepath: str) -> None:
@@ -63,7 +68,8 @@ class BestCheckpoint(ModelCheckpoint):
         Raises:
             ResumeError: If they are not there.
         """
-        state = checkpoint["callbacks"].get(self.state_key)
+        states = checkpoint["callbacks"]
+        state = states.setdefault(self.state_key, states.get(self._earlier_state_key))
         if not state or not state["best_model_path"]:
             return
         folder = Path(str(self.dirpath))

@@ -36,6 +36,7 @@ from cnn_compare.experiment import ExperimentCLI
 from cnn_compare.machine import describe_device, now
 from cnn_compare.profiling import burst, take_turns
 from cnn_compare.results import MANIFEST, RunFolder, RunResult, run_folders
+from cnn_compare.schedules import WarmupCosine
 from cnn_compare.times import Times, precision
 from cnn_compare.trusted import require_trusted
 
@@ -211,6 +212,8 @@ class SteppedTraining(Callback):
 
     def __init__(self, config: Config, loaded: Sequence[ImageDataModule] = ()) -> None:
         config = copy.deepcopy(config) | {"target_acc": None, "patience": None}
+        if not str(config["model"].get("lr_scheduler")).count(WarmupCosine.__name__):
+            config["model"]["lr_scheduler"] = None  # Some end, and some wait for a validation.
         # Settings of the whole process, which another training's trainer may have changed.
         torch.backends.cudnn.benchmark = False
         cli = ExperimentCLI(
@@ -280,11 +283,6 @@ class SteppedTraining(Callback):
         """Share what is loaded, before it is moved to the device: the data of ten networks would fill it."""
         for other in self._loaded:
             self.data.share_images(other)
-
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Leave out schedules that wait for a validation."""
-        configs = trainer.strategy.lr_scheduler_configs
-        configs[:] = [config for config in configs if not config.reduce_on_plateau]
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Wait: what ends an epoch and begins the next belongs to no step."""

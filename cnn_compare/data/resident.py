@@ -15,11 +15,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from cnn_compare.data.augment import Draws, Step
+from cnn_compare.labels import PADDING
 
 Batch = tuple[Tensor, Tensor, Tensor]
-
-# The label of an image that pads a shard: the default `ignore_index` of torch's cross-entropy.
-PADDING = -100
 
 
 class ResidentDataset(Dataset[Batch]):
