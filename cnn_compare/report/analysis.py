@@ -117,10 +117,10 @@ def analyze(
         precisions=distinct(result.precision for result in results),
         monitors=distinct(run.config.get("monitor", "val/acc") for run in runs if run.config),
         recomputed_from=distinct(
-            callback["init_args"]["images"]
+            f"{callback['init_args']['images']:,}"
             for run in runs
             if run.config
-            for callback in run.config["trainer"].get("callbacks") or []
+            for callback in run.config.get("trainer", {}).get("callbacks") or []
             if callback["class_path"].endswith(".PreciseBatchNorm")
         ),
         fingerprints=distinct(result.data_fingerprint for result in results),

@@ -419,7 +419,7 @@ def _conditions(summary: Summary) -> Table:
         "best epoch by": ", ".join(summary.monitors),
         "batch norm": summary.recomputed_from
         and "before each validation, where a network has it, its statistics are recomputed from at least "
-        f"{' or '.join(f'{images:,}' for images in summary.recomputed_from)} training images, or all there are",
+        f"{' or '.join(summary.recomputed_from)} training images, or all there are",
         "data fingerprint": ", ".join(summary.fingerprints),
         "test images": format_number(summary.test_images, ",") if summary.test_images else None,
         "leaks": _leaks_in_words(summary.leaks),

@@ -363,7 +363,7 @@ class Summary:
     devices: list[str]
     precisions: list[str]
     monitors: list[str]
-    recomputed_from: list[int]
+    recomputed_from: list[str]
     fingerprints: list[str]
     warnings: list[str]
     declared_changes: list[str]

@@ -520,10 +520,18 @@ def test_the_interval_of_balanced_accuracy_covers_it_in_95_of_100_test_sets():
     assert 0.93 < covered / 2000 < 0.975
 
 
-def test_the_report_names_what_told_the_best_epoch(store_run, tmp_path):
-    store_run("lenet", config={"monitor": "val/loss"})
+def test_the_report_names_what_told_the_best_epoch_and_that_batch_norm_was_recomputed_in_how_many_seconds(
+    store_run, tmp_path
+):
+    precise = {"class_path": "cnn_compare.PreciseBatchNorm", "init_args": {"images": 2048}}
+    store_run("lenet", config={"monitor": "val/loss", "trainer": {"callbacks": [precise]}})
+    store_run("resnet18", fit_s=60.0, precise_bn_s=12.5)
     write_report(tmp_path)
-    assert "| best epoch by | val/loss |" in (tmp_path / "report.md").read_text()
+    text = (tmp_path / "report.md").read_text()
+    assert "| best epoch by | val/acc, val/loss |" in text
+    assert "| batch norm | before each validation, " in text
+    assert "from at least 2,048 training images, or all there are |" in text
+    assert "12.5" in (tmp_path / "report.html").read_text()
 
 
 @pytest.mark.parametrize("width", [40, 80, 120])
