@@ -462,12 +462,13 @@ class UntrustedCodeError(UsageError):
 
     def __init__(self, source: str | Path, names: Sequence[str], way_out: str | None = None) -> None:
         self.source, self.names = source, tuple(names)
-        module = re.split("[.:]", names[0])[0]
-        given = way_out or f"trust={module} (in Python: cnn_compare.trusted.trust({module!r}))"
-        self.fields = (given.partition("=")[0],)
+        modules = list(dict.fromkeys(re.split("[.:]", name)[0] for name in names))
+        # With their values, because `trust` alone is an ordinary word of the message as well.
+        self.fields = (way_out,) if way_out else tuple(f"trust={module}" for module in modules)
+        in_python = "" if way_out else f" (in Python: cnn_compare.trusted.trust({', '.join(map(repr, modules))}))"
         super().__init__(
             f"{source} names {', '.join(names)}, which is not of this package: importing it would run its code. "
-            f"If you trust it, give {given}."
+            f"If you trust it, give {' '.join(self.fields)}{in_python}."
         )
 
 

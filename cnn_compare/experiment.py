@@ -50,6 +50,7 @@ from cnn_compare.configs import find_file, merge_config
 from cnn_compare.data import CIFAR10DataModule, FolderDataModule, ImageDataModule, TorchvisionDataModule
 from cnn_compare.errors import (
     CheckpointError,
+    CheckpointFileError,
     ConfigurationError,
     InvalidValueError,
     NoWeightsError,
@@ -307,11 +308,14 @@ class ExperimentCLI(LightningCLI):
         """Check that a checkpoint names no code but this package's and what the user has named.
 
         Raises:
-            UntrustedCodeError: If it does.
+            UntrustedCodeError: If its network or its data is another's.
+            CheckpointFileError: If it names code elsewhere, which no checkpoint of this package does.
         """
         given = self.config[self.config.subcommand].as_dict()
         trust(*names_in(given))
-        require_trusted(checkpoint, stored, f"model.backbone={stored.get('backbone')}")
+        require_trusted(checkpoint, stored.get("backbone"), f"model.backbone={stored.get('backbone')}")
+        if names := untrusted(stored):
+            raise CheckpointFileError(checkpoint, f"it names {', '.join(names)}, which no network here does")
         name = self.stored_data.get("class_path")
         # With other data, this class is not needed.
         if not given["allow_other_data"] and given["data"]["class_path"].endswith(f".{CIFAR10DataModule.__name__}"):

@@ -331,6 +331,7 @@ def _importable_entry(name: str) -> BackboneEntry:
 def _timm_entry(name: str) -> BackboneEntry:
     model_name = name.removeprefix("timm/")
     try:
+        metadata.distribution("timm")  # A file timm.py in the working folder is another one.
         timm: Any = importlib.import_module("timm")
     except ImportError as error:
         raise UnknownBackboneError(name, _entries, "It needs `pip install 'cnn-compare[timm]'`.") from error

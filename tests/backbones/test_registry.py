@@ -1,7 +1,10 @@
 import random
 import subprocess
 import sys
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -230,8 +233,11 @@ def test_a_callable_that_is_no_backbone_says_why(nets, name, reason):
         build_backbone(name)
 
 
-def test_timm_missing_names_the_package_to_install(monkeypatch):
-    monkeypatch.setitem(sys.modules, "timm", None)
+@pytest.mark.parametrize("module", [None, SimpleNamespace()], ids=["missing", "a file called so"])
+def test_timm_missing_names_the_package_to_install(monkeypatch, module):
+    monkeypatch.setitem(sys.modules, "timm", module)
+    if module is not None:
+        monkeypatch.setattr(registry.metadata, "distribution", Mock(side_effect=PackageNotFoundError))
     with pytest.raises(UnknownBackboneError, match=r"pip install 'cnn-compare\[timm\]'"):
         build_backbone("timm/resnet26")
 

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torchvision import models
 
-from cnn_compare.backbones import build_backbone
+from cnn_compare.backbones import build_backbone, registry
 from cnn_compare.errors import NoImageNetWeightsError, UsageError, WeightsError, WeightsFileError, WeightsMismatchError
 
 
@@ -274,6 +274,7 @@ def test_timm_gives_its_own_weights_with_a_fresh_head(monkeypatch):
     }
     known = {"is_model": lambda name: True, "get_pretrained_cfg": lambda name: types.SimpleNamespace(**facts)}
     monkeypatch.setitem(sys.modules, "timm", types.SimpleNamespace(create_model=create_model, **known))
+    monkeypatch.setattr(registry.metadata, "distribution", lambda name: None)  # It is installed.
     network = build_backbone("timm/lucky", 7, weights="imagenet")
     assert bool((network[0].weight == 1).all())
     assert network[1].weight.shape == (7, 8)
