@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import itertools
 import json
 import os
 import re
@@ -284,6 +285,20 @@ def test_no_group_is_in_two_splits_whether_from_a_column_or_a_pattern(tmp_path):
         of_split = [{row["group"] for row in rows} for rows in splits(data).values()]
         assert [len(groups) for groups in of_split] == [12, 4, 4]
         assert len(set.union(*of_split)) == 20
+
+
+@pytest.mark.parametrize("pattern", [None, "andr\u00e9|bob|eve", "andre\u0301|bob|eve"])
+def test_a_group_in_two_unicode_forms_is_one_group(tmp_path, pattern):
+    """As file systems and tables write them: an accent as a part of its letter, and behind it."""
+    for label, person in itertools.product("ab", ("andr\u00e9", "andre\u0301", "bob", "eve")):
+        paint(tmp_path / label / f"{person}.png", (len(person), ord(label), 0))
+    if pattern is None:
+        rows = [f"{path.relative_to(tmp_path)},{path.parent.name},{path.stem}" for path in tmp_path.rglob("*.png")]
+        data = folder(write_table(tmp_path / "t.csv", rows, "path,label,group"))
+    else:
+        data = folder(tmp_path, group_pattern=pattern)
+    assert {picture.group for picture in data.pictures.pictures} == {"andr\u00e9", "bob", "eve"}
+    assert sorted(sizes(data)) == [2, 2, 4]
 
 
 def test_a_group_column_is_used_unless_it_is_not_wanted(tmp_path):
