@@ -158,8 +158,9 @@ class ClassifierModule(L.LightningModule):
         """Logits ``(B, num_classes)`` of images ``(B, 3, H, W)``; in training mode the backbone's whole output."""
         images = images.contiguous(memory_format=self.memory_format)
         if self.hparams["compile"]:
-            self._largest_batch = max(self._largest_batch, len(images))
-            if len(images) < self._largest_batch:
+            if not 0 < self._largest_batch == len(images) - 1:  # A last batch that a single image has joined.
+                self._largest_batch = max(self._largest_batch, len(images))
+            if len(images) != self._largest_batch:
                 # The last batch of an epoch stays uncompiled: a second compilation would cost more than it saves.
                 return cast(Tensor, self.backbone.forward(images))
         return cast(Tensor, self.backbone(images))
@@ -262,6 +263,7 @@ class ClassifierModule(L.LightningModule):
                 layer.train()
         self._sums = torch.zeros(2, device=self.device)
         self._images: int | Tensor = 0
+        self._largest_batch = 0  # Validation may come in other sizes.
 
     def training_step(self, batch: Images, batch_idx: int) -> Tensor:
         """Cross-entropy, plus the weighted losses of auxiliary heads where the backbone has them."""

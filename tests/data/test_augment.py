@@ -204,6 +204,13 @@ def test_color_jitter_is_torchvisions_brightness_contrast_and_saturation(arrange
     torch.testing.assert_close(actual.float(), torch.stack(expected), rtol=0, atol=0.501)
     same(actual[0], images[0])
     assert is_channels_last(actual)
+    in_bytes = [
+        one.adjust_saturation(one.adjust_contrast(one.adjust_brightness(image, b), c), s)
+        for image, (b, c, s) in zip(images, factors.tolist(), strict=True)
+    ]
+    darker = (actual.float() - torch.stack(in_bytes).float())[1:]
+    print(darker.mean(), darker.min(), darker.max())
+    assert 0.5 < darker.mean() < 1.5  # By what torchvision cuts off of bytes.
 
 
 @pytest.mark.parametrize(("height", "width"), [(20, 48), (48, 20), (40, 40), (24, 24)])
