@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -50,12 +51,12 @@ def test_all_devices_together_see_the_batches_of_one(size, batch_size, world_siz
         return [[*batch[:-1], *batch[-1]] if isinstance(batch[-1], tuple) else batch for batch in formed]
 
     single = batches(0, 1)
-    assert sorted(sum(single, [])) == list(range(size))
+    assert sorted(itertools.chain(*single)) == list(range(size))
     least = 1 if min(size, batch_size) == 1 else 2
     assert all(least <= len(batch) <= batch_size + 1 for batch in single)
     shards = [batches(rank, world_size) for rank in range(world_size)]
     for batch, *parts in zip(single, *shards, strict=True):
-        together = sum(parts, [])
+        together = [*itertools.chain(*parts)]
         assert {len(part) for part in parts} == {
             len(batch) if world_size == 1 else max(2, -(-len(batch) // world_size))
         }

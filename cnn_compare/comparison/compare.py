@@ -25,7 +25,7 @@ from cnn_compare.data import ImageDataModule
 from cnn_compare.errors import InvalidValueError
 from cnn_compare.experiment import make_data, resolve_config, with_num_classes
 from cnn_compare.files import write_json, write_text
-from cnn_compare.results import MANIFEST, SPLITS, RunResult
+from cnn_compare.results import MANIFEST, SPLITS, RunResult, different_pictures
 from cnn_compare.times import Times
 
 MANIFEST_SCHEMA = 1
@@ -323,7 +323,7 @@ def _controlled(results: Sequence[RunResult]) -> dict[str, bool]:
     for result in finished:
         shown.setdefault((result.seed, result.fold, result.train_subset), set()).add(result.data_fingerprint)
     return {
-        "data": all(len(fingerprints) == 1 for fingerprints in shown.values()),
+        "data": all(len(fingerprints) == 1 for fingerprints in shown.values()) and not different_pictures(finished),
         "device": len({result.device for result in finished}) <= 1,
         "precision": len({result.precision for result in finished}) <= 1,
         "versions": len({tuple(sorted(result.versions.items())) for result in finished}) <= 1,

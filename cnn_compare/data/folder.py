@@ -136,9 +136,7 @@ class FolderDataModule(ImageDataModule):
     @property
     def preparation(self) -> dict[str, Any]:
         """What a checkpoint stores; ``pictures`` tells whether the split would still be the same."""
-        pictures = self.pictures.pictures
-        names = "\n".join(f"{picture.path}\t{picture.label}\t{picture.split}\t{picture.group}" for picture in pictures)
-        digest = hashlib.blake2b(names.encode(errors="surrogatepass"), digest_size=4).hexdigest()
+        digest = hashlib.blake2b(self._names, digest_size=4).hexdigest()
         return {
             **super().preparation,
             "data_dir": self.data_dir and str(self.data_dir),
@@ -151,8 +149,19 @@ class FolderDataModule(ImageDataModule):
             "max_pixels": self.decoding.max_pixels,
             "stored_size": self.decoding.side,
             "on_bad_file": self.on_bad_file,
-            "pictures": f"{len(pictures):,} pictures, names and labels {digest}",
+            "pictures": f"{len(self.pictures.pictures):,} pictures, names and labels {digest}",
         }
+
+    @property
+    def _names(self) -> bytes:
+        """What is known of each picture before it is opened."""
+        pictures = self.pictures.pictures
+        names = "\n".join(f"{picture.path}\t{picture.label}\t{picture.split}\t{picture.group}" for picture in pictures)
+        return names.encode(errors="surrogatepass")
+
+    def pictures_fingerprint(self) -> str:
+        """See `ImageDataModule`; names, groups and given splits are part of it, and the decoder with its versions."""
+        return hashlib.blake2b(self._names + self.decoded.fingerprint.encode(), digest_size=8).hexdigest()
 
     def prepare_data(self) -> None:
         """Decode every picture that is not stored yet, and print what was understood.

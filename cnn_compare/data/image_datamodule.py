@@ -85,7 +85,8 @@ class ImageDataModule(L.LightningDataModule):
         split_seed: Decides which images are for validation, in a ``fold``, and in a ``train_subset``; nothing else.
         seed: Seed of batch order and augmentation; None: that of ``seed_everything``, else 0.
         normalization: ``half``: mean and std 0.5; ``cifar10``, ``imagenet``: those of the data set of that name;
-            ``own``: those of these training images in the size that the network gets; or ``[mean, std]``, three numbers each, for pixels from 0 to 1.
+            ``own``: those of these training images in the size that the network gets; or ``[mean, std]``, three numbers
+            each, for pixels from 0 to 1.
         augmentation: For training images, a list of steps in their order: ``flip``: mirror an image with probability
             0.5; ``crop``: shift by up to 4 pixels; ``resized_crop``: take a random part of 8 to 100 % of the image, as
             torchvision's ``RandomResizedCrop``; ``color_jitter``: change brightness, contrast and saturation by up to
@@ -433,6 +434,18 @@ class ImageDataModule(L.LightningDataModule):
     def images_fingerprint(self) -> str:
         """A digest of images, labels and splits alone."""
         return self._images_digest().hexdigest()
+
+    def pictures_fingerprint(self) -> str:
+        """A digest of all images and labels there are, used or not: the same in every fold and subset."""
+        digest = hashlib.blake2b(digest_size=8)
+        train, test = self.splits["train"], self.splits["test"]
+        loaded = [train] if train.images is test.images else [train, test]
+        for split in loaded:
+            for part in torch.split(split.images, 1000):
+                digest.update(part.cpu().numpy().data)
+        for split in loaded:
+            digest.update(split.labels.cpu().numpy().data)
+        return digest.hexdigest()
 
     def _images_digest(self) -> hashlib.blake2b:
         splits = self.splits

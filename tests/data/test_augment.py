@@ -209,8 +209,7 @@ def test_color_jitter_is_torchvisions_brightness_contrast_and_saturation(arrange
         for image, (b, c, s) in zip(images, factors.tolist(), strict=True)
     ]
     darker = (actual.float() - torch.stack(in_bytes).float())[1:]
-    print(darker.mean(), darker.min(), darker.max())
-    assert 0.5 < darker.mean() < 1.5  # By what torchvision cuts off of bytes.
+    assert 1 < darker.mean() < 1.5  # What torchvision cuts off of bytes, three times.
 
 
 @pytest.mark.parametrize(("height", "width"), [(20, 48), (48, 20), (40, 40), (24, 24)])
