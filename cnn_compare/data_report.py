@@ -207,8 +207,14 @@ def _class_rows(found: Mapping[str, Any]) -> list[dict[str, str]]:
     if len(classes) > CLASSES:
         classes = sorted(classes, key=by_split["training"].get)[:CLASSES]
     most = max(by_split["training"].values())
+    in_groups = any(split["groups"] is not None for split in found["splits"].values())
+
+    def number(name: str, counts: Mapping[str, int]) -> str:
+        share = counts[name] / sum(each[name] for each in by_split.values())
+        return f"{counts[name]:,}" + (f" ({share:.0%})" if in_groups else "")
+
     return [
-        {"class": shorten(name, 30), **{split: f"{counts[name]:,}" for split, counts in by_split.items()}}
+        {"class": shorten(name, 30), **{split: number(name, counts) for split, counts in by_split.items()}}
         | {"": _bar(by_split["training"][name], most)}
         for name in classes
     ]

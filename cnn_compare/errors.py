@@ -566,7 +566,7 @@ class ComparisonExistsError(UsageError):
         self.folder, self.reason = folder, reason
         super().__init__(
             f"{folder} already exists{reason}. Choose another name, or use on_existing=overwrite "
-            "(deletes it) or on_existing=resume (continues it; needs the same configuration)."
+            "(deletes it) or on_existing=resume (continues it; needs the same configuration and pictures)."
         )
 
 

@@ -198,8 +198,9 @@ class ClassifierModule(L.LightningModule):
             )  # Data comes as float32, whatever the trainer's precision makes of the network.
         images = images.contiguous(memory_format=self.memory_format)
         if self.hparams["compile"]:
-            self._largest_batch = max(self._largest_batch, len(images))
-            if len(images) < self._largest_batch:
+            if not 0 < self._largest_batch == len(images) - 1:  # A last batch that a single image has joined.
+                self._largest_batch = max(self._largest_batch, len(images))
+            if len(images) != self._largest_batch:
                 # The last batch of an epoch stays uncompiled: a second compilation would cost more than it saves.
                 return cast(Tensor, self.backbone.forward(images))
         return cast(Tensor, self.backbone(images))
@@ -335,6 +336,7 @@ class ClassifierModule(L.LightningModule):
             train_head_alone(self.backbone, self._head)
         self._sums = torch.zeros(2, dtype=self._precise, device=self.device)
         self._images: int | Tensor = 0
+        self._largest_batch = 0  # Validation may come in other sizes.
 
     def training_step(self, batch: Images, batch_idx: int) -> Tensor:
         """Cross-entropy, plus the weighted losses of auxiliary heads where the backbone has them."""

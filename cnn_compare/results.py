@@ -6,6 +6,7 @@ import io
 import json
 import math
 import statistics
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from itertools import accumulate
@@ -116,6 +117,7 @@ class RunResult:
         precision: Lightning's name of the precision.
         versions: Of Python and of every package that can change a result.
         data_fingerprint: Equal where the network was shown the same images in the same order and preparation.
+        pictures: Digest of all images and labels there were, the same in every seed, fold and subset.
         class_names: In the order of the labels.
         data: What was understood of the user's files: layout, splits, what was skipped; empty for a published data set.
         architecture: What the registry knows of the backbone: ``year``, ``venue``, ``paper``, ``key_idea``, ``depth``.
@@ -148,6 +150,7 @@ class RunResult:
     precision: str | None = None
     versions: dict[str, str] = field(default_factory=dict)
     data_fingerprint: str | None = None
+    pictures: str | None = None
     class_names: list[str] = field(default_factory=list)
     data: dict[str, Any] = field(default_factory=dict)
     architecture: dict[str, Any] = field(default_factory=dict)
@@ -272,6 +275,27 @@ def validation_lags(train_pct: Sequence[float], val_pct: Sequence[float]) -> str
                 "--trainer.callbacks+=cnn_compare.PreciseBatchNorm recomputes them before each validation"
             )
     return None
+
+
+def different_pictures(results: Sequence[RunResult]) -> list[list[RunResult]]:
+    """Results by the pictures that there were for them, where that differs although no declared setting does.
+
+    Returns:
+        Two lists or more, of results that do not belong together; empty where nothing tells that pictures differ.
+    """
+    groups: dict[str, dict[str, list[RunResult]]] = {}
+    for result in results:
+        settings = str(sorted(item for item in result.declared_changes.items() if item[0].startswith("data.")))
+        if result.pictures:
+            groups.setdefault(settings, {}).setdefault(result.pictures, []).append(result)
+        if result.data.get("splits"):
+            # Earlier versions recorded numbers of images alone. A subset's training images are chosen of them.
+            counts = Counter[str]()
+            for name, split in result.data["splits"].items():
+                counts.update(split["classes"] if name != "train" or result.train_subset is None else {})
+            of_size = groups.setdefault(f"{settings}, counts of {result.train_subset}", {})
+            of_size.setdefault(str(sorted(counts.items())), []).append(result)
+    return next(([*found.values()] for found in groups.values() if len(found) > 1), [])
 
 
 def _wrong_fields(cls: type, stored: Mapping[str, Any]) -> set[str]:

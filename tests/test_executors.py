@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -19,13 +20,14 @@ from helpers import DATA, DROPS, command, small_comparison, wait_until, without_
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
+from torch.utils.data import DataLoader
 
 from cnn_compare import DigitsDataModule, compare, load_results
 from cnn_compare.comparison.cluster import RayExecutor
 from cnn_compare.comparison.local import LocalExecutor, world_size
 from cnn_compare.comparison.plan import Comparison, plan_runs
 from cnn_compare.comparison.runner import run_all
-from cnn_compare.data.resident import EpochSampler, shard
+from cnn_compare.data.resident import EpochSampler, shard, shard_size
 from cnn_compare.errors import ClusterError, InvalidValueError, MissingExtraError
 from cnn_compare.experiment import resolve_config, with_num_classes
 from cnn_compare.results import RunResult
@@ -40,27 +42,31 @@ TWO_DEVICES = {"max_epochs": 3, "accelerator": "cpu", "devices": 2}
     seed=st.integers(0, 9),
 )
 def test_all_devices_together_see_the_batches_of_one(size, batch_size, world_size, seed):
-    single = EpochSampler(size, seed, batch_size)
-    order = list(single)
-    assert sorted(order) == list(range(size))
-    shards = [list(EpochSampler(size, seed, batch_size, rank, world_size)) for rank in range(world_size)]
-    assert {len(part) for part in shards} == {len(EpochSampler(size, seed, batch_size, 0, world_size))}
-    offset = 0
-    for start in range(0, size, batch_size):
-        batch = order[start : start + batch_size]
-        size_per_device = len(batch) if world_size == 1 else max(2, -(-len(batch) // world_size))
-        parts = [part[offset : offset + size_per_device] for part in shards]
-        offset += size_per_device
-        together = [index for part in parts for index in part]
+    def batches(rank: int, world_size: int) -> list[list[int]]:
+        """As `DataLoader` forms them, and `ResidentDataset` takes them apart."""
+        sampler = EpochSampler(size, seed, batch_size, rank, world_size)
+        loader = DataLoader(range(2 * size), shard_size(batch_size, world_size), sampler=sampler)
+        formed = [*loader.batch_sampler]
+        assert len(loader) == len(formed)
+        return [[*batch[:-1], *batch[-1]] if isinstance(batch[-1], tuple) else batch for batch in formed]
+
+    single = batches(0, 1)
+    assert sorted(itertools.chain(*single)) == list(range(size))
+    least = 1 if min(size, batch_size) == 1 else 2
+    assert all(least <= len(batch) <= batch_size + 1 for batch in single)
+    shards = [batches(rank, world_size) for rank in range(world_size)]
+    for batch, *parts in zip(single, *shards, strict=True):
+        together = [*itertools.chain(*parts)]
+        assert {len(part) for part in parts} == {
+            len(batch) if world_size == 1 else max(2, -(-len(batch) // world_size))
+        }
         assert together[: len(batch)] == batch
         assert all(index < 0 and ~index in batch for index in together[len(batch) :])
-    assert offset == len(shards[0])
 
 
 def test_a_device_s_part_is_what_the_hand_counts():
-    order = np.arange(10, 17)
-    assert shard(order, 4, 0, 2).tolist() == [10, 11, 14, 15]
-    assert shard(order, 4, 1, 2).tolist() == [12, 13, 16, ~14]
+    assert [shard(np.arange(10, 14), rank, 2).tolist() for rank in (0, 1)] == [[10, 11], [12, 13]]
+    assert [shard(np.arange(14, 17), rank, 2).tolist() for rank in (0, 1)] == [[14, 15], [16, ~14]]
 
 
 @pytest.mark.parametrize(
@@ -133,10 +139,10 @@ def test_no_job_is_refused():
 
 
 def test_two_devices_train_what_one_trains(tmp_path):
-    """119 images in batches of 50: the last batch, of 19, and the last one of the 53 for validation are filled up."""
+    """101 images in batches of 50: the last batch, of 51, and the last one of the 53 for validation are filled up."""
     data = {
         "class_path": "DigitsDataModule",
-        "init_args": {"train_subset": 119, "val_size": 53, "batch_size": 50, "augmentation": "crop_flip_cutout"},
+        "init_args": {"train_subset": 101, "val_size": 53, "batch_size": 50, "augmentation": "crop_flip_cutout"},
     }
     one, two = (
         small_comparison(tmp_path / str(devices), trainer={**TWO_DEVICES, "devices": devices}, data=data)
@@ -145,7 +151,7 @@ def test_two_devices_train_what_one_trains(tmp_path):
     results = [RunResult.load(folder / "lenet" / "seed_0" / "result.json") for folder in (one, two)]
     assert results[0].data_fingerprint == results[1].data_fingerprint
     assert results[1].device.startswith("2 x cpu")
-    assert results[1].value("images_per_s") == pytest.approx(119 / results[1].value("train_epoch_s"))
+    assert results[1].value("images_per_s") == pytest.approx(101 / results[1].value("train_epoch_s"))
     first, second = stored(one, "lenet"), stored(two, "lenet")
     assert (first["labels"] == second["labels"]).all()
     np.testing.assert_allclose(first["probabilities"], second["probabilities"], atol=2e-3)  # stored with 11 bits

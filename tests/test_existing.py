@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import shutil
@@ -9,15 +10,20 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from helpers import DATA, command, run_command, small_comparison
+from PIL import Image
 
+from cnn_compare import DigitsDataModule, ImageDataModule, write_report
 from cnn_compare.archive import ARCHIVE
 from cnn_compare.backbones import code_fingerprint
 from cnn_compare.cli import main
 from cnn_compare.comparison.local import LocalExecutor
 from cnn_compare.errors import ComparisonExistsError, InvalidValueError
-from cnn_compare.results import MANIFEST, Metric
+from cnn_compare.experiment import make_data
+from cnn_compare.results import MANIFEST, Metric, RunResult
 
 ROOT = Path(__file__).parents[1]
 FAILS = "json:loads"
@@ -35,7 +41,13 @@ def ran(monkeypatch):
             return "out of cheese"
         metrics = {"test_acc_pct": Metric(50.0, "%", True), "fit_s": Metric(600.0, "s", False)}
         code = code_fingerprint(spec.key.backbone, 10, "imagenet")
-        result = spec.result("finished", metrics=metrics, code_fingerprint=code, device="cpu: made up")
+        data = make_data(spec.config)
+        data.seed = spec.key.seed
+        own = {} if isinstance(data, DigitsDataModule) else {"data_fingerprint": data.fingerprint()}
+        own |= {"pictures": data.pictures_fingerprint(), "data": data.describe()} if own else {}
+        if own:
+            own |= {"train_images": data.train_images, "test_images": len(data.splits["test"])}
+        result = spec.result("finished", metrics=metrics, code_fingerprint=code, device="cpu: made up", **own)
         spec.folder.save_result(result)
         return None
 
@@ -152,6 +164,124 @@ def test_a_typo_in_an_earlier_manifest_blocks_neither_report_nor_compare(tmp_pat
     status, _, errors = run_command(["report", str(folder), "--baseline=resnet18", "--measure_times"], capfd)
     assert (status, errors.count("\n")) == (2, 1)
     assert "--baseline must be a network with finished runs: lenet, lenet_relu" in errors
+
+
+class Grows(ImageDataModule):
+    """The images of a user's own class: as many as a file says."""
+
+    class_names = ("cat", "dog")
+
+    def __init__(self, file: str, **options) -> None:
+        super().__init__(**options)
+        self.file = file
+
+    def load(self, split):
+        number = int(Path(self.file).read_text())
+        return np.zeros((number, 32, 32, 3), np.uint8), np.arange(number) % 2
+
+
+def paint(path: Path, shade: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (32, 32), (shade, 0, 0)).save(path)
+
+
+def paint_pictures(root: Path) -> None:
+    """Two classes with eight pictures each."""
+    shutil.rmtree(root, ignore_errors=True)
+    for label, number in itertools.product(("cat", "dog"), range(8)):
+        paint(root / label / f"{number}.png", 100 * (label == "dog") + number)
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """A folder of pictures, and the options of a comparison on it."""
+    root = tmp_path / "pictures"
+    paint_pictures(root)
+    data = {"class_path": "FolderDataModule", "init_args": {"data_dir": str(root), "val_size": 2, "batch_size": 4}}
+    return root, {"data": data, "backbones": ["lenet"]}
+
+
+CHANGES = {
+    "added": lambda root: paint(root / "cat" / "8.png", 50),
+    "removed": lambda root: (root / "cat" / "0.png").unlink(),
+    "replaced": lambda root: paint(root / "cat" / "0.png", 50),
+    "relabelled": lambda root: (root / "cat" / "0.png").rename(root / "dog" / "00.png"),
+    "renamed": lambda root: (root / "cat" / "7.png").rename(root / "cat" / "77.png"),
+}
+
+
+def test_a_comparison_whose_pictures_have_changed_is_refused_with_the_ways_out(tmp_path, pictures, ran):
+    root, options = pictures
+    small_comparison(tmp_path, **options, seeds=[0, 1])
+    for change in CHANGES.values():
+        paint_pictures(root)
+        change(root)
+        with pytest.raises(ComparisonExistsError, match=r"--rerun='\[lenet/0,lenet/1\]' trains them with the present"):
+            small_comparison(tmp_path, **options, seeds=[0, 1])
+    with pytest.raises(ComparisonExistsError, match=r"runs of other pictures, .* \(lenet/seed_0 and lenet/seed_1\)\."):
+        small_comparison(tmp_path, **options, seeds=[2])
+    with pytest.raises(ComparisonExistsError, match=r"now \(lenet/seed_1;"):
+        small_comparison(tmp_path, **options, seeds=[0, 1], rerun=["lenet/0"])
+    small_comparison(tmp_path, **options, seeds=[0, 1, 2], rerun=["lenet/0", "lenet/1"])
+    assert len(ran) == 5
+
+
+@pytest.mark.parametrize("further", [{"folds": 2, "repeats": 2}, {"train_subsets": [4, 6]}])
+def test_pictures_that_stay_are_resumed_in_folds_and_subsets_too(tmp_path, pictures, ran, further):
+    root, options = pictures
+    small_comparison(tmp_path, **options, **further)
+    runs = len(ran)
+    folder = small_comparison(tmp_path, **options, **further)
+    small_comparison(tmp_path, **{**options, "backbones": ["resnet20"]}, **further)
+    assert len(ran) == 2 * runs
+    assert write_report(folder).other_pictures is None
+    CHANGES["replaced"](root)
+    with pytest.raises(ComparisonExistsError, match="runs of other pictures"):
+        small_comparison(tmp_path, **options, **further)
+
+
+def test_images_of_a_class_of_the_user_s_own_must_stay_too(tmp_path):
+    file = tmp_path / "number"
+    file.write_text("20")
+    data = {"class_path": "test_existing.Grows", "init_args": {"file": str(file)}}
+    small_comparison(tmp_path, data=data)
+    small_comparison(tmp_path, data=data, seeds=[1])
+    file.write_text("22")
+    with pytest.raises(ComparisonExistsError, match="runs of other pictures"):
+        small_comparison(tmp_path, data=data, seeds=[2])
+
+
+def test_a_run_that_was_stopped_does_not_go_on_with_other_pictures(tmp_path, pictures):
+    root, options = pictures
+    folder = small_comparison(tmp_path, **options)
+    result = RunResult.load(folder / "lenet" / "seed_0" / "result.json")
+    (folder / "lenet" / "seed_0" / "result.json").unlink()
+    (folder / "lenet" / "seed_0" / "checkpoints").mkdir()
+    torch.save({"data_fingerprint": result.data_fingerprint}, folder / "lenet" / "seed_0" / "checkpoints" / "last.ckpt")
+    CHANGES["added"](root)
+    with pytest.raises(ComparisonExistsError, match="runs of other pictures"):
+        small_comparison(tmp_path, **options)
+
+
+@pytest.mark.parametrize("recorded", [True, False], ids=["with digests", "of an earlier version"])
+def test_a_report_of_pooled_pictures_says_so_in_its_first_line_and_draws_no_learning_curve(
+    tmp_path, pictures, capsys, recorded
+):
+    root, options = pictures
+    folder = small_comparison(tmp_path, **options)
+    path = folder / "lenet" / "seed_0" / "result.json"
+    stored = RunResult.load(path)
+    CHANGES["replaced" if recorded else "added"](root)
+    small_comparison(tmp_path, **options, seeds=[0, 1], rerun=["lenet/0"])
+    stored.pictures = stored.pictures if recorded else None
+    stored.save(path)
+    assert write_report(folder).growth == []
+    first = "Runs of different pictures are taken together in all that follows: "
+    first += f"lenet/seed_0 (16 images); lenet/seed_1 ({16 if recorded else 17} images)."
+    assert (folder / "report.md").read_text().splitlines()[2].startswith(f"> **{first}")
+    status, output, _ = run_command(["report", str(folder)], capsys)
+    assert status == 0
+    assert " ".join(output.split()).startswith(first)
 
 
 NETWORK = """

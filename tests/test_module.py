@@ -514,13 +514,14 @@ def test_images_reach_the_network_in_channels_last_order(tmp_path):
     assert not seen[0].is_contiguous()
 
 
-def test_a_compiled_backbone_is_compiled_once_for_training_whatever_the_last_batch(tmp_path, monkeypatch):
+@pytest.mark.parametrize("images", [115, 121])
+def test_a_compiled_backbone_is_compiled_once_for_training_whatever_the_last_batch(tmp_path, monkeypatch, images):
     counter = torch._dynamo.testing.CompileCounter()
     compile_module = nn.Module.compile
     monkeypatch.setattr(nn.Module, "compile", lambda self, **kw: compile_module(self, backend=counter, **kw))
     module = ClassifierModule("lenet", compile=True)
-    # Batches of 40, 40 and 35.
-    quiet_trainer(tmp_path, max_epochs=2, limit_val_batches=0).fit(module, small_digits(train_subset=115))
+    # Batches of 40, 40 and 35 or 41.
+    quiet_trainer(tmp_path, max_epochs=2, limit_val_batches=0).fit(module, small_digits(train_subset=images))
     assert counter.frame_count == 1
 
 

@@ -59,10 +59,6 @@ def test_a_smaller_subset_is_part_of_a_larger_one_whatever_the_seed():
         ({"train_subsets": [60, 5000]}, "train_subsets must be from 10 .* to 1387 for this data, and is 5000"),
         ({"train_subsets": [60, 120], "data": DATA}, r"data\.train_subset must be left out with train_subsets"),
         ({"train_subsets": [60, 120], "folds": 2}, "train_subsets must be left out with folds"),
-        (
-            {"train_subsets": [61, 81]},
-            r"data\.batch_size must be one that leaves no last batch of a single image of 81",
-        ),
     ],
 )
 def test_subsets_that_cannot_work_are_refused_before_anything_runs(tmp_path, options, message):

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from cnn_compare.archive import unpack
 from cnn_compare.backbones import code_fingerprint
+from cnn_compare.checkpointing import read_stored
 from cnn_compare.comparison.plan import Comparison, require_own_folders, without_fold
 from cnn_compare.comparison.runner import finished_result
 from cnn_compare.comparison.spec import Config, RunSpec
 from cnn_compare.configs import as_list, differences
-from cnn_compare.errors import ComparisonExistsError, InvalidValueError, ResultError
-from cnn_compare.experiment import resolve_config
+from cnn_compare.data import FolderDataModule
+from cnn_compare.errors import CheckpointFileError, ComparisonExistsError, InvalidValueError, ResultError
+from cnn_compare.experiment import make_data, resolve_config
 from cnn_compare.files import read_json
+from cnn_compare.formatting import format_list
 from cnn_compare.machine import versions
 from cnn_compare.results import MANIFEST, SEARCH, RunFolder, RunResult, run_folders
 from cnn_compare.run_key import RunKey, network_paths
@@ -77,6 +83,14 @@ def examine(comparison: Comparison, specs: Sequence[RunSpec]) -> Existing:
     remove = [path for backbone in as_list(comparison.drop) for path in network_paths(folder, backbone)]
     reruns = [spec for spec in specs if spec.key.label in as_list(comparison.rerun)]
     remove += [spec.folder.path for spec in reruns if spec.folder.path.exists()]
+    if others := _with_other_pictures(folder, remove):
+        labels = {spec.folder.path: spec.key.label for spec in specs}
+        known = [labels.get(run.path) for run in others]
+        rerun = "" if None in known else f"; --rerun='[{','.join(map(str, known))}]' trains them with the present ones"
+        listed = format_list([run.path.relative_to(folder).as_posix() for run in others])
+        raise ComparisonExistsError(
+            folder, f" with runs of other pictures, labels, decoder or splits than there are now ({listed}{rerun})"
+        )
     results = {spec.key: result for spec in specs if spec not in reruns and (result := finished_result(spec.folder))}
     recorded = not notes and manifest.get("ended") is True
     notes += _other_code(specs, results)
@@ -192,6 +206,48 @@ def _without_seed(config: Config) -> Config:
 def without_backbone(config: Config) -> Config:
     """A configuration without the backbone, which is a run's own."""
     return {**config, "model": {name: value for name, value in config["model"].items() if name != "backbone"}}
+
+
+def _with_other_pictures(folder: Path, removed: Sequence[Path]) -> list[RunFolder]:
+    """The stored runs that were shown other data than the same configuration gives now.
+
+    Published data is not asked: its files have checksums. Of the folds of a repeat, which hold the same pictures, the
+    first there is stands for all.
+    """
+    shown: dict[str, list[tuple[RunFolder, Config, RunResult]]] = {}
+    fold_of: dict[str, Any] = {}
+    for run in run_folders(folder, RunFolder.CONFIG):
+        result = _shown(run)
+        if result is None or any(run.path.is_relative_to(path) for path in removed):
+            continue
+        config = yaml.safe_load(run.config.read_text(encoding="utf-8"))
+        fold = config["data"]["init_args"].get("fold")
+        if fold_of.setdefault(json.dumps(without_fold(config)["data"], sort_keys=True), fold) == fold:
+            shown.setdefault(json.dumps(config["data"], sort_keys=True), []).append((run, config, result))
+    others = []
+    for runs in shown.values():
+        data = make_data(runs[0][1])
+        if type(data).load.__module__.startswith("cnn_compare.") and not isinstance(data, FolderDataModule):
+            continue
+        own_seed = runs[0][1]["data"]["init_args"].get("seed")
+        for run, config, result in runs:
+            data.seed = config["seed_everything"] if own_seed is None else own_seed
+            same = result.data_fingerprint == data.fingerprint()
+            if not same or result.pictures not in (None, data.pictures_fingerprint()):
+                others.append(run)
+    return others
+
+
+def _shown(run: RunFolder) -> RunResult | None:
+    """What a run that has finished, or can go on, says of its data; None if nothing."""
+    result = None
+    with suppress(ResultError):
+        result = run.load_result()
+    if result is None or result.status == "failed":
+        with suppress(CheckpointFileError):
+            fingerprint = read_stored(run.checkpoints / run.LAST).get("data_fingerprint")
+            result = RunResult(backbone="", seed=0, status="failed", data_fingerprint=fingerprint)
+    return result if result and result.data_fingerprint else None
 
 
 def _worth_keeping(run: RunFolder) -> bool:

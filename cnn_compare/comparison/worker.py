@@ -186,6 +186,7 @@ class MeasuredRun:
             precision=str(self.trainer.precision),
             versions=versions(),
             data_fingerprint=self.data.fingerprint(),
+            pictures=self.data.pictures_fingerprint(),
             class_names=list(self.data.class_names),
             data=self.data.describe(),
             architecture=find_backbone(self.spec.key.backbone).architecture,

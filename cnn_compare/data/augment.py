@@ -32,6 +32,7 @@ WORDS: dict[str, tuple[Step, ...]] = {
 MAX_SHIFT, CUTOUT_SIZE = 4, 16  # pixels
 AREA, ASPECT = (0.08, 1.0), (3 / 4, 4 / 3)  # of `random_boxes`: share of the image's area, and width / height
 PIXELS_AT_A_TIME = 2**22  # of `mean_and_std`, 32 MiB as doubles
+_FINENESS = 256  # steps from one 8-bit value to the next, to which `mean_and_std` rounds resized pixels
 JITTER = 0.4  # largest change of brightness, contrast and saturation
 
 # How each step works on images (uint8), the numbers drawn for them, and the size that the network takes.
@@ -273,6 +274,8 @@ def flip(images: Tensor, flipped: Tensor) -> Tensor:
 def color_jitter(images: Tensor, factors: Tensor) -> Tensor:
     """Change brightness, then contrast, then saturation, as torchvision's functions of these names.
 
+    Fractions are rounded once, at the end; torchvision cuts them off after each of the three.
+
     Args:
         images: ``(N, 3, H, W)`` uint8.
         factors: ``(N, 3)`` float: of brightness, contrast and saturation; 1 changes nothing.
@@ -323,12 +326,13 @@ def cutout(images: Tensor, centers: Tensor, size: int) -> Tensor:
     return images * ~(hit_rows[:, :, None] & hit_columns[:, None, :])[:, None]
 
 
-def mean_and_std(images: Tensor, subset: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of each channel, for pixels scaled to 0 .. 1.
+def mean_and_std(images: Tensor, subset: Tensor, size: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each channel, for pixels scaled to 0 .. 1, of images as a network gets them.
 
     Args:
         images: ``(M, H, W, C)`` uint8; may be larger than memory, because a part of it is read at a time.
         subset: ``(N,)`` integers, the images to take.
+        size: To which they are resized, as `resize` does.
 
     Returns:
         Two tuples of one number a channel.
@@ -337,18 +341,19 @@ def mean_and_std(images: Tensor, subset: Tensor) -> tuple[tuple[float, ...], tup
         InvalidValueError: If a channel has the same value everywhere.
     """
     _, height, width, channels = images.shape
-    sums = torch.zeros(2, channels, dtype=torch.float64)
-    for part in torch.split(subset, max(1, PIXELS_AT_A_TIME // (height * width * channels))):
-        pixels = images.index_select(0, part).view(-1, channels).double()
-        sums += torch.stack([pixels.sum(0), pixels.square_().sum(0)]).cpu()
-    count = len(subset) * height * width
-    # Whole numbers, and so exact: neither the size of the parts nor rounding matters.
-    totals, squares = sums.long().tolist()
-    variances = [count * square - total**2 for total, square in zip(totals, squares, strict=True)]
+    sums = [[0, 0] for _ in range(channels)]
+    for part in torch.split(subset, max(1, PIXELS_AT_A_TIME // (max(height * width, size**2) * channels))):
+        inputs = resize(images.index_select(0, part).permute(0, 3, 1, 2).double(), size)
+        # Whole numbers, and so exact sums: neither the size of the parts nor the machine's rounding matters.
+        pixels = inputs.mul(_FINENESS).round_().long().transpose(0, 1).flatten(1)
+        found = torch.stack([pixels.sum(1), pixels.square_().sum(1)], 1).tolist()
+        sums = [[a + b for a, b in zip(*pair, strict=True)] for pair in zip(sums, found, strict=True)]
+    count = len(subset) * size**2
+    variances = [count * square - total**2 for total, square in sums]
     if not all(variances):
         raise InvalidValueError("data.normalization", "own", "half or imagenet: a colour is the same in all pixels")
-    scale = 255 * count
-    return tuple(total / scale for total in totals), tuple(math.sqrt(variance) / scale for variance in variances)
+    scale = 255 * _FINENESS * count
+    return tuple(total / scale for total, _ in sums), tuple(math.sqrt(variance) / scale for variance in variances)
 
 
 def normalize(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:

@@ -1,8 +1,9 @@
 """Arrays that are made once and then mapped from the disk by every run and process; pictures are decoded into them.
 
-The files lie in `cache_dir`: a folder for what is made, inside of one for its source, which has the lock. A folder that
-is there is complete: it is written under another name, beginning with a dot, and renamed at the end. What begins with a
-dot while nobody holds the lock was left by a process that was killed.
+The files lie in `cache_dir`: a folder for what is made, inside of one for its source, which has the lock. All together
+take no more than `limit_bytes`: what was not used for the longest time makes room. A folder that is there is complete:
+it is written under another name, beginning with a dot, and renamed at the end. What begins with a dot while nobody
+holds the lock was left by a process that was killed.
 """
 
 from __future__ import annotations
@@ -13,13 +14,14 @@ import json
 import os
 import queue
 import shutil
+import stat
 import subprocess
 import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -30,8 +32,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnn_compare.data import decode
-from cnn_compare.data.decode import Decoding, Job, Row, decoder
-from cnn_compare.errors import CacheError, DecodingStoppedError
+from cnn_compare.data.decode import Decoding, Job, Row, decoder, plugins
+from cnn_compare.errors import CacheError, DecodingStoppedError, InvalidValueError
 from cnn_compare.files import read_json, write_json
 
 # Pictures that a process decodes before it writes them and reports.
@@ -42,8 +44,8 @@ AHEAD = 2
 SHORT_S, TRIAL_S = 1.0, 0.1
 # Between two lines of progress where the output is no terminal.
 LINE_INTERVAL_S = 5.0
-# Of the same folder in the same decoding, this many arrays are kept: the newest, and one for a second list of files.
-KEPT = 2
+# What the cache takes, at most, where the environment does not say.
+LIMIT_GB = 50.0
 
 _LOCK = ".lock"
 _CONTENTS = "contents.json"
@@ -59,7 +61,20 @@ def cache_dir() -> Path:
     return Path(pooch.os_cache("cnn_compare"))
 
 
-def mapped_arrays(key: str, make: Callable[[Path], None], needed_bytes: int = 0, replaces: str = "") -> Path:
+def limit_bytes() -> float:
+    """What the cache takes, at most: ``$CNN_COMPARE_CACHE_GB`` times 10⁹, else `LIMIT_GB`.
+
+    Raises:
+        InvalidValueError: If that is not a number above 0.
+    """
+    given = os.environ.get("CNN_COMPARE_CACHE_GB") or LIMIT_GB
+    with suppress(ValueError):
+        if (limit := float(given)) > 0:
+            return limit * 1e9
+    raise InvalidValueError("CNN_COMPARE_CACHE_GB", given, "a number of gigabytes above 0")
+
+
+def mapped_arrays(key: str, make: Callable[[Path], None], needed_bytes: int = 0) -> Path:
     """A folder of files that is made once: by whoever asks first, while others wait.
 
     A file whose size or time of change is no longer what it was makes the folder be made anew. That costs nothing, and
@@ -69,7 +84,6 @@ def mapped_arrays(key: str, make: Callable[[Path], None], needed_bytes: int = 0,
         key: ``source/content``. Names what is in the files: other content needs another key.
         make: Called with an empty folder, writes the files into it.
         needed_bytes: What it will write; refused beforehand where the disk has less. 0: not known.
-        replaces: Of these folders of the same source, a glob pattern, only the newest few are kept.
 
     Returns:
         The complete folder. Its files are to be read only.
@@ -79,14 +93,14 @@ def mapped_arrays(key: str, make: Callable[[Path], None], needed_bytes: int = 0,
     """
     folder = cache_dir() / key
     if _is_complete(folder):
+        with suppress(OSError):  # A cache that may only be read is used all the same.
+            os.utime(folder)
         return folder
     try:
         with _locked(folder.parent):
             if not _is_complete(folder):
                 _remove([*folder.parent.glob(".*.tmp"), folder])
-                older = [path for path in folder.parent.glob(replaces) if path.is_dir()] if replaces else []
-                older.sort(key=lambda path: path.stat().st_mtime)
-                _remove(older[: len(older) - KEPT + 1])
+                _make_room(folder.parent, needed_bytes)
                 _make(folder, make, needed_bytes)
     except OSError as error:
         path = Path(error.filename or cache_dir())
@@ -94,6 +108,31 @@ def mapped_arrays(key: str, make: Callable[[Path], None], needed_bytes: int = 0,
             raise  # Of what `make` reads, not of what it writes.
         raise CacheError(cache_dir(), error.strerror or str(error), needed_bytes) from error
     return folder
+
+
+def _make_room(locked: Path, needed_bytes: int) -> None:
+    """Delete what was not used for the longest time, as far as the limit and the disk ask for; ``locked`` is held."""
+    found = {}
+    for folder in cache_dir().glob("*/*"):
+        with suppress(OSError):  # Another process deletes it.
+            if folder.is_dir():
+                found[folder] = folder.stat().st_mtime, sum(path.stat().st_size for path in folder.iterdir())
+    used = sum(size for _, size in found.values())
+    room = used + shutil.disk_usage(locked).free
+    if needed_bytes > room:
+        return  # Nothing that is deleted would be enough.
+    excess = used + needed_bytes - min(limit_bytes(), room)
+    for folder, (_, size) in sorted(found.items(), key=lambda item: item[1]):
+        if excess <= 0:
+            return
+        # What another process is making or clearing is in use.
+        with (
+            nullcontext(True) if folder.parent == locked else _locked(folder.parent, wait=False) as free,
+            suppress(OSError),
+        ):
+            if free:
+                _remove([folder])
+                excess -= size
 
 
 def _make(folder: Path, make: Callable[[Path], None], needed_bytes: int) -> None:
@@ -136,19 +175,26 @@ def _remove(folders: Iterable[Path]) -> None:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold a folder's lock. The system releases it when the process ends, even if it is killed."""
+def _locked(folder: Path, wait: bool = True) -> Iterator[bool]:
+    """Hold a folder's lock. The system releases it when the process ends, even if it is killed.
+
+    Yields:
+        Whether it is held: without ``wait``, another process may hold it.
+    """
     from filelock import FileLock, Timeout
 
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / _LOCK)
     try:
-        lock.acquire(timeout=SHORT_S)
+        lock.acquire(timeout=SHORT_S if wait else 0)
     except Timeout:
+        if not wait:
+            yield False
+            return
         print("Another process decodes the same images; waiting for it.", file=sys.stderr)
         lock.acquire()
     try:
-        yield
+        yield True
     finally:
         lock.release()
 
@@ -175,8 +221,9 @@ class Decoded:
 def decoded(root: Path, paths: Sequence[str], decoding: Decoding) -> Decoded:
     """Pictures as one memory-mapped array: decoded on all processors by the first call, found by all further ones.
 
-    A file that has another size, time of change or permission than before is noticed, and so are paths that are added,
-    removed or reordered: all pictures are then decoded again. Memory stays bounded, however large the array is.
+    A file that has another size, time or permission than before is noticed, one that has taken another's place, and
+    paths that are added, removed or reordered: all pictures are then decoded again. Memory stays bounded, however large
+    the array is.
 
     Args:
         root: The folder of the pictures; nothing is written to it.
@@ -187,13 +234,12 @@ def decoded(root: Path, paths: Sequence[str], decoding: Decoding) -> Decoded:
         CacheError: If the array cannot be stored; before anything is decoded, where the disk is known to be too small.
     """
     shape = (len(paths), decoding.side, decoding.side, 3)
-    how = hashlib.blake2b(json.dumps([asdict(decoding), decoder()]).encode(), digest_size=4).hexdigest()
+    how = hashlib.blake2b(json.dumps([asdict(decoding), decoder(), plugins()]).encode(), digest_size=4).hexdigest()
     folder = mapped_arrays(
         f"{_source(root)}/{how}-{_files_digest(root, paths)}",
         lambda folder: _decode_into(folder, root, paths, decoding),
         # The array, and what is stored of each picture.
         needed_bytes=int(np.prod(shape)) + 200 * len(paths),
-        replaces=f"{how}-*",
     )
     facts = read_json(folder / "pictures.json")
     images = np.load(folder / "images.npy", mmap_mode="r").view(np.ndarray) if paths else np.empty(shape, np.uint8)
@@ -230,7 +276,10 @@ def _files_digest(root: Path, paths: Iterable[str]) -> str:
     for path in paths:
         try:
             status = (root / path).stat()
-            found = f"{status.st_size} {status.st_mtime_ns} {status.st_mode}"
+            # The last two tell files apart that have exchanged places, or were written to and given back their time.
+            found = f"{status.st_size} {status.st_mtime_ns} {status.st_mode} {status.st_ino} {status.st_ctime_ns}"
+            if status.st_ino == 0 and stat.S_ISREG(status.st_mode):  # A file system without numbers.
+                found += hashlib.blake2b((root / path).read_bytes()).hexdigest()
         except (OSError, ValueError) as error:  # ValueError: a path with a null character.
             found = str(error)
         digest.update(f"{path}\0{found}\0".encode(errors="surrogatepass"))
@@ -310,7 +359,8 @@ def _decode_chunks(job: Job, paths: Sequence[str], places: int) -> Iterator[tupl
         elapsed_s += time.monotonic() - begin
         yield done % places, rows
         done += CHUNK
-        if elapsed_s > TRIAL_S and elapsed_s / done * (len(paths) - done) > SHORT_S:
+        # Plugins that are defined in the user's script work in this process alone.
+        if plugins() is not None and elapsed_s > TRIAL_S and elapsed_s / done * (len(paths) - done) > SHORT_S:
             yield from _decode_in_processes(job, paths, done, places)
             return
 
@@ -362,7 +412,7 @@ def _start_process(job: Job) -> subprocess.Popen[str]:
         # An interrupt in the terminal reaches this process alone, which then ends its own.
         start_new_session=True,
     )
-    _send(process, asdict(job))
+    _send(process, {**asdict(job), "plugins": plugins()})
     return process
 
 

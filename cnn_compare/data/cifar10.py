@@ -69,7 +69,7 @@ class CIFAR10DataModule(ImageDataModule):
         status = [(folder / name).stat() for name, _ in files]
         found = [[*file, of.st_size, of.st_mtime_ns] for file, of in zip(files, status, strict=True)]
         key = f"CIFAR10_{short_digest(str(folder))}/{short_digest(json.dumps(found))}"
-        return mapped_arrays(key, self._store, replaces="*")
+        return mapped_arrays(key, self._store)
 
     def _store(self, folder: Path) -> None:
         self._verified(CIFAR10.meta["filename"], CIFAR10.meta["md5"])

@@ -6,14 +6,16 @@ The file is also the program of a decoding process, see `serve`: run by its path
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 import logging
+import operator
 import os
 import stat
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -24,6 +26,11 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageFile, features
 
 from cnn_compare.errors import BadPictureError
+
+with suppress(ImportError):  # The extra ``heif``.
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
 
 Fit = Literal["crop", "pad", "squash"]
 
@@ -77,17 +84,58 @@ class PictureInfo:
         width: In pixels, of the whole picture, upright.
         height: Likewise.
         notes: What was decided about it, such as that only the first of several frames is used.
+        plugin: Name and version of the package that has read it, if it is not Pillow.
     """
 
     width: int
     height: int
     notes: tuple[str, ...] = ()
+    plugin: str = ""
 
 
 def decoder() -> str:
     """Name and versions of all that decides pixels."""
     name = "libjpeg_turbo" if features.check("libjpeg_turbo") else "jpg"
     return f"rules {RULES}, Pillow {PIL.__version__}, {name} {features.version(name)}"
+
+
+def plugins() -> list[list[str]] | None:
+    """The formats that other packages, or the user's script, have registered with Pillow in this process.
+
+    Returns:
+        Of each: its name, the package with its version, and where the two functions are that `Image.register_open`
+        takes, as ``module:name``; so another process can register it. None if one is where no other can import it.
+    """
+    found = []
+    for name, (factory, accept) in Image.OPEN.items():
+        if _is_own(factory):
+            continue
+        places = [name, _package(factory)]
+        for function in (factory, accept):
+            place = "" if function is None else f"{function.__module__}:{function.__qualname__}"
+            if place and (place.startswith("__main__:") or _at(place) is not function):
+                return None
+            places.append(place)
+        found.append(places)
+    return found
+
+
+def _is_own(function: Any) -> bool:
+    return str(function.__module__).startswith("PIL.")
+
+
+def _package(function: Any) -> str:
+    package = str(function.__module__).partition(".")[0]
+    return f"{package} {getattr(sys.modules.get(package), '__version__', '')}".strip()
+
+
+def _at(place: str) -> Any:
+    """What is at ``module:name``; None if there is no such thing, and for an empty text."""
+    module, _, name = place.partition(":")
+    try:
+        return operator.attrgetter(name)(importlib.import_module(module)) if place else None
+    except (ImportError, AttributeError):
+        return None
 
 
 def decode(path: Path, decoding: Decoding) -> tuple[NDArray[np.uint8], PictureInfo]:
@@ -122,6 +170,8 @@ def decode(path: Path, decoding: Decoding) -> tuple[NDArray[np.uint8], PictureIn
                 raise BadPictureError(path, f"{image.format} is a program that draws; pictures are not executed")
             several = image.format not in _WHOLE_IN_FIRST and getattr(image, "is_animated", False)
             pixels, info = _prepare(image, decoding)
+            if not _is_own(type(image)):
+                info = replace(info, plugin=_package(type(image)))
             if several:
                 info = replace(info, notes=("only the first of several frames is used", *info.notes))
             return pixels, info
@@ -278,7 +328,7 @@ class Row:
         size: Width and height; zeros if it is bad.
         bad: Why it cannot be used; empty if it can.
         notes: Those of `PictureInfo`, as a text.
-        digest: Of its pixels, hexadecimal.
+        digest: Of its pixels and what has read them, hexadecimal.
     """
 
     size: tuple[int, int]
@@ -318,8 +368,9 @@ class Job:
                 pixels[:], info = decode(Path(self.root, path), self.decoding)
             except BadPictureError as error:
                 reason = error.reason
-            digest = hashlib.blake2b(pixels.data, digest_size=16).hexdigest()
-            rows.append(Row((info.width, info.height), reason, "; ".join(info.notes), digest))
+            digest = hashlib.blake2b(pixels.data, digest_size=16)
+            digest.update(info.plugin.encode())
+            rows.append(Row((info.width, info.height), reason, "; ".join(info.notes), digest.hexdigest()))
         # Not assigned to a memory map: on a full disk that kills the process, and this raises an error.
         with Path(self.file).open("r+b") as file:
             file.seek(self.offset + first * images[:1].nbytes)
@@ -330,11 +381,15 @@ class Job:
 def serve() -> None:
     """The program of a decoding process: standard input brings work, standard output takes answers, in lines of JSON.
 
-    The first line holds the fields of a `Job`, each further one the arguments of `Job.decode`. An answer holds
-    ``rows``, or ``errno`` and ``strerror`` where the array could not be written.
+    The first line holds the fields of a `Job` and `plugins`, each further one the arguments of `Job.decode`. An answer
+    holds ``rows``, or ``errno`` and ``strerror`` where the array could not be written.
     """
     fields = json.loads(sys.stdin.readline())
     decoding = fields.pop("decoding")
+    if registered := fields.pop("plugins"):
+        Image.init()  # Else Pillow's own formats would take the place of a plugin of the same name later.
+        for name, _, factory, accept in registered:
+            Image.register_open(name, _at(factory), _at(accept))
     job = Job(decoding=Decoding(**{**decoding, "background": tuple(decoding["background"])}), **fields)
     for line in sys.stdin:
         try:

@@ -44,6 +44,8 @@ from cnn_compare.errors import BadPicturesError, ClassTooSmallError, InvalidValu
 from cnn_compare.files import csv_text
 
 OnBadFile = Literal["error", "skip"]
+# Raised whenever `take_groups` gives other splits than before: a checkpoint is not tested with images it has seen.
+GROUP_RULES = "rules 2"
 # What is printed line by line, at most.
 SHOWN = 30
 
@@ -131,13 +133,14 @@ class FolderDataModule(ImageDataModule):
         self.class_names = self.pictures.class_names
         self._decoded: Decoded | None = None
         self._rows: dict[str, Indices] = {}
+        # Of each split that is cut: the share that was asked for, and images of each class before and after.
+        self._shares: dict[str, tuple[float, Indices, Indices]] = {}
 
     @property
     def preparation(self) -> dict[str, Any]:
         """What a checkpoint stores; ``pictures`` tells whether the split would still be the same."""
-        pictures = self.pictures.pictures
-        names = "\n".join(f"{picture.path}\t{picture.label}\t{picture.split}\t{picture.group}" for picture in pictures)
-        digest = hashlib.blake2b(names.encode(errors="surrogatepass"), digest_size=4).hexdigest()
+        digest = hashlib.blake2b(self._names, digest_size=4).hexdigest()
+        cut = f", groups cut by {GROUP_RULES}" if self._groups is not None and self._cut_splits else ""
         return {
             **super().preparation,
             "data_dir": self.data_dir and str(self.data_dir),
@@ -150,8 +153,19 @@ class FolderDataModule(ImageDataModule):
             "max_pixels": self.decoding.max_pixels,
             "stored_size": self.decoding.side,
             "on_bad_file": self.on_bad_file,
-            "pictures": f"{len(pictures):,} pictures, names and labels {digest}",
+            "pictures": f"{len(self.pictures.pictures):,} pictures, names and labels {digest}{cut}",
         }
+
+    @property
+    def _names(self) -> bytes:
+        """What is known of each picture before it is opened."""
+        pictures = self.pictures.pictures
+        names = "\n".join(f"{picture.path}\t{picture.label}\t{picture.split}\t{picture.group}" for picture in pictures)
+        return names.encode(errors="surrogatepass")
+
+    def pictures_fingerprint(self) -> str:
+        """See `ImageDataModule`; names, groups and given splits are part of it, and the decoder with its versions."""
+        return hashlib.blake2b(self._names + self.decoded.fingerprint.encode(), digest_size=8).hexdigest()
 
     def prepare_data(self) -> None:
         """Decode every picture that is not stored yet, and print what was understood.
@@ -243,10 +257,12 @@ class FolderDataModule(ImageDataModule):
         for number, name in enumerate(cut):
             size, keep = (self.test_size if name == "test" else self.val_size), len(cut) - number
             count = count_of(size, len(rest), self.num_classes, f"data.{name}_size", keep)
+            share, before = count / len(rest), np.bincount(labels[rest], minlength=self.num_classes)
             if groups is None:
                 splits[name], rest = take(rest, labels, count, keep)
             else:
                 splits[name], rest = take_groups(rest, labels, groups, count, keep, self.split_seed)
+            self._shares[name] = share, before, np.bincount(labels[splits[name]], minlength=self.num_classes)
         splits["train"] = rest
         splits = {name: rows[~np.isin(rows, [*self.decoded.bad])] for name, rows in splits.items()}
         usable = np.concatenate([splits[name] for name in parts])
@@ -325,6 +341,15 @@ class FolderDataModule(ImageDataModule):
             shared = groups[0] & groups[1] | groups[0] & groups[2] | groups[1] & groups[2]
             if shared:
                 sentences.append(f"{len(shared):,} groups are in more than one split, as the data has it")
+            for split, (share, before, after) in self._shares.items():
+                missed = np.abs(after - share * before)
+                far = np.flatnonzero((missed > share * before / 2) & (missed > 1)).tolist()
+                if far:
+                    listed = some([f"{self.class_names[label]}, {after[label] / before[label]:.0%}" for label in far])
+                    sentences.append(
+                        f"the {split} images hold another share of some classes than the {share:.0%} that was asked "
+                        f"for ({listed}): groups stay whole, and no arrangement of them that was tried comes nearer"
+                    )
         if bad := self.bad_files:
             listed = some([f"{path} ({reason})" for path, reason in bad.items()])
             sentences.append(f"files that cannot be decoded and are skipped, {len(bad):,} in all: {listed}")
@@ -344,7 +369,10 @@ class FolderDataModule(ImageDataModule):
         counts = self._counts()
         yield "  images of each class, for training, validation and test:"
         for label, name in enumerate(self.class_names[:SHOWN]):
-            yield f"    {name}: {', '.join(f'{counts[split][label]:,}' for split in SPLITS)}"
+            numbers = [int(counts[split][label]) for split in SPLITS]
+            shares = ", ".join(f"{100 * number / sum(numbers):.0f}" for number in numbers)
+            in_groups = "" if self._groups is None else f" ({shares} %)"
+            yield f"    {name}: {', '.join(f'{number:,}' for number in numbers)}{in_groups}"
         if self.num_classes > SHOWN:
             yield f"    and {self.num_classes - SHOWN:,} more classes"
         for what in ("skipped", "notes"):

@@ -78,18 +78,20 @@ class ImageDataModule(L.LightningDataModule):
     ``(images (B, 3, S, S) float32 channels-last, labels (B,) int64)``.
 
     Args:
-        batch_size: Images a step, of all devices together: two devices get half of each batch.
+        batch_size: Images a step, of all devices together: two devices get half of each batch. A single image that
+            would be left over joins the last batch.
         val_size: Validation images, cut from the training set with the same share of every class, and at least one:
             their number, or as a float below 1 their share; None: the class's ``usual_val_size``.
         split_seed: Decides which images are for validation, in a ``fold``, and in a ``train_subset``; nothing else.
         seed: Seed of batch order and augmentation; None: that of ``seed_everything``, else 0.
         normalization: ``half``: mean and std 0.5; ``cifar10``, ``imagenet``: those of the data set of that name;
-            ``own``: those of these training images; or ``[mean, std]``, three numbers each, for pixels from 0 to 1.
+            ``own``: those of these training images in the size that the network gets; or ``[mean, std]``, three numbers
+            each, for pixels from 0 to 1.
         augmentation: For training images, a list of steps in their order: ``flip``: mirror an image with probability
             0.5; ``crop``: shift by up to 4 pixels; ``resized_crop``: take a random part of 8 to 100 % of the image, as
             torchvision's ``RandomResizedCrop``; ``color_jitter``: change brightness, contrast and saturation by up to
-            40 %; ``cutout``: zero a square of 16 pixels. Or a word: ``none``, ``flip``, ``crop_flip``,
-            ``crop_flip_cutout``.
+            40 %, rounding once, where torchvision cuts off fractions thrice; ``cutout``: zero a square of 16 pixels. Or
+            a word: ``none``, ``flip``, ``crop_flip``, ``crop_flip_cutout``.
         image_size: Height and width of the network's input, in pixels.
         train_subset: Number of training images to use, with the same share of every class; None: all.
         on_device: Keep the images in the accelerator's memory; None: if they fit into a tenth of it.
@@ -130,9 +132,9 @@ class ImageDataModule(L.LightningDataModule):
                 raise InvalidValueError(f"data.{option}", value, "at least 1")
         if train_subset is not None and train_subset < 1:
             raise InvalidValueError("data.train_subset", train_subset, "at least 1, or null for all images")
-        if split_seed < 0 or (seed or 0) < 0:
-            field = "data.split_seed" if split_seed < 0 else "data.seed"
-            raise InvalidValueError(field, split_seed if split_seed < 0 else seed, "0 or larger")
+        for option, value in {"split_seed": split_seed, "seed": seed or 0}.items():
+            if not 0 <= value < 2**32:  # NumPy's generators take larger ones apart, into the numbers of others.
+                raise InvalidValueError(f"data.{option}", value, f"from 0 to {2**32 - 1}")
         if fold is not None and not (len(fold) == 2 and 0 <= fold[0] < fold[1] and fold[1] > 1):
             expected = "[k, n]: the number of the fold, from 0, and how many folds there are, at least 2"
             raise InvalidValueError("data.fold", list(fold), expected)
@@ -275,7 +277,7 @@ class ImageDataModule(L.LightningDataModule):
             self._splits |= self._make_splits(loaded)
         if "train" in self._splits and self._mean_std is None:
             images = self._splits["train"]
-            self._mean_std = augment.mean_and_std(images.images, images.subset)
+            self._mean_std = augment.mean_and_std(images.images, images.subset, self.image_size)
 
     def _make_splits(self, loaded: Split) -> dict[str, ResidentDataset]:
         """The splits that are cut from what `load` returns, by name; with a fold, all three of them at once."""
@@ -324,17 +326,11 @@ class ImageDataModule(L.LightningDataModule):
         """The images to train with, of a stratified order of those that may be: all, or a ``train_subset``.
 
         Raises:
-            InvalidValueError: If there are not so many, or the last batch would be a single image.
+            InvalidValueError: If there are not so many.
         """
         if self.train_subset is None:
-            size = len(order)
-        else:
-            size = count_of(self.train_subset, len(order), self.num_classes, "data.train_subset")
-        if size % self.batch_size == 1:
-            raise InvalidValueError(
-                "data.batch_size", self.batch_size, f"one that leaves no last batch of a single image of {size}"
-            )
-        return take(order, labels, size)[0]
+            return order
+        return take(order, labels, count_of(self.train_subset, len(order), self.num_classes, "data.train_subset"))[0]
 
     def _loader(self, split: str) -> DataLoader[Batch]:
         dataset = self._splits[split]
@@ -458,6 +454,18 @@ class ImageDataModule(L.LightningDataModule):
     def images_fingerprint(self) -> str:
         """A digest of images, labels and splits alone."""
         return self._images_digest().hexdigest()
+
+    def pictures_fingerprint(self) -> str:
+        """A digest of all images and labels there are, used or not: the same in every fold and subset."""
+        digest = hashlib.blake2b(digest_size=8)
+        train, test = self.splits["train"], self.splits["test"]
+        loaded = [train] if train.images is test.images else [train, test]
+        for split in loaded:
+            for part in torch.split(split.images, 1000):
+                digest.update(part.cpu().numpy().data)
+        for split in loaded:
+            digest.update(split.labels.cpu().numpy().data)
+        return digest.hexdigest()
 
     def _images_digest(self) -> hashlib.blake2b:
         splits = self.splits

@@ -138,7 +138,7 @@ def read_table(file: Path, group: str | None = None) -> Pictures:
         if split is not None and split not in SPLIT_WORDS:
             raise FolderError(file, f"line {line} has the split {split!r}, which is none of {', '.join(SPLIT_WORDS)}")
         picture = Picture(PurePath(path).as_posix(), _text(label), None if split is None else SPLIT_WORDS[split])
-        pictures.append(replace(picture, group=others[-1]) if group != "none" else picture)
+        pictures.append(replace(picture, group=_text(others[-1])) if group != "none" else picture)
     times = Counter(picture.path for picture in pictures)
     if twice := [path for path, count in times.items() if count > 1]:
         raise FolderError(file, f"it names {some(twice)} more than once")
@@ -154,10 +154,10 @@ def group_by_pattern(pictures: Pictures, pattern: str) -> Pictures:
         FolderError: If it is not found in some path.
     """
     try:
-        expression = re.compile(pattern)
+        expression = re.compile(unicodedata.normalize("NFC", pattern))
     except re.error as error:
         raise InvalidValueError("data.group_pattern", pattern, f"a regular expression ({error})") from error
-    found = [expression.search(picture.path) for picture in pictures.pictures]
+    found = [expression.search(_text(picture.path)) for picture in pictures.pictures]
     names = [match and match[min(1, expression.groups)] for match in found]
     if lost := [picture.path for picture, name in zip(pictures.pictures, names, strict=True) if not name]:
         raise FolderError(pictures.root, f"data.group_pattern={pattern} finds nothing in {some(lost)}")
@@ -301,7 +301,7 @@ def printable(name: str) -> str:
 
 
 def _text(name: str) -> str:
-    """A class's name as it is compared: macOS stores accents and Korean syllables in parts."""
+    """A class's or group's name as it is compared: macOS stores accents and Korean syllables in parts."""
     return unicodedata.normalize("NFC", printable(name))
 
 

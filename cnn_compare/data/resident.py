@@ -36,13 +36,14 @@ class ResidentDataset(Dataset[Batch]):
     def __len__(self) -> int:
         return len(self.subset)
 
-    def __getitems__(self, indices: list[int]) -> Batch:
+    def __getitems__(self, indices: list[Any]) -> Batch:
         """Images ``(B, C, H, W)`` uint8 channels-last, labels ``(B,)``, and the indices ``(B,)``.
 
-        An index ``~i``, as `shard` makes them, stands for image ``i`` with the label `PADDING`.
+        An index ``~i``, as `shard` makes them, stands for image ``i`` with the label `PADDING`. The last index may be a
+        pair, as `EpochSampler` makes them.
         """
-        index = torch.tensor(indices)
-        padding = index < 0 if min(indices) < 0 else None
+        index = torch.tensor([*indices[:-1], *indices[-1]] if isinstance(indices[-1], tuple) else indices)
+        padding = index < 0 if bool(index.min() < 0) else None
         if padding is not None:
             index = torch.where(padding, ~index, index)
             padding = padding.to(self.images.device)
@@ -84,26 +85,21 @@ def shard_size(batch_size: int, world_size: int) -> int:
     return batch_size if world_size == 1 else max(2, -(-batch_size // world_size))
 
 
-def shard(order: np.ndarray, batch_size: int, rank: int, world_size: int) -> np.ndarray:
-    """One device's part of an epoch: its part of every batch, batch after batch.
+def shard(batch: np.ndarray, rank: int, world_size: int) -> np.ndarray:
+    """One device's part of a batch.
 
     Args:
-        order: ``(N,)`` indices; all devices together take ``batch_size`` of them at a time.
-        batch_size: Of all devices together.
+        batch: ``(B,)`` indices, for all devices together.
         rank: Number of the device.
         world_size: Number of devices.
 
     Returns:
-        Indices; every device gets the same number of each batch. Where a batch cannot be divided evenly, the last
-        devices' parts are padded with other images ``i`` of the batch, as ``~i``.
+        Indices; every device gets the same number. Where the batch cannot be divided evenly, the last devices' parts
+        are padded with other images ``i`` of the batch, as ``~i``.
     """
-    parts = []
-    for start in range(0, len(order), batch_size):
-        batch = order[start : start + batch_size]
-        size = shard_size(len(batch), world_size)
-        filling = np.resize(~batch, size * world_size - len(batch))
-        parts.append(np.concatenate([batch, filling])[rank * size : (rank + 1) * size])
-    return np.concatenate(parts)
+    size = shard_size(len(batch), world_size)
+    filling = np.resize(~batch, size * world_size - len(batch))
+    return np.concatenate([batch, filling])[rank * size : (rank + 1) * size]
 
 
 class EpochSampler(DistributedSampler[int]):
@@ -112,13 +108,16 @@ class EpochSampler(DistributedSampler[int]):
     Order and augmentation depend on ``(seed, epoch)`` alone, not on the network, earlier epochs, or the number of
     devices. So every backbone sees the same batches, and a resumed run continues as if it had never stopped.
 
+    In training, a last batch of a single image, of which batch norm can compute no variance, joins the one before it:
+    the last two indices come as one pair, so that a `DataLoader` still counts to its batch size.
+
     Args:
         size: Number of images.
         seed: Seed of order and augmentation.
         batch_size: Of all devices together.
         rank: Number of this device.
         world_size: Number of devices.
-        shuffle: False leaves the images in the order of the data.
+        shuffle: True in training; False leaves the images in the order of the data.
     """
 
     def __init__(
@@ -139,13 +138,19 @@ class EpochSampler(DistributedSampler[int]):
         """This epoch's augmentation draws for all images; the arguments are as for `Draws.make`."""
         return Draws.make(self._generator(1), self.size, steps, stored, image_size)
 
-    def __iter__(self) -> Iterator[int]:
+    @property
+    def _joins(self) -> bool:
+        return self.shuffle and self.size > self.batch_size and self.size % self.batch_size == 1
+
+    def __iter__(self) -> Iterator[Any]:
         order = self.order()
+        batches = np.split(order, range(self.batch_size, len(order) - self._joins, self.batch_size))
         if self.num_replicas > 1:
-            order = shard(order, self.batch_size, self.rank, self.num_replicas)
-        return iter(order.tolist())
+            batches = [shard(batch, self.rank, self.num_replicas) for batch in batches]
+        indices: list[Any] = np.concatenate(batches).tolist()
+        return iter([*indices[:-2], tuple(indices[-2:])] if len(indices) > len(self) else indices)
 
     def __len__(self) -> int:
         whole, rest = divmod(self.size, self.batch_size)
-        last = shard_size(rest, self.num_replicas) if rest else 0
+        last = shard_size(rest, self.num_replicas) if rest and not self._joins else 0
         return whole * shard_size(self.batch_size, self.num_replicas) + last

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +16,9 @@ Indices = NDArray[np.int64]
 
 # Makes a split that lacks a class worse than any that has all of them.
 _FORBIDDEN = 1e9
-# How often all groups are tried; more changes little, and takes long where there are many.
-ROUNDS = 10
+# Of `take_groups`: arrangements that are begun, pairs of group and class that are looked at, which takes about half a
+# second, and the smallest improvement, so that the rounding of sums decides nothing.
+STARTS, MOST_TRIED, LEAST_GAIN = 10, 2_000_000, 1e-6
 
 
 def require_size(field: str, size: float) -> None:
@@ -98,11 +101,12 @@ def _nth_of_class(labels: NDArray[np.integer]) -> tuple[Indices, Indices]:
 def take_groups(
     images: Indices, labels: NDArray[np.integer], groups: NDArray[np.integer], size: int, keep: int, seed: int
 ) -> tuple[Indices, Indices]:
-    """Cut images in two so that no group is on both sides.
+    """Cut images in two so that no group is on both sides, and each class is taken in about the same share.
 
-    Groups are added and removed one at a time, in a random order, where that brings the classes' numbers nearer to
-    their shares. Where there are small groups, ``size`` is met to about half of one; with large groups alone, and for a
-    class that only few groups have, it can be missed by half of a large one.
+    From random arrangements, groups change sides as long as the shares of the classes become better: the one that helps
+    most; then each one in turn, with those that are the best answer to it. The best arrangement is kept. Where there
+    are small groups, ``size`` is met to about half of one; with large groups alone, and for a class that only few
+    groups have, it can be missed by half of a large one.
 
     Args:
         images: Indices of the images to cut.
@@ -110,42 +114,66 @@ def take_groups(
         groups: Likewise.
         size: How many images to take, about.
         keep: In how many groups each class must be left.
-        seed: Of the order in which groups are tried.
+        seed: Of the arrangements.
 
     Returns:
-        The images that are taken and the others, each in the order of ``images``.
+        The images that are taken and the others, each in the order of ``images``; the same on every machine.
     """
-    # Plain numbers: most groups have few images, and calling NumPy would take longer than adding them up.
-    pairs, counts = np.unique(np.stack([groups[images], labels[images]]), axis=1, return_counts=True)
-    content: dict[int, list[tuple[int, int]]] = {}
-    for group, label, count in zip(*pairs.tolist(), counts.tolist(), strict=True):
-        content.setdefault(group, []).append((label, count))
-    wanted: list[float] = (np.bincount(labels[images]) * (size / len(images))).tolist()
-    groups_of: list[int] = np.bincount(pairs[1]).tolist()
-    taken_images, taken_groups = [0] * len(wanted), [0] * len(wanted)
+    label_of, group_of = (np.unique(each[images], return_inverse=True)[1] for each in (labels, groups))
+    (pair_group, pair_label), counts = np.unique(np.stack([group_of, label_of]), axis=1, return_counts=True)
+    wanted, groups_of = np.bincount(label_of) * (size / len(images)), np.bincount(pair_label)
+    tries = MOST_TRIED // (len(counts) + 400)  # The 400 are NumPy's calls.
 
-    def cost(label: int, images: int, groups: int) -> float:
-        lacking = (groups < 1) + max(0, keep - (groups_of[label] - groups))
-        # Divided by the number, so that rare classes weigh as much as frequent ones.
-        deviation = images - wanted[label]
-        return deviation * deviation / wanted[label] + _FORBIDDEN * lacking
+    def costs(label: Indices, images: NDArray[Any], groups: NDArray[Any]) -> NDArray[np.float64]:
+        lacking = (groups < 1) + np.maximum(0, keep - (groups_of[label] - groups))
+        # Of the number wanted, so that rare classes weigh as much as frequent ones.
+        found: NDArray[np.float64] = np.square(images / wanted[label] - 1) + _FORBIDDEN * lacking
+        return found
 
-    order, taken = np.random.default_rng(seed).permutation([*content]).tolist(), set[int]()
-    for _ in range(ROUNDS):
-        before = {*taken}
-        for group in order:
-            sign, gain = -1 if group in taken else 1, 0.0
-            for label, count in content[group]:
-                now = taken_images[label], taken_groups[label]
-                gain += cost(label, *now) - cost(label, now[0] + sign * count, now[1] + sign)
-            if gain > 0:
-                for label, count in content[group]:
-                    taken_images[label] += sign * count
-                    taken_groups[label] += sign
-                taken ^= {group}
-        if taken == before:
-            break
-    chosen = np.isin(groups[images], [*taken])
+    def taken_of(taken: NDArray[np.bool_]) -> tuple[NDArray[Any], NDArray[Any]]:
+        chosen = taken[pair_group]
+        return np.bincount(pair_label, counts * chosen), np.bincount(pair_label, chosen)
+
+    def cost(taken: NDArray[np.bool_]) -> float:
+        # NumPy's own sum rounds in an order that depends on the processor.
+        return sum(costs(np.arange(len(wanted)), *taken_of(taken)).tolist())
+
+    def improve(taken: NDArray[np.bool_], held: int | None = None) -> float:
+        """Change the side of the group that helps most, as long as one does, and return the cost."""
+        nonlocal tries
+        while True:
+            tries -= 1
+            images, groups = (each[pair_label] for each in taken_of(taken))
+            sign = np.where(taken, -1, 1)[pair_group]
+            after = costs(pair_label, images + sign * counts, groups + sign)
+            changes = np.bincount(pair_group, after - costs(pair_label, images, groups))
+            if held is not None:
+                changes[held] = 0
+            best = changes.argmin()
+            # After so many tries, for a class that a side lacks alone.
+            if changes[best] > -(LEAST_GAIN if tries > 0 else 1):
+                return cost(taken)
+            taken[best] = not taken[best]
+
+    generator, sizes = np.random.default_rng(seed), np.bincount(group_of)
+    # Of each group, the class that it has most of: it is the last one of its pairs by their numbers.
+    main_class = pair_label[np.lexsort((counts, pair_group))][np.bincount(pair_group).cumsum() - 1]
+    arrangements = []
+    while not arrangements or (len(arrangements) < STARTS and tries > 0):
+        order = stratified_order(main_class, int(generator.integers(2**32)))
+        taken = np.zeros(len(sizes), bool)
+        taken[order[np.cumsum(sizes[order]) <= size]] = True
+        found, since = improve(taken), 0
+        for group in itertools.cycle(order.tolist()):
+            if since == len(order) or tries <= 0:
+                break
+            other = taken.copy()
+            other[group] = not other[group]
+            cheaper, since = improve(other, group), since + 1
+            if cheaper < found - LEAST_GAIN:
+                taken, found, since = other, cheaper, 0
+        arrangements.append((found, taken))
+    chosen = min(arrangements, key=lambda each: each[0])[1][group_of]
     return images[chosen], images[~chosen]
 
 

@@ -35,7 +35,15 @@ from cnn_compare.report.summary import (
     folds_in_words,
 )
 from cnn_compare.report.verdict import verdict
-from cnn_compare.results import METRICS, RunFolder, first_reached, over_seeds, training_s, validation_lags
+from cnn_compare.results import (
+    METRICS,
+    RunFolder,
+    different_pictures,
+    first_reached,
+    over_seeds,
+    training_s,
+    validation_lags,
+)
 from cnn_compare.times import Times, interval, ratio
 
 # Settings that differ between the runs of every comparison, and settings that cannot change a result.
@@ -106,11 +114,13 @@ def analyze(
         published = None
         problems.append(error)
     unfinished = _unfinished(stored)
-    growth = _growth(stored, networks)
+    other_pictures = _other_pictures(stored)
+    growth = [] if other_pictures else _growth(stored, networks)
     order = [network.name for network in networks]
     leaked = without_leaks(pictures.leaked, answers, groups, folds) if pictures else None
     return Summary(
         name=str(stored.manifest.get("name", stored.folder.resolve().name)),
+        other_pictures=other_pictures,
         unfinished=unfinished,
         recipe=stored.manifest.get("recipe"),
         devices=distinct(result.device for result in results),
@@ -175,6 +185,22 @@ def _unfinished(stored: StoredRuns) -> str | None:
     missing = [name for name in stored.planned if name not in by_network(stored.finished)]
     which = f"; networks without a finished run: {format_list(missing)}" if missing else ""
     return f"{len(finished)} of {total} runs are finished ({rest}){which}."
+
+
+def _other_pictures(stored: StoredRuns) -> str | None:
+    """A sentence if runs that are taken together had different pictures; None if nothing says so."""
+    runs = {id(run.result): run.folder.relative_to(stored.folder).as_posix() for run in stored.all_finished}
+    parts = []
+    for results in different_pictures([run.result for run in stored.all_finished]):
+        images = sum(split["images"] for split in results[0].data.get("splits", {}).values())
+        others = f" and {len(results) - 1} more" if len(results) > 1 else ""
+        parts.append(f"{runs[id(results[0])]}{others}" + (f" ({images:,} images)" if images else ""))
+    return (
+        f"Runs of different pictures are taken together in all that follows: {'; '.join(parts)}. "
+        "`cnn-compare compare` trains those that --rerun names with the present pictures."
+        if parts
+        else None
+    )
 
 
 def _looks(stored: StoredRuns) -> list[list[int]]:

@@ -323,6 +323,7 @@ class Summary:
 
     Args:
         name: Of the comparison.
+        other_pictures: A sentence where runs with different pictures are taken together; None where nothing says so.
         unfinished: How many runs of how many are finished, and which networks are missing; None if all runs are.
         recipe: Its name; None where it is not recorded.
         devices: Names of the devices.
@@ -358,6 +359,7 @@ class Summary:
     """
 
     name: str
+    other_pictures: str | None
     unfinished: str | None
     recipe: str | None
     devices: list[str]
@@ -389,6 +391,11 @@ class Summary:
     without_result: list[dict[str, str]]
     published: Published | None
     searched: list[Searched]
+
+    @property
+    def first(self) -> list[str]:
+        """What must be known before anything else is read, in sentences."""
+        return [sentence for sentence in (self.other_pictures, self.unfinished) if sentence]
 
     @property
     def unequal_classes(self) -> bool:

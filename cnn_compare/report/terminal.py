@@ -25,8 +25,8 @@ def print_report(folder: Path, write: bool = True, failures: bool = True, **ques
     write = write or not (folder / "report.md").exists()
     summary = write_report(folder, **question) if write else analyze(find_runs(folder), **question)
     console = Console(highlight=False, markup=False)
-    if summary.unfinished:
-        console.print(summary.unfinished)
+    for sentence in summary.first:
+        console.print(sentence)
     if summary.networks:
         console.print(terminal_table(summary, console.width, console.options.ascii_only))
     for sentence in [*summary.warnings, *summary.declared_changes, *summary.verdict]:

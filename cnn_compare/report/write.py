@@ -59,7 +59,7 @@ def write_report(
 
 def _markdown(summary: Summary) -> str:
     parts = [f"# {escape(summary.name)}"]
-    parts += [f"> **{escape(warning)}**" for warning in [*filter(None, [summary.unfinished]), *summary.warnings]]
+    parts += [f"> **{escape(warning)}**" for warning in [*summary.first, *summary.warnings]]
     parts += [f"> {escape(sentence)}" for sentence in summary.declared_changes]
     parts.append("\n".join(f"- {escape(sentence)}" for sentence in summary.verdict))
     for table in tables(summary).values():

@@ -204,6 +204,12 @@ def test_color_jitter_is_torchvisions_brightness_contrast_and_saturation(arrange
     torch.testing.assert_close(actual.float(), torch.stack(expected), rtol=0, atol=0.501)
     same(actual[0], images[0])
     assert is_channels_last(actual)
+    in_bytes = [
+        one.adjust_saturation(one.adjust_contrast(one.adjust_brightness(image, b), c), s)
+        for image, (b, c, s) in zip(images, factors.tolist(), strict=True)
+    ]
+    darker = (actual.float() - torch.stack(in_bytes).float())[1:]
+    assert 1 < darker.mean() < 1.5  # What torchvision cuts off of bytes, three times.
 
 
 @pytest.mark.parametrize(("height", "width"), [(20, 48), (48, 20), (40, 40), (24, 24)])

@@ -16,7 +16,7 @@ from PIL import Image
 from cnn_compare.data import cache
 from cnn_compare.data.cache import cache_dir, clear_cache, decoded, mapped_arrays
 from cnn_compare.data.decode import Decoding, Job, decode
-from cnn_compare.errors import CacheError, DecodingStoppedError
+from cnn_compare.errors import CacheError, DecodingStoppedError, InvalidValueError
 
 SMALL = Decoding(6)
 # Threads of the test's process are no concern of a fork that only writes a file.
@@ -288,27 +288,106 @@ def test_clear_cache_frees_all_of_one_folder(photos, tmp_path):
     assert clear_cache(tmp_path / "never seen") == 0
 
 
-def test_of_a_folder_that_keeps_changing_few_arrays_are_kept(photos, decodings):
-    other = decoded(photos, files(photos), Decoding(7))
-    for _ in range(4):
-        touch(photos / "class 0" / "00.png")
-        decoded(photos, files(photos), SMALL)
-    assert len([*cache_dir().rglob("images.npy")]) == 1 + cache.KEPT
-    decodings.clear()
-    decoded(photos, files(photos), SMALL)
-    assert decodings == []
-    assert other.images.any()
+def made(key: str, size: int) -> bool:
+    """Whether something of so many bytes had to be made."""
+    calls = []
+    mapped_arrays(key, lambda folder: calls.append((folder / "x").write_bytes(bytes(size))), needed_bytes=size)
+    return bool(calls)
 
 
-def test_of_a_source_that_keeps_changing_only_arrays_make_room(tmp_path):
-    def made(content: str) -> bool:
-        return mapped_arrays(
-            f"source/{content}", lambda folder: (folder / "x").write_bytes(b"x"), replaces="*"
-        ).is_dir()
+def test_all_arrays_together_have_one_limit_and_the_least_recently_used_make_room(monkeypatch):
+    monkeypatch.setenv("CNN_COMPARE_CACHE_GB", "10e-6")
+    for minute, key in enumerate(("a/1", "a/2", "b/1", "c/1")):
+        assert made(key, 2000)
+        os.utime(cache_dir() / key, (60 * minute, 60 * minute))
+    assert not made("a/1", 2000)  # Now the most recently used.
+    with cache._locked(cache_dir() / "b"):
+        assert made("d/1", 4000)
+    left = {str(path.parent.relative_to(cache_dir())) for path in cache_dir().glob("*/*/x")}
+    assert left == {"a/1", "b/1", "d/1"}
+    assert made("e/1", 50_000)
+    assert [path.parent.name for path in cache_dir().glob("*/*/x")] == ["1"]
+    monkeypatch.setenv("CNN_COMPARE_CACHE_GB", "much")
+    with pytest.raises(
+        InvalidValueError, match="CNN_COMPARE_CACHE_GB must be a number of gigabytes above 0, and is 'much'"
+    ):
+        made("f/1", 1)
 
-    assert all(made(f"content_{number}") for number in range(4))
-    left = sorted(path.name for path in (cache_dir() / "source").iterdir())
-    assert left == [cache._LOCK, "content_2", "content_3"]
+
+def test_arrays_make_room_on_a_full_disk_if_that_is_enough(monkeypatch):
+    assert made("a/1", 5000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=100))
+    with pytest.raises(CacheError):
+        made("b/1", 9000)
+    assert not made("a/1", 5000)
+    with pytest.raises(CacheError):  # The made-up disk does not grow; what it had room for is gone.
+        made("b/1", 4000)
+    monkeypatch.undo()
+    assert [*cache_dir().glob("*/*/x")] == []
+
+
+def test_files_that_change_places_at_equal_size_and_time_are_noticed(tmp_path):
+    def shades(root):
+        return decoded(root, files(root), SMALL).images[:, 0, 0, 0].tolist()
+
+    root = tmp_path / "photos"
+    for shade, name in ((10, "a"), (200, "b")):
+        (root / name).mkdir(parents=True)
+        Image.new("RGB", (8, 8), (shade, 0, 0)).save(root / name / "0.bmp")
+        os.utime(root / name / "0.bmp", (1e9, 1e9))
+    assert shades(root) == [10, 200]
+    (root / "a").rename(root / "c")
+    (root / "b").rename(root / "a")
+    (root / "c").rename(root / "b")
+    assert shades(root) == [200, 10]
+    Image.new("RGB", (8, 8), (99, 0, 0)).save(root / "a" / "0.bmp")
+    os.utime(root / "a" / "0.bmp", (1e9, 1e9))
+    assert shades(root) == [99, 10]
+
+
+PLUGIN = """
+from PIL import Image, ImageFile
+
+class Dots(ImageFile.ImageFile):
+    format = "DOTS"
+
+    def _open(self):
+        self._mode, self._size, self.tile = "RGB", (4, 4), []
+        self.fp.read(4)
+        self._shade = self.fp.read(1)[0]
+
+    def load(self):
+        if getattr(self, "_im", None) is None:
+            self.im = Image.core.fill("RGB", self.size, (self._shade, 0, 0))
+        return super().load()
+
+Image.register_open(Dots.format, Dots, lambda prefix: prefix.startswith(b"DOTS")) if LAMBDA else (
+    Image.register_open(Dots.format, Dots))
+Image.register_extension(Dots.format, ".dots")
+"""
+
+
+@pytest.mark.parametrize("importable", [True, False])
+def test_a_plugin_of_the_user_s_reads_few_pictures_and_many_alike(
+    tmp_path, monkeypatch, in_processes, importable, decodings
+):
+    monkeypatch.syspath_prepend(tmp_path)
+    name = f"dots_{importable}".lower()
+    (tmp_path / f"{name}.py").write_text(f"LAMBDA = {not importable}\n{PLUGIN}")
+    monkeypatch.setattr(Image, "OPEN", {**Image.OPEN})
+    monkeypatch.setattr(Image, "ID", [*Image.ID])
+    __import__(name)
+    root = tmp_path / "photos"
+    root.mkdir()
+    for number in range(100):
+        (root / f"{number:03}.dots").write_bytes(b"DOTS" + bytes([number]))
+    result = decoded(root, files(root), SMALL)
+    assert result.bad == {}
+    assert result.images[:, 0, 0, 0].tolist() == [*range(100)]
+    assert len(decodings) == (cache.CHUNK if importable else 100)
+    Image.OPEN.pop("DOTS")
+    Image.ID.remove("DOTS")
+    assert len(decoded(root, files(root), SMALL).bad) == 100
 
 
 def test_the_cache_lies_where_the_environment_says(monkeypatch, tmp_path):

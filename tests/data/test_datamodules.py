@@ -173,6 +173,19 @@ def test_a_test_loads_the_test_images_alone(make_cifar, monkeypatch):
 # Order and draws
 
 
+@pytest.mark.parametrize(("images", "batch_size", "sizes"), [(41, 20, [20, 21]), (40, 39, [40]), (3, 1, [1, 1, 1])])
+def test_a_last_batch_of_a_single_image_joins_the_one_before_it(record, images, batch_size, sizes):
+    data = Painted(train_subset=images, batch_size=batch_size, val_size=19)
+    recorder = record(data)
+    batches = recorder.train_epochs[0]
+    assert [len(labels) for _, labels in batches] == sizes
+    assert len(data.train_dataloader()) == recorder.trainer.estimated_stepping_batches == len(sizes)
+    seen = {image.numpy().tobytes() for inputs, _ in batches for image in inputs}
+    assert len(seen) == images
+    few = record(data, limit_train_batches=1).train_epochs[0]
+    assert [len(labels) for _, labels in few] == sizes[:1]
+
+
 def test_every_training_image_comes_once_an_epoch(make_cifar, record):
     data = make_cifar()
     recorder = record(data, max_epochs=2)
@@ -380,6 +393,14 @@ def test_own_normalization_is_numpys_mean_and_deviation_of_the_training_images_a
     assert given.fingerprint() == data.fingerprint() != Painted(normalization="own").fingerprint()
 
 
+def test_own_normalization_is_that_of_the_size_that_the_network_gets():
+    data = Painted(normalization="own", image_size=8, augmentation=["resized_crop"])
+    train = data.splits["train"]
+    inputs = data.to_input(train.images[train.subset].permute(0, 3, 1, 2))
+    np.testing.assert_allclose(inputs.mean((0, 2, 3)), 0, atol=1e-5)
+    np.testing.assert_allclose(inputs.std((0, 2, 3), correction=0), 1, atol=1e-4)
+
+
 def test_own_normalization_refuses_a_colour_that_never_changes():
     data = Painted(normalization="own")
     data.images[60][..., 2] = 7
@@ -486,8 +507,8 @@ def test_digits_keep_the_same_test_images_whatever_the_seeds():
         ("val_size", [0, -5]),
         ("image_size", [0, -32]),
         ("train_subset", [0, -5]),
-        ("seed", [-1]),
-        ("split_seed", [-1]),
+        ("seed", [-1, 2**32]),
+        ("split_seed", [-1, 2**32]),
         ("normalization", ["", "Half", "cifar100", [[0.5], [0.5]], [[0.5] * 3, [0.5, 0.5, 0]]]),
         ("augmentation", ["", "crop", "None", ["flip", "flip"], ["cutout", "flip"], ["blur"], ["crop", "none"]]),
     ],
@@ -507,8 +528,6 @@ def test_values_outside_their_range_are_refused_at_once(option, values):
         ({"val_size": 9}, r"data.val_size must be from 10 \(one image a class\)"),
         ({"train_subset": 151}, r"data.train_subset must be from 10 .* to 150 .*, and is 151"),
         ({"train_subset": 9}, r"data.train_subset must be from 10 .*, and is 9"),
-        ({"batch_size": 149}, r"data.batch_size must be one that leaves no last batch of a single image of 150"),
-        ({"train_subset": 41, "batch_size": 20}, r"data.batch_size must be .* of 41, and is 20"),
     ],
 )
 def test_splits_that_the_data_has_no_room_for_are_refused(make_cifar, options, message):

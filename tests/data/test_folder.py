@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import itertools
 import json
 import os
 import re
@@ -286,6 +287,20 @@ def test_no_group_is_in_two_splits_whether_from_a_column_or_a_pattern(tmp_path):
         assert len(set.union(*of_split)) == 20
 
 
+@pytest.mark.parametrize("pattern", [None, "andr\u00e9|bob|eve", "andre\u0301|bob|eve"])
+def test_a_group_in_two_unicode_forms_is_one_group(tmp_path, pattern):
+    """As file systems and tables write them: an accent as a part of its letter, and behind it."""
+    for label, person in itertools.product("ab", ("andr\u00e9", "andre\u0301", "bob", "eve")):
+        paint(tmp_path / label / f"{person}.png", (len(person), ord(label), 0))
+    if pattern is None:
+        rows = [f"{path.relative_to(tmp_path)},{path.parent.name},{path.stem}" for path in tmp_path.rglob("*.png")]
+        data = folder(write_table(tmp_path / "t.csv", rows, "path,label,group"))
+    else:
+        data = folder(tmp_path, group_pattern=pattern)
+    assert {picture.group for picture in data.pictures.pictures} == {"andr\u00e9", "bob", "eve"}
+    assert sorted(sizes(data)) == [2, 2, 4]
+
+
 def test_a_group_column_is_used_unless_it_is_not_wanted(tmp_path):
     paint_classes(tmp_path, a=30, b=30)
     rows = [f"{label}/{n:03}.png,{label},{n // 10}" for label in "ab" for n in range(30)]
@@ -323,6 +338,38 @@ def test_names_like_formulas_are_no_formulas_in_splits_csv_which_reads_back_as_a
     again = folder(tmp_path / "p" / "t.csv", group="none")
     assert set(again.class_names) == names.keys()
     assert again.splits_csv() == text
+
+
+def test_no_cut_is_worse_than_the_best_of_25_of_scikit_learn():
+    """Few persons, some of whom have half of a class: the first cases are those where single steps got stuck."""
+    rng = np.random.default_rng(0)
+    cases = [(np.tile([60, *[10] * 7], 3), np.repeat([0, 1, 2], 8), seed) for seed in (42, 7, 0)]
+    cases += [(1 + (8 * rng.pareto(1.2, 24)).astype(int).clip(0, 99), np.arange(24) % 4, seed) for seed in range(9)]
+    for images_of, class_of, seed in cases:
+        groups, labels = np.repeat(np.arange(len(images_of)), images_of), np.repeat(class_of, images_of)
+
+        def unevenness(taken, labels=labels):
+            shares = np.bincount(labels[taken], minlength=labels.max() + 1) / np.bincount(labels)
+            return np.square(shares - 0.2).sum() + (shares == 0).any()
+
+        taken, rest = take_groups(np.arange(len(labels)), labels, groups, len(labels) // 5, 2, seed)
+        assert not set(groups[taken]) & set(groups[rest])
+        assert set(labels[taken]) == set(labels[rest]) == set(labels)
+        folds = [StratifiedGroupKFold(5, shuffle=True, random_state=k).split(labels, labels, groups) for k in range(5)]
+        best = min(unevenness(test) for _, test in itertools.chain(*folds))
+        assert unevenness(taken) <= best + 0.001
+
+
+def test_shares_that_whole_groups_do_not_allow_are_told(tmp_path):
+    for label, persons in (("a", (30, 2, 2)), ("b", (4,) * 9)):
+        for person, count in enumerate(persons):
+            for number in range(count):
+                paint(tmp_path / label / f"{label}{person}_{number}.png", (person, number, ord(label)))
+    data = folder(tmp_path, group_pattern=r"[ab]\d", test_size=0.2, val_size=0.2)
+    data.setup("fit")
+    (test,) = [text for text in data.warnings if text.startswith("the test images")]
+    assert "than the 20% that was asked for (a, 6%): groups stay whole, and no arrangement" in test
+    assert "    a: 30, 2, 2 (88, 6, 6 %)" in [*data._lines()]
 
 
 def test_a_class_that_one_person_has_is_kept_from_no_split_but_refused(tmp_path):
