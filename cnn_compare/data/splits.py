@@ -136,7 +136,7 @@ def take_groups(
 
     def cost(taken: NDArray[np.bool_]) -> float:
         # NumPy's own sum rounds in an order that depends on the processor.
-        return sum(costs(np.arange(len(wanted)), *taken_of(taken)).tolist())
+        return float(sum(costs(np.arange(len(wanted)), *taken_of(taken)).tolist()))
 
     def improve(taken: NDArray[np.bool_], held: int | None = None) -> float:
         """Change the side of the group that helps most, as long as one does, and return the cost."""
@@ -158,7 +158,7 @@ def take_groups(
     generator, sizes = np.random.default_rng(seed), np.bincount(group_of)
     # Of each group, the class that it has most of: it is the last one of its pairs by their numbers.
     main_class = pair_label[np.lexsort((counts, pair_group))][np.bincount(pair_group).cumsum() - 1]
-    arrangements = []
+    arrangements: list[tuple[float, NDArray[np.bool_]]] = []
     while not arrangements or (len(arrangements) < STARTS and tries > 0):
         order = stratified_order(main_class, int(generator.integers(2**32)))
         taken = np.zeros(len(sizes), bool)

@@ -256,6 +256,14 @@ def test_what_is_no_file_is_not_opened(tmp_path):
     assert "null" in reason(tmp_path / "nu\0ll.jpg")
 
 
+def test_a_heic_picture_of_a_telephone_is_read_where_the_extra_is_installed(tmp_path):
+    pytest.importorskip("pillow_heif")
+    Image.new("RGB", (64, 64), (200, 30, 30)).save(tmp_path / "x.heic")
+    pixels, info = decode(tmp_path / "x.heic", Decoding(8))
+    np.testing.assert_allclose(pixels, np.broadcast_to([200, 30, 30], (8, 8, 3)), atol=4)
+    assert info.plugin.startswith("pillow_heif ")
+
+
 def test_a_file_that_may_not_be_read_is_bad(tmp_path):
     path = saved(tmp_path / "secret.png", photo(8, 8))
     path.chmod(0)
