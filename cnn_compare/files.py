@@ -7,6 +7,7 @@ import io
 import json
 import math
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,14 @@ def write_bytes(path: Path, content: bytes | memoryview, keep: Path | None = Non
 def write_text(path: Path, text: str) -> None:
     """`write_bytes` of a text in UTF-8."""
     write_bytes(path, text.encode())
+
+
+ADDRESS = "it is an address, and only files of this machine are read: download it"
+
+
+def is_address(text: str) -> bool:
+    """Whether a text is an address, such as ``https://…`` or ``s3://…``, also one that `Path` has shortened."""
+    return re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", text) is not None and not os.path.lexists(text)
 
 
 def read_json(path: Path) -> Any:
