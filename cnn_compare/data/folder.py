@@ -368,8 +368,10 @@ class FolderDataModule(ImageDataModule):
     def warnings(self) -> list[str]:
         """What the user should know of splits and files, in sentences."""
         counts, sentences = self._counts(), [*self.pictures.warnings]
+        small = self.small_classes.parts if self.small_classes else {}
         for split in ("val", "test"):
-            if missing := [name for name, count in zip(self.class_names, counts[split], strict=True) if not count]:
+            images = zip(self.class_names, counts[split], strict=True)
+            if missing := [name for name, count in images if not count and name not in small]:
                 sentences.append(f"the {split} images have none of {some(missing)}")
         if self._groups is not None and self.small_classes is None:
             groups = [set(self._groups_of(name).tolist()) for name in SPLITS]

@@ -240,7 +240,7 @@ class _Layout:
                 f"{some(sorted(others))}. Move them away, or name one folder with data.data_dir",
             )
         self.warnings += [
-            f"{len(each.pictures):,} pictures are left out, because {name}/ is beside the splits and has no classes"
+            f"pictures in {name}/, which is beside the splits and has no classes, are left out: {len(each.pictures):,}"
             for name, each in others.items()
         ]
 
@@ -381,14 +381,23 @@ def checked(found: Pictures, classes: Iterable[str], min_class_images: int = 0) 
 
 
 def _alike(names: Sequence[str]) -> list[str]:
-    """A sentence of class names that differ in case, spaces and the like only."""
+    """Sentences of class names that differ in case, spaces and the like only, or consist of others."""
     same: dict[str, list[str]] = {}
     for name in names:
         text = "".join(each for each in unicodedata.normalize("NFKC", name) if unicodedata.category(each) != "Cf")
         letters = re.sub(r"(?<=[^\W\d_])[\s_-]+(?=[^\W\d_])", "", text.strip().casefold())
         same.setdefault(letters, []).append(name)
     alike = [" and ".join(map(repr, each)) for each in same.values() if len(each) > 1]
-    return [f"class names look alike: {'; '.join(alike)}. If they are one class, give them one name"] if alike else []
+    known = {*names}
+    several = [
+        name for name in names if len(parts := re.split(r"\s*[|;,+&/]\s*", name)) > 1 and known.issuperset(parts)
+    ]
+    told = []
+    if alike:
+        told.append(f"class names look alike: {'; '.join(alike)}. If they are one class, give them one name")
+    if several:
+        told.append(f"classes are named as several others together: {some(several)}. A picture has one class here")
+    return told
 
 
 def _not_read(skipped: Mapping[str, int]) -> list[str]:

@@ -118,10 +118,10 @@ def _read(file: Path, columns: Mapping[str, str | list[str]]) -> tuple[list[str]
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
         rows = [(reader.line_num, row) for row in reader]
     except (OSError, UnicodeError, csv.Error) as error:
-        reason = f"it is no CSV file in UTF-8 ({error})"
         if isinstance(error, OSError):
-            reason = error.strerror or str(error)
-        raise FolderError(file, f"{reason}{unpack(file)}") from error
+            raise FolderError(file, error.strerror or str(error)) from error
+        problem = f"it is no CSV file in UTF-8 ({error}){unpack(file) or ': save it as one'}"
+        raise FolderError(file, problem) from error
     return [name.strip() for name in headers[delimiter]], rows[1:]
 
 
@@ -139,6 +139,8 @@ def _require_columns(file: Path, header: Sequence[str], named: Mapping[str, Sequ
     if missing := [column for column in columns if not _places(header, column)]:
         found = ", ".join(header) or "none"
         way_out = "data.columns='{path: image_id, label: dx}' says what other columns stand for"
+        if any(PurePosixPath(name).suffix.lower() in picture_suffixes() for name in header):
+            way_out = "It seems to be the first picture: put a line with the columns' names before it"
         raise FolderError(
             file, f"its first line names the columns {found}; it needs {' and '.join(missing)}. {way_out}"
         )

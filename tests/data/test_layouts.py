@@ -44,6 +44,16 @@ def table(root: Path, text: str, name: str = "labels.csv") -> Path:
     return root / name
 
 
+ROWS = [(f"{n}.jpg", ("cat", "dog")[n % 2]) for n in range(4)]
+EXPECTED = {(f"images/{path}", label, None, "") for path, label in ROWS}
+BODY = "".join(f"images/{path},{label}\n" for path, label in ROWS)
+
+
+@pytest.fixture
+def photos(tmp_path):
+    return touch(tmp_path, *(f"images/{path}" for path, _ in ROWS))
+
+
 # Splits
 
 
@@ -116,10 +126,8 @@ def test_pictures_without_classes_beside_splits_are_left_out_and_this_is_said(tm
     found = read_folders(touch(tmp_path, "seg_pred/seg_pred.jpg", "plots/1.png", "plots/2.png", "seg_train/labels.csv"))
     assert found.class_names == ("sea", "street")
     assert counts(found) == {"train": 4, "test": 4}
-    assert {each.partition(",")[0] for each in found.warnings} == {
-        "2 pictures are left out",
-        "1 pictures are left out",
-    }
+    told = "pictures in {}, which is beside the splits and has no classes, are left out: {}"
+    assert found.warnings == [told.format("plots/", 2), told.format("seg_pred/", 1)]
 
 
 def test_folders_of_patients_that_hold_the_classes_are_noticed(tmp_path):
@@ -192,6 +200,13 @@ def test_class_names_that_look_alike_are_named_in_quotes(tmp_path):
     assert found.warnings == [f"class names look alike: {alike}. If they are one class, give them one name"]
 
 
+def test_classes_that_are_named_as_several_others_are_noticed(photos):
+    found = read_table(
+        table(photos, "path,label\nimages/0,cat\nimages/1,dog\nimages/2,cat|dog\nimages/3,black/white\n")
+    )
+    assert found.warnings == ["classes are named as several others together: cat|dog. A picture has one class here"]
+
+
 def test_pictures_in_formats_that_are_not_read_are_named_with_a_way_out(tmp_path):
     found = read_folders(
         touch(tree(tmp_path, "."), *(f"cat/IMG_{n}.HEIC" for n in range(20)), "dog/1.CR2", "dog/1.txt")
@@ -229,16 +244,6 @@ def test_small_classes_are_left_out_where_that_is_asked_for_and_named(tmp_path):
 
 
 # Tables
-
-
-ROWS = [(f"{n}.jpg", ("cat", "dog")[n % 2]) for n in range(4)]
-EXPECTED = {(f"images/{path}", label, None, "") for path, label in ROWS}
-BODY = "".join(f"images/{path},{label}\n" for path, label in ROWS)
-
-
-@pytest.fixture
-def photos(tmp_path):
-    return touch(tmp_path, *(f"images/{path}" for path, _ in ROWS))
 
 
 @pytest.mark.parametrize(
@@ -348,7 +353,10 @@ def test_splits_of_tables_are_the_usual_words_in_every_spelling(photos):
         ),
         ("path,label\nimages/0,a,b\n", "line 2 has more values than there are columns"),
         ("image,class\nimages/0,a\n", r"needs path and label\. data\.columns='\{path: image_id"),
-        ("images/0.jpg,cat\n", "its first line names the columns images/0.jpg, cat"),
+        (
+            "images/0.jpg,cat\n",
+            "its first line names the columns images/0.jpg, cat; .* It seems to be the first picture",
+        ),
         ("path,label\n", "there is no picture in it"),
         ("", "its first line names the columns none"),
     ],
