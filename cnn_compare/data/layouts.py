@@ -373,8 +373,8 @@ def checked(found: Pictures, classes: Iterable[str], min_class_images: int = 0) 
         raise FolderError(found.root, f"it holds {problem}{after}, and there must be at least two")
     warnings = [*found.warnings, *_alike(names), *_not_read(found.skipped)]
     if small:
-        what = f"{len(small):,} class{'es' if len(small) > 1 else ''} with fewer than {min_class_images} images"
-        warnings.append(f"data.min_class_images leaves out {what}: {some(small)}")
+        what = f"classes with fewer than data.min_class_images={min_class_images} images"
+        warnings.append(f"{what} are left out, {len(small):,} in all: {some(small)}")
     left = {*names}
     pictures = sorted((each for each in found.pictures if each.label in left), key=lambda picture: picture.path)
     return replace(found, pictures=pictures, class_names=tuple(names), warnings=warnings)

@@ -88,7 +88,7 @@ def read_table(
             pictures[line] = _picture(cells, named["label"], finder)
         except ValueError as error:
             raise FolderError(file, f"line {line} has {error}") from error
-        if not finder.is_there(pictures[line].path):
+        if pictures[line].path in finder.missing:
             missing[line] = pictures[line].path
     if not pictures:
         raise FolderError(file, "there is no picture in it")
@@ -120,8 +120,8 @@ def _read(file: Path, columns: Mapping[str, str | list[str]]) -> tuple[list[str]
     except (OSError, UnicodeError, csv.Error) as error:
         if isinstance(error, OSError):
             raise FolderError(file, error.strerror or str(error)) from error
-        problem = f"it is no CSV file in UTF-8 ({error}){unpack(file) or ': save it as one'}"
-        raise FolderError(file, problem) from error
+        way_out = unpack(file) or f" in UTF-8 ({error}): save it as one"
+        raise FolderError(file, f"it is no CSV file{way_out}") from error
     return [name.strip() for name in headers[delimiter]], rows[1:]
 
 
@@ -197,10 +197,7 @@ class _Finder:
     def __init__(self, root: Path, below: bool) -> None:
         self.root, self.below = root, below
         self.listed: dict[PurePosixPath, dict[str, list[str]]] = {}
-
-    def is_there(self, path: str) -> bool:
-        """Whether there is such a file, or a link."""
-        return os.path.lexists(self.root / path)
+        self.missing: set[str] = set()
 
     def find(self, written: str) -> str:
         """The path of a file as it is on the disk; as it is written, where there is none.
@@ -211,7 +208,7 @@ class _Finder:
         if is_address(written):
             raise ValueError(f"the path {written}: {ADDRESS}")
         path = os.path.expanduser(written) if written.startswith("~") else written  # noqa: PTH111, it may have no home
-        if self.is_there(path) and not (self.root / path).is_dir():
+        if os.path.lexists(self.root / path) and not (self.root / path).is_dir():
             return PurePosixPath(path).as_posix()
         for form in dict.fromkeys((path, path.replace("\\", "/"))):
             found = self._walk(PurePosixPath(form)) or (self._below.get(_key(form), []) if self.below else [])
@@ -219,7 +216,8 @@ class _Finder:
                 raise ValueError(f"the path {written}, which may be {' or '.join(sorted(found)[:2])}")
             if found:
                 return found[0]
-        return PurePosixPath(path).as_posix()
+        self.missing.add(as_written := PurePosixPath(path).as_posix())
+        return as_written
 
     def _walk(self, path: PurePosixPath) -> list[str]:
         """The files that a path may stand for, folder by folder."""

@@ -222,7 +222,7 @@ def test_a_class_that_training_lacks_is_named_with_what_other_splits_have_of_it(
 def test_small_classes_are_left_out_as_requested_and_this_is_stored(tmp_path):
     data = folder(paint_classes(tmp_path, a=20, b=20, rare=2, once=1), min_class_images=3, batch_size=5)
     assert (data.class_names, sum(sizes(data))) == (("a", "b"), 40)
-    left_out = "data.min_class_images leaves out 2 classes with fewer than 3 images: once, rare"
+    left_out = "classes with fewer than data.min_class_images=3 images are left out, 2 in all: once, rare"
     assert data.describe()["warnings"] == [left_out]
     assert data.preparation["min_class_images"] == 3
 
@@ -480,7 +480,8 @@ def test_fit_takes_the_classes_from_the_data_and_test_the_same_split_from_the_ch
 def test_a_comparison_stores_its_splits_and_reports_what_it_skipped(tmp_path):
     root = paint_classes(tmp_path / "p", a=20, b=20)
     (root / "b" / "나쁜 파일.png").write_text("no picture")
-    options = {"data_dir": str(root), "batch_size": 8, "on_bad_file": "skip"}
+    paint(root / "rare" / "1.png")
+    options = {"data_dir": str(root), "batch_size": 8, "on_bad_file": "skip", "min_class_images": 3}
     data = {"class_path": "FolderDataModule", "init_args": options}
     shared = {"trainer": {"max_epochs": 1}, "backbones": ["lenet"], "log_dir": str(tmp_path / "logs")}
     done = compare("mine", data=data, **shared)
@@ -490,8 +491,11 @@ def test_a_comparison_stores_its_splits_and_reports_what_it_skipped(tmp_path):
     assert json.loads((done / "manifest.json").read_text())["config"]["model"]["num_classes"] == 2
     write_report(done)
     skipped = "files that cannot be decoded and are skipped, 1 in all: b/나쁜 파일.png"
+    left_out = "classes with fewer than data.min_class_images=3 images are left out, 1 in all: rare"
     for name in ("report.md", "report.html"):
-        assert skipped in (done / name).read_text(encoding="utf-8")
+        text = (done / name).read_text(encoding="utf-8")
+        assert skipped in text
+        assert left_out in text.replace("\\_", "_")
 
 
 def test_a_variant_with_other_splits_gets_a_file_of_its_own(tmp_path):
