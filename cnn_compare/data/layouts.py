@@ -173,8 +173,8 @@ class _Layout:
         elif self.splits and len(self.splits) == len(self.folders):
             raise FolderError(
                 self.root,
-                f"{_listed(self.splits)} are splits by name, and hold no folders of classes. Give each class a folder, "
-                "or name the pictures in a table: data.labels=FILE.csv",
+                f"folders with names of splits hold no folders of classes: {_listed(self.splits)}. Give each class a "
+                "folder, or name the pictures in a table: data.labels=FILE.csv",
             )
         else:
             layout = self._read_splits_of_classes() or self._read_classes()
@@ -205,7 +205,7 @@ class _Layout:
         holding = {name: self.folders[name] for name in self.splits if self.folders[name].holds_classes}
         train = [name for name in holding if self.splits[name] == "train"]
         if not train:
-            problem = f"{_listed(holding)} hold folders of classes, as splits do, and there is none for training"
+            problem = f"there are folders of classes in {_listed(holding)}, as in splits, and none for training"
             raise FolderError(self.root, problem)
         for split, what in _FOR.items():
             if len(same := [name for name in holding if self.splits[name] == split]) > 1:
@@ -213,8 +213,8 @@ class _Layout:
         if flat := [name for name in self.splits if name not in holding and self.folders[name].holds_pictures]:
             raise FolderError(
                 self.root,
-                f"{_listed(flat)} holds {sum(len(self.folders[name].pictures) for name in flat):,} pictures and no "
-                f"folders of classes. data.data_dir={self.root / self.top.path / train[0]} cuts what is missing from "
+                f"no folders of classes, but {sum(len(self.folders[name].pictures) for name in flat):,} pictures are in "
+                f"{_listed(flat)}. data.data_dir={self.root / self.top.path / train[0]} cuts what is missing from "
                 "the training images, and `cnn-compare predict` classifies pictures without labels",
             )
         inside = {train[0]: self._looked_through(holding[train[0]], ())}
@@ -225,7 +225,6 @@ class _Layout:
             self._add_classes(inside[name], self.splits[name])
         if self.top.pictures:
             self.skipped["pictures outside of class folders"] += len(self.top.pictures)
-        # Where a class is missing from training, the other splits tell of it.
         listed = ", ".join(f"{inside[name].path} for {_FOR[self.splits[name]]}" for name in sorted(holding))
         return f"{listed}, with one folder a class in each"
 

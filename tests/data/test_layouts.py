@@ -141,15 +141,18 @@ def test_folders_of_patients_that_hold_the_classes_are_noticed(tmp_path):
 @pytest.mark.parametrize(
     ("paths", "told"),
     [
-        ("train/1.jpg test/2.jpg", "test/ and train/ are splits by name, and hold no folders of classes"),
-        ("Train/1.jpg test1/2.jpg sample.csv", "Train/ and test1/ are splits by name"),
-        ("train/1.jpg train/a.csv", "train/ are splits by name"),
+        ("train/1.jpg test/2.jpg", "folders with names of splits hold no folders of classes: test/ and train/"),
+        ("Train/1.jpg test1/2.jpg sample.csv", "hold no folders of classes: Train/ and test1/"),
+        ("train/1.jpg train/a.csv", "hold no folders of classes: train/"),
         (
             "train/a/1.jpg train/b/1.jpg test/1.jpg",
-            "test/ holds 1 pictures .* data.data_dir={root}/train cuts .*predict",
+            "no folders of classes, but 1 pictures are in test/. data.data_dir={root}/train cuts .*predict",
         ),
-        ("test/a/1.jpg test/b/1.jpg val/a/1.jpg", "test/ and val/ hold folders of classes.*there is none for training"),
-        ("val/a/1.jpg b/1.jpg", "val/ hold folders of classes, as splits do, and there is none for training"),
+        (
+            "test/a/1.jpg test/b/1.jpg val/a/1.jpg",
+            "there are folders of classes in test/ and val/, as in splits, and none for training",
+        ),
+        ("val/a/1.jpg b/1.jpg", "there are folders of classes in val/, as in splits, and none for training"),
         ("train/a/1.jpg Train/a/1.jpg test/a/1.jpg", "Train and train both hold training images"),
         ("train/a/1.jpg val/a/1.jpg valid/a/1.jpg", "val and valid both hold validation images"),
         ("train/a/1.jpg train/b/1.jpg train/x.csv plots/1.jpg", "train/ holds folders, as splits do, .*: plots"),
