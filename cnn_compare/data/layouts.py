@@ -211,9 +211,10 @@ class _Layout:
             if len(same := [name for name in holding if self.splits[name] == split]) > 1:
                 raise FolderError(self.root, f"{' and '.join(same)} both hold {what} images; keep one of them")
         if flat := [name for name in self.splits if name not in holding and self.folders[name].holds_pictures]:
+            pictures = sum(len(self.folders[name].pictures) for name in flat)
             raise FolderError(
                 self.root,
-                f"no folders of classes, but {sum(len(self.folders[name].pictures) for name in flat):,} pictures are in "
+                f"no folders of classes, but {pictures:,} pictures are in "
                 f"{_listed(flat)}. data.data_dir={self.root / self.top.path / train[0]} cuts what is missing from "
                 "the training images, and `cnn-compare predict` classifies pictures without labels",
             )
