@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import os
 import platform
-import re
 import sys
 import tempfile
 import time
@@ -22,7 +21,7 @@ from typing import Any
 from cnn_compare import __version__
 from cnn_compare.commands import COMMANDS, FIT_COMMANDS, examples
 from cnn_compare.completion import SHELLS, completion_script
-from cnn_compare.errors import CnnCompareError, UnforeseenError, own_error
+from cnn_compare.errors import UnforeseenError, own_error, with_flags
 from cnn_compare.formatting import print_on_any_terminal
 from cnn_compare.helptext import asks_for_help
 from cnn_compare.parsing import Parser
@@ -125,11 +124,3 @@ def _store_traceback(error: Exception) -> Path:
         path = Path(tempfile.gettempdir()) / name
         path.write_text(content, encoding="utf-8")
     return path
-
-
-def with_flags(error: CnnCompareError) -> str:
-    """An error's message, with each field that it mentions written as a flag."""
-    message = str(error)
-    for field in error.fields:
-        message = re.sub(rf"(?<![\w.'/\[-]){re.escape(field)}(?![\w/]|\.\w)", f"--{field}", message)
-    return message

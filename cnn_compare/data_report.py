@@ -12,8 +12,8 @@ import numpy as np
 from cnn_compare.backbones import find_backbone
 from cnn_compare.data import FolderDataModule, ImageDataModule
 from cnn_compare.data.check import LEAST_CORRELATION, ORDER, Images, copies, sizes, understood
-from cnn_compare.data.layouts import counts_in_words
-from cnn_compare.errors import InvalidValueError
+from cnn_compare.data.layouts import counts_in_words, quoted
+from cnn_compare.errors import InvalidValueError, with_flags
 from cnn_compare.experiment import make_data
 from cnn_compare.files import write_json, write_text
 from cnn_compare.formatting import format_duration, format_list, format_significant, shorten
@@ -53,7 +53,7 @@ def report_on_data(config: Mapping[str, Any], backbones: Sequence[str], output: 
     data = make_data(config)
     _require_output(output, data)
     if isinstance(data, FolderDataModule):
-        data.on_bad_file = "skip"  # They are reported.
+        data.on_bad_file, data.keep_small_classes = "skip", True  # They are reported.
     else:
         data.prepare_data()  # A folder's prints what is said here.
     images = Images(data)
@@ -63,8 +63,12 @@ def report_on_data(config: Mapping[str, Any], backbones: Sequence[str], output: 
         "understood": understood(images),
         "sizes": sizes(images),
         "copies": asdict(copies(images)),
+        "refused": with_flags(data.small_classes)
+        if isinstance(data, FolderDataModule) and data.small_classes
+        else None,
     }
-    facts["can_show"] = _can_show(facts["understood"], max(2, len(backbones)))
+    has_test = facts["understood"]["splits"]["test"]["images"] > 0
+    facts["can_show"] = _can_show(facts["understood"], max(2, len(backbones))) if has_test else None
     facts["costs"] = _costs(config, facts["understood"], backbones, output) if backbones else []
     sections = _sections(facts)
     write_json(output / "data.json", {**facts, "findings": _findings(facts)})
@@ -134,8 +138,9 @@ def _sections(facts: Mapping[str, Any]) -> list[Section]:
         Section("Classes", _what_was_understood(found), _class_rows(found)),
         Section("Sizes", _sizes_in_words(facts["sizes"]), _histogram_rows(facts["sizes"])),
         Section("Copies", _copies_in_words(facts["copies"]), _copy_rows(facts["copies"], found["splits"])),
-        Section("What the test images can show", _can_show_in_words(facts["can_show"], found)),
     ]
+    if facts["can_show"]:
+        sections.append(Section("What the test images can show", _can_show_in_words(facts["can_show"], found)))
     if found["bad_files"]:
         rows = [{"file": path, "reason": reason} for path, reason in found["bad_files"].items()]
         sections.insert(2, Section("Files that cannot be used", [], rows[:CLASSES]))
@@ -147,7 +152,7 @@ def _sections(facts: Mapping[str, Any]) -> list[Section]:
 def _findings(facts: Mapping[str, Any]) -> list[str]:
     """What would mislead a comparison, in sentences."""
     found, copied, fit = facts["understood"], facts["copies"], facts["sizes"]["fit"]
-    sentences = []
+    sentences = [f"Training refuses this: {facts['refused']}"] if facts["refused"] else []
     shared = {(each["split"], each["other"]): each for each in copied["shared"]}
     for split, consequence in (("test", "reported"), ("val", "watched")):
         exact, near = shared[split, "train"]["exact"], shared[split, "train"]["near"]
@@ -171,7 +176,7 @@ def _findings(facts: Mapping[str, Any]) -> list[str]:
     few, many = min(counts, key=counts.get), max(counts, key=counts.get)
     if counts[many] >= UNEQUAL * counts[few]:
         sentences.append(
-            f"Classes are unequal: {many} has {counts[many]:,} training images, {few} {counts[few]:,}. "
+            f"Classes are unequal: {quoted(many)} has {counts[many]:,} training images, {quoted(few)} {counts[few]:,}. "
             "--model.class_weights=balanced gives rare ones more weight; look at balanced accuracy."
         )
     if fit["how"] == "crop" and fit["lost_over_a_third"]:
@@ -210,11 +215,11 @@ def _class_rows(found: Mapping[str, Any]) -> list[dict[str, str]]:
     in_groups = any(split["groups"] is not None for split in found["splits"].values())
 
     def number(name: str, counts: Mapping[str, int]) -> str:
-        share = counts[name] / sum(each[name] for each in by_split.values())
+        share = counts[name] / max(1, sum(each[name] for each in by_split.values()))
         return f"{counts[name]:,}" + (f" ({share:.0%})" if in_groups else "")
 
     return [
-        {"class": shorten(name, 30), **{split: number(name, counts) for split, counts in by_split.items()}}
+        {"class": shorten(quoted(name), 30), **{split: number(name, counts) for split, counts in by_split.items()}}
         | {"": _bar(by_split["training"][name], most)}
         for name in classes
     ]

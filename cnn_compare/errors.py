@@ -256,30 +256,63 @@ class LoadedDataError(DataError):
 
 
 class ClassTooSmallError(DataError):
-    """A class is too small to be in every split, or, where ``splits`` is their number, in every fold."""
+    """Classes are too small to be in every split, or, where ``splits`` is their number, in every fold.
 
-    fields = ("data.group", "data.split_seed")
+    Args:
+        parts: Class -> how many images or groups it has: all classes that are too small.
+        splits: Names of the splits, or number of folds.
+        part: What is counted, such as ``image``.
+        elsewhere: Class -> images of it in splits that the data has.
+    """
 
-    def __init__(self, name: str, splits: Sequence[str] | int, parts: int, part: str) -> None:
-        self.name, self.splits, self.parts = name, splits, parts
-        there = f"it has {parts} {part}{'' if parts == 1 else 's'}"
-        if isinstance(splits, int):
-            where = f"{splits} folds"
-            way_out = f"Use at most {parts} folds, add" if parts > 1 else "Add"
-            after = ""
+    fields = ("data.group", "data.split_seed", "data.min_class_images")
+    SHOWN = 50
+
+    def __init__(
+        self,
+        parts: Mapping[str, int],
+        splits: Sequence[str] | int,
+        part: str,
+        elsewhere: Mapping[str, int] | None = None,
+    ) -> None:
+        self.parts, self.splits, self.elsewhere = dict(parts), splits, dict(elsewhere or {})
+        counts = [
+            f"{count} {part}{'' if count == 1 else 's'}"
+            + (f", and {self.elsewhere[name]} in other splits" if self.elsewhere.get(name) else "")
+            for name, count in parts.items()
+        ]
+        where = f"each of {splits} folds" if isinstance(splits, int) else _each_of(splits)
+        least, needed = min(parts.values()), splits if isinstance(splits, int) else len(splits)
+        add = f"Use at most {least} folds, add" if isinstance(splits, int) and least > 1 else "Add"
+        if len(parts) == 1:
+            what, listed, them = f"class {next(iter(parts))!r}", f"it has {counts[0]}", "it"
         else:
-            where, way_out = f"{', '.join(splits[:-1])} and {splits[-1]}", "Add"
-            after = " With other groups or another data.split_seed it may be possible." if part == "group" else ""
-        super().__init__(
-            f"class {name!r} cannot be in each of {where}: {there}. {way_out} images of it, or leave the class out."
-            f"{after}"
+            named = [f"{name!r} has {count}" for name, count in zip(parts, counts, strict=True)]
+            more = f", and {len(parts) - self.SHOWN:,} more" if len(parts) > self.SHOWN else ""
+            what, listed, them = f"{len(parts):,} classes", f"{', '.join(named[: self.SHOWN])}{more}", "them"
+        # A class of enough images can have too few groups.
+        out = f" with data.min_class_images={needed}" if part == "image" else ""
+        other = (
+            " With other groups or another data.split_seed it may be possible."
+            if part == "group" and not isinstance(splits, int)
+            else ""
         )
+        super().__init__(
+            f"{what} cannot be in {where}: {listed}. {add} images of {them}, or leave {them} out{out}.{other}"
+        )
+
+
+def _each_of(splits: Sequence[str]) -> str:
+    return splits[0] if len(splits) == 1 else f"each of {', '.join(splits[:-1])} and {splits[-1]}"
 
 
 class FolderError(DataError):
     """Folders or a table of labels cannot be understood as a data set."""
 
-    fields = ("data.data_dir", "data.labels", "data.group", "data.group_pattern")
+    fields = (
+        *("data.data_dir", "data.labels", "data.group", "data.group_pattern"),
+        *("data.columns", "data.min_class_images"),
+    )
 
     def __init__(self, path: Path, problem: str) -> None:
         self.path, self.problem = path, problem
@@ -659,3 +692,11 @@ def own_error(error: BaseException | None) -> CnnCompareError | None:
             return StorageError(error)
         error = error.__cause__
     return error
+
+
+def with_flags(error: CnnCompareError) -> str:
+    """An error's message, with each field that it mentions written as a flag."""
+    message = str(error)
+    for field in error.fields:
+        message = re.sub(rf"(?<![\w.'/\[-]){re.escape(field)}(?![\w/]|\.\w)", f"--{field}", message)
+    return message

@@ -43,6 +43,14 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode())
 
 
+ADDRESS = "it is an address, and only files of this machine are read: download it"
+
+
+def is_address(text: str) -> bool:
+    """Whether a text is an address, such as ``https://…`` or ``s3://…``, also one that `Path` has shortened."""
+    return re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", text) is not None and not os.path.lexists(text)
+
+
 def read_json(path: Path) -> Any:
     """The value in a JSON file.
 

@@ -33,17 +33,16 @@ def run(arguments: list[str]) -> None:
     cls = locate(options["data"]["class_path"])
     pictures = isinstance(cls, type) and issubclass(cls, FolderDataModule)
     if path is not None:
-        given = {"data": "" if pictures else options["data"]["class_path"]}
-        given |= {f"data.{option}": settings.get(option) for option in ("data_dir", "labels")}
+        setting = "labels" if Path(path).is_file() or path.lower().endswith((".csv", ".tsv")) else "data_dir"
+        given = {"data": "" if pictures else options["data"]["class_path"], f"data.{setting}": settings.get(setting)}
         if field := next((field for field, value in given.items() if value), None):
             raise InvalidValueError(field, given[field], "left out where a path is given")
-        setting = "labels" if Path(path).is_file() or path.endswith(".csv") else "data_dir"
         options = merge_config(options, {"data": {"init_args": {setting: path}}})
         settings = options["data"]["init_args"]
     root = None
-    if pictures and (place := settings["labels"] or settings["data_dir"]):
+    if pictures and (place := settings["data_dir"] or settings["labels"]):
         root = Path(place).expanduser().absolute()
-        root = root.parent if settings["labels"] else root
+        root = root if settings["data_dir"] else root.parent
     if options["clear_cache"]:
         if root is None:
             raise InvalidValueError("clear_cache", True, "given with a folder of pictures, or a CSV file of labels")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -24,8 +24,8 @@ from cnn_compare.data.layouts import (
     counts_in_words,
     group_by_pattern,
     printable,
+    quoted,
     read_folders,
-    read_table,
     some,
 )
 from cnn_compare.data.loaded import as_tensors
@@ -34,14 +34,15 @@ from cnn_compare.data.splits import (
     Indices,
     count_of,
     fold_of,
-    require_room,
     require_size,
     stratified_order,
     take,
     take_groups,
+    too_small,
 )
+from cnn_compare.data.tables import USED, read_table
 from cnn_compare.errors import BadPicturesError, ClassTooSmallError, InvalidValueError
-from cnn_compare.files import csv_text
+from cnn_compare.files import csv_text, is_address
 
 OnBadFile = Literal["error", "skip"]
 # Raised whenever `take_groups` gives other splits than before: a checkpoint is not tested with images it has seen.
@@ -53,14 +54,14 @@ SHOWN = 30
 class FolderDataModule(ImageDataModule):
     """Pictures of the user's own, decoded once into a file that all runs share; nothing of the user's is changed.
 
-    ``data_dir`` holds one folder a class, or ``train/``, ``val/`` (or ``valid/``, ``validation/``) and ``test/`` with
-    one folder a class in each; or ``labels`` names the pictures. The splits that this leaves open are cut with the same
-    share of every class, and if there are groups, with no group in two splits.
+    ``data_dir`` holds one folder a class, or ``train/``, ``val/`` and ``test/`` (or other usual words) with one folder
+    a class in each; or ``labels`` names the pictures. The splits that this leaves open are cut with the same share of
+    every class, and if there are groups, with no group in two splits.
 
     Args:
-        data_dir: Folder of the pictures; left out with ``labels``.
-        labels: CSV file with the columns ``path`` (relative to the file) and ``label``, and maybe ``split`` and
-            ``group``.
+        data_dir: Folder of the pictures; with ``labels``, what the paths in it are relative to.
+        labels: CSV file with the columns ``path`` (relative to ``data_dir``, else to the file) and ``label``, and maybe
+            ``split`` and ``group``.
         group: Column of ``labels`` that holds groups; None: ``group``, where there is one; ``none``: no groups.
         group_pattern: Regular expression that finds the group in a picture's path: its first group, else the match.
         test_size: Test images, as a number or a share of all; only used where there are none yet, and no ``fold``.
@@ -70,12 +71,15 @@ class FolderDataModule(ImageDataModule):
         on_bad_file: Of a file that cannot be decoded: ``error`` before anything trains, or ``skip`` it.
         stored_size: Height and width of the decoded pictures, in pixels; None: ``image_size``, or twice that if
             ``augmentation`` crops and enlarges parts of them.
+        columns: Other names of the columns in ``labels``, such as ``{path: image_id, label: dx, group: lesion_id}``; a
+            list for ``label``: one column a class, of which one holds 1.
+        min_class_images: Classes with fewer pictures that are not given for validation or test are left out.
         **options: Those of `ImageDataModule`; ``val_size`` is only used where there are no validation images yet, and
             a share is one of the images that are not for testing. A ``fold`` takes no notice of splits that there are.
 
     Raises:
         FolderError: If folder or table cannot be understood.
-        ClassTooSmallError: If a class cannot be in every split.
+        ClassTooSmallError: If classes cannot be in every split.
         BadPicturesError: If files cannot be decoded.
     """
 
@@ -91,26 +95,39 @@ class FolderDataModule(ImageDataModule):
         max_pixels: int = 100_000_000,
         on_bad_file: OnBadFile = "error",
         stored_size: int | None = None,
+        columns: dict[str, str | list[str]] | None = None,
+        min_class_images: int = 0,
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        if (data_dir is None) == (labels is None):
+        if data_dir is None and labels is None:
+            expected = "a folder of pictures, or left out with data.labels=FILE.csv"
+            raise InvalidValueError("data.data_dir", data_dir, expected, ["data.labels"])
+        for option, place in (("data_dir", data_dir), ("labels", labels)):
+            if place is not None and is_address(place):
+                raise InvalidValueError(f"data.{option}", place, "on this machine: addresses are not read")
+        if labels is None and (group is not None or columns is not None):
+            field, given = ("data.columns", columns) if group is None else ("data.group", group)
+            expected = "left out without data.labels, the table that it is about"
+            raise InvalidValueError(field, given, expected, ["data.labels"])
+        group_column: str | list[str] | None = group
+        if columns is not None:
+            if not {*columns} <= {*USED} or not all(isinstance(columns[name], str) for name in {*columns} - {"label"}):
+                expected = "a name for some of path, label, split and group, and maybe a list of names for label"
+                raise InvalidValueError("data.columns", columns, expected)
+            if group is not None and "group" in columns:
+                raise InvalidValueError("data.group", group, "left out with a group in data.columns", ["data.columns"])
+            group_column = group or columns.get("group")
+        if group_column is not None and group_pattern is not None:
             raise InvalidValueError(
-                "data.data_dir",
-                data_dir,
-                "a folder of pictures, or left out with data.labels=FILE.csv",
-                ["data.labels"],
+                "data.group", group_column, "left out with data.group_pattern", ["data.group_pattern"]
             )
-        if labels is None and group is not None:
-            raise InvalidValueError(
-                "data.group", group, "left out without data.labels: it names a column", ["data.labels"]
-            )
-        if group is not None and group_pattern is not None:
-            raise InvalidValueError("data.group", group, "left out with data.group_pattern", ["data.group_pattern"])
         require_size("data.test_size", test_size)
         for option, number in (("max_pixels", max_pixels), ("stored_size", stored_size)):
             if number is not None and number < 1:
                 raise InvalidValueError(f"data.{option}", number, "at least 1")
+        if min_class_images < 0:
+            raise InvalidValueError("data.min_class_images", min_class_images, "0 or larger")
         for option, word, known in (("fit", fit, get_args(Fit)), ("on_bad_file", on_bad_file, get_args(OnBadFile))):
             if word not in known:
                 raise InvalidValueError(f"data.{option}", word, f"one of {', '.join(known)}")
@@ -119,18 +136,22 @@ class FolderDataModule(ImageDataModule):
         # Absolute, so that a checkpoint finds them from any folder.
         self.data_dir = None if data_dir is None else Path(data_dir).expanduser().absolute()
         self.labels = None if labels is None else Path(labels).expanduser().absolute()
-        self.group, self.group_pattern = group, group_pattern
+        self.columns, self.group, self.group_pattern = columns, group, group_pattern
+        self.min_class_images = min_class_images
         self.test_size, self.on_bad_file, self.stored_size = test_size, on_bad_file, stored_size
         # With resized_crop, a part of a picture is enlarged to the whole.
         side = stored_size or self.image_size * (2 if "resized_crop" in self.augmentation else 1)
         self.decoding = Decoding(side, fit, (background[0], background[1], background[2]), max_pixels)
-        if self.data_dir is not None:
-            self.pictures = read_folders(self.data_dir)
-        elif self.labels is not None:
-            self.pictures = read_table(self.labels, group)
+        if self.labels is not None:
+            self.pictures = read_table(self.labels, group, self.data_dir, columns, min_class_images)
+        elif self.data_dir is not None:
+            self.pictures = read_folders(self.data_dir, min_class_images)
         if group_pattern is not None:
             self.pictures = group_by_pattern(self.pictures, group_pattern)
         self.class_names = self.pictures.class_names
+        self.keep_small_classes = False
+        """Whether classes that are too small for every split are all in training, which is no error then."""
+        self.small_classes: ClassTooSmallError | None = None
         self._decoded: Decoded | None = None
         self._rows: dict[str, Indices] = {}
         # Of each split that is cut: the share that was asked for, and images of each class before and after.
@@ -145,8 +166,10 @@ class FolderDataModule(ImageDataModule):
             **super().preparation,
             "data_dir": self.data_dir and str(self.data_dir),
             "labels": self.labels and str(self.labels),
+            "columns": self.columns,
             "group": self.group,
             "group_pattern": self.group_pattern,
+            "min_class_images": self.min_class_images,
             "test_size": self.test_size,
             "fit": self.decoding.fit,
             "background": list(self.decoding.background),
@@ -203,6 +226,8 @@ class FolderDataModule(ImageDataModule):
 
     def _make_splits(self, loaded: LoadedSplit) -> dict[str, ResidentDataset]:
         """All three splits, which share the array of decoded pictures."""
+        # Looked at before anything is decoded, which may take long.
+        assert self._labels_without_room is not None
         if self.decoded.bad and self.on_bad_file == "error":
             raise BadPicturesError(self.pictures.root, self.bad_files, len(self.pictures.pictures))
         images, labels = as_tensors((self.decoded.images, self._labels), self.num_classes, str(self.pictures.root))
@@ -218,7 +243,7 @@ class FolderDataModule(ImageDataModule):
     @cached_property
     def _labels(self) -> Indices:
         label_of = {name: label for label, name in enumerate(self.class_names)}
-        return np.array([label_of[picture.label] for picture in self.pictures.pictures])
+        return np.array([label_of[picture.label] for picture in self.pictures.pictures], np.int64)
 
     @cached_property
     def _groups(self) -> Indices | None:
@@ -247,32 +272,55 @@ class FolderDataModule(ImageDataModule):
     def _cut(self) -> dict[str, Indices]:
         """The usable pictures of each split. Which split a picture is in does not depend on bad files."""
         labels, groups, cut = self._labels, self._groups, self._cut_splits
-        rows_of: dict[str, list[int]] = {name: [] for name in SPLITS}
-        for row, given in enumerate(self._given):
-            rows_of[given or "train"].append(row)
-        splits: dict[str, Indices] = {name: np.array(rows, np.int64) for name, rows in rows_of.items()}
-        rest, parts = splits["train"], ["train", *cut]
-        require_room(labels[rest], self.class_names, parts, None if groups is None else groups[rest])
+        splits, parts, small = self._given_rows, ["train", *cut], [*self._labels_without_room]
+        aside = np.isin(labels[splits["train"]], small)
+        kept, rest = splits["train"][aside], splits["train"][~aside]
         rest = rest[stratified_order(labels[rest], self.split_seed)]
-        for number, name in enumerate(cut):
+        for number, name in enumerate(cut if len(rest) else []):
             size, keep = (self.test_size if name == "test" else self.val_size), len(cut) - number
-            count = count_of(size, len(rest), self.num_classes, f"data.{name}_size", keep)
+            count = count_of(size, len(rest), self.num_classes - len(small), f"data.{name}_size", keep)
             share, before = count / len(rest), np.bincount(labels[rest], minlength=self.num_classes)
             if groups is None:
                 splits[name], rest = take(rest, labels, count, keep)
             else:
                 splits[name], rest = take_groups(rest, labels, groups, count, keep, self.split_seed)
             self._shares[name] = share, before, np.bincount(labels[splits[name]], minlength=self.num_classes)
-        splits["train"] = rest
+        splits["train"] = np.concatenate([rest, kept])
         splits = {name: rows[~np.isin(rows, [*self.decoded.bad])] for name, rows in splits.items()}
         usable = np.concatenate([splits[name] for name in parts])
-        for label, name in enumerate(self.class_names):
-            if any(label not in labels[splits[part]] for part in parts):
-                members = usable[labels[usable] == label]
-                if groups is None:
-                    raise ClassTooSmallError(name, parts, len(members), "usable image")
-                raise ClassTooSmallError(name, parts, len(np.unique(groups[members])), "group")
+        enough = {*range(self.num_classes)}.intersection(*(labels[splits[name]].tolist() for name in parts))
+        counts = too_small(
+            labels[usable], self.class_names, len(usable) + 1, None if groups is None else groups[usable]
+        )
+        lacking = {name: count for label, (name, count) in enumerate(counts.items()) if label not in {*enough, *small}}
+        self._note_small(lacking, "usable image" if groups is None else "group")
         return {**splits, "train": self.train_part(splits["train"], labels)}
+
+    @property
+    def _given_rows(self) -> dict[str, Indices]:
+        """The pictures of each split, before others are cut from those for training."""
+        rows_of: dict[str, list[int]] = {name: [] for name in SPLITS}
+        for row, given in enumerate(self._given):
+            rows_of[given or "train"].append(row)
+        return {name: np.array(rows, np.int64) for name, rows in rows_of.items()}
+
+    @cached_property
+    def _labels_without_room(self) -> set[int]:
+        """Numbers of the classes that are too small to be in every split."""
+        rows, groups, least = self._given_rows["train"], self._groups, 1 + len(self._cut_splits)
+        small = too_small(self._labels[rows], self.class_names, least, None if groups is None else groups[rows])
+        self._note_small(small, "image" if groups is None else "group")
+        return {self.class_names.index(name) for name in small}
+
+    def _note_small(self, classes: Mapping[str, int], part: str) -> None:
+        """Refuse classes that are not in every split, unless they are to be kept."""
+        if classes:
+            pictures = zip(self.pictures.pictures, self._given, strict=True)
+            elsewhere = Counter(picture.label for picture, split in pictures if split not in (None, "train"))
+            known = self.small_classes.parts if self.small_classes else {}
+            self.small_classes = ClassTooSmallError({**known, **classes}, ["train", *self._cut_splits], part, elsewhere)
+            if not self.keep_small_classes:
+                raise self.small_classes
 
     def _counts(self) -> dict[str, Indices]:
         """How many images of each class each split has."""
@@ -332,11 +380,13 @@ class FolderDataModule(ImageDataModule):
     @property
     def warnings(self) -> list[str]:
         """What the user should know of splits and files, in sentences."""
-        counts, sentences = self._counts(), []
+        counts, sentences = self._counts(), [*self.pictures.warnings]
+        small = self.small_classes.parts if self.small_classes else {}
         for split in ("val", "test"):
-            if missing := [name for name, count in zip(self.class_names, counts[split], strict=True) if not count]:
+            images = zip(self.class_names, counts[split], strict=True)
+            if missing := [name for name, count in images if not count and name not in small]:
                 sentences.append(f"the {split} images have none of {some(missing)}")
-        if self._groups is not None:
+        if self._groups is not None and self.small_classes is None:
             groups = [set(self._groups_of(name).tolist()) for name in SPLITS]
             shared = groups[0] & groups[1] | groups[0] & groups[2] | groups[1] & groups[2]
             if shared:
@@ -370,9 +420,9 @@ class FolderDataModule(ImageDataModule):
         yield "  images of each class, for training, validation and test:"
         for label, name in enumerate(self.class_names[:SHOWN]):
             numbers = [int(counts[split][label]) for split in SPLITS]
-            shares = ", ".join(f"{100 * number / sum(numbers):.0f}" for number in numbers)
+            shares = ", ".join(f"{100 * number / max(1, sum(numbers)):.0f}" for number in numbers)
             in_groups = "" if self._groups is None else f" ({shares} %)"
-            yield f"    {name}: {', '.join(f'{number:,}' for number in numbers)}{in_groups}"
+            yield f"    {quoted(name)}: {', '.join(f'{number:,}' for number in numbers)}{in_groups}"
         if self.num_classes > SHOWN:
             yield f"    and {self.num_classes - SHOWN:,} more classes"
         for what in ("skipped", "notes"):

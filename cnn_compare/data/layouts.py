@@ -1,31 +1,38 @@
-"""What a user's folder or table of pictures means: paths, classes, splits and groups. No picture is opened.
+"""What a user's folder of pictures means: paths, classes, splits and groups. No picture is opened.
 
-Names alone decide, and only in the ways that `read_folders` and `read_table` describe.
+Names alone decide, and only in the ways that `read_folders` describes. Tables of labels: `cnn_compare.data.tables`.
 """
 
 from __future__ import annotations
 
-import csv
 import os
 import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cached_property
 from pathlib import Path, PurePath
 from typing import Literal, get_args
 
 from cnn_compare.errors import FolderError, InvalidValueError
-from cnn_compare.files import plain_text
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
-SPLIT_WORDS: dict[str, Split] = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+_FOR: dict[Split, str] = {"train": "training", "val": "validation", "test": "test"}
+# Words for splits, also as parts of names: Train, training, 01_train, test1, TrainSet, seg_train, 训练集.
+_SPLIT_WORD = re.compile(
+    r"(?<![^\W\d_])(?:(?P<train>train(?:ing|val)?|훈련|학습|训练)|(?P<val>val(?:id(?:ation)?)?|dev|검증|验证)"
+    r"|(?P<test>test(?:ing)?|시험|테스트|测试))(?:set|data|集|용|데이터)?(?![^\W\d_])"
+)
+_BESIDE_SPLIT_WORDS = {"set", "data", "dataset", "split", "image", "images", "img", "imgs", "pictures", "photos"}
 # What operating systems leave in folders.
-_LITTER = {"thumbs.db", "desktop.ini", "__macosx"}
+_LITTER = {"thumbs.db", "desktop.ini", "__macosx", "$recycle.bin", "system volume information", "@eadir", "lost+found"}
 # Pillow knows their names, and not how to read them.
 _UNREADABLE = {"BUFR", "GRIB", "HDF5", "MPEG"}
+# Formats that hold pictures and that Pillow does not read by itself.
+_HEIF = {".heic", ".heif", ".hif"}
+_OTHER_FORMATS = {".jxl", ".svg", ".dcm", ".raw", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".raf", ".rw2"}
 _SHOWN = 5
 
 
@@ -54,8 +61,9 @@ class Pictures:
         root: What the paths are relative to.
         layout: How the folder or table was understood, in words.
         pictures: Sorted by path.
-        class_names: In the order of their labels: sorted, as torchvision does.
+        class_names: In the order of their labels: sorted, as torchvision does. A class may have no picture.
         skipped: What is no picture: a reason -> how many files or folders.
+        warnings: What may have been meant otherwise, in sentences without a full stop.
     """
 
     root: Path
@@ -63,87 +71,266 @@ class Pictures:
     pictures: list[Picture]
     class_names: tuple[str, ...]
     skipped: dict[str, int] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
 
 
-def read_folders(root: Path) -> Pictures:
+def read_folders(root: Path, min_class_images: int = 0) -> Pictures:
     """The pictures of a folder that holds one folder a class, or a folder a split with one folder a class in each.
 
-    It holds splits if one of its folders is ``train``, and the others are ``test`` and one of ``val``, ``valid`` and
-    ``validation``, or some of these. Pictures may lie in further folders inside of a class's.
-
-    Raises:
-        FolderError: If there is no picture, an empty class, a single class, a class that training lacks, or folders
-            that could be read in two ways.
-    """
-    if not root.is_dir():
-        raise FolderError(root, "there is no such folder" if not root.exists() else "it is not a folder")
-    skipped: Counter[str] = Counter()
-    folders = _folders(root)
-    if "train" not in folders or not folders <= SPLIT_WORDS.keys():
-        if "train" in folders and _holds_folders_only(root / "train"):
-            others = ", ".join(sorted(folders - SPLIT_WORDS.keys()))
-            problem = f"train/ holds folders, as splits do, and beside it are folders that are no splits: {others}"
-            raise FolderError(root, problem)
-        pictures = _class_folders(root, "", None, skipped)
-        return _checked(Pictures(root, "one folder a class", pictures, (), dict(skipped)), map(_text, folders))
-    validation = sorted(folders - {"train", "test"})
-    if len(validation) > 1:
-        raise FolderError(root, f"{' and '.join(validation)} both hold validation images; keep one of them")
-    pictures = []
-    for name in sorted(folders):
-        pictures += _class_folders(root / name, f"{name}/", SPLIT_WORDS[name], skipped)
-    layout = f"{', '.join(f'{name}/' for name in sorted(folders))} with one folder a class in each"
-    return _checked(Pictures(root, layout, pictures, (), dict(skipped)), map(_text, _folders(root / "train")))
-
-
-def read_table(file: Path, group: str | None = None) -> Pictures:
-    """The pictures of a CSV file with the columns ``path`` and ``label``, and maybe ``split`` and ``group``.
+    A folder is a split if it holds folders with pictures and its name is a usual word for one, such as ``train``,
+    ``Training``, ``valid``, ``dev`` and ``test1``, or consists of such a word and what others share, as ``seg_train``
+    and ``seg_test`` do. Splits may also lie inside of each class's folder. A folder that holds a single folder is
+    looked through. Pictures may lie in further folders inside of a class's.
 
     Args:
-        file: Paths in it are relative to its folder. ``split`` is one of ``train``, ``val``, ``valid``,
-            ``validation`` and ``test`` in every row.
-        group: Column of the groups; None: ``group``, where there is one; ``none``: there are no groups.
+        root: The folder.
+        min_class_images: Classes with fewer pictures that are not for validation or test are left out.
 
     Raises:
-        FolderError: If the file cannot be read as such a table; with the line.
-        InvalidValueError: If there is no column ``group``.
+        FolderError: If there is no picture, a single class, or folders that could be read in two ways.
     """
-    try:
-        with file.open(encoding="utf-8-sig", newline="") as lines:
-            reader = csv.DictReader(lines, strict=True)
-            columns = [name.strip() for name in reader.fieldnames or []]
-            reader.fieldnames = columns
-            rows = [(reader.line_num, row) for row in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        reason = (
-            (error.strerror or str(error)) if isinstance(error, OSError) else f"it is no CSV file in UTF-8 ({error})"
-        )
-        raise FolderError(file, reason) from error
-    if not {"path", "label"} <= {*columns}:
-        found = ", ".join(columns) or "none"
-        raise FolderError(file, f"its first line names the columns {found}; it needs path and label, between commas")
-    if group is None:
-        group = "group" if "group" in columns else "none"
-    elif group not in ("none", *columns):
-        raise InvalidValueError("data.group", group, f"a column of {file} ({', '.join(columns)}), or none")
-    used = ["path", "label", *(["split"] if "split" in columns else []), *([group] if group != "none" else [])]
-    pictures = []
-    for line, row in rows:
-        if None in row:
-            raise FolderError(file, f"line {line} has more values than there are columns")
-        path, label, *others = values = [plain_text((row[name] or "").strip()) for name in used]
-        if empty := [name for name, value in zip(used, values, strict=True) if not value]:
-            raise FolderError(file, f"line {line} has no {' and no '.join(empty)}")
-        split = others[0] if "split" in columns else None
-        if split is not None and split not in SPLIT_WORDS:
-            raise FolderError(file, f"line {line} has the split {split!r}, which is none of {', '.join(SPLIT_WORDS)}")
-        picture = Picture(PurePath(path).as_posix(), _text(label), None if split is None else SPLIT_WORDS[split])
-        pictures.append(replace(picture, group=_text(others[-1])) if group != "none" else picture)
-    times = Counter(picture.path for picture in pictures)
-    if twice := [path for path, count in times.items() if count > 1]:
-        raise FolderError(file, f"it names {some(twice)} more than once")
-    classes = {picture.label for picture in pictures if picture.split in (None, "train")}
-    return _checked(Pictures(file.parent, f"{file.name}, columns {', '.join(used)}", pictures, ()), classes)
+    if not root.is_dir():
+        raise FolderError(root, _no_folder(root))
+    skipped: Counter[str] = Counter()
+    top = _scan(root, "", skipped)
+    if not top.holds_pictures:
+        problem = "there is no picture in it, and it should hold a folder with pictures for each class"
+        raise FolderError(root, problem + (f" (skipped: {counts_in_words(skipped)})" if skipped else ""))
+    return _Layout(root, top, skipped).understood(min_class_images)
+
+
+def _no_folder(root: Path) -> str:
+    return f"it is not a folder{unpack(root)}" if root.exists() else "there is no such folder"
+
+
+def unpack(file: Path) -> str:
+    """What to do with an archive or a spreadsheet in place of a folder or table, as the end of a sentence."""
+    suffix = file.suffix.lower()
+    if suffix in (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar"):
+        return ": unpack it, and name what was in it"
+    return ": save it as CSV" if suffix in (".xlsx", ".xls", ".ods", ".numbers") else ""
+
+
+@dataclass
+class _Folder:
+    """A folder's pictures and folders.
+
+    Args:
+        path: Relative to the root, with ``/`` at the end; empty for the root.
+        folders: By name.
+        pictures: Paths of those that are in no further folder.
+        others: Number of files that are no pictures.
+    """
+
+    path: str
+    folders: dict[str, _Folder] = field(default_factory=dict)
+    pictures: list[str] = field(default_factory=list)
+    others: int = 0
+
+    def below(self) -> Iterator[str]:
+        """Paths of all pictures, also in further folders."""
+        yield from self.pictures
+        for folder in self.folders.values():
+            yield from folder.below()
+
+    @cached_property
+    def holds_pictures(self) -> bool:
+        return bool(self.pictures) or bool(self.with_pictures)
+
+    @cached_property
+    def with_pictures(self) -> dict[str, _Folder]:
+        """Its folders that hold pictures."""
+        return {name: folder for name, folder in self.folders.items() if folder.holds_pictures}
+
+    @cached_property
+    def holds_others_only(self) -> bool:
+        """Whether there are files and no picture, as in a folder of annotations."""
+        inside = self.folders.values()
+        others = self.others or any(folder.holds_others_only for folder in inside)
+        return bool(others) and not self.holds_pictures
+
+    @property
+    def holds_classes(self) -> bool:
+        return bool(self.with_pictures)
+
+
+class _Layout:
+    """What the folders of a data set mean."""
+
+    def __init__(self, root: Path, top: _Folder, skipped: Counter[str]) -> None:
+        self.root, self.skipped = root, skipped
+        self.pictures: list[Picture] = []
+        self.classes: set[str] = set()
+        self.warnings: list[str] = []
+        self.top = self._looked_through(top)
+        self.folders = {name: each for name, each in self.top.folders.items() if not each.holds_others_only}
+        self.splits = _splits_of(self.folders)
+
+    def understood(self, min_class_images: int) -> Pictures:
+        """All pictures with their labels."""
+        if any(self.folders[name].holds_classes for name in self.splits):
+            layout = self._read_splits()
+        elif self.splits and len(self.splits) == len(self.folders):
+            raise FolderError(
+                self.root,
+                f"folders with names of splits hold no folders of classes: {_listed(self.splits)}. Give each class a "
+                "folder, or name the pictures in a table: data.labels=FILE.csv",
+            )
+        else:
+            layout = self._read_splits_of_classes() or self._read_classes()
+        if self.top.path:
+            layout += f", inside of {self.top.path}"
+        found = Pictures(self.root, layout, self.pictures, (), dict(self.skipped), self.warnings)
+        return checked(found, self.classes, min_class_images)
+
+    def _looked_through(self, folder: _Folder, classes: Iterable[str] | None = None) -> _Folder:
+        """A folder, or the one in it that holds the classes, if there is nothing else; a split or class is none.
+
+        Args:
+            folder: Where to begin.
+            classes: Inside of a split, the names of classes that are known; None: it is outside.
+        """
+        while not folder.pictures:
+            inside = {name: each for name, each in folder.folders.items() if not each.holds_others_only}
+            if len(inside) != 1:
+                break
+            ((name, only),) = inside.items()
+            if not only.holds_classes or name in (_splits_of(inside) if classes is None else classes):
+                break
+            folder = only
+        return folder
+
+    def _read_splits(self) -> str:
+        """Folders of splits, each with folders of classes."""
+        holding = {name: self.folders[name] for name in self.splits if self.folders[name].holds_classes}
+        train = [name for name in holding if self.splits[name] == "train"]
+        if not train:
+            problem = f"there are folders of classes in {_listed(holding)}, as in splits, and none for training"
+            raise FolderError(self.root, problem)
+        for split, what in _FOR.items():
+            if len(same := [name for name in holding if self.splits[name] == split]) > 1:
+                raise FolderError(self.root, f"{' and '.join(same)} both hold {what} images; keep one of them")
+        if flat := [name for name in self.splits if name not in holding and self.folders[name].holds_pictures]:
+            pictures = sum(len(self.folders[name].pictures) for name in flat)
+            raise FolderError(
+                self.root,
+                f"no folders of classes, but {pictures:,} pictures are in "
+                f"{_listed(flat)}. data.data_dir={self.root / self.top.path / train[0]} cuts what is missing from "
+                "the training images, and `cnn-compare predict` classifies pictures without labels",
+            )
+        inside = {train[0]: self._looked_through(holding[train[0]], ())}
+        known = inside[train[0]].folders
+        inside |= {name: self._looked_through(each, known) for name, each in holding.items() if name != train[0]}
+        self._require_no_others(any(known.keys() & inside[name].folders for name in holding if name != train[0]))
+        for name in sorted(holding):
+            self._add_classes(inside[name], self.splits[name])
+        if self.top.pictures:
+            self.skipped["pictures outside of class folders"] += len(self.top.pictures)
+        listed = ", ".join(f"{inside[name].path} for {_FOR[self.splits[name]]}" for name in sorted(holding))
+        return f"{listed}, with one folder a class in each"
+
+    def _require_no_others(self, surely_splits: bool) -> None:
+        """Refuse folders beside the splits that could be classes; leave out those that hold pictures only."""
+        others = {name: each for name, each in self.folders.items() if name not in self.splits and each.holds_pictures}
+        if others and (not surely_splits or any(each.holds_classes for each in others.values())):
+            train = next(name for name, split in self.splits.items() if split == "train")
+            raise FolderError(
+                self.root,
+                f"{train}/ holds folders, as splits do, and beside it are folders that are no splits: "
+                f"{some(sorted(others))}. Move them away, or name one folder with data.data_dir",
+            )
+        self.warnings += [
+            f"pictures in {name}/, which is beside the splits and has no classes, are left out: {len(each.pictures):,}"
+            for name, each in others.items()
+        ]
+
+    def _read_splits_of_classes(self) -> str:
+        """Folders of classes, each with folders of splits; nothing if they are none."""
+        kept = self.top.with_pictures
+        splits_in = {name: _splits_of(each.with_pictures) for name, each in kept.items()}
+        whole = [
+            name for name, each in kept.items() if {*splits_in[name]} == {*each.with_pictures} and each.with_pictures
+        ]
+        if not whole:
+            return ""
+        first, inner = whole[0], kept[whole[0]].with_pictures
+        if any(each.holds_classes for each in inner.values()):
+            raise FolderError(
+                self.root, f"{first}/ is a data set of its own, with {_listed(inner)}. Name one with data.data_dir"
+            )
+        if rest := [name for name in kept if name not in whole or kept[name].pictures]:
+            raise FolderError(
+                self.root, f"{first}/ holds splits ({_listed(inner)}), and others hold pictures: {some(rest)}"
+            )
+        for name, each in kept.items():
+            for inside, split in splits_in[name].items():
+                self._add_class(name, each.folders[inside], split)
+        self.classes |= {*map(as_compared, self.folders)}
+        return f"one folder a class, with {', '.join(f'{name}/' for name in inner)} in each"
+
+    def _read_classes(self) -> str:
+        """Folders of classes, and no splits."""
+        if self.splits:
+            names = " and ".join(map(repr, sorted(self.splits)))
+            self.warnings.append(f"{names} is read as a class, and is the name of a split as well")
+        self._add_classes(self.top, None)
+        return "one folder a class"
+
+    def _add_classes(self, folder: _Folder, split: Split | None) -> None:
+        if folder.pictures and not folder.holds_classes:
+            problem = f"it holds {len(folder.pictures):,} pictures outside of class folders; give each class a folder"
+            raise FolderError(self.root / folder.path, f"{problem}, or use data.labels")
+        if folder.pictures:
+            self.skipped["pictures outside of class folders"] += len(folder.pictures)
+        for name, each in folder.folders.items():
+            self._add_class(name, each, split)
+        self._warn_of_recurring(folder)
+
+    def _add_class(self, name: str, folder: _Folder, split: Split | None) -> None:
+        label = as_compared(name)
+        self.classes.add(label)
+        self.pictures += [Picture(path, label, split) for path in folder.below()]
+
+    def _warn_of_recurring(self, folder: _Folder) -> None:
+        """Say it if the folders in the classes' folders could be the classes: those of patients, for instance."""
+        of_class = folder.with_pictures
+        inside = Counter(name for each in of_class.values() for name in each.with_pictures)
+        recurring = [name for name, count in inside.items() if count > 1]
+        if (
+            any(each.pictures for each in of_class.values())
+            or 2 * sum(inside[each] for each in recurring) < inside.total()
+        ):
+            return
+        if recurring:
+            self.warnings.append(
+                f"the folders {some([*of_class])} are read as classes, and all hold folders of the same names: "
+                f"{some(recurring)}. If those are the classes, and the folders above them are patients or the like, "
+                "give a table with the columns path, label and group instead: data.labels=FILE.csv"
+            )
+
+
+def _splits_of(names: Iterable[str]) -> dict[str, Split]:
+    """Which of some names stand for which split."""
+    found = {name: word for name in names if (word := _split_word(name))}
+    # One such name may be anything, such as `steam train`; two that differ in the word alone are splits.
+    shared = Counter(rest for _, rest in {*found.values()})
+    return {name: split for name, (split, rest) in found.items() if not rest or shared[rest] > 1}
+
+
+def split_named(word: str) -> Split | None:
+    """The split that a word stands for, by itself."""
+    return _splits_of([word]).get(word)
+
+
+def _split_word(name: str) -> tuple[Split, tuple[str, ...]] | None:
+    """The split whose word is in a name, and the other words."""
+    text = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", as_compared(name)).lower()
+    words = [*_SPLIT_WORD.finditer(text)]
+    if len(words) != 1:
+        return None
+    rest = re.findall(r"[^\W\d_]+", f"{text[: words[0].start()]} {text[words[0].end() :]}")
+    split = next(split for split in SPLITS if split == words[0].lastgroup)
+    return split, tuple(word for word in rest if word not in _BESIDE_SPLIT_WORDS)
 
 
 def group_by_pattern(pictures: Pictures, pattern: str) -> Pictures:
@@ -157,7 +344,7 @@ def group_by_pattern(pictures: Pictures, pattern: str) -> Pictures:
         expression = re.compile(unicodedata.normalize("NFC", pattern))
     except re.error as error:
         raise InvalidValueError("data.group_pattern", pattern, f"a regular expression ({error})") from error
-    found = [expression.search(_text(picture.path)) for picture in pictures.pictures]
+    found = [expression.search(as_compared(picture.path)) for picture in pictures.pictures]
     names = [match and match[min(1, expression.groups)] for match in found]
     if lost := [picture.path for picture, name in zip(pictures.pictures, names, strict=True) if not name]:
         raise FolderError(pictures.root, f"data.group_pattern={pattern} finds nothing in {some(lost)}")
@@ -165,45 +352,68 @@ def group_by_pattern(pictures: Pictures, pattern: str) -> Pictures:
     return replace(pictures, pictures=grouped)
 
 
-def _checked(found: Pictures, classes: Iterable[str]) -> Pictures:
-    """With sorted pictures and the class names, which must be those of the training pictures."""
-    skipped = f" (skipped: {counts_in_words(found.skipped)})" if found.skipped else ""
-    if not found.pictures:
-        problem = "there is no picture in it, and it should hold a folder with pictures for each class"
-        raise FolderError(found.root, problem + skipped)
-    names = tuple(sorted({*classes}))
-    trained = {picture.label for picture in found.pictures if picture.split in (None, "train")}
-    if empty := [name for name in names if name not in trained]:
-        raise FolderError(found.root, f"no picture to train with in {some(empty)}: fill or remove it{skipped}")
-    for split in ("val", "test"):
-        labels = {picture.label for picture in found.pictures if picture.split == split}
-        if unknown := sorted(labels - trained):
-            raise FolderError(found.root, f"the {split} images have {some(unknown)}, which training lacks")
+def checked(found: Pictures, classes: Iterable[str], min_class_images: int = 0) -> Pictures:
+    """Sort the pictures, name the classes, leave small ones out, and warn of what looks wrong.
+
+    Args:
+        found: The pictures.
+        classes: Those that there are besides those of the pictures, such as empty folders.
+        min_class_images: Classes with fewer pictures that are not for validation or test are left out.
+
+    Raises:
+        FolderError: If fewer than two classes are left.
+    """
+    trained = Counter(picture.label for picture in found.pictures if picture.split in (None, "train"))
+    names = sorted({*classes, *(picture.label for picture in found.pictures)})
+    small = [name for name in names if trained[name] < min_class_images]
+    names = [name for name in names if trained[name] >= min_class_images]
     if len(names) < 2:
-        raise FolderError(found.root, f"it holds a single class, {names[0]!r}, and there must be at least two")
-    pictures = sorted(found.pictures, key=lambda picture: picture.path)
-    return replace(found, pictures=pictures, class_names=names)
+        after = f" after data.min_class_images={min_class_images} left out {some(small)}" if small else ""
+        problem = f"a single class, {names[0]!r}" if names else "no class"
+        raise FolderError(found.root, f"it holds {problem}{after}, and there must be at least two")
+    warnings = [*found.warnings, *_alike(names), *_not_read(found.skipped)]
+    if small:
+        what = f"classes with fewer than data.min_class_images={min_class_images} images"
+        warnings.append(f"{what} are left out, {len(small):,} in all: {some(small)}")
+    left = {*names}
+    pictures = sorted((each for each in found.pictures if each.label in left), key=lambda picture: picture.path)
+    return replace(found, pictures=pictures, class_names=tuple(names), warnings=warnings)
 
 
-def _class_folders(root: Path, prefix: str, split: Split | None, skipped: Counter[str]) -> list[Picture]:
-    """The pictures of a folder with one folder a class."""
-    pictures: list[Picture] = []
-    loose = 0
-    for entry in _entries(root, skipped):
-        if _is_folder(entry):
-            label = _text(entry.name)
-            paths = _pictures_below(Path(entry.path), f"{prefix}{entry.name}", skipped, set())
-            pictures += [Picture(path, label, split) for path in paths]
-        elif _is_picture(entry.name, skipped):
-            loose += 1
-    if loose:
-        if not pictures:
-            problem = (
-                f"it holds {loose:,} pictures outside of class folders; give each class a folder, or use data.labels"
-            )
-            raise FolderError(root, problem)
-        skipped["pictures outside of class folders"] += loose
-    return pictures
+def _alike(names: Sequence[str]) -> list[str]:
+    """Sentences of class names that differ in case, spaces and the like only, or consist of others."""
+    same: dict[str, list[str]] = {}
+    for name in names:
+        text = "".join(each for each in unicodedata.normalize("NFKC", name) if unicodedata.category(each) != "Cf")
+        letters = re.sub(r"(?<=[^\W\d_])[\s_-]+(?=[^\W\d_])", "", text.strip().casefold())
+        same.setdefault(letters, []).append(name)
+    alike = [" and ".join(map(repr, each)) for each in same.values() if len(each) > 1]
+    known = {*names}
+    several = [
+        name for name in names if len(parts := re.split(r"\s*[|;,+&/]\s*", name)) > 1 and known.issuperset(parts)
+    ]
+    told = []
+    if alike:
+        told.append(f"class names look alike: {'; '.join(alike)}. If they are one class, give them one name")
+    if several:
+        told.append(f"classes are named as several others together: {some(several)}. A picture has one class here")
+    return told
+
+
+def _not_read(skipped: Mapping[str, int]) -> list[str]:
+    """Sentences of files that hold pictures and cannot be read."""
+    suffix_of = {_reason(suffix): suffix for suffix in (*_HEIF, *_OTHER_FORMATS)}
+    found = {suffix_of[reason]: count for reason, count in skipped.items() if reason in suffix_of}
+    heif = {suffix: count for suffix, count in found.items() if suffix in _HEIF}
+    others = {suffix: count for suffix, count in found.items() if suffix not in _HEIF}
+    return [
+        f"pictures are not used, because their format is not read: {counts_in_words(counts)}. {way_out}"
+        for counts, way_out in (
+            (heif, "`pip install 'cnn-compare[heif]'` lets them be read"),
+            (others, "Convert them to PNG or JPEG"),
+        )
+        if counts
+    ]
 
 
 def pictures_in(folder: Path) -> tuple[list[str], dict[str, str]]:
@@ -214,7 +424,7 @@ def pictures_in(folder: Path) -> tuple[list[str], dict[str, str]]:
     """
     skipped: Counter[str] = Counter()
     unreadable: list[FolderError] = []
-    paths = list(_pictures_below(folder, str(folder).rstrip("/"), skipped, set(), unreadable))
+    paths = sorted(_scan(folder, f"{str(folder).rstrip('/')}/", skipped, unreadable).below())
     reasons = {str(error.path): error.problem for error in unreadable}
     if not paths and not reasons:
         reasons[str(folder)] = "there is no picture in the folder" + (
@@ -223,30 +433,41 @@ def pictures_in(folder: Path) -> tuple[list[str], dict[str, str]]:
     return paths, reasons
 
 
-def _pictures_below(
+def _scan(
     folder: Path,
     prefix: str,
     skipped: Counter[str],
-    above: set[tuple[int, int]],
     unreadable: list[FolderError] | None = None,
-) -> Iterator[str]:
-    """The pictures of a folder; a folder that cannot be read is noted, if there is a list for that."""
-    status = folder.stat()
+    above: frozenset[tuple[int, int]] = frozenset(),
+) -> _Folder:
+    """What a folder holds; if it cannot be read, that is noted, if there is a list for it."""
+    found, status = _Folder(prefix), folder.stat()
     if (here := (status.st_dev, status.st_ino)) in above:
         skipped["links to a folder that they are in"] += 1
-        return
+        return found
     try:
         entries = _entries(folder, skipped)
     except FolderError as error:
         if unreadable is None:
             raise
         unreadable.append(error)
-        return
+        return found
+    suffixes = picture_suffixes()
     for entry in entries:
+        suffix = PurePath(entry.name).suffix.lower()
         if _is_folder(entry):
-            yield from _pictures_below(Path(entry.path), f"{prefix}/{entry.name}", skipped, above | {here}, unreadable)
-        elif _is_picture(entry.name, skipped):
-            yield f"{prefix}/{entry.name}"
+            path = f"{prefix}{entry.name}/"
+            found.folders[entry.name] = _scan(Path(entry.path), path, skipped, unreadable, above | {here})
+        elif suffix in suffixes:  # Content that does not fit its name is found when it is decoded, and listed.
+            found.pictures.append(f"{prefix}{entry.name}")
+        else:
+            found.others += suffix not in _HEIF | _OTHER_FORMATS
+            skipped[_reason(suffix)] += 1
+    return found
+
+
+def _reason(suffix: str) -> str:
+    return f"no pictures ({suffix or 'no ending'})" if suffix not in _HEIF | _OTHER_FORMATS else suffix
 
 
 def _entries(folder: Path, skipped: Counter[str]) -> list[os.DirEntry[str]]:
@@ -269,26 +490,8 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _folders(root: Path) -> set[str]:
-    return {entry.name for entry in _entries(root, Counter()) if _is_folder(entry)}
-
-
-def _holds_folders_only(folder: Path) -> bool:
-    kinds = [_is_folder(entry) for entry in _entries(folder, Counter())]
-    return bool(kinds) and all(kinds)
-
-
-def _is_picture(name: str, skipped: Counter[str]) -> bool:
-    """By the ending of its name: content that does not fit its name is found when it is decoded, and listed."""
-    suffix = PurePath(name).suffix.lower()
-    if suffix in _picture_suffixes():
-        return True
-    skipped[f"no pictures ({suffix or 'no ending'})"] += 1
-    return False
-
-
-@cache
-def _picture_suffixes() -> frozenset[str]:
+def picture_suffixes() -> frozenset[str]:
+    """Endings of the names of pictures, such as ``.png``; plugins of Pillow add theirs."""
     from PIL import Image  # Imported late: it loads a module for each format.
 
     formats = Image.registered_extensions()
@@ -300,7 +503,12 @@ def printable(name: str) -> str:
     return name.encode(errors="backslashreplace").decode()
 
 
-def _text(name: str) -> str:
+def quoted(name: str) -> str:
+    """A name as it is shown: in quotes if it begins or ends with spaces, which nobody sees."""
+    return printable(name) if name == name.strip() else repr(printable(name))
+
+
+def as_compared(name: str) -> str:
     """A class's or group's name as it is compared: macOS stores accents and Korean syllables in parts."""
     return unicodedata.normalize("NFC", printable(name))
 
@@ -312,5 +520,9 @@ def counts_in_words(counts: Mapping[str, int]) -> str:
 
 def some(names: Sequence[str]) -> str:
     """The first few names."""
-    shown = ", ".join(printable(name) for name in names[:_SHOWN])
+    shown = ", ".join(quoted(name) for name in names[:_SHOWN])
     return shown if len(names) <= _SHOWN else f"{shown} and {len(names) - _SHOWN:,} more"
+
+
+def _listed(names: Iterable[str]) -> str:
+    return " and ".join(f"{name}/" for name in sorted(names))

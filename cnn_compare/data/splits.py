@@ -197,7 +197,7 @@ def fold_of(
         ``(N,)`` numbers from 0 to ``folds - 1``.
 
     Raises:
-        ClassTooSmallError: If a class has fewer images, or groups, than there are folds.
+        ClassTooSmallError: If classes have fewer images, or groups, than there are folds.
     """
     require_room(labels, class_names, folds, groups)
     splitter = (StratifiedKFold if groups is None else StratifiedGroupKFold)(folds, shuffle=True, random_state=seed)
@@ -222,11 +222,17 @@ def require_room(
         groups: Of these images; None: each can be in any split.
 
     Raises:
-        ClassTooSmallError: If a class has fewer images, or groups, than there are splits or folds.
+        ClassTooSmallError: If classes have fewer images, or groups, than there are splits or folds.
     """
-    needed = splits if isinstance(splits, int) else len(splits)
-    for label, name in enumerate(class_names):
-        members = labels == label
-        parts = int(members.sum()) if groups is None else len(np.unique(groups[members]))
-        if parts < needed:
-            raise ClassTooSmallError(name, splits, parts, "image" if groups is None else "group")
+    if small := too_small(labels, class_names, splits if isinstance(splits, int) else len(splits), groups):
+        raise ClassTooSmallError(small, splits, "image" if groups is None else "group")
+
+
+def too_small(
+    labels: NDArray[np.integer], class_names: Sequence[str], least: int, groups: NDArray[np.integer] | None = None
+) -> dict[str, int]:
+    """Classes with fewer than so many images, or groups: name -> how many it has."""
+    if groups is not None:
+        labels = np.unique(np.stack([labels, groups]), axis=1)[0]
+    counts = np.bincount(labels, minlength=len(class_names)).tolist()
+    return {name: count for name, count in zip(class_names, counts, strict=True) if count < least}

@@ -29,6 +29,7 @@ from cnn_compare.errors import (
     ResultError,
     own_error,
 )
+from cnn_compare.files import ADDRESS, is_address
 from cnn_compare.module import ClassifierModule
 from cnn_compare.results import RunFolder, RunResult, first_best, run_folders
 
@@ -206,6 +207,8 @@ class Classifier:
 
     def _pixels(self, picture: Picture, number: int) -> NDArray[np.uint8]:
         if isinstance(picture, (str, Path)):
+            if is_address(str(picture)):
+                raise BadPictureError(picture, ADDRESS)
             return decode(Path(picture).expanduser(), self.decoding)[0]
         try:
             return prepare(picture if isinstance(picture, Image.Image) else _image(picture), self.decoding)
@@ -280,7 +283,7 @@ def find_checkpoints(path: Path, ensemble: bool = False) -> Found:
         InvalidValueError: If an ensemble is asked for, and the path is no comparison's with several seeds.
     """
     if not path.exists():
-        raise NoTrainedNetworkError(path, "there is no such file or folder")
+        raise NoTrainedNetworkError(path, ADDRESS if is_address(str(path)) else "there is no such file or folder")
     places = [path / RunFolder.BEST, RunFolder(path).checkpoints / RunFolder.BEST] if path.is_dir() else [path]
     if (checkpoint := next((place for place in places if place.is_file()), None)) is not None:
         if ensemble:

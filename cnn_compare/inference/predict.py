@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from cnn_compare.data.cache import decoded_in_parts, progress
 from cnn_compare.data.layouts import pictures_in, printable
 from cnn_compare.errors import InvalidValueError, NoPicturesError, OutputExistsError
-from cnn_compare.files import csv_text, write_text
+from cnn_compare.files import ADDRESS, csv_text, is_address, write_text
 from cnn_compare.inference.classifier import Classifier
 
 
@@ -31,6 +31,9 @@ def find_pictures(paths: Sequence[str]) -> tuple[list[str], dict[str, str]]:
     found: dict[str, None] = {}
     reasons: dict[str, str] = {}
     for path in paths:
+        if is_address(path):
+            reasons[path] = ADDRESS
+            continue
         here, matching = Path(path).expanduser(), [path]
         # A file may be called like a pattern.
         if not here.exists() and glob.has_magic(path):

@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 from cnn_compare import DigitsDataModule, FolderDataModule
 from cnn_compare.data import check
 from cnn_compare.data.check import Images, copies, leaked, near_pairs, sizes
-from cnn_compare.errors import FolderError
+from cnn_compare.errors import ClassTooSmallError, FolderError
 from cnn_compare.report.planning import NETWORKS_DISAGREE, smallest_on
 
 COUNTS = {"train": {"[cat]": 12, "나비": 6}, "val": {"[cat]": 3, "나비": 3}, "test": {"[cat]": 5, "나비": 4}}
@@ -204,6 +204,28 @@ def test_the_report_counts_as_by_hand_and_leaves_the_folder_as_it_is(photos, cap
     assert "http" not in page
 
 
+def test_classes_that_are_too_small_are_all_told_first_and_all_others_shown(photos, capsys):
+    """For a folder, for one in which no class is large enough, and for groups."""
+    for name in ("하나", "둘 "):
+        (photos / "train" / name).mkdir()
+    shutil.copy(photos / "train" / "[cat]" / "0.png", photos / "train" / "하나")
+    shutil.rmtree(photos / "val")
+    with pytest.raises(ClassTooSmallError) as refused:
+        folder(photos).setup("fit")
+    found, _, shown = run(photos, capsys)
+    assert found["findings"][0].startswith("Training refuses this: 2 classes cannot be in each of train and val")
+    assert found["refused"].replace("--data.", "data.") == str(refused.value)
+    assert found["understood"]["splits"]["train"]["classes"]["하나"] == 1
+    assert "'둘 '" in shown
+    shutil.rmtree(photos / "test")
+    shutil.rmtree(photos / "train" / "[cat]")
+    for number in range(2, 10):
+        (photos / "train" / "나비" / f"{number}.png").unlink(missing_ok=True)
+    found, _, shown = run(photos, capsys)
+    assert found["findings"][0].startswith("Training refuses this: 3 classes")
+    assert "What the test images can show" not in shown
+
+
 def test_costs_are_images_over_measured_speeds(photos, capsys, monkeypatch):
     speeds = SimpleNamespace(backbone="lenet", train_images_per_s=2.0, inference_images_per_s=3.0, device="cpu")
     monkeypatch.setattr("cnn_compare.data_report.profile", lambda *arguments: [speeds])
@@ -216,7 +238,8 @@ def test_costs_are_images_over_measured_speeds(photos, capsys, monkeypatch):
 
 
 def test_a_folder_that_cannot_be_used_is_refused_as_fit_refuses_it(photos, capsys):
-    shutil.rmtree(photos / "train" / "나비")
+    (photos / "valid").mkdir()
+    shutil.copytree(photos / "val" / "나비", photos / "valid" / "나비")
     with pytest.raises(FolderError) as refused:
         folder(photos)
     status, _, errors = run_command(["data", str(photos)], capsys)
@@ -229,7 +252,7 @@ def test_a_folder_that_cannot_be_used_is_refused_as_fit_refuses_it(photos, capsy
     [
         (["--output={photos}/report"], "--output must be a folder outside of"),
         (["--data=DigitsDataModule"], "--data must be left out where a path is given"),
-        (["--data.labels=x.csv"], "--data.labels must be left out"),
+        (["--data.data_dir=x"], "--data.data_dir must be left out where a path is given"),
         (["--backbones=[alexnet]"], "Use --data.image_size=64"),
     ],
 )

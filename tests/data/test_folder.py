@@ -8,7 +8,6 @@ import io
 import itertools
 import json
 import os
-import re
 from collections import Counter
 from pathlib import Path
 
@@ -45,6 +44,7 @@ def paint_classes(root: Path, **images: int) -> Path:
 
 
 def write_table(path: Path, rows, columns="path,label") -> Path:
+    path.parent.mkdir(exist_ok=True)
     path.write_text("\n".join([columns, *rows]) + "\n", encoding="utf-8")
     return path
 
@@ -80,16 +80,6 @@ def test_one_folder_a_class_is_read_as_torchvision_reads_it(tmp_path):
         assert order[int(image[0, 0, 0]) // 40] == data.class_names[label]
 
 
-@pytest.mark.parametrize("validation", ["val", "valid", "validation"])
-def test_folders_named_as_splits_are_kept_as_they_are(tmp_path, validation):
-    for name, count in (("train", 6), (validation, 3), ("test", 2)):
-        paint_classes(tmp_path / name, a=count, b=count)
-    data = folder(tmp_path)
-    assert sizes(data) == [12, 6, 4]
-    for name, rows in zip(("train", validation, "test"), splits(data).values(), strict=True):
-        assert {row["path"].split("/")[0] for row in rows} == {name}
-
-
 def test_the_splits_that_folders_leave_open_are_cut_from_training(tmp_path):
     root = tmp_path / "p"
     paint_classes(root / "train", a=20, b=20)
@@ -99,13 +89,6 @@ def test_the_splits_that_folders_leave_open_are_cut_from_training(tmp_path):
     assert sizes(folder(root, test_size=8)) == [32, 6, 8]
     (root / "val").rename(tmp_path / "away")
     assert sizes(folder(root, test_size=0.25, val_size=0.5)) == [15, 15, 10]
-
-
-def test_words_in_names_are_no_splits(tmp_path):
-    """A class may be called train, and a picture show one."""
-    root = paint_classes(tmp_path, train=10, bus=10, test=10)
-    paint(root / "bus" / "photo of a train.png")
-    assert folder(root).class_names == ("bus", "test", "train")
 
 
 def test_a_table_gives_labels_splits_and_groups(tmp_path):
@@ -139,61 +122,53 @@ def test_litter_and_other_files_are_skipped_and_counted(tmp_path):
     }
 
 
-def only(*names):
-    def make(root):
-        for name in names:
-            paint(root / name) if name.endswith("png") else (root / name).mkdir(parents=True)
-
-    return make
-
-
-@pytest.mark.parametrize(
-    ("make", "told"),
-    [
-        (only(), "there is no picture in it, and it should hold a folder with pictures for each class"),
-        (only("a/1.png", "b/1.png", "c/"), "no picture to train with in c: fill or remove it"),
-        (only("a/1.png"), "it holds a single class, 'a'"),
-        (only("1.png", "2.png"), "it holds 2 pictures outside of class folders; give each class a folder"),
-        (only("train/a/1.png", "train/b/1.png", "test/c/1.png"), "the test images have c, which training lacks"),
-        (only("train/a/1.png", "val/a/1.png", "valid/a/1.png"), "val and valid both hold validation images"),
-        (only("train/a/1.png", "train/b/1.png", "extra/a/1.png"), "train/ holds folders, as splits do, .*: extra"),
-    ],
-)
-def test_folders_that_are_no_data_set_are_refused_by_name(tmp_path, make, told):
-    make(tmp_path)
-    with pytest.raises(FolderError, match=f"^{re.escape(str(tmp_path))}.*{told}"):
+def test_a_folder_without_pictures_or_with_a_single_class_is_refused(tmp_path):
+    (tmp_path / "a").mkdir()
+    with pytest.raises(FolderError, match="there is no picture in it, and it should hold a folder with pictures"):
         folder(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("columns", "rows", "told"),
-    [
-        ("file,label", [], "its first line names the columns file, label; it needs path and label"),
-        ("path;label", [], "columns path;label"),
-        ("path,label", [], "there is no picture in it"),
-        ("path,label", ["a.png,x", "a.png,y"], "it names a.png more than once"),
-        ("path,label", ["a.png,x", "b.png,"], "line 3 has no label"),
-        ("path,label", ["a.png,x,y"], "line 2 has more values than there are columns"),
-        ("path,label,split", ["a.png,x,holdout"], "line 2 has the split 'holdout', which is none of train, val"),
-        ("path,label,split", ["a.png,x,train", "b.png,y,"], "line 3 has no split"),
-        ("path,label,split", ["a.png,x,train", "b.png,z,train", "c.png,y,test"], "test images have y"),
-    ],
-)
-def test_tables_that_are_no_data_set_are_refused_by_line(tmp_path, columns, rows, told):
-    table = write_table(tmp_path / "t.csv", rows, columns)
-    with pytest.raises(FolderError, match=re.escape(told)):
-        folder(table)
+    paint(tmp_path / "a" / "1.png")
+    with pytest.raises(FolderError, match="it holds a single class, 'a'"):
+        folder(tmp_path)
+    (tmp_path / "a" / "1.png").rename(tmp_path / "1.png")
+    with pytest.raises(FolderError, match="it holds 1 pictures outside of class folders; give each class a folder"):
+        folder(tmp_path)
 
 
 def test_what_is_no_folder_or_text_is_refused(tmp_path):
     with pytest.raises(FolderError, match="there is no such folder"):
         folder(tmp_path / "nothing")
-    (tmp_path / "t.csv").write_bytes(b"\xff\xfe\x00path")
-    with pytest.raises(FolderError, match="it is no CSV file in UTF-8"):
-        folder(tmp_path / "t.csv")
-    for options in ({}, {"data_dir": "a", "labels": "b.csv"}):
-        with pytest.raises(InvalidValueError, match=r"data\.data_dir must be .* or left out with data\.labels"):
+    for options, told in (
+        ({}, r"data\.data_dir must be .* or left out with data\.labels"),
+        ({"data_dir": "a", "columns": {"path": "id"}}, r"data\.columns must be left out without data\.labels"),
+        ({"labels": "a.csv", "columns": {"paths": "id"}}, r"data\.columns must be a name for some of path, label"),
+        ({"labels": "a.csv", "columns": {"path": ["id"]}}, r"data\.columns must be a name for some of path, label"),
+        (
+            {"labels": "a.csv", "columns": {"group": "who"}, "group": "who"},
+            r"data\.group must be left out with a group",
+        ),
+        ({"data_dir": "https://example.org/a"}, r"data\.data_dir must be on this machine: addresses are not read"),
+        ({"labels": "a.csv", "columns": {"group": "who"}, "group_pattern": "p"}, r"data\.group must be left out with"),
+        ({"data_dir": "a", "min_class_images": -1}, r"data\.min_class_images must be 0 or larger"),
+    ):
+        with pytest.raises(InvalidValueError, match=told):
             FolderDataModule(**options)
+
+
+def test_a_table_may_name_its_columns_and_lie_apart_from_its_pictures(tmp_path):
+    paint_classes(tmp_path / "p" / "images", x=30)
+    rows = [f"L{n // 2},{n:03},{int(n % 3 == 0)},{int(n % 3 > 0)}" for n in range(30)]
+    table = write_table(tmp_path / "t" / "truth.csv", rows, "lesion,image,MEL,NV")
+    columns = {"path": "image", "label": ["MEL", "NV"], "group": "lesion"}
+    data = folder(table, data_dir=str(tmp_path / "p"), columns=columns)
+    assert Counter(row["label"] for rows in splits(data).values() for row in rows) == {"MEL": 10, "NV": 20}
+    assert {row["path"] for rows in splits(data).values() for row in rows} == {
+        f"images/x/{n:03}.png" for n in range(30)
+    }
+    assert data.describe()["root"] == str(tmp_path / "p")
+    again = FolderDataModule(
+        **{name: data.preparation[name] for name in ("data_dir", "labels", "columns")}, image_size=6
+    )
+    assert splits(again) == splits(data)
 
 
 # Splits
@@ -219,12 +194,47 @@ def test_rare_classes_are_in_every_split(tmp_path):
         assert sum(row["label"] == "rare" for row in rows) == 1
 
 
-def test_a_class_too_small_for_every_split_is_named(tmp_path):
-    root = paint_classes(tmp_path, many=20, two=2)
+def test_all_classes_that_are_too_small_are_named_before_anything_is_decoded(tmp_path, monkeypatch):
+    root = paint_classes(tmp_path / "p", many=20, two=2)
+    monkeypatch.setattr("cnn_compare.data.folder.decoded", None)
     with pytest.raises(
         ClassTooSmallError, match="class 'two' cannot be in each of train, test and val: it has 2 images"
     ):
         folder(root).setup("fit")
+    paint_classes(root, **{f"rare {n:02}": 1 for n in range(11)})
+    (root / "empty").mkdir()
+    with pytest.raises(ClassTooSmallError) as refused:
+        folder(root).setup("fit")
+    assert refused.value.parts == {"empty": 0, **{f"rare {n:02}": 1 for n in range(11)}, "two": 2}
+    assert "13 classes cannot be in each of train, test and val: 'empty' has 0 images, " in str(refused.value)
+    assert all(f"{name!r} has " in str(refused.value) for name in refused.value.parts)
+    assert "or leave them out with data.min_class_images=3." in str(refused.value)
+
+
+def test_a_class_that_training_lacks_is_named_with_what_other_splits_have_of_it(tmp_path):
+    paint_classes(tmp_path / "train", a=3, b=3)
+    paint_classes(tmp_path / "test", a=1, c=2)
+    with pytest.raises(
+        ClassTooSmallError, match=r"'c' cannot be in each of train and val: it has 0 images, and 2 in other"
+    ):
+        folder(tmp_path).setup("fit")
+
+
+def test_small_classes_are_left_out_as_requested_and_this_is_stored(tmp_path):
+    data = folder(paint_classes(tmp_path, a=20, b=20, rare=2, once=1), min_class_images=3, batch_size=5)
+    assert (data.class_names, sum(sizes(data))) == (("a", "b"), 40)
+    left_out = "classes with fewer than data.min_class_images=3 images are left out, 2 in all: once, rare"
+    assert data.describe()["warnings"] == [left_out]
+    assert data.preparation["min_class_images"] == 3
+
+
+def test_small_classes_can_be_kept_in_training_to_look_at_them(tmp_path):
+    data = folder(paint_classes(tmp_path, a=20, b=20, rare=2, once=1), batch_size=5)
+    data.keep_small_classes = True
+    found = {name: Counter(row["label"] for row in rows) for name, rows in splits(data).items()}
+    assert (found["train"]["rare"], found["train"]["once"]) == (2, 1)
+    assert not {"rare", "once"} & {*found["val"], *found["test"]}
+    assert data.small_classes.parts == {"once": 1, "rare": 2}
 
 
 class Unequal(ImageDataModule):
@@ -528,7 +538,8 @@ def test_fit_takes_the_classes_from_the_data_and_test_the_same_split_from_the_ch
 def test_a_comparison_stores_its_splits_and_reports_what_it_skipped(tmp_path):
     root = paint_classes(tmp_path / "p", a=20, b=20)
     (root / "b" / "나쁜 파일.png").write_text("no picture")
-    options = {"data_dir": str(root), "batch_size": 8, "on_bad_file": "skip"}
+    paint(root / "rare" / "1.png")
+    options = {"data_dir": str(root), "batch_size": 8, "on_bad_file": "skip", "min_class_images": 3}
     data = {"class_path": "FolderDataModule", "init_args": options}
     shared = {"trainer": {"max_epochs": 1}, "backbones": ["lenet"], "log_dir": str(tmp_path / "logs")}
     done = compare("mine", data=data, **shared)
@@ -538,8 +549,11 @@ def test_a_comparison_stores_its_splits_and_reports_what_it_skipped(tmp_path):
     assert json.loads((done / "manifest.json").read_text())["config"]["model"]["num_classes"] == 2
     write_report(done)
     skipped = "files that cannot be decoded and are skipped, 1 in all: b/나쁜 파일.png"
+    left_out = "classes with fewer than data.min_class_images=3 images are left out, 1 in all: rare"
     for name in ("report.md", "report.html"):
-        assert skipped in (done / name).read_text(encoding="utf-8")
+        text = (done / name).read_text(encoding="utf-8")
+        assert skipped in text
+        assert left_out in text.replace("\\_", "_")
 
 
 def test_a_variant_with_other_splits_gets_a_file_of_its_own(tmp_path):

@@ -12,8 +12,11 @@ from helpers import run_command
 from PIL import Image
 
 from cnn_compare import Classifier
+from cnn_compare.checkpointing import require_checkpoint
 from cnn_compare.data import cache
 from cnn_compare.data.decode import Decoding, decode
+from cnn_compare.errors import CheckpointFileError, NoTrainedNetworkError
+from cnn_compare.files import ADDRESS
 from cnn_compare.inference.predict import find_pictures
 
 
@@ -125,6 +128,19 @@ def test_paths_stand_for_files_folders_and_patterns_each_picture_once(tmp_path, 
     (tmp_path / "in" / "loop").symlink_to(tmp_path / "in")
     assert find_pictures(["in/", "in/b.png"]) == (found, {})
     assert find_pictures(["x*"]) == ([], {"x*": "no file matches this pattern"})
+
+
+def test_addresses_are_said_not_to_be_read(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    addresses = ["https://example.org/a.jpg?size=2", "s3://bucket/*.png", "file:///home/me/a.png"]
+    assert find_pictures(addresses) == ([], dict.fromkeys(addresses, ADDRESS))
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    (tmp_path / "b:").mkdir()
+    (tmp_path / "b:" / "c.png").touch()
+    assert find_pictures(["a.png", "b:/c.png", r"C:\a.png"]) == (["a.png", "b:/c.png", r"C:\a.png"], {})
+    for read in (Classifier.load, require_checkpoint):
+        with pytest.raises((NoTrainedNetworkError, CheckpointFileError), match="it is an address, and only files"):
+            read("https://example.org/best.ckpt")
 
 
 def test_pictures_decoded_by_processes_a_few_at_a_time_are_those_decoded_one_by_one(tmp_path, monkeypatch):
