@@ -19,7 +19,7 @@ from cnn_compare.report import cross_validation, statistics
 from cnn_compare.report.cross_validation import Fold, Folds
 from cnn_compare.report.images import Answers, answers_of, by_network, leaks_warning, without_leaks
 from cnn_compare.report.load import Predictions, StoredRun, StoredRuns, distinct, read_probabilities
-from cnn_compare.report.power_law import fit_power_law
+from cnn_compare.report.learning_curve import fit_learning_curve
 from cnn_compare.report.published import find_published
 from cnn_compare.report.search import searched
 from cnn_compare.report.statistics import LEVEL, Difference, Estimate, Sample
@@ -362,10 +362,11 @@ def _network(
         contended=any(result.contended for result in results),
         architecture=next((result.architecture for result in results if result.architecture), {}),
         calibration=statistics.calibration(
-            np.concatenate([run.confidence for run in predictions]).astype(np.float32),
-            np.concatenate([run.predictions == run.labels for run in predictions]),
+            np.stack([run.confidence for run in predictions]).astype(np.float32),
+            np.stack([run.predictions == run.labels for run in predictions]),
+            predictions[0].groups,
         )
-        if predictions
+        if predictions and len({len(run.labels) for run in predictions}) == 1
         else None,
         **(_by_class(predictions) if predictions and all(run.predictions for run in runs) else by_class),
         ensemble_acc_pct=_ensemble(runs),
@@ -664,7 +665,7 @@ def _growth(stored: StoredRuns, networks: Sequence[Network]) -> list[Growth]:
             continue
         errors = {size: [1 - each / 100 for each in of_size] for size, of_size in accuracies.items()}
         # Where the number of test images is not recorded, the accuracies say as little as possible.
-        law = fit_power_law(errors, min(result.test_images or 1 for result in results))
+        law = fit_learning_curve(errors, min(result.test_images or 1 for result in results))
         fitted, reason = (None, law) if isinstance(law, str) else (law, None)
         found.append(Growth(network.name, accuracies, fitted, reason))
     return found

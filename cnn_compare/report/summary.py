@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cnn_compare.pictures import Pictures
-from cnn_compare.report.power_law import PowerLaw
+from cnn_compare.report.learning_curve import LearningCurve
 from cnn_compare.report.statistics import Calibration, Estimate
 from cnn_compare.times import Times
 
@@ -201,7 +201,7 @@ class Growth:
 
     network: str
     test_acc_pct: dict[int, list[float]]
-    law: PowerLaw | None
+    law: LearningCurve | None
     without_law: str | None
 
 
