@@ -168,7 +168,7 @@ def _growth(summary: Summary) -> Table:
             for growth in summary.growth
         ],
         "Test accuracy % by the number of training images: mean and standard deviation over seeds. × 2 and × 4: what "
-        "several families of curves together let expect of two and four times the most images, with a 95 % interval for "
+        "four families of curves together let expect of two and four times the most images, with a 95 % interval for "
         "other seeds, the fit, what the families disagree on, and other test images; three numbers of images reach to "
         "× 2. Exponent: b of error ~ images^(−b) at the most images. All runs have the same "
         "epochs, so that more images mean more steps. Each smaller subset is part of the larger ones; other choices of "

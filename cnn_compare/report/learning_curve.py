@@ -8,15 +8,14 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
-from scipy.special import stdtr
 
 from cnn_compare.report.statistics import LEVEL, Estimate, Vector
 
 FEWEST_SIZES = 3
 # An interval wider than this says nothing that one would not have guessed.
 WIDEST = 0.25
-# Of each curve's distribution at a number of images.
-QUANTILES = (np.arange(40) + 0.5) / 40
+# So many curves are drawn, each as often as it is likely, and so many quantiles of what seeds make of each.
+CURVES, QUANTILES = 1000, 20
 
 
 @dataclass(frozen=True)
@@ -122,28 +121,28 @@ def _fit(errors: Mapping[int, Sequence[float]], test_images: int) -> LearningCur
     freedom = within + len(sizes) - 1
     chance = (within * dispersion + unexplained) / freedom
     logs = -0.5 * np.log(known) - 0.5 * freedom * np.log(chance)
-    weights = np.exp(logs - logs.max())
-    likely = weights > 1e-3  # Thousands of others together do not move a limit of the interval.
-    weights, chance, known, heights = weights[likely] / weights[likely].sum(), chance[likely], known[likely], heights[likely]
+    likely = np.exp(logs - logs.max()).cumsum()
+    chosen = np.searchsorted(likely / likely[-1], (np.arange(CURVES) + 0.5) / CURVES)
     reach = 4 if len(sizes) > FEWEST_SIZES else 2
     steps = np.r_[np.geomspace(sizes[0] / sizes[-1], 1, 12, endpoint=False), 2 ** np.linspace(0, np.log2(reach), 9)]
-    ahead = _shapes(steps)[likely]
-    expected = heights[:, None] * ahead
-    of_mean = ahead**2 / known[:, None] + _answer_variance(expected) / counts.mean()
-    deviations = np.sqrt(chance[:, None] * of_mean + _answer_variance(expected) / test_images)
-    drawn = expected[:, None] + deviations[:, None] * stats.t.ppf(QUANTILES, freedom)[:, None]
-    quantiles = np.clip(1 - _quantiles(drawn, weights, (0.5, 1 - LEVEL / 2, LEVEL / 2)), 0, 1)
+    ahead = _shapes(steps)[chosen]
+    expected = heights[chosen, None] * ahead
+    of_mean = ahead**2 / known[chosen, None] + _answer_variance(expected) / counts.mean()
+    deviations = np.sqrt(chance[chosen, None] * of_mean + _answer_variance(expected) / test_images)
+    seeds = stats.t.ppf((np.arange(QUANTILES) + 0.5) / QUANTILES, freedom)
+    drawn = 1 - (expected[:, None] + deviations[:, None] * seeds[:, None]).reshape(-1, len(steps))
+    quantiles = np.clip(np.quantile(drawn, (0.5, LEVEL / 2, 1 - LEVEL / 2), axis=0), 0, 1)
     accuracies = [Estimate(*of_size) for of_size in quantiles.T.tolist()]
     doubled = accuracies[steps.tolist().index(2.0)]
     if doubled.high - doubled.low > WIDEST:
         interval = f"{100 * doubled.low:.0f} … {100 * doubled.high:.0f} %"
         return f"its seeds differ too much: for twice as many, all that can be said is {interval}"
-    exponents = np.log(_shapes(np.array([0.9]))[likely, 0]) / -np.log(0.9)
+    exponents = np.log(_shapes(np.array([0.9]))[chosen, 0]) / -np.log(0.9)
     return LearningCurve(
         smallest=sizes[0],
         largest=sizes[-1],
         furthest=reach * sizes[-1],
-        exponent=float(weights @ exponents),
+        exponent=float(exponents.mean()),
         images=(steps * sizes[-1]).tolist(),
         accuracies=accuracies,
     )
@@ -152,11 +151,12 @@ def _fit(errors: Mapping[int, Sequence[float]], test_images: int) -> LearningCur
 def _shapes(sizes: Vector) -> Vector:
     """``(curves, sizes)``: errors as multiples of that at size 1, of four families on grids of two parameters each.
 
-    A power and an exponential that fall to a floor, a power that is flat near chance, and one that ends: its error stops
-    falling at some number beyond the data, as where labels are wrong or pictures ambiguous.
+    A power and an exponential that fall to a floor, a power that is flat near chance, and one that ends: its error
+    stops falling at some number beyond the data, as where labels are wrong or pictures ambiguous.
     """
-    steepness, other = (each.ravel()[:, None] for each in np.meshgrid(np.geomspace(0.03, 4, 60), np.linspace(0, 0.95, 14) ** 2))
-    ends, bend = 4**other, 0.02 * 250**other
+    grid = np.meshgrid(np.geomspace(0.03, 16, 144), np.linspace(0, 0.98, 50) ** 2)
+    steepness, other = (each.ravel()[:, None] for each in grid)
+    ends, bend = 4**other, 0.05 * 100 ** np.sqrt(other)
     families = (
         other + (1 - other) * sizes**-steepness,
         other + (1 - other) * np.exp(steepness * (1 - sizes)),
@@ -171,12 +171,3 @@ def _answer_variance(errors: Vector) -> Vector:
     clipped = np.clip(errors, 0, 1)
     variance: Vector = clipped * (1 - clipped)
     return variance
-
-
-def _quantiles(drawn: Vector, weights: Vector, shares: Sequence[float]) -> Vector:
-    """``(shares, sizes)``: quantiles of the values ``(curves, draws, sizes)``, where each curve has a weight."""
-    order = drawn.reshape(-1, drawn.shape[2]).argsort(0)
-    below = np.repeat(weights / drawn.shape[1], drawn.shape[1])[order].cumsum(0)
-    values = np.take_along_axis(drawn.reshape(-1, drawn.shape[2]), order, 0)
-    found: Vector = np.stack([np.take_along_axis(values, (below < share).sum(0)[None], 0)[0] for share in shares])
-    return found

@@ -14,8 +14,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from cnn_compare.formatting import format_signed, format_significant, shorten
 from cnn_compare.report.columns import columns
 from cnn_compare.report.contents import GROWTH
@@ -288,7 +286,7 @@ def _growth(summary: Summary) -> Chart | None:
     return Chart(
         "growth",
         GROWTH,
-        f"Mean and standard deviation over the seeds{', and the curve that families of curves let expect' if laws else ''}{band}.",
+        f"Mean and standard deviation over the seeds{', and the mean of families of curves' if laws else ''}{band}.",
         figure,
     )
 
