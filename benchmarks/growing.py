@@ -19,8 +19,8 @@ from typing import Any
 from harness import report
 
 from cnn_compare.report.analysis import analyze
+from cnn_compare.report.learning_curve import FEWEST_SIZES, LearningCurve, fit_learning_curve
 from cnn_compare.report.load import find_runs
-from cnn_compare.report.power_law import FEWEST_SIZES, FURTHEST, fit_power_law
 from cnn_compare.report.summary import Growth
 
 
@@ -30,9 +30,9 @@ def held_out(growth: Growth, test_images: int) -> list[dict[str, Any]]:
     sizes = list(growth.test_acc_pct)
     for known in range(FEWEST_SIZES, len(sizes)):
         errors = {size: [1 - each / 100 for each in growth.test_acc_pct[size]] for size in sizes[:known]}
-        law = fit_power_law(errors, test_images)
+        law = fit_learning_curve(errors, test_images)
         for size in sizes[known:]:
-            if size > FURTHEST * sizes[known - 1]:
+            if isinstance(law, LearningCurve) and size > law.furthest:
                 continue
             row = {"network": growth.network, "known": f"{sizes[0]:,} … {sizes[known - 1]:,}", "images": f"{size:,}"}
             measured = statistics.fmean(growth.test_acc_pct[size])

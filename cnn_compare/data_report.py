@@ -20,9 +20,11 @@ from cnn_compare.formatting import format_duration, format_list, format_signific
 from cnn_compare.pictures import small_picture
 from cnn_compare.profiling import profile
 from cnn_compare.report.data_page import Picture, Section, data_page
-from cnn_compare.report.planning import NETWORKS_DISAGREE, SEEDS_DISAGREE, USUAL_DEVIATION, smallest_on
+from cnn_compare.report.planning import NETWORKS_CORRELATE, SEEDS_CORRELATE, USUAL_DEVIATION, smallest_on
 
 SEEDS = (1, 3, 5)
+# In percent: what the smallest differences are shown for.
+ACCURACIES = (60, 85, 97)
 SPLIT_NAMES = {"train": "training", "val": "validation", "test": "test"}
 # A class that has so many times as many training images as another one is worth a sentence.
 UNEQUAL = 1.5
@@ -92,13 +94,18 @@ def _can_show(found: Mapping[str, Any], networks: int) -> dict[str, Any]:
     """The smallest differences in accuracy that the test images can establish."""
     test = found["splits"]["test"]
     most = max(test["classes"], key=test["classes"].get)
+    independent = test["images"] if test["groups"] is None else test["groups"]
     return {
         "test_images": test["images"],
+        "independent": independent,
         "networks": networks,
-        "points_by_seeds": {str(seeds): smallest_on(test["images"], seeds, networks) for seeds in SEEDS},
+        "points": {
+            str(accuracy): {str(seeds): smallest_on(independent, seeds, networks, accuracy / 100) for seeds in SEEDS}
+            for accuracy in ACCURACIES
+        },
         "assumed": {
-            "networks_disagree": NETWORKS_DISAGREE,
-            "seeds_disagree": SEEDS_DISAGREE,
+            "networks_correlate": NETWORKS_CORRELATE,
+            "seeds_correlate": SEEDS_CORRELATE,
             "seed_deviation_points": USUAL_DEVIATION,
         },
         "most_frequent_class": most,
@@ -140,7 +147,10 @@ def _sections(facts: Mapping[str, Any]) -> list[Section]:
         Section("Copies", _copies_in_words(facts["copies"]), _copy_rows(facts["copies"], found["splits"])),
     ]
     if facts["can_show"]:
-        sections.append(Section("What the test images can show", _can_show_in_words(facts["can_show"], found)))
+        can_show = facts["can_show"]
+        sections.append(
+            Section("What the test images can show", _can_show_in_words(can_show, found), _can_show_rows(can_show))
+        )
     if found["bad_files"]:
         rows = [{"file": path, "reason": reason} for path, reason in found["bad_files"].items()]
         sections.insert(2, Section("Files that cannot be used", [], rows[:CLASSES]))
@@ -297,23 +307,32 @@ def _copy_rows(found: Mapping[str, Any], splits: Mapping[str, Any]) -> list[dict
 
 
 def _can_show_in_words(found: Mapping[str, Any], of: Mapping[str, Any]) -> list[str]:
-    points, assumed = found["points_by_seeds"], found["assumed"]
-    images, networks = found["test_images"], found["networks"]
+    assumed, of_groups = found["assumed"], of["splits"]["test"]["groups"] is not None
+    unit = f"{found['independent']:,} groups" if of_groups else f"{found['independent']:,} test images"
     sentences = [
-        f"{images:,} test images and {networks} networks establish, in four cases of five, a difference of "
-        f"{points['1']:.1f} points between trained networks (one seed each), and between architectures one of "
-        f"{points['3']:.1f} points with 3 seeds, {points['5']:.1f} with 5.",
-        f"Assumed, as in the project's CIFAR-10 comparisons: two networks disagree on "
-        f"{assumed['networks_disagree']:.0%} of the images and two seeds of one on {assumed['seeds_disagree']:.0%}; "
-        f"seeds deviate by {assumed['seed_deviation_points']:g} points, and by more on few images.",
+        f"The smallest differences, in points, that {unit} establish between {found['networks']} networks in four "
+        "cases of five. One seed tells trained networks apart, several tell architectures.",
+        f"Assumed, as in the project's CIFAR-10 comparisons: right answers of two networks correlate by "
+        f"{assumed['networks_correlate']:g}, two seeds of one by {assumed['seeds_correlate']:g}; seeds deviate "
+        f"by {assumed['seed_deviation_points']:g} points at 75 %, and by more on few images.",
         f"Who always answers {found['most_frequent_class']} is right for {100 * found['most_frequent_share']:.1f} %.",
     ]
-    if (groups := of["splits"]["test"]["groups"]) is not None:
+    if of_groups:
         sentences.append(
-            f"The test images are of {groups:,} groups. Images of one group are alike, and count for less than as many "
-            "of different ones: the differences must be larger."
+            f"The {found['test_images']:,} test images are of so many groups. Images of one group are alike: here they "
+            "count as one image, which is the least that they can say."
         )
     return sentences
+
+
+def _can_show_rows(found: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [
+        {
+            "accuracy": f"{accuracy} %",
+            **{f"{seeds} seed{'s' * (seeds != '1')}": f"{points:.1f}" for seeds, points in by_seeds.items()},
+        }
+        for accuracy, by_seeds in found["points"].items()
+    ]
 
 
 def _costs_section(costs: Sequence[Mapping[str, Any]]) -> Section:

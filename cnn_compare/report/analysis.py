@@ -18,8 +18,8 @@ from cnn_compare.formatting import format_list
 from cnn_compare.report import cross_validation, statistics
 from cnn_compare.report.cross_validation import Fold, Folds
 from cnn_compare.report.images import Answers, answers_of, by_network, leaks_warning, without_leaks
+from cnn_compare.report.learning_curve import fit_learning_curve
 from cnn_compare.report.load import Predictions, StoredRun, StoredRuns, distinct, read_probabilities
-from cnn_compare.report.power_law import fit_power_law
 from cnn_compare.report.published import find_published
 from cnn_compare.report.search import searched
 from cnn_compare.report.statistics import LEVEL, Difference, Estimate, Sample
@@ -57,6 +57,7 @@ TRAINED_ON_TEST_SET = (
     "the folds are of training and test images together: accuracies do not compare with those on the data's own test "
     "set"
 )
+FEWEST_FOLDS = 5
 UNFINISHED = "not finished; the same command again goes on with it"
 
 
@@ -139,6 +140,7 @@ def analyze(
             *warnings,
             *ignored,
             *(leaks_warning(leaked) if leaked else []),
+            *_few_folds(networks),
             *([TRAINED_ON_TEST_SET] if folds and not any(result.data for result in results) else []),
             *_lagging(networks),
             *distinct(text for result in results for text in result.data.get("warnings", [])),
@@ -388,10 +390,11 @@ def _network(
         contended=any(result.contended for result in results),
         architecture=next((result.architecture for result in results if result.architecture), {}),
         calibration=statistics.calibration(
-            np.concatenate([run.confidence for run in predictions]).astype(np.float32),
-            np.concatenate([run.predictions == run.labels for run in predictions]),
+            np.stack([run.confidence for run in predictions]).astype(np.float32),
+            np.stack([run.predictions == run.labels for run in predictions]),
+            predictions[0].groups,
         )
-        if predictions
+        if predictions and len({len(run.labels) for run in predictions}) == 1
         else None,
         **(_by_class(predictions) if predictions and all(run.predictions for run in runs) else by_class),
         ensemble_acc_pct=_ensemble(runs),
@@ -535,6 +538,14 @@ def _lagging(networks: Sequence[Network]) -> list[str]:
     return [f"{name}: {text}" for name, text in found.items() if text]
 
 
+def _few_folds(networks: Sequence[Network]) -> list[str]:
+    fewest = min((network.folds for network in networks if network.folds), default=FEWEST_FOLDS)
+    if fewest >= FEWEST_FOLDS:
+        return []
+    left_out = f"every network was trained without 1/{fewest} of the images, and intervals are wide"
+    return [f"{fewest} folds: {left_out}; --folds={FEWEST_FOLDS} and more, and --repeats, say more"]
+
+
 def _levels(runs: Sequence[StoredRun]) -> list[int]:
     """Up to four round validation accuracies, in percent, that at least one run reached."""
     best = max((100 * run.curves["val/acc"].max() for run in runs if "val/acc" in run.curves), default=0.0)
@@ -620,8 +631,21 @@ def _fold_pairs(pairs: Sequence[tuple[Network, Network]], folds: dict[str, Folds
     numbers = [(names.index(first.name), names.index(second.name)) for first, second in pairs]
     found = cross_validation.differences([folds[name] for name in names], numbers)
     shared = [len(cross_validation.shared_folds(folds[first.name], folds[second.name])) for first, second in pairs]
+
+    def detects(first: Network, error: float, count: int) -> dict[int, float]:
+        if count < 2 or first.folds is None:
+            return {}
+        repeats = max(1, count // first.folds)
+        return {
+            each: 100 * cross_validation.smallest_difference(error, count, first.folds, each, len(pairs))
+            for each in (repeats * factor for factor in (1, 2, 4))
+        }
+
     return [
-        _pair(*pair, [difference], question, (count, count))
+        replace(
+            _pair(*pair, [difference], question, (count, count)),
+            detects_points=detects(pair[0], sum(error for error, _ in difference.error.seeds), count),
+        )
         for pair, difference, count in zip(pairs, found, shared, strict=True)
     ]
 
@@ -677,16 +701,14 @@ def _within(share: Estimate, margin: float) -> bool:
     return max(-100 * share.low, 100 * share.high) < margin
 
 
-def _seeds_needed(difference: Difference, seeds: tuple[int, int], pairs: int) -> tuple[float, float]:
-    """At least and at most, over what the variances may be; more than there are, which have not established it."""
+def _detects(difference: Difference, seeds: tuple[int, int], pairs: int) -> dict[int, float]:
+    """What as many seeds as there are, twice and four times as many establish; see `Pair.detects_points`."""
     squares = [error**2 * count for (error, _), count in zip(difference.error.seeds, seeds, strict=True)]
-    freedom = min(freedom for _, freedom in difference.error.seeds)
     deviation = math.sqrt(sum(squares) / 2)
-    low, high = (
-        statistics.seeds_needed(difference.share.value, factor * deviation, difference.error.images, pairs)
-        for factor in statistics.deviation_range(freedom)
-    )
-    return max(low, min(seeds) + 1), max(high, min(seeds) + 1)
+    return {
+        count: 100 * statistics.smallest_difference(count, deviation, difference.error.images, pairs)
+        for count in (min(seeds) * factor for factor in (1, 2, 4))
+    }
 
 
 def _compared(
@@ -715,8 +737,8 @@ def _compared(
         looked = [difference, *(look[index] for look in before)]
         a, b = (samples[network.name] for network in (first, second))
         pair = _pair(first, second, looked, question, (len(first.seeds), len(second.seeds)))
-        needed = _seeds_needed(difference, (a.seeds, b.seeds), len(pairs)) if a.seeds > 1 else None
-        result[first.name, second.name] = replace(pair, of_trained=a.seeds == 1, seeds_needed=needed)
+        detects = _detects(difference, (a.seeds, b.seeds), len(pairs)) if a.seeds > 1 else {}
+        result[first.name, second.name] = replace(pair, of_trained=a.seeds == 1, detects_points=detects)
     return result
 
 
@@ -733,7 +755,7 @@ def _growth(stored: StoredRuns, networks: Sequence[Network]) -> list[Growth]:
             continue
         errors = {size: [1 - each / 100 for each in of_size] for size, of_size in accuracies.items()}
         # Where the number of test images is not recorded, the accuracies say as little as possible.
-        law = fit_power_law(errors, min(result.test_images or 1 for result in results))
+        law = fit_learning_curve(errors, min(result.test_images or 1 for result in results))
         fitted, reason = (None, law) if isinstance(law, str) else (law, None)
         found.append(Growth(network.name, accuracies, fitted, reason))
     return found
@@ -755,7 +777,7 @@ def _pair(
         of_trained=False,
         seeds=runs,
         image_error_points=100 * difference.error.images,
-        seeds_needed=None,
+        detects_points={},
     )
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from cnn_compare.formatting import MISSING, format_number, format_p, format_signed, format_significant
 from cnn_compare.report.columns import COLUMNS, Column, columns
 from cnn_compare.report.images import WRONG_LABELS_SHOWN
-from cnn_compare.report.power_law import FURTHEST, PowerLaw
+from cnn_compare.report.learning_curve import LearningCurve
 from cnn_compare.report.statistics import Estimate
 from cnn_compare.report.summary import (
     Answer,
@@ -135,15 +135,15 @@ def _pairs(summary: Summary) -> Table:
 
 def _growth(summary: Summary) -> Table:
     sizes = sorted({size for growth in summary.growth for size in growth.test_acc_pct})
-    factors = (2, FURTHEST)
+    factors = (2, 4)
 
     def measured(accuracies: Sequence[float]) -> str:
         if len(accuracies) < 2:
             return format_number(accuracies[0], ".2f") if accuracies else MISSING
         return f"{statistics.fmean(accuracies):.2f} ± {statistics.stdev(accuracies):.2f}"
 
-    def expected(law: PowerLaw | None, factor: int) -> str:
-        if law is None:
+    def expected(law: LearningCurve | None, factor: int) -> str:
+        if law is None or factor * law.largest > law.furthest:
             return MISSING
         share = law.accuracy(factor * law.largest)
         return f"{100 * share.value:.1f} ({100 * share.low:.1f} … {100 * share.high:.1f})"
@@ -168,8 +168,9 @@ def _growth(summary: Summary) -> Table:
             for growth in summary.growth
         ],
         "Test accuracy % by the number of training images: mean and standard deviation over seeds. × 2 and × 4: what "
-        "a power law, error ~ images^(−exponent), lets expect of two and four times the most images, with a 95 % "
-        "interval for other seeds, the fit, an exponent that drifts, and other test images. All runs have the same "
+        "four families of curves together let expect of two and four times the most images, with a 95 % interval for "
+        "other seeds, the fit, what the families disagree on, and other test images; three numbers of images reach to "
+        "× 2. Exponent: b of error ~ images^(−b) at the most images. All runs have the same "
         "epochs, so that more images mean more steps. Each smaller subset is part of the larger ones; other choices of "
         "images are not covered.",
     )

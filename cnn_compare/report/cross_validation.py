@@ -14,8 +14,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import stats
 
-from cnn_compare.report.statistics import LEVEL, Difference, Error, Estimate, wilson_interval
+from cnn_compare.report.statistics import LEVEL, POWER, Difference, Error, Estimate, wilson_interval
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,22 @@ def differences(networks: Sequence[Folds], pairs: Sequence[tuple[int, int]]) -> 
     return [result[index] for index in range(len(pairs))]
 
 
+def smallest_difference(error: float, count: int, folds: int, repeats: int, pairs: int = 1) -> float:
+    """The smallest difference that is established in four comparisons of five with so many repeats.
+
+    Args:
+        error: Standard error of a difference, as `corrected_error` has it.
+        count: Of how many folds, of all repeats, that is.
+        folds: In a repeat.
+        repeats: That are asked about.
+        pairs: How many are compared.
+    """
+    runs = folds * repeats
+    of_repeats = error * math.sqrt((1 / runs + 1 / (folds - 1)) / (1 / count + 1 / (folds - 1)))
+    half_width = Error(((of_repeats, runs - 1.0),), 0.0).half_width(LEVEL / pairs)
+    return half_width + float(stats.norm.ppf(POWER)) * of_repeats
+
+
 def shared_folds(first: Folds, second: Folds) -> list[tuple[int, int | None]]:
     """Seed and number of each fold that both networks have."""
     return [key for key in first if key in second and first[key].folds == second[key].folds]
@@ -110,7 +127,7 @@ def _difference(first: Folds, second: Folds, level: float) -> Difference:
     error = corrected_error(values, *_sizes([network[key] for network in (first, second) for key in shared]))
     mean, half = float(np.mean(values)), error.half_width(level)
     p = error.p(mean)
-    return Difference(Estimate(mean, mean - half, mean + half), p, p, error)
+    return Difference(Estimate(mean, max(mean - half, -1.0), min(mean + half, 1.0)), p, p, error)
 
 
 def _sizes(results: Sequence[Fold]) -> tuple[float, float]:

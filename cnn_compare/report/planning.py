@@ -15,11 +15,11 @@ from cnn_compare.report.summary import Summary
 
 # What seeds of the project's stored CIFAR-10 comparisons deviate by, in points, where no other runs are at hand.
 USUAL_DEVIATION = 0.6
-EXAMPLE_POINTS = 1.0
-# In the stored CIFAR-10 comparisons whose networks reach 75 % and more, with 10,000 test images: for how many of them
-# one of two networks is right and the other wrong, and the same of two seeds of one network.
-NETWORKS_DISAGREE, SEEDS_DISAGREE = 0.18, 0.15
+# Networks of the stored CIFAR-10 comparisons, on 10,000 test images: the accuracy at which seeds deviate so; the
+# correlation of right answers, of two networks and of two seeds of one, which is about the same at other accuracies.
+USUAL_ACCURACY = 0.75
 USUAL_TEST_IMAGES = 10_000
+NETWORKS_CORRELATE, SEEDS_CORRELATE = 0.45, 0.55
 
 
 def undecided(folder: Path) -> int:
@@ -44,32 +44,44 @@ def what_seeds_establish(folder: Path, networks: int, seeds: int) -> str:
             "tell how other seeds would end."
         )
     deviation, image_error, source = _spread(folder)
-    smallest = 100 * statistics.smallest_difference(seeds, deviation, image_error, pairs)
-    needed = statistics.seeds_needed(EXAMPLE_POINTS / 100, deviation, image_error, pairs)
-    takes = f"{needed:.0f} seeds" if math.isfinite(needed) else "more test images"
+    points = {
+        count: 100 * statistics.smallest_difference(count, deviation, image_error, pairs)
+        for count in (seeds, 2 * seeds, 4 * seeds)
+    }
+    now, twice, four_times = points.values()
     return (
-        f"{seeds} seeds of {networks} networks: a difference of about {smallest:.1f} points is established in four "
-        f"cases of five, and {EXAMPLE_POINTS:g} point takes {takes} ({source})."
+        f"{seeds} seeds of {networks} networks: a difference of about {now:.1f} points is established in four cases of "
+        f"five; with {2 * seeds} seeds one of {twice:.1f}, with {4 * seeds} one of {four_times:.1f} ({source})."
     )
 
 
-def smallest_on(test_images: int, seeds: int, networks: int = 2) -> float:
+def smallest_on(test_images: int, seeds: int, networks: int, accuracy: float) -> float:
     """The smallest difference, in points, that so many test images are likely to establish between new networks.
 
-    Two networks with one seed each are told apart by the images that only one of them answers right. With several seeds
-    the part of this that changes with the seed belongs to the seeds, and fewer images make a seed's accuracy deviate
-    more.
+    Two networks with one seed each are told apart by the images that only one of them answers right: of accuracies p
+    whose answers correlate by r, 2 p (1 − p) (1 − r) of all. With several seeds the part of this that changes with the
+    seed belongs to the seeds, and fewer images make a seed's accuracy deviate more.
 
     Args:
-        test_images: Independent ones.
+        test_images: Independent ones; of groups, the groups.
         seeds: Of each network.
         networks: How many are compared with each other.
+        accuracy: Expected, as a share.
+
+    Source:
+        Connor 1987, doi:10.2307/2531961.
     """
-    by_seed = SEEDS_DISAGREE / 2  # Variance of an answer over seeds.
-    deviation = math.sqrt((USUAL_DEVIATION / 100) ** 2 + by_seed * (1 / test_images - 1 / USUAL_TEST_IMAGES))
-    disagree = NETWORKS_DISAGREE - (SEEDS_DISAGREE if seeds > 1 else 0)
-    pairs = networks * (networks - 1) // 2
-    return 100 * statistics.smallest_difference(seeds, deviation, math.sqrt(disagree / test_images), pairs)
+    between = accuracy * (1 - accuracy)
+    # A seed's luck is larger where there are more mistakes.
+    luck = (USUAL_DEVIATION / 100) ** 2 / (USUAL_ACCURACY * (1 - USUAL_ACCURACY))
+    noise = (1 - SEEDS_CORRELATE) * (1 / test_images - 1 / USUAL_TEST_IMAGES)
+    deviation = math.sqrt(between * max(luck + noise, (1 - SEEDS_CORRELATE) / test_images))
+    shared = 2 * between * ((SEEDS_CORRELATE if seeds > 1 else 1) - NETWORKS_CORRELATE)
+    pairs, difference = networks * (networks - 1) // 2, 0.0
+    for _ in range(20):  # Networks that differ disagree on as many images, which the difference is not known without.
+        image_error = math.sqrt(max(shared, difference) / test_images + 1 / test_images**2)
+        difference = min(1.0, statistics.smallest_difference(seeds, deviation, image_error, pairs))
+    return 100 * difference
 
 
 def _spread(folder: Path) -> tuple[float, float, str]:

@@ -14,12 +14,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from cnn_compare.formatting import format_signed, format_significant, shorten
 from cnn_compare.report.columns import columns
 from cnn_compare.report.contents import GROWTH
-from cnn_compare.report.power_law import FURTHEST, PowerLaw
+from cnn_compare.report.learning_curve import LearningCurve
 from cnn_compare.report.statistics import dominated_by
 from cnn_compare.report.summary import Curves, Network, Summary, class_name, which_classes
 
@@ -276,7 +274,7 @@ def _growth(summary: Summary) -> Chart | None:
         data.append({**points, "error_y": {"type": "data", "array": spread, "color": color}})
     measured = sorted({size for growth in summary.growth for size in growth.test_acc_pct})
     laws = [growth.law for growth in summary.growth if growth.law]
-    ticks = sorted({*measured, *(factor * law.largest for law in laws for factor in (2, FURTHEST))})
+    ticks = sorted({*measured, *(size for law in laws for size in (2 * law.largest, law.furthest))})
     figure = _axes(data, "training images", "test accuracy %")
     figure["layout"]["xaxis"] |= {
         "type": "log",
@@ -284,20 +282,19 @@ def _growth(summary: Summary) -> Chart | None:
         "tickvals": ticks,
         "ticktext": [f"{tick:,}" for tick in ticks],
     }
-    band = "; dashed, with its 95 % interval: what it lets expect of more images" if laws else ""
+    band = "; dashed, with its 95 % interval: with more images" if laws else ""
     return Chart(
         "growth",
         GROWTH,
-        f"Mean and standard deviation over the seeds{', and a power law through them' if laws else ''}{band}.",
+        f"Mean and standard deviation over the seeds{', and the mean of families of curves' if laws else ''}{band}.",
         figure,
     )
 
 
-def _extrapolated(network: str, law: PowerLaw, color: str) -> list[Figure]:
+def _extrapolated(network: str, law: LearningCurve, color: str) -> list[Figure]:
     data: list[Figure] = []
-    furthest = FURTHEST * law.largest
-    for first, last, dash in ((law.smallest, law.largest, "solid"), (law.largest, furthest, "dash")):
-        sizes: list[float] = np.geomspace(first, last, 25).tolist()
+    for first, last, dash in ((law.smallest, law.largest, "solid"), (law.largest, law.furthest, "dash")):
+        sizes = [size for size in law.images if first <= size <= last]
         expected = [law.accuracy(size) for size in sizes]
         if dash == "dash":
             data.append(_band(sizes, [100 * it.low for it in expected], [100 * it.high for it in expected], color))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cnn_compare.pictures import Pictures
-from cnn_compare.report.power_law import PowerLaw
+from cnn_compare.report.learning_curve import LearningCurve
 from cnn_compare.report.statistics import Calibration, Estimate
 from cnn_compare.times import Times
 
@@ -171,8 +171,9 @@ class Pair:
         of_trained: Whether all this is about the trained networks of one seed, and not about other seeds.
         seeds: How many seeds each has; with folds, how many both have.
         image_error_points: Standard error of the difference from the test images alone.
-        seeds_needed: How many seeds at least, and at most, establish a difference of this size in four comparisons of
-            five; None where one seed cannot tell, and with folds; `math.inf` where more seeds do not help.
+        detects_points: Number of seeds of each network, or of repeats with folds -> the smallest difference that so
+            many establish in four comparisons of five, by the variances found here: first with as many as there are.
+            Empty where one seed cannot tell.
     """
 
     first: str
@@ -185,7 +186,21 @@ class Pair:
     of_trained: bool
     seeds: tuple[int, int]
     image_error_points: float
-    seeds_needed: tuple[float, float] | None
+    detects_points: dict[int, float] = field(hash=False)
+
+    def detects_in_words(self, unit: str = "seed") -> str:
+        """What more seeds, or repeats, would establish; not whether they would establish the difference found here.
+
+        Source:
+            Hoenig and Heisey 2001, doi:10.1198/000313001300339897: power at the found difference says nothing new.
+        """
+        if not self.detects_points:
+            return "one seed cannot tell what more of them would show"
+        shown = [
+            f"{count} {unit}{'s' if count > 1 else ''} {points:.1f} points"
+            for count, points in self.detects_points.items()
+        ]
+        return f"found in four cases of five are: with {', with '.join(shown)}"
 
 
 @dataclass(frozen=True)
@@ -201,7 +216,7 @@ class Growth:
 
     network: str
     test_acc_pct: dict[int, list[float]]
-    law: PowerLaw | None
+    law: LearningCurve | None
     without_law: str | None
 
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from cnn_compare import times
 from cnn_compare.formatting import format_list, format_signed, format_significant
+from cnn_compare.report.statistics import MOST_WRONG, unlike
 from cnn_compare.report.summary import Growth, Network, Pair, Question
 from cnn_compare.results import METRICS
 
@@ -50,7 +51,8 @@ def verdict(
         sentences.append("Times are shown, and not ranked: see above why they cannot be compared.")
     sentences += [_same_pair(pair, networks, question, ranked) for pair in pairs if pair.same and not pair.differs]
     open_pairs = [pair for pair in pairs if not pair.differs and not pair.same]
-    sentences += [_open_pair(pair) for pair in open_pairs[:PAIRS_IN_WORDS]]
+    unit = "repeat" if networks[0].folds else "seed"
+    sentences += [_open_pair(pair, unit) for pair in open_pairs[:PAIRS_IN_WORDS]]
     if len(open_pairs) > PAIRS_IN_WORDS:
         more = len(open_pairs) - PAIRS_IN_WORDS
         sentences.append(f"{more} more differences are not established; the matrix has all.")
@@ -58,6 +60,7 @@ def verdict(
         sentences.append(
             f"All {len(pairs)} differences {'between' if complete else 'so far between'} them are established."
         )
+    sentences += _unlike(networks)
     sentences += _more_images(growth)
     sentences.append(_not_covered(networks, pairs))
     return sentences
@@ -211,21 +214,25 @@ def _interval(pair: Pair) -> str:
     return f"95 % {format_signed(pair.points.low)} … {format_signed(pair.points.high)}"
 
 
-def _open_pair(pair: Pair) -> str:
+def _open_pair(pair: Pair, unit: str) -> str:
     sentence = (
         f"{pair.first} and {pair.second} cannot be told apart{' as trained' if pair.of_trained else ''}: "
         f"{format_signed(pair.points.value, 2)} points, {_interval(pair)}"
     )
-    if pair.seeds_needed is None and not pair.of_trained:
-        return f"{sentence}; more pictures would tell more than more repeats, which share them."
-    if pair.seeds_needed is None:
-        return f"{sentence}; how many seeds it would take, one seed cannot tell."
-    least, most = pair.seeds_needed
-    if math.isinf(least):
-        return f"{sentence}; more seeds would not settle a difference of that size on these test images."
-    seeds = f"{least:.0f}" if least == most else f"{least:.0f} to {most:.0f}"
-    seeds = f"{least:.0f} or more" if math.isinf(most) else seeds
-    return f"{sentence}; a difference of that size takes {seeds} seeds."
+    return f"{sentence}; {pair.detects_in_words(unit)}."
+
+
+def _unlike(networks: Sequence[Network]) -> list[str]:
+    """A warning where deviations differ so much that more than 5 % of comparisons claim what is not so."""
+    several = [each for each in networks if each.sd_points and not each.folds]
+    several.sort(key=lambda each: each.sd_points or 0)
+    if not unlike([each.sd_points or 0 for each in several], [len(each.seeds) for each in several]):
+        return []
+    least, most = several[0], several[-1]
+    return [
+        f"Seeds of {most.name} deviate by {most.sd_points:.2f} points, those of {least.name} by {least.sd_points:.2f}: "
+        f"with so few of them, up to {MOST_WRONG:.0%} of such comparisons establish what is not so, instead of 5 %."
+    ]
 
 
 def _more_images(growth: Sequence[Growth]) -> list[str]:

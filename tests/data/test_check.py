@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from types import SimpleNamespace
 
@@ -15,7 +16,7 @@ from cnn_compare import DigitsDataModule, FolderDataModule
 from cnn_compare.data import check
 from cnn_compare.data.check import Images, copies, leaked, near_pairs, sizes
 from cnn_compare.errors import ClassTooSmallError, FolderError
-from cnn_compare.report.planning import NETWORKS_DISAGREE, smallest_on
+from cnn_compare.report.planning import NETWORKS_CORRELATE, smallest_on
 
 COUNTS = {"train": {"[cat]": 12, "나비": 6}, "val": {"[cat]": 3, "나비": 3}, "test": {"[cat]": 5, "나비": 4}}
 
@@ -159,16 +160,19 @@ def test_data_without_files_is_checked_as_well():
     assert [each.exact for each in found.shared] == [0] * 6
 
 
-def test_the_smallest_difference_of_one_seed_is_found_in_four_cases_of_five():
-    """Drawn: 500 test images of which one of two networks answers a share right that the other does not."""
-    images, draw = 500, np.random.default_rng(0)
-    difference = smallest_on(images, seeds=1) / 100
-    shares = [(NETWORKS_DISAGREE + difference) / 2, (NETWORKS_DISAGREE - difference) / 2, 1 - NETWORKS_DISAGREE]
-    better, worse, _ = draw.multinomial(images, shares, 20_000).T
-    established = np.abs(better - worse) / np.sqrt(better + worse) > 1.96  # McNemar's test
-    assert np.mean(established) == pytest.approx(0.8, abs=0.03)
-    assert smallest_on(500, 5) < smallest_on(500, 3)
-    assert smallest_on(4 * 500, 1) == pytest.approx(smallest_on(500, 1) / 2)
+@pytest.mark.parametrize("accuracy", [0.5, 0.85, 0.99])
+def test_the_smallest_difference_of_one_seed_is_found_in_four_cases_of_five_at_any_accuracy(accuracy):
+    """Drawn: 1,000 test images, and two networks whose answers correlate."""
+    images, draw = 1000, np.random.default_rng(0)
+    difference = smallest_on(images, 1, 2, accuracy) / 100
+    better, worse = accuracy + difference / 2, accuracy - difference / 2
+    covariance = NETWORKS_CORRELATE * math.sqrt(better * (1 - better) * worse * (1 - worse))
+    both = min(better * worse + covariance, worse)
+    shares = [better - both, worse - both, 1 - better - worse + 2 * both]
+    first, second, _ = draw.multinomial(images, shares, 20_000).T
+    established = np.abs(first - second) / np.sqrt(np.maximum(first + second, 1)) > 1.96  # McNemar's test
+    assert np.mean(established) == pytest.approx(0.8, abs=0.07)
+    assert smallest_on(images, 5, 2, accuracy) < smallest_on(images, 3, 2, accuracy)
 
 
 # The command

@@ -81,7 +81,7 @@ def test_the_verdict_says_what_is_established_and_what_is_not(store_run, summary
     assert "Not covered by the intervals: other seeds, other training images" in said
 
 
-def test_several_seeds_tell_how_many_it_would_take(store_run, summary):
+def test_several_seeds_tell_what_more_would_show(store_run, summary):
     draw = np.random.default_rng(0)
     for seed in range(3):
         for name, share in (("a", 0.800), ("b", 0.790)):
@@ -91,7 +91,10 @@ def test_several_seeds_tell_how_many_it_would_take(store_run, summary):
     (pair,) = found.pairs
     assert pair.seeds == (3, 3)
     assert not pair.differs
-    assert 3 < pair.seeds_needed[0] < pair.seeds_needed[1]
+    now, twice, four_times = pair.detects_points.values()
+    assert list(pair.detects_points) == [3, 6, 12]
+    assert four_times < twice < now
+    assert f"with 3 seeds {now:.1f} points, with 6 seeds {twice:.1f} points" in text(found)
     assert "b has the highest mean accuracy" in text(found)
     assert "on 3 seeds" in text(found)
     assert "trained networks" not in text(found)

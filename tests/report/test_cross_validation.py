@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from statsmodels.stats.multitest import multipletests
 from cnn_compare.files import write_json
 from cnn_compare.report.analysis import analyze
 from cnn_compare.report.contents import tables
-from cnn_compare.report.cross_validation import Fold, accuracy_estimate, differences
+from cnn_compare.report.cross_validation import Fold, accuracy_estimate, differences, smallest_difference
 from cnn_compare.report.load import find_runs
 from cnn_compare.results import RunFolder
 
@@ -136,16 +137,19 @@ def test_a_report_says_folds_and_repeats_and_what_its_intervals_include(store_fo
     store_folds("bad", 12)
     summary = analyze(find_runs(tmp_path))
     assert summary.unfinished is None
-    assert summary.warnings == []
+    (few,) = summary.warnings
+    assert few.startswith("3 folds: every network was trained without 1/3 of the images")
     assert summary.test_images == 60
     assert summary.class_images == [6] * 10
     assert [network.folds for network in summary.networks] == [3, 3, 3]
     text = " ".join(summary.verdict)
     assert "on 3 folds × 2 repeats" in text
     assert "The intervals include other training images, test images and seeds." in text
-    assert "more pictures would tell more than more repeats" in text
+    assert re.search(r"found in four cases of five are: with 2 repeats \d+\.\d points, with 4 repeats", text)
     assert {(pair.first, pair.second) for pair in summary.pairs if pair.differs} == {("alike", "bad"), ("good", "bad")}
-    assert {pair.seeds_needed for pair in summary.pairs} == {None}
+    for pair in summary.pairs:
+        two, four, eight = pair.detects_points.values()
+        assert eight < four < two
     shown = tables(summary)
     assert "folds" in shown["pairs"].columns
     assert "s² (1/J + 1/(k − 1))" in shown["pairs"].note
@@ -217,3 +221,19 @@ def test_a_fold_without_its_rows_leaves_figures_by_class_out_and_nothing_else(st
     summary = analyze(find_runs(tmp_path))
     assert summary.networks[0].class_acc_pct == []
     assert summary.networks[0].accuracy_pct.value == pytest.approx(100 * (1 - 1.5 / 20))
+
+
+def test_three_repeats_narrow_as_bouckaert_and_frank_say():
+    # By hand: s² (1/J + 1/(k − 1)), with 4 degrees of freedom and with 14.
+    once, thrice = 0.02 * math.sqrt(1 / 5 + 1 / 4), 0.02 * math.sqrt(1 / 15 + 1 / 4)
+    found = [smallest_difference(once, 5, 5, repeats) for repeats in (1, 3)]
+    expected = [
+        error * (stats.t(freedom).isf(0.025) + stats.norm.isf(0.2)) for error, freedom in ((once, 4), (thrice, 14))
+    ]
+    assert found == pytest.approx(expected, rel=1e-3)
+
+
+def test_no_interval_of_a_difference_goes_beyond_all_and_none():
+    folds = [{(0, fold): Fold(accuracy, 10, 2) for fold, accuracy in enumerate(each)} for each in ((1, 0.2), (0, 0.3))]
+    (found,) = differences(folds, [(0, 1)])
+    assert (found.share.low, found.share.high) == (-1, 1)

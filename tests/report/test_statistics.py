@@ -51,7 +51,9 @@ def test_alike_variances_are_shrunken_towards_their_mean_and_unlike_ones_are_not
     alike = [Sample([0.8 - deviation, 0.8, 0.8 + deviation], 10**9) for deviation in deviations]
     own = np.square(deviations)
     found = statistics.seed_variances(alike)
-    np.testing.assert_allclose([each.variance for each in found], (2 * own + 4 * own.mean()) / 6, rtol=1e-6)
+    # No network's is taken for less than its own.
+    expected = np.maximum(own, (2 * own + 4 * own.mean()) / 6)
+    np.testing.assert_allclose([each.variance for each in found], expected, rtol=1e-6)
     assert {each.freedom for each in found} == {6.0}
     unlike = [Sample([0.8 - d, 0.8, 0.8 + d], 10**9) for d in np.geomspace(1e-5, 0.05, 8)]
     assert {each.freedom for each in statistics.seed_variances(unlike)} == {2.0}
@@ -65,16 +67,52 @@ def test_two_seeds_share_no_variance():
     assert {each.freedom for each in statistics.seed_variances(samples)} == {1.0}
 
 
-@pytest.mark.parametrize("seeds", [(), ((1.0, 1),), ((1.0, 2), (0.3, 6)), ((2.0, 3), (1.0, 1))])
+def test_one_network_with_two_seeds_takes_nothing_from_the_others():
+    alike = [Sample([0.8 - deviation, 0.8, 0.8 + deviation], 10**9) for deviation in (0.008, 0.01, 0.012, 0.009, 0.011)]
+    alone = statistics.seed_variances(alike)
+    assert statistics.seed_variances([*alike, Sample([0.8, 0.81], 10**9)]) == [
+        *alone,
+        statistics.SeedVariance(pytest.approx(0.00005), 1.0),
+    ]
+
+
+def sums_of_errors(seeds, draw, count):
+    """Errors of each network drawn and added. Of two, that with the smaller variance mostly gains two degrees."""
+    if len(seeds) < 2 or min(freedom for _, freedom in seeds) < 2:
+        return sum((error * draw.standard_t(freedom, count) for error, freedom in seeds), np.zeros(count))
+    (a, of_a), (b, of_b) = seeds
+
+    def with_more(error, freedom):
+        return error * math.sqrt(freedom / (freedom + 2)) * draw.standard_t(freedom + 2, count)
+
+    first_gains = draw.random(count) < b**2 / (a**2 + b**2)
+    gained = with_more(a, of_a) + b * draw.standard_t(of_b, count)
+    return np.where(first_gains, gained, a * draw.standard_t(of_a, count) + with_more(b, of_b))
+
+
+@pytest.mark.parametrize("seeds", [(), ((1.0, 1),), ((1.0, 2), (0.3, 6)), ((1.0, 2), (1.0, 4)), ((2.0, 3), (1.0, 1))])
 def test_an_error_is_that_of_t_and_normal_draws_added(seeds):
     error, draw = statistics.Error(seeds, 0.7), np.random.default_rng(0)
-    sums = 0.7 * draw.normal(size=400_000)
-    for size, freedom in seeds:
-        sums += size * draw.standard_t(freedom, 400_000)
+    sums = 0.7 * draw.normal(size=400_000) + sums_of_errors(seeds, draw, 400_000)
     for distance in (0.5, 2.0, 5.0):
         share = (abs(sums) >= distance).mean()
         assert error.p(distance) == pytest.approx(share, abs=4 * math.sqrt(share * (1 - share) / 400_000) + 1e-9)
     assert error.p(error.half_width(0.01)) == pytest.approx(0.01, rel=1e-4)
+
+
+@pytest.mark.parametrize(("deviations", "wrong"), [((0.006, 0.006), 0.02), ((0.006, 0.018), 0.05)])
+def test_two_networks_with_three_seeds_find_two_points_in_two_cases_of_three(deviations, wrong):
+    # With accuracies drawn instead of answers; the bounds are three binomial deviations wide.
+    draw, found = np.random.default_rng(0), {0.0: 0, 0.02: 0}
+    for gain in found:
+        for _ in range(600):
+            accuracies = draw.normal([[0.8], [0.8 + gain]], np.array(deviations)[:, None], (2, 3))
+            errors = [(math.sqrt(np.var(each, ddof=1) / 3), 2.0) for each in accuracies]
+            p = statistics.Error(tuple(errors), 0.0006).p(float(np.subtract(*accuracies.mean(1))))
+            found[gain] += p <= 0.05
+    assert found[0.0] / 600 <= wrong + 3 * math.sqrt(wrong * (1 - wrong) / 600)
+    if deviations == (0.006, 0.006):
+        assert found[0.02] / 600 > 0.66 - 3 * math.sqrt(0.66 * 0.34 / 600)
 
 
 def test_an_error_over_seeds_alone_is_students():
@@ -161,18 +199,19 @@ def test_accuracies_alone_never_say_more_than_the_answers_behind_them():
         assert less.share.high - less.share.low >= whole.share.high - whole.share.low - 1e-6
 
 
-def test_seeds_needed_are_those_that_a_simulation_finds_enough():
-    draw, count = np.random.default_rng(0), statistics.seeds_needed(0.02, 0.01, 0.0)
-    samples = draw.normal([[0.02]], 0.01, (4000, 2, count)) - np.array([0, 0.02])[None, :, None]
+@pytest.mark.parametrize("seeds", [4, 8])
+def test_the_smallest_difference_is_found_in_four_comparisons_of_five(seeds):
+    draw, difference = np.random.default_rng(0), statistics.smallest_difference(seeds, 0.01, 0.0)
+    samples = draw.normal([[difference], [0.0]], 0.01, (4000, 2, seeds))
     found = stats.ttest_ind(samples[:, 0], samples[:, 1], axis=1, equal_var=False).pvalue <= 0.05
     assert 0.75 < found.mean() < 0.9
-    assert (
-        statistics.smallest_difference(count, 0.01, 0.0) <= 0.02 < statistics.smallest_difference(count - 1, 0.01, 0.0)
-    )
 
 
-def test_no_number_of_seeds_settles_what_the_test_images_leave_open():
-    assert statistics.seeds_needed(0.005, 0.01, 0.004) == math.inf
+def test_unlike_deviations_of_few_seeds_are_told():
+    assert statistics.unlike([0.2, 0.7], [3, 3])
+    assert not statistics.unlike([0.3, 0.7], [3, 3])
+    assert not statistics.unlike([0.2, 0.7], [8, 8])
+    assert not statistics.unlike([0.2], [3])
 
 
 def test_the_pareto_front_is_what_nothing_beats_in_both():
@@ -185,23 +224,37 @@ def test_calibration_is_that_of_torchmetrics():
     draw = np.random.default_rng(0)
     probabilities = draw.dirichlet(np.full(4, 0.5), 2000).astype(np.float32)
     labels = draw.integers(0, 4, 2000)
-    found = statistics.calibration(probabilities.max(1), probabilities.argmax(1) == labels)
-    oracle = MulticlassCalibrationError(4, n_bins=15, norm="l1")
-    assert found.ece == pytest.approx(float(oracle(torch.tensor(probabilities), torch.tensor(labels))), abs=1e-5)
+    halves = np.split(probabilities, 2), np.split(labels, 2)
+    found = statistics.calibration(
+        np.stack([each.max(1) for each in halves[0]]),
+        np.stack([each.argmax(1) == of for each, of in zip(*halves, strict=True)]),
+    )
+    errors = [
+        float(MulticlassCalibrationError(4, n_bins=15, norm="l1")(torch.tensor(each), torch.tensor(of)))
+        for each, of in zip(*halves, strict=True)
+    ]
+    assert found.ece == pytest.approx(np.mean(errors), abs=1e-5)
     assert sum(found.images) == 2000
 
 
 def test_a_network_that_is_always_right_when_it_says_so_has_no_calibration_error():
-    found = statistics.calibration(np.array([1.0, 1.0, 0.5, 0.5], np.float32), np.array([True, True, True, False]))
+    found = statistics.calibration(np.array([[1.0, 1.0, 0.5, 0.5]], np.float32), np.array([[True, True, True, False]]))
     assert found.ece == 0
     assert (found.confidence, found.accuracy, found.images) == ([0.5, 1.0], [0.5, 1.0], [2, 2])
 
 
-def test_a_calibrated_network_has_the_error_that_chance_gives():
-    draw = np.random.default_rng(0)
-    confidence = draw.uniform(0.5, 1, (200, 500)).astype(np.float32)
-    found = [statistics.calibration(row, draw.random(500) < row) for row in confidence]
-    assert np.mean([each.ece > each.ece_by_chance for each in found]) == pytest.approx(0.05, abs=0.06)
+@pytest.mark.parametrize(("seeds", "copies"), [(1, 1), (3, 1), (10, 1), (3, 10)])
+def test_a_calibrated_network_has_the_error_that_chance_gives(seeds, copies):
+    # Seeds are right on the same images, and copies of an image are one group: neither is more evidence.
+    draw, exceeded = np.random.default_rng(0), []
+    for _ in range(200):
+        confidence = np.clip(draw.uniform(0.5, 1, 600) + draw.normal(0, 0.01, (seeds, 600)), 0, 1).repeat(
+            copies, axis=1
+        )
+        right = draw.random(600).repeat(copies) < confidence
+        found = statistics.calibration(confidence.astype(np.float32), right, np.arange(600).repeat(copies))
+        exceeded.append(found.ece > found.ece_by_chance)
+    assert np.mean(exceeded) == pytest.approx(0.05, abs=0.06)
 
 
 @pytest.mark.parametrize("seeds", [1, 3])
@@ -301,7 +354,7 @@ def test_over_many_draws_copies_of_test_images_find_few_differences(seeds, group
 def test_an_error_of_two_networks_and_few_groups_is_that_of_draws_added():
     error = statistics.Error(((0.01, 2.0), (0.02, 6.0)), 0.015, 9.0)
     draw = np.random.default_rng(4)
-    drawn = 0.01 * draw.standard_t(2, 10**6) + 0.02 * draw.standard_t(6, 10**6) + 0.015 * draw.standard_t(9, 10**6)
+    drawn = sums_of_errors(error.seeds, draw, 10**6) + 0.015 * draw.standard_t(9, 10**6)
     assert error.half_width() == pytest.approx(np.quantile(abs(drawn), 0.95), rel=0.01)
     assert error.p(0.06) == pytest.approx(np.mean(abs(drawn) > 0.06), rel=0.02)
 
