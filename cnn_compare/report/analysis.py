@@ -116,6 +116,7 @@ def analyze(
     unfinished = _unfinished(stored)
     growth = _growth(stored, networks)
     order = [network.name for network in networks]
+    wrong_labels, wrong_labels_pct = answers.wrong_labels()
     leaked = without_leaks(pictures.leaked, answers, groups, folds) if pictures else None
     return Summary(
         name=str(stored.manifest.get("name", stored.folder.resolve().name)),
@@ -150,7 +151,8 @@ def analyze(
         verdict=verdict(networks, compared, question, ranked, growth, complete=unfinished is None),
         hardest=answers.shown(answers.hardest(), order),
         asked=answers.shown(pictures.asked if pictures else [], order),
-        wrong_labels=answers.wrong_labels(),
+        wrong_labels=wrong_labels,
+        wrong_labels_pct=wrong_labels_pct,
         leaks=leaked,
         pictures=pictures,
         without_result=_without_result(stored, problems),

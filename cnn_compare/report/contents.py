@@ -351,6 +351,15 @@ def _pictures_of(
     return rows
 
 
+NO_WRONG_LABELS = "none listed: of ten that the networks contradict, fewer than two would be wrong"
+
+
+def _precision(summary: Summary) -> str:
+    """How many of the listed labels are likely to be wrong."""
+    wrong = round((summary.wrong_labels_pct or 0) / 10)
+    return f"Of ten listed, about {wrong} are wrong, judging by labels that were flipped on purpose."
+
+
 def _wrong_labels(summary: Summary) -> Table:
     found = summary.wrong_labels
     shown = found[:WRONG_LABELS_SHOWN]
@@ -370,9 +379,10 @@ def _wrong_labels(summary: Summary) -> Table:
             ]
             for each in shown
         ],
-        "Test images whose label most networks contradict with confidence (confident learning, Northcutt et al. "
-        f"2021): {count}, all of them in suspicious_labels.csv. Margin: the label's probability less that of the most "
-        "probable other class. The label may be right all the same, and the image hard: look at it.",
+        f"Test images whose label most networks contradict with confidence: {count}, all of them in "
+        f"suspicious_labels.csv. {_precision(summary)} The list ends where fewer than two would be. Margin: the "
+        "label's probability less that of the most probable other class. Where a label is right, the image is hard: "
+        "look at it.",
         pictures=_pictures_of(summary, shown, 4 + with_files),
     )
 
@@ -420,6 +430,7 @@ def _conditions(summary: Summary) -> Table:
         "data fingerprint": ", ".join(summary.fingerprints),
         "test images": format_number(summary.test_images, ",") if summary.test_images else None,
         "leaks": _leaks_in_words(summary.leaks),
+        "possible wrong labels": summary.wrong_labels_pct is not None and not summary.wrong_labels and NO_WRONG_LABELS,
         "test groups": summary.test_groups
         and f"{summary.test_groups:,}; intervals and tests take groups for independent, and not images",
         "cross-validation": summary.folds

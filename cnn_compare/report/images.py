@@ -14,12 +14,10 @@ from cnn_compare.report import statistics
 from cnn_compare.report.cross_validation import Folds, accuracy_estimate
 from cnn_compare.report.load import Predictions, StoredRun
 from cnn_compare.report.summary import Answer, Leaks, ShownImage, WrongLabel, class_name
-from cnn_compare.report.wrong_labels import Suspicion, suspicious
+from cnn_compare.report.wrong_labels import Suspicion, suspicious, worth_a_look
 
 HARDEST = 10
 WRONG_LABELS_SHOWN = 20
-# Networks that contradict a larger share of the labels are too weak to judge any.
-MOST_CONTRADICTED = 0.2
 # Of all test images: with so many leaks a report says so at its top.
 WARNED_SHARE = 0.01
 _NONE: Mapping[int, str] = {}
@@ -73,12 +71,11 @@ class Answers:
         places: list[int] = self.places[order[wrong[order] > 0]].tolist()
         return places
 
-    def suspicious(self) -> list[Suspicion]:
-        """The images whose labels most networks contradict; none where that is more than `MOST_CONTRADICTED`."""
-        found = suspicious(self.labels, [[run.doubts for run in runs] for runs in self.networks.values()])
-        if len(found) > MOST_CONTRADICTED * len(self.labels):
-            return []
-        return [replace(each, image=int(self.places[each.image])) for each in found]
+    def suspicious(self) -> tuple[list[Suspicion], float]:
+        """The images whose labels are worth a look, and which share of these labels is likely to be wrong."""
+        networks = [[run.doubts for run in runs] for runs in self.networks.values()]
+        found, share = worth_a_look(suspicious(self.labels, networks), networks)
+        return [replace(each, image=int(self.places[each.image])) for each in found], share
 
     def shown(self, images: Sequence[int], order: Sequence[str]) -> list[ShownImage]:
         """What a report says of images; networks in the given order."""
@@ -110,9 +107,10 @@ class Answers:
     def _class(self, label: int) -> str:
         return class_name(self.class_names, label)
 
-    def wrong_labels(self) -> list[WrongLabel]:
-        """`suspicious` with names."""
-        return [
+    def wrong_labels(self) -> tuple[list[WrongLabel], float | None]:
+        """`suspicious` with names, and the share in percent; None where no answers are at hand."""
+        found, share = self.suspicious()
+        named = [
             WrongLabel(
                 image=each.image,
                 name=self.names.get(each.image),
@@ -121,8 +119,9 @@ class Answers:
                 contradicted_pct=each.contradicted_pct,
                 margin=each.margin,
             )
-            for each in self.suspicious()
+            for each in found
         ]
+        return named, 100 * share if self.networks else None
 
 
 def _most_frequent(classes: Sequence[int]) -> int:

@@ -347,7 +347,9 @@ class Summary:
         verdict: The outcome in sentences.
         hardest: The test images that most runs got wrong.
         asked: Test images that the user named to `cnn-compare explain`.
-        wrong_labels: Test images whose labels are possibly wrong, the most suspicious first.
+        wrong_labels: Test images whose labels are possibly wrong, the most suspicious first, as far as that is likely.
+        wrong_labels_pct: In how many of these the label is likely to be wrong; 0 where none is listed, None
+            without predictions.
         leaks: None where they have not been looked for.
         pictures: Of single images; None where the data were not at hand.
         without_result: Runs that failed or are not finished, and files that are missing or unreadable: ``run``,
@@ -382,6 +384,7 @@ class Summary:
     hardest: list[ShownImage]
     asked: list[ShownImage]
     wrong_labels: list[WrongLabel]
+    wrong_labels_pct: float | None
     leaks: Leaks | None
     pictures: Pictures | None
     without_result: list[dict[str, str]]
