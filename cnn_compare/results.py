@@ -233,8 +233,15 @@ def first_reached(accuracies: Sequence[float], seconds: Sequence[float], level: 
     return next((float(elapsed) for accuracy, elapsed in reached if accuracy >= level), None)
 
 
+VALIDATION_LAGS = "validation far below training at the first epochs:"
+WHY_IT_LAGS = (
+    "Where the network has batch norm, its running statistics have not followed the weights: more steps (smaller "
+    "batches, more epochs) or a lower learning rate let them"
+)
+
+
 def validation_lags(train_pct: Sequence[float], val_pct: Sequence[float]) -> str | None:
-    """What to say where validation is far below training in one of the first three epochs; None where it is not.
+    """The figures where validation is far below training in one of the first three epochs; None where it is not.
 
     Overfitting takes longer: so early, it is the evaluation mode of the network that differs from its training mode.
 
@@ -244,11 +251,7 @@ def validation_lags(train_pct: Sequence[float], val_pct: Sequence[float]) -> str
     """
     for epoch, (train, val) in enumerate(zip(train_pct[:3], val_pct[:3], strict=False), start=1):
         if 2 * val < train and train - val > 10:
-            return (
-                f"validation far below training at the first epochs: {val:.0f} % beside {train:.0f} % in epoch "
-                f"{epoch}. Where the network has batch norm, its running statistics have not followed the weights: "
-                "more steps (smaller batches, more epochs) or a lower learning rate let them"
-            )
+            return f"{val:.0f} % beside {train:.0f} % in epoch {epoch}"
     return None
 
 

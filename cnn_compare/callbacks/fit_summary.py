@@ -16,7 +16,7 @@ from cnn_compare.callbacks.epoch_timer import EpochTimer
 from cnn_compare.callbacks.last_checkpoint import LastCheckpoint
 from cnn_compare.checkpointing import logs_folder
 from cnn_compare.metrics import monitors
-from cnn_compare.results import RunFolder, first_best, first_reached, validation_lags
+from cnn_compare.results import VALIDATION_LAGS, WHY_IT_LAGS, RunFolder, first_best, first_reached, validation_lags
 
 
 class FitSummary(Callback):
@@ -54,7 +54,7 @@ class FitSummary(Callback):
         print(f"training: {sum(seconds):.1f} s in {len(seconds)} epochs, without validation")
         train_pct, val_pct = ([100 * value for value in self._values[name]] for name in ("train/acc", "val/acc"))
         if lag := validation_lags(train_pct, val_pct):
-            print(lag)
+            print(f"{VALIDATION_LAGS} {lag}. {WHY_IT_LAGS}")
         if self.target_acc is not None:
             count = min(len(seconds), epochs)  # A time limit may end an epoch that the timer does not count.
             reached = first_reached(accuracies[:count], seconds[:count], self.target_acc)

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cnn_compare.formatting import MISSING, format_number, format_p, format_signed, format_significant
+from cnn_compare.formatting import MISSING, format_list, format_number, format_p, format_signed, format_significant
 from cnn_compare.report.columns import COLUMNS, Column, columns
 from cnn_compare.report.images import WRONG_LABELS_SHOWN
 from cnn_compare.report.power_law import FURTHEST, PowerLaw
@@ -171,8 +171,18 @@ def _growth(summary: Summary) -> Table:
         "a power law, error ~ images^(−exponent), lets expect of two and four times the most images, with a 95 % "
         "interval for other seeds, the fit, an exponent that drifts, and other test images. All runs have the same "
         "epochs, so that more images mean more steps. Each smaller subset is part of the larger ones; other choices of "
-        "images are not covered.",
+        "images are not covered."
+        + "".join(f" {names}: no extrapolation beyond {reason}." for reason, names in _without_law(summary).items()),
     )
+
+
+def _without_law(summary: Summary) -> dict[str, str]:
+    """Why there is no extrapolation -> for which networks."""
+    found: dict[str, list[str]] = {}
+    for each in summary.growth:
+        if each.law is None:
+            found.setdefault(f"{max(each.test_acc_pct):,} training images: {each.without_law}", []).append(each.network)
+    return {reason: format_list(names) for reason, names in found.items()}
 
 
 def _searched(summary: Summary) -> Table:
@@ -356,8 +366,9 @@ NO_WRONG_LABELS = "none listed: of ten that the networks contradict, fewer than 
 
 def _precision(summary: Summary) -> str:
     """How many of the listed labels are likely to be wrong."""
-    wrong = round((summary.wrong_labels_pct or 0) / 10)
-    return f"Of ten listed, about {wrong} are wrong, judging by labels that were flipped on purpose."
+    count = min(len(summary.wrong_labels), 10)
+    wrong = round((summary.wrong_labels_pct or 0) / 100 * count)
+    return f"Of {count} listed, about {wrong} are wrong, judging by labels that were flipped on purpose."
 
 
 def _wrong_labels(summary: Summary) -> Table:

@@ -508,22 +508,6 @@ def seeds_needed(share: float, deviation: float, image_error: float, pairs: int 
     return many
 
 
-def dominated_by(accuracies: Sequence[float], seconds: Sequence[float]) -> list[int | None]:
-    """For each network the most accurate one that is at least as accurate and as fast, and better in one; else None.
-
-    Those with None form the Pareto front.
-    """
-    result: list[int | None] = []
-    for accuracy, second in zip(accuracies, seconds, strict=True):
-        better = [
-            index
-            for index, (other, time) in enumerate(zip(accuracies, seconds, strict=True))
-            if other >= accuracy and time <= second and (other > accuracy or time < second)
-        ]
-        result.append(max(better, key=lambda index: (accuracies[index], -seconds[index])) if better else None)
-    return result
-
-
 def calibration(confidence: NDArray[np.float32], right: Correct, bins: int = CALIBRATION_BINS) -> Calibration:
     """Expected calibration error and its bins, of the most probable class.
 

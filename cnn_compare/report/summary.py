@@ -102,13 +102,16 @@ class Network:
             probabilities are not stored.
         curves: None without curves.
         seconds_to_pct: Validation accuracy -> median training seconds until it is reached; None unless every seed did.
-        epoch_s_range: The least and the most seconds of a usual training epoch, over seeds; with one seed over epochs;
-            where times were measured apart, their 95 % interval.
+        epochs_s: Seconds of a usual training epoch of each seed; with one seed those of each epoch but the first.
         rounds_s: Seconds an epoch in each round in which the networks took turns; empty where they have not.
-        times_fastest: How many times the seconds of the fastest network it takes; None where they have not.
+        times_fastest: How many times the seconds of the fastest network it takes; None where they have not. The
+            intervals of all pairs together hold the truth in 95 % of comparisons.
         predict_ms: Milliseconds a prediction of one decoded picture takes; None where they were not measured.
+        runs_at_chance: How many runs (with folds: repeats) are no better than guessing, over the classes.
+        at_chance: Whether all are: the network learned nothing, and takes no part in the order.
         on_front: Whether it is on the Pareto front of accuracy and time; None where times cannot be ranked.
-        dominated_by: A network that is at least as accurate and as fast.
+        dominated_by: As in `Standing`.
+        unordered: As in `Standing`.
     """
 
     name: str
@@ -132,12 +135,15 @@ class Network:
     ensemble_acc_pct: float | None
     curves: Curves | None
     seconds_to_pct: dict[int, float | None]
-    epoch_s_range: tuple[float, float] | None = None
+    epochs_s: list[float] = field(default_factory=list)
     rounds_s: list[float] = field(default_factory=list)
     times_fastest: Estimate | None = None
     predict_ms: Estimate | None = None
+    runs_at_chance: int = 0
+    at_chance: bool = False
     on_front: bool | None = None
     dominated_by: str | None = None
+    unordered: list[str] = field(default_factory=list)
 
     @property
     def epoch_s(self) -> float | None:

@@ -104,7 +104,9 @@ def _doubts(
         most, confident = answers, answered >= usual[answers]
         other = flipped(labels, places, classes)
         # The other classes share evenly what is left: the mean over all that a label may be flipped to.
-        of_other = (1 - answered - np.where(right, 0, of_label)) / np.where(right, classes - 1, max(classes - 2, 1))
+        of_other: Shares = (1 - answered - np.where(right, 0, of_label)) / np.where(
+            right, classes - 1, max(classes - 2, 1)
+        )
         runner_up = np.where(right, 1 - answered, answered)
     else:
         answered, classes = shares[rows, answers], shares.shape[1]
@@ -183,7 +185,7 @@ def precision(found: Sequence[Suspicion], networks: Sequence[Sequence[Doubts]]) 
     rate = float(np.min(count / np.maximum(ahead, 1e-9)))
     if rate > MOST_RATE or rate * ahead[-1] / len(found) < LEAST_PRECISION:
         rate = min(rate, USUAL_RATE)
-    shares: Shares = rate * ahead / count
+    shares: Shares = rate * ahead / (count + 1)  # One more, because so many wrong labels are the most there can be.
     return shares
 
 
