@@ -142,7 +142,7 @@ def analyze(
         # What was skipped of the user's files makes no times unequal, and is shown all the same.
         warnings=[
             *warnings,
-            *(leaks_warning(leaked) if leaked else []),
+            *(leaks_warning(leaked, {each.name: each.accuracy_pct for each in networks}) if leaked else []),
             *([TRAINED_ON_TEST_SET] if folds and not any(result.data for result in results) else []),
             *_incomplete(networks),
             *_lagging(networks),

@@ -221,7 +221,10 @@ class Searched:
         failed: How many failed or diverged.
         seconds: Of training and validation, of all trials.
         settings: Dotted names and values that validation chose.
-        expected_pct: Expected best validation accuracy after 1, 2, ... trials.
+        expected_pct: Expected best validation accuracy after 1, 2, ... trials; the last is what validation promised.
+        retest_pct: Mean validation accuracy of the chosen settings with other seeds; None with one seed.
+        common_pct: Validation accuracy of the comparison's own settings with the trials' seed; None without that run.
+        common_retest_pct: Their mean with other seeds.
     """
 
     backbone: str
@@ -230,6 +233,9 @@ class Searched:
     seconds: float
     settings: dict[str, Any]
     expected_pct: list[float]
+    retest_pct: float | None = None
+    common_pct: float | None = None
+    common_retest_pct: float | None = None
 
 
 @dataclass(frozen=True)

@@ -159,20 +159,32 @@ def test_each_label_is_flipped_to_another_class_and_to_the_same_one_on_every_mac
     assert flipped(np.array([0, 1]), np.arange(2), 2).tolist() == [1, 0]
 
 
-@pytest.mark.parametrize(("leaks", "warned"), [(10, False), (11, True)])
-def test_accuracy_is_counted_without_leaks_and_many_are_a_warning(store_run, tmp_path, leaks, warned):
+@pytest.mark.parametrize(
+    ("exact", "near", "warned"),
+    [
+        (10, 40, []),  # Alike ones that change little are no warning, however many.
+        (11, 0, ["11 of 1,000 test images have an exact copy"]),
+        (1, 300, ["1 of 1,000 test images have an exact copy", "300 look alike", "accuracy of a and b is outside its"]),
+    ],
+)
+def test_accuracy_is_counted_without_leaks_and_exact_or_harmful_ones_are_a_warning(
+    store_run, tmp_path, exact, near, warned
+):
+    leaks = exact + near
     store_run("a", right=range(800))
     store_run("b", right=range(700, 1000))
-    replace(PICTURES, leaked=Leaked([0], list(range(1, leaks)), True)).save(tmp_path)
+    replace(PICTURES, leaked=Leaked([*range(exact)], [*range(exact, leaks)], True)).save(tmp_path)
     summary = write_report(tmp_path)
-    assert (summary.leaks.exact, summary.leaks.near) == (1, leaks - 1)
+    assert (summary.leaks.exact, summary.leaks.near) == (exact, near)
     right = 800 - leaks
     without = summary.leaks.without_pct["a"]
     assert without.value == pytest.approx(100 * right / (1000 - leaks))
     low, high = proportion_confint(right, 1000 - leaks, method="wilson")
     assert (without.low, without.high) == pytest.approx((100 * low, 100 * high))
     assert summary.leaks.leaked_pct == {"a": 100.0, "b": 0.0}
-    assert any("have a copy among the training images" in text for text in summary.warnings) == warned
+    said = [text for text in summary.warnings if text.startswith("leaks: ")]
+    assert len(said) == bool(warned)
+    assert all(text in said[0] for text in warned)
     row = tables(summary)["leaks"].rows[0]
     assert row[:3] == ["a", "80.00", f"{100 * right / (1000 - leaks):.2f}"]
 
