@@ -14,7 +14,7 @@ from cnn_compare.comparison.compare import Outcome, compare, question_of, run_co
 from cnn_compare.comparison.executor import Executor
 from cnn_compare.comparison.existing import Request, examine
 from cnn_compare.comparison.local import LocalExecutor
-from cnn_compare.comparison.plan import Comparison, plan_runs, repeated, until_decided
+from cnn_compare.comparison.plan import Comparison, plan_runs, repeated, unsuited, until_decided
 from cnn_compare.comparison.preview import preview
 from cnn_compare.comparison.search import read_search, trials_of, with_tuned
 from cnn_compare.comparison.spec import RunSpec
@@ -143,6 +143,8 @@ def _show(comparison: Comparison, specs: Sequence[RunSpec], request: Request) ->
     """Print a row for each run."""
     rows = preview(specs, examine(comparison, specs, request))
     print_table(rows, len(rows[0]) - 1, title=f"{comparison.folder}, nothing is run")
+    for sentence in unsuited(specs):
+        print(sentence)
 
 
 def _run_stages(

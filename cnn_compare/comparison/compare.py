@@ -15,7 +15,7 @@ from cnn_compare.comparison.executor import Executor
 from cnn_compare.comparison.existing import OnExisting, Request, examine, without_backbone
 from cnn_compare.comparison.local import LocalExecutor, require_main_guard
 from cnn_compare.comparison.lock import comparison_lock
-from cnn_compare.comparison.plan import Comparison, plan_runs, repeated
+from cnn_compare.comparison.plan import Comparison, plan_runs, repeated, unsuited
 from cnn_compare.comparison.runner import finished_result, run_all
 from cnn_compare.comparison.search import RunTrials, read_search, with_tuned
 from cnn_compare.comparison.spec import Config, RunSpec
@@ -242,6 +242,8 @@ def run_comparison(
             _say(_all_finished(comparison.folder, list(existing.results.values())))
         for note in existing.notes:
             _say(note)
+        for sentence in unsuited([spec for spec in specs if spec.name not in existing.results]):
+            _say(sentence)
         if not changed:
             return Outcome(comparison.folder, [existing.results[spec.name] for spec in specs], changed=False)
         for path in existing.remove:

@@ -218,9 +218,9 @@ def _searched(summary: Summary) -> Table:
         ],
         [row(searched) for searched in summary.searched for row in (of_common, of_best)],
         "Validation accuracy %. Every backbone had the same trials, on the first seed, and validation chose its "
-        "settings. After so many trials: the expected largest of as many of them (unbiased: Tang et al. 2020); one trial "
-        "is a random draw, and not the common settings. The best of several is partly luck: with other seeds the same "
-        "settings show what remains. Seconds are those of all trials, with validation.",
+        "settings. After so many trials: the expected largest of as many of them (unbiased: Tang et al. 2020); one "
+        "trial is a random draw, and not the common settings. The best of several is partly luck: with other seeds "
+        "the same settings show what remains. Seconds are those of all trials, with validation.",
     )
 
 
