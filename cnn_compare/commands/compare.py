@@ -127,7 +127,8 @@ def _parser() -> Parser:
         default=None,
         metavar="N",
         help="Add seeds, up to N, until every difference is established, or by --margin excluded. There are up to "
-        "three looks at the results, and each gets its part of the 5 %% of comparisons that may be wrong.",
+        "three looks at the results, and each gets its part of the 5 %% of comparisons that may be wrong "
+        "(simulated: up to 9 %%, where some networks' seeds deviate five times as much as others').",
     )
     parser.add_argument(
         "--explain",
