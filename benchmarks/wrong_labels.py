@@ -1,102 +1,79 @@
-"""How many planted label errors are found: some labels of a table are flipped, and the report lists suspicious ones.
+"""How long the lists of possible wrong labels are, and how right about themselves, where labels are flipped on purpose.
 
-python benchmarks/wrong_labels.py LABELS.csv --recipe configs/recipes/photographs.yaml --backbones resnet18 googlenet
+python benchmarks/wrong_labels.py lightning_logs/budget lightning_logs/tuned
 
-All pictures are judged by out-of-fold answers (five folds; pictures of one group are in one fold). Stated: how many of
-the planted errors are among as many labels listed first, and among all that are listed.
+For each comparison: the list's length and the precision that it states, for its labels as they are, and for labels of
+which a share is flipped to any other class, drawn anew each time; then also which share of the list was flipped. The
+trained networks stay as they are. Where only the probability of each answer is stored, what is left of it is shared
+evenly by the other classes.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
-import tempfile
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from harness import report
+from numpy.typing import NDArray
 
-from cnn_compare import compare, write_report
-from cnn_compare.files import write_csv
-from cnn_compare.inference.collect import collect_pictures
+from cnn_compare.report.images import Answers
+from cnn_compare.report.load import Predictions, find_runs
+from cnn_compare.report.wrong_labels import doubts, suspicious, worth_a_look
 
-SHARE = 0.02
-
-
-def plant(table: Path, folder: Path, seed: int) -> tuple[Path, dict[str, str]]:
-    """Copy a table of labels with errors in it, beside links to its pictures.
-
-    Args:
-        table: Columns ``path`` and ``label``, and maybe ``group``.
-        folder: Where the copy goes.
-        seed: Which labels are flipped, and to which class.
-
-    Returns:
-        The copy, and the path of each picture whose label was flipped with its right label.
-    """
-    with table.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    draw, classes = np.random.default_rng(seed), sorted({row["label"] for row in rows})
-    planted = {}
-    for number in draw.choice(len(rows), round(SHARE * len(rows)), replace=False):
-        row = rows[number]
-        planted[row["path"]] = row["label"]
-        row["label"] = str(draw.choice([name for name in classes if name != row["label"]]))
-    for top in {Path(row["path"]).parts[0] for row in rows}:
-        (folder / top).symlink_to((table.parent / top).resolve())
-    write_csv(folder / "labels.csv", rows)
-    return folder / "labels.csv", planted
+SHARES = (0.005, 0.02, 0.1)
+DRAWS = 5
 
 
-def listed(folder: Path) -> list[dict[str, str]]:
-    """The labels that the report lists, the most suspicious first."""
-    collect_pictures(folder)
-    write_report(folder)
-    path = folder / "suspicious_labels.csv"
-    if not path.exists():
-        return []
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+def probabilities(run: Predictions, classes: int) -> NDArray[np.float64]:
+    """``(N, classes)``, from the probabilities of the answer and, by its margin, of the label."""
+    rows, right = np.arange(len(run.labels)), run.predictions == run.labels
+    answered = np.minimum(run.confidence.astype(float), 1)
+    of_label = np.where(right, answered, np.clip(answered + run.margin, 0, 1 - answered))
+    rest = np.maximum(1 - answered - np.where(right, 0, of_label), 0) / np.where(right, classes - 1, classes - 2)
+    shares = np.repeat(rest[:, None], classes, 1)
+    shares[rows, run.labels] = of_label
+    shares[rows, run.predictions] = answered
+    return shares
+
+
+def flipped_share(answers: Answers, networks: Sequence[Sequence[NDArray[np.float64]]], share: float, seed: int) -> dict:
+    """What is listed, said and true after a share of the labels was flipped."""
+    draw, labels, classes = np.random.default_rng(seed), answers.labels.astype(int), networks[0][0].shape[1]
+    wrong = draw.random(len(labels)) < share
+    labels = np.where(wrong, (labels + draw.integers(1, classes, len(labels))) % classes, labels)
+    judged = [
+        [
+            doubts(labels, run.predictions.astype(int), shares, answers.places)
+            for run, shares in zip(runs, of_runs, strict=True)
+        ]
+        for runs, of_runs in zip(answers.networks.values(), networks, strict=True)
+    ]
+    found, said = worth_a_look(suspicious(labels, judged), judged)
+    return {"listed": len(found), "said": said, "flipped": np.mean([wrong[each.image] for each in found] or [0])}
 
 
 def main() -> None:
-    """Plant, train, count, and store the counts."""
+    """Flip, list, count, and store the counts."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("labels", type=Path)
-    parser.add_argument("--recipe", required=True)
-    parser.add_argument("--backbones", nargs="+", default=["resnet18"])
-    parser.add_argument("--folds", type=int, default=5)
-    parser.add_argument("--epochs", type=int, help="instead of the recipe's")
-    parser.add_argument("--seed", type=int, default=0, help="of the planted errors")
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        table, planted = plant(options.labels, Path(folder), options.seed)
-        with table.open(encoding="utf-8") as file:
-            group = "group" if "group" in next(csv.reader(file)) else None
-        data: dict[str, Any] = {"class_path": "FolderDataModule", "init_args": {"labels": str(table), "group": group}}
-        comparison = compare(
-            "planted",
-            options.backbones,
-            folds=options.folds,
-            recipe=options.recipe,
-            data=data,
-            trainer={"max_epochs": options.epochs} if options.epochs else None,
-            log_dir=folder,
-            times="never",
-        )
-        found = listed(comparison)
-    first = [row["name"] for row in found[: len(planted)]]
-    right = sum(row["instead"] == planted[row["name"]] for row in found if row["name"] in planted)
-    counts = {
-        "planted": len(planted),
-        "listed": len(found),
-        "planted among as many first": sum(name in planted for name in first),
-        "planted among all listed": sum(row["name"] in planted for row in found),
-        "of these, right label named": right,
-    }
-    how = {**vars(options), "labels": options.labels.name}
-    report("wrong_labels", [counts], {"options": how, "listed": found})
+    parser.add_argument("comparisons", type=Path, nargs="+")
+    rows = []
+    for folder in parser.parse_args().comparisons:
+        answers = Answers.of(find_runs(folder).finished)
+        classes = int(answers.labels.max()) + 1
+        networks = [[probabilities(run, classes) for run in runs] for runs in answers.networks.values()]
+        found, said = answers.suspicious()
+        row = {"comparison": folder.name, "listed": len(found), "said %": f"{100 * said:.0f}"}
+        for share in SHARES:
+            each = [flipped_share(answers, networks, share, seed) for seed in range(DRAWS)]
+            listed, said_pct, flipped_pct = (
+                np.mean([one[name] for one in each]) * factor
+                for name, factor in (("listed", 1), ("said", 100), ("flipped", 100))
+            )
+            row[f"{share:.1%} flipped: listed, said %, flipped %"] = f"{listed:.0f}, {said_pct:.0f}, {flipped_pct:.0f}"
+        rows.append(row)
+    report("wrong_labels", rows, {"draws": DRAWS})
 
 
 if __name__ == "__main__":

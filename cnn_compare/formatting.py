@@ -62,8 +62,10 @@ def shorten(text: str, length: int) -> str:
     return f"{text[: length - 1 - end]}…{text[-end:]}"
 
 
-def format_list(names: Sequence[str]) -> str:
-    """``a, b and c``."""
+def format_list(names: Sequence[str], most: int | None = None) -> str:
+    """``a, b and c``; of more names than ``most``, the others are counted: ``a, b and 7 more``."""
+    if most is not None and len(names) > most + 1:
+        names = [*names[:most], f"{len(names) - most} more"]
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 

@@ -258,8 +258,15 @@ def training_s(rows: Sequence[Mapping[str, float]]) -> list[float]:
     return seconds
 
 
+VALIDATION_LAGS = "validation far below training at the first epochs:"
+WHY_IT_LAGS = (
+    "Where the network has batch norm, its running statistics have not followed the weights: "
+    "--trainer.callbacks+=cnn_compare.PreciseBatchNorm recomputes them before each validation"
+)
+
+
 def validation_lags(train_pct: Sequence[float], val_pct: Sequence[float]) -> str | None:
-    """What to say where validation is far below training in one of the first three epochs; None where it is not.
+    """The figures where validation is far below training in one of the first three epochs; None where it is not.
 
     Overfitting takes longer: so early, it is the evaluation mode of the network that differs from its training mode.
 
@@ -269,11 +276,7 @@ def validation_lags(train_pct: Sequence[float], val_pct: Sequence[float]) -> str
     """
     for epoch, (train, val) in enumerate(zip(train_pct[:3], val_pct[:3], strict=False), start=1):
         if 2 * val < train and train - val > 10:
-            return (
-                f"validation far below training at the first epochs: {val:.0f} % beside {train:.0f} % in epoch "
-                f"{epoch}. Where the network has batch norm, its running statistics have not followed the weights: "
-                "--trainer.callbacks+=cnn_compare.PreciseBatchNorm recomputes them before each validation"
-            )
+            return f"{val:.0f} % beside {train:.0f} % in epoch {epoch}"
     return None
 
 

@@ -74,26 +74,48 @@ class Times:
         return times
 
 
-def interval(values: Sequence[float]) -> tuple[float, float, float]:
+def interval(values: Sequence[float], level: float = 0.05) -> tuple[float, float, float]:
     """The geometric mean of the rounds, and its 95 % interval: ``(mean, low, high)``.
 
     Args:
         values: At least two, positive: seconds of a network, or how many times those of another they are.
+        level: In which share of cases the interval may miss the truth.
 
     Source:
         Student's t on the logarithms, because what disturbs a clock multiplies its seconds.
     """
+    mean, error = _of_logs(values)
+    return _interval(mean, error, len(values) - 1, level)
+
+
+def ratio(slower: Sequence[float], faster: Sequence[float], level: float = 0.05) -> tuple[float, float, float]:
+    """How many times the seconds of another network one takes, as `interval`; from pairs of one round."""
+    return interval([first / second for first, second in zip(slower, faster, strict=True)], level)
+
+
+def ratio_apart(slower: Sequence[float], faster: Sequence[float], level: float = 0.05) -> tuple[float, float, float]:
+    """The same from values that have nothing in common, such as the epochs of two trainings.
+
+    Source:
+        Welch 1947, doi:10.1093/biomet/34.1-2.28, on the logarithms.
+    """
+    (mean, error), (other, other_error) = _of_logs(slower), _of_logs(faster)
+    squares = error**2 + other_error**2
+    parts = error**4 / (len(slower) - 1) + other_error**4 / (len(faster) - 1)
+    return _interval(mean - other, math.sqrt(squares), squares**2 / parts if parts else 1.0, level)
+
+
+def _of_logs(values: Sequence[float]) -> tuple[float, float]:
+    """Mean of the logarithms and its standard error."""
+    logs = [math.log(value) for value in values]
+    return statistics.fmean(logs), statistics.stdev(logs) / math.sqrt(len(logs))
+
+
+def _interval(mean: float, error: float, freedom: float, level: float) -> tuple[float, float, float]:
     from scipy.special import stdtrit
 
-    logs = [math.log(value) for value in values]
-    mean, error = statistics.fmean(logs), statistics.stdev(logs) / math.sqrt(len(logs))
-    margin = float(stdtrit(len(logs) - 1, 0.975)) * error
+    margin = float(stdtrit(freedom, 1 - level / 2)) * error
     return math.exp(mean), math.exp(mean - margin), math.exp(mean + margin)
-
-
-def ratio(slower: Sequence[float], faster: Sequence[float]) -> tuple[float, float, float]:
-    """How many times the seconds of another network one takes, with its 95 % interval; from pairs of one round."""
-    return interval([first / second for first, second in zip(slower, faster, strict=True)])
 
 
 def precision(rounds: Iterable[Sequence[float]]) -> float:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from helpers import DROPS, command, predictions, small_comparison, wait_until, without_times
+from helpers import DROPS, command, predictions, run_command, small_comparison, wait_until, without_times
 from rich.console import Console
 from sklearn.metrics import accuracy_score
 
@@ -376,3 +376,22 @@ def test_progress_without_a_terminal_is_a_plain_line_now_and_then(tmp_path):
             display.update(spec, Progress(0, share))
     lines = [line for line in console.file.getvalue().splitlines() if "run 1 of 2" in line]
     assert lines == ["run 1 of 2: lenet/0, epoch 1 of 3"]
+
+
+def test_networks_known_to_learn_nothing_with_their_settings_are_named_before_the_first_run(
+    tmp_path, capsys, monkeypatch
+):
+    def refused(*arguments):
+        raise InvalidValueError("executor", "none", "here")
+
+    monkeypatch.setattr("cnn_compare.comparison.compare.run_all", refused)
+    options = ["compare", "--recipe=report_scratch", "--name=x", f"--log_dir={tmp_path}", "--data=DigitsDataModule"]
+    options += ["--backbones=[alexnet,vgg16,vgg16_bn,resnet18]", "--data.image_size=64"]
+    named = "vgg16 and alexnet: known to learn nothing from random weights with Adam at a learning rate of 0.001"
+    for dry_run in ([], ["--dry_run"]):
+        _, shown, errors = run_command([*options, *dry_run], capsys)
+        assert " ".join((shown + errors).split()).count(named) == 1
+    for others in (["--model.optimizer.init_args.lr=0.0003"], ["--own_recipe=true"], ["--model.stem=cifar"]):
+        _, shown, errors = run_command([*options, *others, "--dry_run"], capsys)
+        assert "vgg16_bn" in shown
+        assert "learn nothing" not in shown + errors

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,8 +18,13 @@ from cnn_compare.configs import flatten
 from cnn_compare.errors import InvalidValueError
 from cnn_compare.experiment import resolve_config
 from cnn_compare.report import write_report
-from cnn_compare.report.search import expected_best
+from cnn_compare.report.analysis import analyze
+from cnn_compare.report.contents import tables
+from cnn_compare.report.load import find_runs
+from cnn_compare.report.search import expected_best, searched
+from cnn_compare.results import RunResult
 
+REFERENCE = Path(__file__).parents[1] / "lightning_logs"
 LR, SMOOTHING = "model.optimizer.init_args.lr", "model.label_smoothing"
 SPACE = {LR: {"log_uniform": [0.0001, 0.1]}, SMOOTHING: {"choice": [0.0, 0.1]}}
 
@@ -143,9 +149,29 @@ def test_a_network_begins_no_trial_after_its_time_is_spent(tmp_path):
     assert [path.name for path in (folder / "search").iterdir() if path.is_dir()] == ["lenet+trial_0"]
 
 
-def test_expected_best_is_the_mean_over_all_draws_with_replacement():
-    values = [61.0, 70.5, 58.0, 66.0]
-    for draws in (1, 2, 3, 4):
-        every = [max(some) for some in itertools.product(values, repeat=draws)]
+def test_expected_best_is_the_mean_over_all_draws_without_replacement_and_ends_at_the_best():
+    values = [61.0, 70.5, 58.0, 66.0, 66.0]
+    for draws in range(1, 6):
+        every = [max(some) for some in itertools.combinations(values, draws)]
         assert expected_best(values)[draws - 1] == pytest.approx(np.mean(every))
+    assert expected_best(values)[-1] == 70.5
     assert expected_best([]) == []
+
+
+def test_the_table_of_a_search_sets_what_validation_promised_beside_other_seeds_and_the_common_settings():
+    found = searched(find_runs(REFERENCE / "tuned"))
+    for each in found:
+        best = f"{each.backbone}+tuned_8"
+        results = {
+            (name, seed): RunResult.load(REFERENCE / "tuned" / name / f"seed_{seed}" / "result.json")
+            for name in (best, f"{each.backbone}+common")
+            for seed in (0, 1, 2)
+        }
+        validated = {key: result.value("best_val_acc_pct") for key, result in results.items()}
+        assert each.expected_pct[-1] == pytest.approx(validated[best, 0])  # The chosen trial is that run.
+        assert each.retest_pct == pytest.approx(np.mean([validated[best, 1], validated[best, 2]]))
+        assert each.common_pct == validated[f"{each.backbone}+common", 0]
+    table = tables(analyze(find_runs(REFERENCE / "tuned")))["searched"]
+    assert len(table.rows) == 2 * len(found)
+    assert table.rows[0][-1] == "the common settings"
+    assert f"{found[0].expected_pct[-1]:.2f}" in table.rows[1]

@@ -59,6 +59,7 @@ def _alexnet(num_classes: int, stem: Stem, widths: tuple[int, int, int, int, int
     # Of eight settings in lightning_logs/tuned_alexnet a rate of 0.056 was the best in five epochs. With 0.18 nothing
     # was learned; 0.02 and less were behind.
     recipe_changes=plain_sgd(lr=0.05),
+    stuck_adam_lr=0.001,
     depth=8,
 )
 def alexnet(num_classes: int, stem: Stem) -> nn.Module:

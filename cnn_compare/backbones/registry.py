@@ -64,6 +64,8 @@ class BackboneEntry:
         imagenet_weights: Their name for ``torchvision.models.get_weight``, or ``timm/<name>``; None: there are none.
         recipe_changes: The settings of the backbone's own recipe that differ from ``recipes/modern.yaml``; in the form
             of a recipe.
+        stuck_adam_lr: With Adam at this learning rate or a higher one, from random weights and with the imagenet stem,
+            the network is known to stay at guessing; None: no such rate is known.
         module: Name of the module that defines it.
     """
 
@@ -80,6 +82,7 @@ class BackboneEntry:
     depth: int | None = None
     imagenet_weights: str | None = None
     recipe_changes: Mapping[str, Any] = field(default_factory=dict)
+    stuck_adam_lr: float | None = None
     module: str = ""
 
     @property
@@ -126,6 +129,7 @@ def register_backbone(
     depth: int | None = None,
     imagenet_weights: str | None = None,
     recipe_changes: Mapping[str, Any] | None = None,
+    stuck_adam_lr: float | None = None,
 ) -> Callable[[Builder], Builder]:
     """Register a function as a backbone under the function's name; its docstring begins with ``Name: key idea``.
 
@@ -154,6 +158,7 @@ def register_backbone(
             depth=depth,
             imagenet_weights=imagenet_weights,
             recipe_changes=recipe_changes or {},
+            stuck_adam_lr=stuck_adam_lr,
             module=build.__module__,
         )
         return build

@@ -47,29 +47,29 @@ def _vgg(name: str, num_classes: int, stem: Stem) -> nn.Module:
     return nn.Sequential(OrderedDict(parts))
 
 
-# The learning rate of Simonyan and Zisserman 2014.
-SLOW = plain_sgd(lr=0.01)
+# The learning rate of Simonyan and Zisserman 2014; without batch norm, Adam's usual 1e-3 is too high as well.
+_plain_vgg_entry = partial(_vgg_entry, recipe_changes=plain_sgd(lr=0.01), stuck_adam_lr=0.001)
 
 
-@_vgg_entry(imagenet_weights="VGG11_Weights.IMAGENET1K_V1", depth=11, recipe_changes=SLOW)
+@_plain_vgg_entry(imagenet_weights="VGG11_Weights.IMAGENET1K_V1", depth=11)
 def vgg11(num_classes: int, stem: Stem) -> nn.Module:
     """VGG-11: small 3x3 filters, stacked, see as much as large ones with fewer weights."""
     return _vgg("vgg11", num_classes, stem)
 
 
-@_vgg_entry(imagenet_weights="VGG13_Weights.IMAGENET1K_V1", depth=13, recipe_changes=SLOW)
+@_plain_vgg_entry(imagenet_weights="VGG13_Weights.IMAGENET1K_V1", depth=13)
 def vgg13(num_classes: int, stem: Stem) -> nn.Module:
     """VGG-13: two 3x3 filters in every stage."""
     return _vgg("vgg13", num_classes, stem)
 
 
-@_vgg_entry(imagenet_weights="VGG16_Weights.IMAGENET1K_V1", depth=16, recipe_changes=SLOW)
+@_plain_vgg_entry(imagenet_weights="VGG16_Weights.IMAGENET1K_V1", depth=16)
 def vgg16(num_classes: int, stem: Stem) -> nn.Module:
     """VGG-16: depth from 3x3 filters alone."""
     return _vgg("vgg16", num_classes, stem)
 
 
-@_vgg_entry(imagenet_weights="VGG19_Weights.IMAGENET1K_V1", depth=19, recipe_changes=SLOW)
+@_plain_vgg_entry(imagenet_weights="VGG19_Weights.IMAGENET1K_V1", depth=19)
 def vgg19(num_classes: int, stem: Stem) -> nn.Module:
     """VGG-19: the deepest of its paper, where depth alone stops helping."""
     return _vgg("vgg19", num_classes, stem)

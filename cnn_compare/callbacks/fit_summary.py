@@ -19,7 +19,15 @@ from cnn_compare.callbacks.precise_batch_norm import precise_bn_s
 from cnn_compare.checkpointing import logs_folder
 from cnn_compare.errors import NotValidatedError
 from cnn_compare.metrics import monitors
-from cnn_compare.results import RunFolder, first_best, first_reached, training_s, validation_lags
+from cnn_compare.results import (
+    VALIDATION_LAGS,
+    WHY_IT_LAGS,
+    RunFolder,
+    first_best,
+    first_reached,
+    training_s,
+    validation_lags,
+)
 
 
 class FitSummary(MetricRows):
@@ -61,7 +69,7 @@ class FitSummary(MetricRows):
             print(f"batch norm's statistics, recomputed before each validation: {recomputing:.1f} s more")
         train_pct, val_pct = ([100 * row.get(name, math.nan) for row in self.rows] for name in ("train/acc", "val/acc"))
         if lag := validation_lags(train_pct, val_pct):
-            print(lag)
+            print(f"{VALIDATION_LAGS} {lag}. {WHY_IT_LAGS}")
         if self.target_acc is not None:
             accuracies = [row.get("val/acc", 0.0) for row in self.rows]
             reached = first_reached(accuracies, seconds, self.target_acc)

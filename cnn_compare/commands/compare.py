@@ -15,7 +15,7 @@ from cnn_compare.comparison.compare import SETTINGS, carry_out
 from cnn_compare.comparison.executor import Executor
 from cnn_compare.comparison.existing import examine
 from cnn_compare.comparison.local import LocalExecutor
-from cnn_compare.comparison.plan import Comparison, plan_runs, until_decided
+from cnn_compare.comparison.plan import Comparison, plan_runs, unsuited, until_decided
 from cnn_compare.comparison.preview import preview
 from cnn_compare.comparison.search import read_search, trials_of
 from cnn_compare.errors import InvalidValueError, RunsFailedError
@@ -110,6 +110,8 @@ def _show(comparison: Comparison) -> None:
     if comparison.folds is None and comparison.search is None:
         networks = len({spec.key.network for spec in specs})
         print(what_seeds_establish(planned.folder, networks, len(planned.all_seeds)))
+    for sentence in unsuited(specs):
+        print(sentence)
 
 
 def _executor(options: Mapping[str, Any]) -> Executor:

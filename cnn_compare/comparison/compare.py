@@ -14,7 +14,7 @@ from cnn_compare.comparison.executor import Executor
 from cnn_compare.comparison.existing import Existing, examine, without_backbone
 from cnn_compare.comparison.local import LocalExecutor, require_main_guard
 from cnn_compare.comparison.lock import comparison_lock
-from cnn_compare.comparison.plan import Comparison, plan_runs, until_decided
+from cnn_compare.comparison.plan import Comparison, plan_runs, unsuited, until_decided
 from cnn_compare.comparison.runner import finished_result, run_all
 from cnn_compare.comparison.search import read_search, with_tuned
 from cnn_compare.comparison.spec import Config, RunSpec
@@ -168,6 +168,8 @@ def run_comparison(comparison: Comparison, executor: Executor, specs: list[RunSp
             _say(_all_finished(comparison.folder, list(existing.results.values())))
         for note in existing.notes:
             _say(note)
+        for sentence in unsuited([spec for spec in specs if spec.key not in existing.results]):
+            _say(sentence)
         if not changed:
             return Outcome(comparison.folder, [existing.results[spec.key] for spec in specs], changed=False)
         _remove(comparison.folder, existing)

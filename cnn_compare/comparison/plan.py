@@ -19,6 +19,7 @@ from cnn_compare.configs import as_list, differences, flatten, merge_config
 from cnn_compare.data.image_datamodule import SPLIT_SEED
 from cnn_compare.errors import InvalidValueError
 from cnn_compare.experiment import apply_own_recipe, resolve_config, stop_at, with_num_classes
+from cnn_compare.formatting import format_list
 from cnn_compare.results import RunFolder
 from cnn_compare.run_key import RunKey, path_name
 from cnn_compare.trusted import names_in, trust
@@ -205,6 +206,23 @@ def plan_runs(comparison: Comparison) -> list[RunSpec]:
     if len(networks) > 1:
         networks.sort(key=lambda runs: planned_work(runs[0]), reverse=True)
     return [spec for of_one_seed in zip(*networks, strict=True) for spec in of_one_seed]
+
+
+def unsuited(specs: Sequence[RunSpec]) -> list[str]:
+    """Sentences about networks that are known to learn nothing with their settings, for before the first run."""
+    found: dict[tuple[str, float], dict[str, None]] = {}
+    for spec in specs:
+        model, least = spec.config["model"], find_backbone(spec.key.backbone).stuck_adam_lr
+        optimizer = model["optimizer"]["class_path"].rpartition(".")[2]
+        lr = model["optimizer"].get("init_args", {}).get("lr", 0)
+        random = not model["pretrained"] and not model["weights"] and model["stem"] == "imagenet"
+        if least is not None and random and optimizer in ("Adam", "AdamW") and lr >= least:
+            found.setdefault((optimizer, lr), {})[spec.key.network] = None
+    return [
+        f"{format_list(list(names))}: known to learn nothing from random weights with {optimizer} at a learning rate "
+        f"of {lr:g}; a lower one (--model.optimizer.init_args.lr=0.0003) or --own_recipe=true helps."
+        for (optimizer, lr), names in found.items()
+    ]
 
 
 def without_fold(config: Config) -> Config:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.stats import norm
 
 from cnn_compare.configs import differences
 from cnn_compare.errors import InvalidValueError, ResultError
@@ -20,6 +21,7 @@ from cnn_compare.report.cross_validation import Fold, Folds
 from cnn_compare.report.images import Answers, answers_of, by_network, leaks_warning, without_leaks
 from cnn_compare.report.learning_curve import fit_learning_curve
 from cnn_compare.report.load import Predictions, StoredRun, StoredRuns, distinct, read_probabilities
+from cnn_compare.report.order import Ratios, more_accurate, standings, time_ratios
 from cnn_compare.report.published import find_published
 from cnn_compare.report.search import searched
 from cnn_compare.report.statistics import LEVEL, Difference, Estimate, Sample
@@ -37,7 +39,10 @@ from cnn_compare.report.summary import (
 from cnn_compare.report.verdict import verdict
 from cnn_compare.results import (
     METRICS,
+    VALIDATION_LAGS,
+    WHY_IT_LAGS,
     RunFolder,
+    RunResult,
     different_pictures,
     first_reached,
     over_seeds,
@@ -100,11 +105,13 @@ def analyze(
     if stored.times is not None:
         networks = _with_times(networks, stored.times)
     networks.sort(key=lambda network: -network.accuracy_pct.value)
-    networks = _with_front(networks, ranked)
     pairs = _asked(networks, question)
     compared = (
         _fold_pairs(pairs, folds, question) if folds else _pairs(networks, pairs, samples, question, _looks(stored))
     )
+    seconds = {network.name: network.rounds_s or network.epochs_s for network in networks if not network.at_chance}
+    ratios = time_ratios(seconds, in_turns=stored.times is not None) if ranked else {}
+    networks = _in_order(networks, compared, ratios) if ranked else networks
     names = next((result.class_names for result in results if result.class_names), [])
     pictures = stored.pictures
     answers = Answers.of(runs, names, pictures.names if pictures else {})
@@ -118,6 +125,7 @@ def analyze(
     other_pictures = _other_pictures(stored)
     growth = [] if other_pictures else _growth(stored, networks)
     order = [network.name for network in networks]
+    wrong_labels, wrong_labels_pct = answers.wrong_labels()
     leaked = without_leaks(pictures.leaked, answers, groups, folds) if pictures else None
     return Summary(
         name=str(stored.manifest.get("name", stored.folder.resolve().name)),
@@ -139,9 +147,10 @@ def analyze(
         warnings=[
             *warnings,
             *ignored,
-            *(leaks_warning(leaked) if leaked else []),
+            *(leaks_warning(leaked, {each.name: each.accuracy_pct for each in networks}) if leaked else []),
             *_few_folds(networks),
             *([TRAINED_ON_TEST_SET] if folds and not any(result.data for result in results) else []),
+            *_incomplete(networks),
             *_lagging(networks),
             *distinct(text for result in results for text in result.data.get("warnings", [])),
         ],
@@ -159,10 +168,11 @@ def analyze(
         question=question,
         pairs=compared,
         growth=growth,
-        verdict=verdict(networks, compared, question, ranked, growth, complete=unfinished is None),
+        verdict=verdict(networks, compared, question, ratios if ranked else None, growth, complete=unfinished is None),
         hardest=answers.shown(answers.hardest(), order),
         asked=answers.shown(pictures.asked if pictures else [], order),
-        wrong_labels=answers.wrong_labels(),
+        wrong_labels=wrong_labels,
+        wrong_labels_pct=wrong_labels_pct,
         leaks=leaked,
         pictures=pictures,
         without_result=_without_result(stored, problems),
@@ -375,6 +385,8 @@ def _network(
     seconds = results[0].train_epochs_s[1:]
     if several:
         seconds = [value for result in results if (value := result.value("train_epoch_s")) is not None]
+    answered = bool(predictions) and all(run.predictions for run in runs)
+    at_chance = sum(map(_guesses, predictions)) if answered else sum(map(_seems_to_guess, results))
     return Network(
         name=name,
         backbone=results[0].backbone,
@@ -396,21 +408,49 @@ def _network(
         )
         if predictions and len({len(run.labels) for run in predictions}) == 1
         else None,
-        **(_by_class(predictions) if predictions and all(run.predictions for run in runs) else by_class),
+        **(_by_class(predictions) if answered else by_class),
         ensemble_acc_pct=_ensemble(runs),
         curves=_curves(runs),
         seconds_to_pct={level: _seconds_to(runs, level) for level in levels},
-        epoch_s_range=(min(seconds), max(seconds)) if len(seconds) > 1 else None,
+        epochs_s=seconds,
+        runs_at_chance=at_chance,
+        at_chance=at_chance == (len(predictions) if answered else len(runs)),
     )
+
+
+def _guesses(answers: Predictions) -> bool:
+    """Whether a run's mean recall is within what guesses, or one answer to all images, reach by chance."""
+    images = np.bincount(answers.labels)
+    recalls = np.bincount(answers.labels[answers.labels == answers.predictions], minlength=len(images))
+    tested = images > 0
+    return _by_chance(float((recalls[tested] / images[tested]).mean()), images[tested])
+
+
+def _seems_to_guess(result: RunResult) -> bool:
+    """The same where answers are not at hand; False where the number of classes is not recorded."""
+    classes = len(result.class_names)
+    found = result.metrics.get(BALANCED, result.metrics["test_acc_pct"])
+    return _by_chance(found.value / 100, np.full(classes, (result.test_images or 1) / max(classes, 1)))
+
+
+def _by_chance(recall: float, images: np.ndarray) -> bool:
+    """Whether a mean recall is within the 95 % interval of guesses; ``images`` are those of each class."""
+    classes = len(images)
+    if classes < 2:
+        return False
+    guessed = 1 / classes
+    error = math.sqrt(guessed * (1 - guessed) * float((1 / images).sum())) / classes
+    return recall <= guessed + float(norm.isf(LEVEL / 2)) * error
 
 
 def _with_times(networks: Sequence[Network], times: Times) -> list[Network]:
     """With the seconds an epoch that were measured apart, in the place of those by the training's own clock."""
     fastest = min((times.epoch_s[network.name] for network in networks), key=interval, default=[])
+    level = LEVEL / max(math.comb(len(networks), 2), 1)
 
     def timed(network: Network) -> Network:
         rounds_s = times.epoch_s[network.name]
-        epoch_s, low, high = interval(rounds_s)
+        epoch_s, *_ = interval(rounds_s)
         own = {} if network.epoch_s is None else {"own_clock_epoch_s": network.epoch_s}
         predict_ms = times.predict_ms.get(network.name)
         prediction = None if predict_ms is None else Estimate(*interval(predict_ms))
@@ -419,9 +459,8 @@ def _with_times(networks: Sequence[Network], times: Times) -> list[Network]:
             network,
             metrics={**network.metrics, **own, **predicting, "train_epoch_s": epoch_s},
             predict_ms=prediction,
-            epoch_s_range=(low, high),
             rounds_s=rounds_s,
-            times_fastest=Estimate(*ratio(rounds_s, fastest)),
+            times_fastest=Estimate(*ratio(rounds_s, fastest, level)),
         )
 
     return [timed(network) for network in networks]
@@ -531,11 +570,34 @@ def _training_s(run: StoredRun) -> list[float]:
     return training_s(rows)
 
 
+def _incomplete(networks: Sequence[Network]) -> list[str]:
+    """Networks without some of their runs, and those with runs that learned nothing."""
+
+    def each(of: Sequence[tuple[Network, int]]) -> str:
+        return format_list([f"{network.name} ({count} of {network.planned})" for network, count in of])
+
+    failed = [(network, network.failed) for network in networks if network.failed]
+    lost = [
+        (network, network.runs_at_chance) for network in networks if network.runs_at_chance and not network.at_chance
+    ]
+    missing = [network.name for network in networks if network.folds and len(network.seeds) < network.planned]
+    found = []
+    if failed:
+        others = "accuracies are those of the others, and may be too high for that reason"
+        found.append(f"runs that failed: {each(failed)}; {others}")
+    if lost:
+        found.append(f"runs that learned nothing: {each(lost)}; the mean accuracy counts them")
+    if missing:
+        found.append(f"without a result on some folds: {format_list(missing)}; two are compared on those both have")
+    return found
+
+
 def _lagging(networks: Sequence[Network]) -> list[str]:
-    """Networks whose validation is far below training at first, with the reason."""
+    """Which networks' validation is far below training at first, with the reason."""
     curves = {network.name: network.curves for network in networks if network.curves}
     found = {name: validation_lags(each.train_acc_pct, each.val_acc_pct) for name, each in curves.items()}
-    return [f"{name}: {text}" for name, text in found.items() if text]
+    lags = [f"{name} ({lag})" for name, lag in found.items() if lag]
+    return [f"{VALIDATION_LAGS} {format_list(lags)}. {WHY_IT_LAGS}"] if lags else []
 
 
 def _few_folds(networks: Sequence[Network]) -> list[str]:
@@ -564,15 +626,17 @@ def _seconds_to(runs: Sequence[StoredRun], level_pct: int) -> float | None:
     return float(np.median(reached)) if reached and len(reached) == len(seconds) else None
 
 
-def _with_front(networks: list[Network], timings_ranked: bool) -> list[Network]:
-    """With the Pareto front of accuracy and time."""
-    if not timings_ranked or any(network.epoch_s is None for network in networks):
-        return networks
-    accuracies = [network.accuracy_pct.value for network in networks]
-    dominating = statistics.dominated_by(accuracies, [network.epoch_s or 0.0 for network in networks])
+def _in_order(networks: Sequence[Network], pairs: Sequence[Pair], ratios: Ratios) -> list[Network]:
+    """With where each stands in accuracy and time; a network that learned nothing stands nowhere."""
+    learned = {network.name: network for network in networks if not network.at_chance}
+    seconds = {name: network.epoch_s or math.nan for name, network in learned.items()}
+    accuracies = {name: network.accuracy_pct.value for name, network in learned.items()}
+    found = standings(accuracies, seconds, more_accurate(pairs), ratios)
     return [
-        replace(network, on_front=index is None, dominated_by=None if index is None else networks[index].name)
-        for network, index in zip(networks, dominating, strict=True)
+        replace(network, **vars(found[network.name]), on_front=found[network.name].on_front)
+        if network.name in found
+        else network
+        for network in networks
     ]
 
 

@@ -10,9 +10,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from cnn_compare.formatting import MISSING, format_bytes, format_count, format_number, format_signed, format_significant
+from cnn_compare.formatting import (
+    MISSING,
+    format_bytes,
+    format_count,
+    format_list,
+    format_number,
+    format_signed,
+    format_significant,
+)
 from cnn_compare.report.statistics import Estimate
 from cnn_compare.report.summary import Network, Summary
+from cnn_compare.times import interval
 
 # The terminal's table; the table of Markdown and the page; a network's card, and a bar chart, on the page.
 View = Literal["terminal", "table", "card", "chart"]
@@ -79,9 +88,9 @@ def _range(estimate: Estimate | None) -> str:
 
 def _seconds(network: Network) -> str:
     text = format_significant(network.epoch_s)
-    if not network.rounds_s or network.epoch_s_range is None:
+    if not network.rounds_s:
         return text
-    low, high = map(format_significant, network.epoch_s_range)
+    _, low, high = map(format_significant, interval(network.rounds_s))
     return f"{text} ({low} … {high})"
 
 
@@ -98,6 +107,17 @@ def _times_fastest(network: Network) -> str:
     if estimate is None or estimate.low == estimate.high:  # The fastest one itself.
         return "1"
     return f"{estimate.value:.2f} ({estimate.low:.2f} … {estimate.high:.2f})"
+
+
+def order_in_words(network: Network) -> str:
+    """Where a network stands in accuracy and time."""
+    if network.at_chance:
+        return "learned nothing"
+    if network.on_front is None:
+        return MISSING
+    if network.dominated_by:
+        return f"dominated by {network.dominated_by}"
+    return f"cannot be ordered beside {format_list(network.unordered, 3)}" if network.unordered else "on the front"
 
 
 def _seeds(network: Network) -> str:
@@ -208,7 +228,19 @@ COLUMNS = (
         format_significant,
         ("table",),
         text=_times_fastest,
-        note="× fastest: how many times the seconds of the fastest network, with the 95 % interval of pairs of turns.",
+        note="× fastest: how many times the seconds of the fastest network, by pairs of turns; the intervals of "
+        "all pairs together hold the truth in 95 % of comparisons.",
+    ),
+    Column(
+        "order",
+        "accuracy and time",
+        lambda network: None if network.on_front is None else order_in_words(network),
+        str,
+        ("table", "card"),
+        text=order_in_words,
+        note="Accuracy and time: dominated, where another network is at least as accurate and as fast, and one of the "
+        "two is established; on the front, where beside each one that is not dominated it is established as more "
+        "accurate or as faster; the others cannot be ordered.",
     ),
     metric(
         "own_clock_epoch_s",
@@ -254,7 +286,6 @@ COLUMNS = (
         "overfit", "train − val., last epoch", _overfit, lambda points: f"{format_signed(points)} points", ("card",)
     ),
     Column("ece", "ECE", _calibration_error, "{:.1f} %".format, ("card",), text=_calibration_text),
-    Column("dominated_by", "dominated by", lambda network: network.dominated_by, str, ("card",)),
 )
 
 

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cnn_compare.formatting import MISSING, format_number, format_p, format_signed, format_significant
+from cnn_compare.formatting import MISSING, format_list, format_number, format_p, format_signed, format_significant
 from cnn_compare.report.columns import COLUMNS, Column, columns
 from cnn_compare.report.images import WRONG_LABELS_SHOWN
 from cnn_compare.report.learning_curve import LearningCurve
@@ -15,6 +15,7 @@ from cnn_compare.report.summary import (
     Answer,
     Leaks,
     Network,
+    Searched,
     ShownImage,
     Summary,
     WrongLabel,
@@ -172,35 +173,55 @@ def _growth(summary: Summary) -> Table:
         "other seeds, the fit, what the families disagree on, and other test images; three numbers of images reach to "
         "× 2. Exponent: b of error ~ images^(−b) at the most images. All runs have the same "
         "epochs, so that more images mean more steps. Each smaller subset is part of the larger ones; other choices of "
-        "images are not covered.",
+        "images are not covered."
+        + "".join(f" {names}: no extrapolation beyond {reason}." for reason, names in _without_law(summary).items()),
     )
+
+
+def _without_law(summary: Summary) -> dict[str, str]:
+    """Why there is no extrapolation -> for which networks."""
+    found: dict[str, list[str]] = {}
+    for each in summary.growth:
+        if each.law is None:
+            found.setdefault(f"{max(each.test_acc_pct):,} training images: {each.without_law}", []).append(each.network)
+    return {reason: format_list(names) for reason, names in found.items()}
 
 
 def _searched(summary: Summary) -> Table:
     most = max((searched.trials for searched in summary.searched), default=0)
-    after = sorted({1, 2, 4, 8, 16, 32, 64} & set(range(most)) | {most})
+    after = sorted({1, 2, 4, 8, 16, 32, 64} & set(range(most)))
+
+    def of_common(searched: Searched) -> list[str]:
+        figures = (searched.common_pct, searched.common_retest_pct)
+        empty = [MISSING] * (2 + len(after))
+        return [searched.backbone, *empty, *(format_number(each, ".2f") for each in figures), "the common settings"]
+
+    def of_best(searched: Searched) -> list[str]:
+        expected = searched.expected_pct
+        promised = expected[-1] if expected else None
+        return [
+            searched.backbone,
+            f"{searched.trials}" + (f" and {searched.failed} failed" if searched.failed else ""),
+            format_number(searched.seconds, ",.0f"),
+            *(f"{expected[trials - 1]:.2f}" if trials <= len(expected) else MISSING for trials in after),
+            *(format_number(each, ".2f") for each in (promised, searched.retest_pct)),
+            ", ".join(
+                f"{name.rpartition('.')[2]} = {format_significant(value) if isinstance(value, float) else value}"
+                for name, value in searched.settings.items()
+            ),
+        ]
+
     return Table(
         "Search",
-        ["backbone", "trials", "seconds", *(f"after {trials}" for trials in after), "chosen settings"],
         [
-            [
-                searched.backbone,
-                f"{searched.trials}" + (f" and {searched.failed} failed" if searched.failed else ""),
-                format_number(searched.seconds, ",.0f"),
-                *(
-                    f"{searched.expected_pct[trials - 1]:.2f}" if trials <= searched.trials else MISSING
-                    for trials in after
-                ),
-                ", ".join(
-                    f"{name.rpartition('.')[2]} = {format_significant(value) if isinstance(value, float) else value}"
-                    for name, value in searched.settings.items()
-                ),
-            ]
-            for searched in summary.searched
+            *("backbone", "trials", "seconds", *(f"after {trials}" for trials in after)),
+            *("best, trials' seed", "again, other seeds", "settings"),
         ],
-        "Every backbone had the same trials, on the first seed, and validation chose its settings. What so many trials "
-        "are expected to find, in percent of the validation images, is the expected largest of as many draws from them "
-        "(Dodge et al. 2019). Seconds are those of all trials, with validation.",
+        [row(searched) for searched in summary.searched for row in (of_common, of_best)],
+        "Validation accuracy %. Every backbone had the same trials, on the first seed, and validation chose its "
+        "settings. After so many trials: the expected largest of as many of them (unbiased: Tang et al. 2020); one "
+        "trial is a random draw, and not the common settings. The best of several is partly luck: with other seeds "
+        "the same settings show what remains. Seconds are those of all trials, with validation.",
     )
 
 
@@ -279,9 +300,9 @@ def leaks(summary: Summary) -> Table:
             for network in summary.networks
             if found and network.name in without
         ],
-        f"Leaks: the {count:,} of {found.images:,} test images with a copy among the training images, "
-        f"{found.exact:,} of them an exact one. The others look the same when small, which simple pictures, such as "
-        "digits, can do without being copies; mirrored, turned and cut copies are not found."
+        f"Leaks: the {count:,} of {found.images:,} test images with an equal or alike one among the training images, "
+        f"{found.exact:,} of them an exact one. The others look alike when small, which simple pictures, such as "
+        "digits, do without being copies; mirrored, turned and cut copies are not found."
         f"{'' if found.complete else _NOT_ALL}"
         if found
         else "",
@@ -352,6 +373,16 @@ def _pictures_of(
     return rows
 
 
+NO_WRONG_LABELS = "none listed: of ten that the networks contradict, fewer than two would be wrong"
+
+
+def _precision(summary: Summary) -> str:
+    """How many of the listed labels are likely to be wrong."""
+    count = min(len(summary.wrong_labels), 10)
+    wrong = round((summary.wrong_labels_pct or 0) / 100 * count)
+    return f"Of {count} listed, about {wrong} are wrong, judging by labels that were flipped on purpose."
+
+
 def _wrong_labels(summary: Summary) -> Table:
     found = summary.wrong_labels
     shown = found[:WRONG_LABELS_SHOWN]
@@ -371,9 +402,10 @@ def _wrong_labels(summary: Summary) -> Table:
             ]
             for each in shown
         ],
-        "Test images whose label most networks contradict with confidence (confident learning, Northcutt et al. "
-        f"2021): {count}, all of them in suspicious_labels.csv. Margin: the label's probability less that of the most "
-        "probable other class. The label may be right all the same, and the image hard: look at it.",
+        f"Test images whose label most networks contradict with confidence: {count}, all of them in "
+        f"suspicious_labels.csv. {_precision(summary)} The list ends where fewer than two would be. Margin: the "
+        "label's probability less that of the most probable other class. Where a label is right, the image is hard: "
+        "look at it.",
         pictures=_pictures_of(summary, shown, 4 + with_files),
     )
 
@@ -424,6 +456,7 @@ def _conditions(summary: Summary) -> Table:
         "data fingerprint": ", ".join(summary.fingerprints),
         "test images": format_number(summary.test_images, ",") if summary.test_images else None,
         "leaks": _leaks_in_words(summary.leaks),
+        "possible wrong labels": summary.wrong_labels_pct is not None and not summary.wrong_labels and NO_WRONG_LABELS,
         "test groups": summary.test_groups
         and f"{summary.test_groups:,}; intervals and tests take groups for independent, and not images",
         "cross-validation": summary.folds
@@ -439,7 +472,7 @@ def _leaks_in_words(found: Leaks | None) -> str | None:
         return None
     if found.exact + found.near == 0:
         return f"no test image has a copy among the training images{'' if found.complete else ', of those compared'}"
-    return f"{found.exact:,} test images have an exact copy among the training images, {found.near:,} a near one"
+    return f"{found.exact:,} test images have an exact copy among the training images, {found.near:,} look alike one"
 
 
 def _without_result(summary: Summary) -> Table:

@@ -9,18 +9,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cnn_compare.formatting import format_list
 from cnn_compare.pictures import MOST_NETWORKS, Leaked
 from cnn_compare.report import statistics
 from cnn_compare.report.cross_validation import Folds, accuracy_estimate
 from cnn_compare.report.load import Predictions, StoredRun
+from cnn_compare.report.statistics import Estimate
 from cnn_compare.report.summary import Answer, Leaks, ShownImage, WrongLabel, class_name
-from cnn_compare.report.wrong_labels import Suspicion, suspicious
+from cnn_compare.report.wrong_labels import Suspicion, suspicious, worth_a_look
 
 HARDEST = 10
 WRONG_LABELS_SHOWN = 20
-# Networks that contradict a larger share of the labels are too weak to judge any.
-MOST_CONTRADICTED = 0.2
-# Of all test images: with so many leaks a report says so at its top.
+# Of all test images: with more exact copies a report says so at its top.
 WARNED_SHARE = 0.01
 _NONE: Mapping[int, str] = {}
 
@@ -73,12 +73,11 @@ class Answers:
         places: list[int] = self.places[order[wrong[order] > 0]].tolist()
         return places
 
-    def suspicious(self) -> list[Suspicion]:
-        """The images whose labels most networks contradict; none where that is more than `MOST_CONTRADICTED`."""
-        found = suspicious(self.labels, [[run.doubts for run in runs] for runs in self.networks.values()])
-        if len(found) > MOST_CONTRADICTED * len(self.labels):
-            return []
-        return [replace(each, image=int(self.places[each.image])) for each in found]
+    def suspicious(self) -> tuple[list[Suspicion], float]:
+        """The images whose labels are worth a look, and which share of these labels is likely to be wrong."""
+        networks = [[run.doubts for run in runs] for runs in self.networks.values()]
+        found, share = worth_a_look(suspicious(self.labels, networks), networks)
+        return [replace(each, image=int(self.places[each.image])) for each in found], share
 
     def shown(self, images: Sequence[int], order: Sequence[str]) -> list[ShownImage]:
         """What a report says of images; networks in the given order."""
@@ -110,9 +109,10 @@ class Answers:
     def _class(self, label: int) -> str:
         return class_name(self.class_names, label)
 
-    def wrong_labels(self) -> list[WrongLabel]:
-        """`suspicious` with names."""
-        return [
+    def wrong_labels(self) -> tuple[list[WrongLabel], float | None]:
+        """`suspicious` with names, and the share in percent; None where no answers are at hand."""
+        found, share = self.suspicious()
+        named = [
             WrongLabel(
                 image=each.image,
                 name=self.names.get(each.image),
@@ -121,8 +121,9 @@ class Answers:
                 contradicted_pct=each.contradicted_pct,
                 margin=each.margin,
             )
-            for each in self.suspicious()
+            for each in found
         ]
+        return named, 100 * share if self.networks else None
 
 
 def _most_frequent(classes: Sequence[int]) -> int:
@@ -197,13 +198,23 @@ def _without(places: Sequence[int], runs: Sequence[StoredRun], folds: Folds) -> 
     return rest
 
 
-def leaks_warning(found: Leaks) -> list[str]:
-    """What the top of the report says, where the share is large enough."""
-    count = found.exact + found.near
-    if count <= WARNED_SHARE * found.images:
+def leaks_warning(found: Leaks, accuracies: Mapping[str, Estimate]) -> list[str]:
+    """What the top of the report says: of exact copies, or of leaks that change an accuracy by more than its interval.
+
+    Args:
+        found: The leaks.
+        accuracies: Of all networks on all test images.
+    """
+    changed = [
+        name
+        for name, without in found.without_pct.items()
+        if not accuracies[name].low <= without.value <= accuracies[name].high
+    ]
+    if found.exact <= WARNED_SHARE * found.images and not changed:
         return []
+    what = [f"{found.exact:,} of {found.images:,} test images have an exact copy among the training images"]
+    what += [f"{found.near:,} look alike one of them"] if found.near else []
+    what += [f"without them the accuracy of {format_list(changed)} is outside its interval"] if changed else []
     return [
-        f"leaks: {count:,} of {found.images:,} test images ({100 * count / found.images:.1f} %) have a copy among the "
-        f"training images, {found.exact:,} an exact one and {found.near:,} one that looks the same when small; the "
-        "table of leaks has the accuracies without them, `cnn-compare data` shows the pairs"
+        f"leaks: {'; '.join(what)}; the table of leaks has the accuracies without them, `cnn-compare data` the pairs"
     ]

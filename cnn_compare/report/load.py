@@ -53,6 +53,8 @@ class Predictions:
         confidence: The probability of each answer.
         instead: As in `Doubts`.
         margin: As in `Doubts`.
+        flipped_doubt: As in `Doubts`.
+        flipped_margin: As in `Doubts`.
         rows: Of a fold: each image's place among all that are tested in some fold.
         groups: Number of each image's group; None where no groups are known.
     """
@@ -62,13 +64,15 @@ class Predictions:
     confidence: NDArray[np.floating[Any]]
     instead: NDArray[np.integer[Any]]
     margin: NDArray[np.floating[Any]]
+    flipped_doubt: NDArray[np.bool_]
+    flipped_margin: NDArray[np.floating[Any]]
     rows: NDArray[np.integer[Any]] | None = None
     groups: NDArray[np.integer[Any]] | None = None
 
     @property
     def doubts(self) -> Doubts:
         """What they say of the labels."""
-        return Doubts(self.instead, self.margin)
+        return Doubts(self.instead, self.margin, self.flipped_doubt, self.flipped_margin)
 
 
 @dataclass(frozen=True)
@@ -416,10 +420,19 @@ def _predictions(path: Path) -> Predictions:
     if confidence.dtype != np.float16:
         confidence = confidence.astype(np.float32)
     labels, predictions = labels.astype(small), predictions.astype(small)
-    if margin is None:
-        found = doubts(labels, predictions, probabilities)
-        margin, known["instead"] = found.margin, found.instead
-    return Predictions(labels, predictions, confidence, margin=margin.astype(np.float16), **known)
+    instead = known.pop("instead", None)
+    stored_doubts = None if instead is None or margin is None else (instead, margin.astype(np.float32))
+    found = doubts(labels, predictions, probabilities, known.get("rows"), stored_doubts)
+    return Predictions(
+        labels,
+        predictions,
+        confidence,
+        found.instead,
+        found.margin.astype(np.float16),
+        found.flipped_doubt,
+        found.flipped_margin.astype(np.float16),
+        **known,
+    )
 
 
 def read_probabilities(run: StoredRun) -> NDArray[np.floating[Any]] | None:

@@ -18,7 +18,7 @@ from cnn_compare.formatting import format_signed, format_significant, shorten
 from cnn_compare.report.columns import columns
 from cnn_compare.report.contents import GROWTH
 from cnn_compare.report.learning_curve import LearningCurve
-from cnn_compare.report.statistics import dominated_by
+from cnn_compare.report.order import more_accurate, standings, time_ratios
 from cnn_compare.report.summary import Curves, Network, Summary, class_name, which_classes
 
 # Okabe and Ito's colours, which most colour-blind people can distinguish, without the yellow; with different symbols.
@@ -84,12 +84,17 @@ def _style(networks: Sequence[Network]) -> dict[str, tuple[str, str]]:
     return dict(zip(sorted(network.name for network in networks), endless, strict=False))
 
 
+ON_FRONT = (
+    " On the dotted line: those that are established as more accurate or faster beside each other one that is not "
+    "dominated."
+)
+
+
 def _accuracy_against_epochs(summary: Summary) -> Chart | None:
     timed = [network for network in summary.networks if network.epoch_s is not None]
     if not timed:
         return None
-    front = any(network.on_front for network in timed)
-    note = " On the dotted line: the Pareto front." if front else " These times cannot be compared with each other."
+    note = ON_FRONT if summary.timings_ranked else " These times cannot be compared with each other."
     return Chart(
         "accuracy-time",
         "Accuracy against time",
@@ -111,17 +116,24 @@ def _accuracy_against_predictions(summary: Summary) -> Chart | None:
     if not timed:
         return None
     values = [network.predict_ms.value for network in timed if network.predict_ms is not None]
-    dominating = dominated_by([network.accuracy_pct.value for network in timed], values)
+    rounds = summary.times.predict_ms if summary.times else {}
+    learned = {network.name: network for network in timed if not network.at_chance}
+    found = standings(
+        {name: network.accuracy_pct.value for name, network in learned.items()},
+        {name: network.predict_ms.value for name, network in learned.items() if network.predict_ms is not None},
+        more_accurate(summary.pairs),
+        time_ratios({name: rounds[name] for name in learned if name in rounds}, in_turns=True),
+    )
     return Chart(
         "accuracy-prediction",
         "Accuracy against the time of a prediction",
         "Test accuracy with its 95 % interval against the milliseconds that a prediction of one decoded picture takes, "
-        "on the machine and in the turns that measured the seconds of an epoch. On the dotted line: the Pareto front.",
+        f"on the machine and in the turns that measured the seconds of an epoch.{ON_FRONT}",
         _accuracy_against(
             summary,
             timed,
             values,
-            [index is None for index in dominating],
+            [network.name in found and found[network.name].on_front for network in timed],
             "milliseconds per prediction",
             "ms a prediction",
         ),

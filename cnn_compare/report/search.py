@@ -3,45 +3,72 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Sequence
-
-import numpy as np
+from statistics import fmean
 
 from cnn_compare.configs import flatten
 from cnn_compare.report.load import StoredRuns
 from cnn_compare.report.summary import Searched
 
+VALIDATED = "best_val_acc_pct"
+COMMON = "common"
+"""The variant with the comparison's own settings."""
+
 
 def searched(stored: StoredRuns) -> list[Searched]:
     """One entry for each backbone with trials, in the order of the comparison."""
-    of_backbone = {
-        backbone: [trial for trial in stored.trials if trial.backbone == backbone] for backbone in _chosen(stored)
-    }
+    chosen = _chosen(stored)
+    if not chosen:
+        return []
+    variant = stored.manifest["search"]["variant"]
+    first_seed = next((trial.seed for trial in stored.trials), None)
+
+    def validated(backbone: str, of: str, retest: bool) -> float | None:
+        """Mean best validation accuracy of a variant with the trials' seed, or with all others."""
+        results = [run.result for run in stored.finished if (run.result.backbone, run.result.variant) == (backbone, of)]
+        values = [each.value(VALIDATED) for each in results if (each.seed != first_seed) == retest]
+        known = [value for value in values if value is not None]
+        return fmean(known) if known else None
+
     result = []
-    for backbone, settings in _chosen(stored).items():
-        finished = [trial for trial in of_backbone[backbone] if trial.status == "finished"]
-        accuracies = [
-            trial.metrics["best_val_acc_pct"].value for trial in finished if "best_val_acc_pct" in trial.metrics
-        ]
-        seconds = sum(trial.value("fit_s") or 0.0 for trial in of_backbone[backbone])
-        failed = len(of_backbone[backbone]) - len(finished)
-        expected = expected_best(accuracies)
-        result.append(Searched(backbone, len(finished), failed, seconds, settings, expected))
+    for backbone, settings in chosen.items():
+        trials = [trial for trial in stored.trials if trial.backbone == backbone]
+        finished = [trial for trial in trials if trial.status == "finished"]
+        accuracies = [value for trial in finished if (value := trial.value(VALIDATED)) is not None]
+        result.append(
+            Searched(
+                backbone,
+                len(finished),
+                len(trials) - len(finished),
+                sum(trial.value("fit_s") or 0.0 for trial in trials),
+                settings,
+                expected_best(accuracies),
+                retest_pct=validated(backbone, variant, retest=True),
+                common_pct=validated(backbone, COMMON, retest=False),
+                common_retest_pct=validated(backbone, COMMON, retest=True),
+            )
+        )
     return result
 
 
 def expected_best(values: Sequence[float]) -> list[float]:
-    """The expected largest of 1, 2, ... and as many as there are draws, with replacement, from the values.
+    """The expected largest of 1, 2, ... and as many as there are of the values, drawn without replacement.
+
+    It is unbiased, and ends at the largest value; drawn with replacement it would be too low.
 
     Args:
         values: Validation accuracies of trials, in any order.
 
     Source:
-        Dodge et al. 2019, "Show Your Work: Improved Reporting of Experimental Results", equation 7.
+        Tang et al. 2020, "Showing Your Work Doesn't Always Work", arXiv:2004.13705, equation 5.
     """
-    ordered = np.sort(np.asarray(values, float))
-    below = np.arange(len(ordered) + 1) / max(len(ordered), 1)
-    return [float(ordered @ np.diff(below**draws)) for draws in range(1, len(ordered) + 1)]
+    ordered, count = sorted(values), len(values)
+    # The k-th smallest, from 0, is the largest of as many draws as can be made of those below it and itself.
+    return [
+        sum(math.comb(k, draws - 1) * value for k, value in enumerate(ordered)) / math.comb(count, draws)
+        for draws in range(1, count + 1)
+    ]
 
 
 def _chosen(stored: StoredRuns) -> dict[str, dict[str, object]]:

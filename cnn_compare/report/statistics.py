@@ -512,22 +512,6 @@ def unlike(deviations: Sequence[float], seeds: Sequence[int]) -> bool:
     return few and len(deviations) > 1 and max(deviations) > UNLIKE * min(deviations)
 
 
-def dominated_by(accuracies: Sequence[float], seconds: Sequence[float]) -> list[int | None]:
-    """For each network the most accurate one that is at least as accurate and as fast, and better in one; else None.
-
-    Those with None form the Pareto front.
-    """
-    result: list[int | None] = []
-    for accuracy, second in zip(accuracies, seconds, strict=True):
-        better = [
-            index
-            for index, (other, time) in enumerate(zip(accuracies, seconds, strict=True))
-            if other >= accuracy and time <= second and (other > accuracy or time < second)
-        ]
-        result.append(max(better, key=lambda index: (accuracies[index], -seconds[index])) if better else None)
-    return result
-
-
 def calibration(
     confidence: NDArray[np.float32],
     right: Correct,

@@ -102,13 +102,16 @@ class Network:
             probabilities are not stored.
         curves: None without curves.
         seconds_to_pct: Validation accuracy -> median training seconds until it is reached; None unless every seed did.
-        epoch_s_range: The least and the most seconds of a usual training epoch, over seeds; with one seed over epochs;
-            where times were measured apart, their 95 % interval.
+        epochs_s: Seconds of a usual training epoch of each seed; with one seed those of each epoch but the first.
         rounds_s: Seconds an epoch in each round in which the networks took turns; empty where they have not.
-        times_fastest: How many times the seconds of the fastest network it takes; None where they have not.
+        times_fastest: How many times the seconds of the fastest network it takes; None where they have not. The
+            intervals of all pairs together hold the truth in 95 % of comparisons.
         predict_ms: Milliseconds a prediction of one decoded picture takes; None where they were not measured.
+        runs_at_chance: How many runs (with folds: repeats) are no better than guessing, over the classes.
+        at_chance: Whether all are: the network learned nothing, and takes no part in the order.
         on_front: Whether it is on the Pareto front of accuracy and time; None where times cannot be ranked.
-        dominated_by: A network that is at least as accurate and as fast.
+        dominated_by: As in `Standing`.
+        unordered: As in `Standing`.
     """
 
     name: str
@@ -132,12 +135,15 @@ class Network:
     ensemble_acc_pct: float | None
     curves: Curves | None
     seconds_to_pct: dict[int, float | None]
-    epoch_s_range: tuple[float, float] | None = None
+    epochs_s: list[float] = field(default_factory=list)
     rounds_s: list[float] = field(default_factory=list)
     times_fastest: Estimate | None = None
     predict_ms: Estimate | None = None
+    runs_at_chance: int = 0
+    at_chance: bool = False
     on_front: bool | None = None
     dominated_by: str | None = None
+    unordered: list[str] = field(default_factory=list)
 
     @property
     def epoch_s(self) -> float | None:
@@ -230,7 +236,10 @@ class Searched:
         failed: How many failed or diverged.
         seconds: Of training and validation, of all trials.
         settings: Dotted names and values that validation chose.
-        expected_pct: Expected best validation accuracy after 1, 2, ... trials.
+        expected_pct: Expected best validation accuracy after 1, 2, ... trials; the last is what validation promised.
+        retest_pct: Mean validation accuracy of the chosen settings with other seeds; None with one seed.
+        common_pct: Validation accuracy of the comparison's own settings with the trials' seed; None without that run.
+        common_retest_pct: Their mean with other seeds.
     """
 
     backbone: str
@@ -239,6 +248,9 @@ class Searched:
     seconds: float
     settings: dict[str, Any]
     expected_pct: list[float]
+    retest_pct: float | None = None
+    common_pct: float | None = None
+    common_retest_pct: float | None = None
 
 
 @dataclass(frozen=True)
@@ -364,7 +376,9 @@ class Summary:
         verdict: The outcome in sentences.
         hardest: The test images that most runs got wrong.
         asked: Test images that the user named to `cnn-compare explain`.
-        wrong_labels: Test images whose labels are possibly wrong, the most suspicious first.
+        wrong_labels: Test images whose labels are possibly wrong, the most suspicious first, as far as that is likely.
+        wrong_labels_pct: In how many of these the label is likely to be wrong; 0 where none is listed, None
+            without predictions.
         leaks: None where they have not been looked for.
         pictures: Of single images; None where the data were not at hand.
         without_result: Runs that failed or are not finished, and files that are missing or unreadable: ``run``,
@@ -401,6 +415,7 @@ class Summary:
     hardest: list[ShownImage]
     asked: list[ShownImage]
     wrong_labels: list[WrongLabel]
+    wrong_labels_pct: float | None
     leaks: Leaks | None
     pictures: Pictures | None
     without_result: list[dict[str, str]]

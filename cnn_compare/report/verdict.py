@@ -1,26 +1,33 @@
-"""The verdict: sentences derived from the figures."""
+"""The verdict: at most five sentences, derived from the figures. All else is in the tables.
+
+The answer; the order of the networks; what the best one costs; what would settle the rest; what is not covered.
+"""
 
 from __future__ import annotations
 
-import itertools
-import math
-import statistics
 from collections.abc import Sequence
+from statistics import fmean, median
 
-from cnn_compare import times
 from cnn_compare.formatting import format_list, format_signed, format_significant
-from cnn_compare.report.statistics import MOST_WRONG, unlike
+from cnn_compare.report.order import Ratios, more_accurate
+from cnn_compare.report.statistics import MOST_WRONG, Estimate, unlike
 from cnn_compare.report.summary import Growth, Network, Pair, Question
 from cnn_compare.results import METRICS
 
-PAIRS_IN_WORDS = 6
+MOST_NAMES = 6
+"""A sentence names no more networks than this beside the order, and counts the others."""
+LOWER_CASE = ("of these", "beside")  # A name keeps its own case.
+FEW_PAIRS = 3
+"""And no more differences than this."""
+SAYS_NOTHING = 20.0
+"""An interval wider than so many points says nothing."""
 
 
 def verdict(
     networks: Sequence[Network],
     pairs: Sequence[Pair],
     question: Question,
-    ranked: bool,
+    ratios: Ratios | None,
     growth: Sequence[Growth] = (),
     complete: bool = True,
 ) -> list[str]:
@@ -30,45 +37,40 @@ def verdict(
         networks: In the order of their accuracy.
         pairs: Of all networks, or of each with the baseline.
         question: What the reader asked.
-        ranked: Whether times can be compared.
+        ratios: Of the networks' seconds; None where times cannot be compared.
         growth: Of networks that were trained with several numbers of images.
         complete: Whether all runs are finished; if not, the verdict is of those that are.
     """
     if not networks:
         return ["No run was finished: there is nothing to compare."]
-    if len(networks) == 1:
-        only = "There is no other network to compare it with."
-        return [f"{networks[0].name}: {_figures(networks[0])}. {only}", *_failures(networks), *_more_images(growth)]
-    sentences = [
-        _best(networks, pairs, complete) if question.baseline is None else _baseline(networks, pairs, question)
-    ]
-    sentences += _failures(networks)
-    sentences += _missing_folds(networks)
-    sentences += _within_limits(networks, pairs, question)
-    if ranked:
-        sentences += _pareto_sentences(networks, pairs)
+    lost = [network.name for network in networks if network.at_chance]
+    kept = [network for network in networks if not network.at_chance or network.name == question.baseline]
+    nothing = f"{format_list(lost or [''], MOST_NAMES)} learned nothing (over the classes, no better than guessing)"
+    if not kept:
+        return [f"{nothing}. A lower learning rate or more epochs may help: there is nothing to compare."]
+    names = {network.name for network in kept}
+    pairs = [pair for pair in pairs if {pair.first, pair.second} <= names]
+    if len(kept) == 1:
+        answer = f"{kept[0].name}: {_figures(kept[0])}; there is no other network to compare it with"
+        sentences = ["", _more_images(kept[0], growth)]
     else:
-        sentences.append("Times are shown, and not ranked: see above why they cannot be compared.")
-    sentences += [_same_pair(pair, networks, question, ranked) for pair in pairs if pair.same and not pair.differs]
-    open_pairs = [pair for pair in pairs if not pair.differs and not pair.same]
-    unit = "repeat" if networks[0].folds else "seed"
-    sentences += [_open_pair(pair, unit) for pair in open_pairs[:PAIRS_IN_WORDS]]
-    if len(open_pairs) > PAIRS_IN_WORDS:
-        more = len(open_pairs) - PAIRS_IN_WORDS
-        sentences.append(f"{more} more differences are not established; the matrix has all.")
-    if len(pairs) > 1 and all(pair.differs for pair in pairs):
-        sentences.append(
-            f"All {len(pairs)} differences {'between' if complete else 'so far between'} them are established."
-        )
-    sentences += _unlike(networks)
-    sentences += _more_images(growth)
-    sentences.append(_not_covered(networks, pairs))
-    return sentences
+        order = "" if len(kept) == 2 or question.baseline or question.limits else _order(kept, pairs)
+        answer = _answer(kept, pairs, question, order, complete)
+        sentences = [
+            _within_limits(kept, pairs, question) or order,
+            _cost(kept, pairs, question, ratios),
+            _what_would_settle(kept, pairs, growth),
+            _not_covered(kept, pairs),
+        ]
+    first = f"{nothing}; without {'it' if len(lost) == 1 else 'them'}, {answer}" if lost else answer
+    if first.startswith(LOWER_CASE):
+        first = first[0].upper() + first[1:]
+    return [f"{sentence}." for sentence in [first, *sentences] if sentence]
 
 
 def outcome(pair: Pair, margin: float | None) -> str:
     """What a pair shows, in a few words."""
-    words = "differs" if pair.differs else "not established"
+    words = "differs" if pair.differs else "says nothing" if _says_nothing(pair) else "not established"
     if pair.same:
         words = (
             f"{'differs, by less' if pair.differs else 'the same within'} {'than ' if pair.differs else ''}{margin:g}"
@@ -76,37 +78,135 @@ def outcome(pair: Pair, margin: float | None) -> str:
     return f"{words} (trained networks)" if pair.of_trained else words
 
 
-def _best(networks: Sequence[Network], pairs: Sequence[Pair], complete: bool) -> str:
-    best = networks[0]
-    leads = [pair for pair in pairs if best.name in (pair.first, pair.second)]
-    behind = {pair: pair.second if pair.first == best.name else pair.first for pair in leads}
-    close = [behind[pair] for pair in leads if not pair.differs]
-    one_seed = all(pair.of_trained for pair in leads)
-    trained = [behind[pair] for pair in leads if pair.differs and pair.of_trained and not one_seed]
-    others = "every other one" if complete else "every other network with finished runs"
-    lead = [f"{format_list(close)} cannot be told apart from it"] if close else []
+def tiers(networks: Sequence[Network], pairs: Sequence[Pair]) -> list[list[str]]:
+    """The names in tiers, in the order of accuracy: no difference within a tier is established.
+
+    A tier begins at the network that is established below one of the tier before. "Not established" passes on to no
+    third network: a and b, b and c may be open, and a above c established. So differences across tiers may be open.
+
+    Args:
+        networks: In the order of their accuracy.
+        pairs: Of all of them.
+    """
+    above = more_accurate(pairs)
+    groups: list[list[str]] = []
+    for network in networks:
+        if not groups or any((name, network.name) in above for name in groups[-1]):
+            groups.append([])
+        groups[-1].append(network.name)
+    return groups
+
+
+def _says_nothing(pair: Pair) -> bool:
+    return not pair.differs and pair.points.high - pair.points.low > SAYS_NOTHING
+
+
+def _runs(networks: Sequence[Network], pairs: Sequence[Pair]) -> str:
+    """What decides how much a comparison says: its seeds or folds or, with one seed, its test images."""
+    if all(pair.of_trained for pair in pairs):
+        return "so few test images"
+    counts = {network.runs_in_words for network in networks}
+    return counts.pop() if len(counts) == 1 else "so few runs"
+
+
+def _answer(networks: Sequence[Network], pairs: Sequence[Pair], question: Question, order: str, complete: bool) -> str:
+    if question.baseline is not None:
+        return _baseline(networks, pairs, question)
+    best, others = networks[0], len(networks) - 1
+    of_best = {_other(pair, best.name): pair for pair in pairs if best.name in (pair.first, pair.second)}
+    same = [name for name, pair in of_best.items() if pair.same and not pair.differs]
+    close = [name for name, pair in of_best.items() if not pair.differs and name not in same]
+    one_seed = all(pair.of_trained for pair in of_best.values())
+    trained = [name for name, pair in of_best.items() if pair.differs and pair.of_trained and not one_seed]
+    lead = []
+    if same:
+        lead.append(f"{format_list(same, MOST_NAMES)} the same within {_points(question.margin or 0)}")
+    if len(close) == 1 and others == 1:
+        (pair,) = pairs
+        lead.append(f"{close[0]} {_told_apart(networks, pair)}")
+    elif close and not (order and len(close) == others) and close != _first(networks, pairs):
+        lead.append(f"{format_list(close, MOST_NAMES)} cannot be told apart from it")
     if trained:
-        lead.append(f"its lead over {format_list(trained)} is that of networks trained with one seed")
-    if not lead:
-        lead = [f"its lead over {others} is established"]
-    title = "has the highest mean accuracy" if close or trained else "is the most accurate"
-    if one_seed:
-        title = "has the highest accuracy" if close else title
+        lead.append(f"its lead over {format_list(trained, MOST_NAMES)} is that of networks trained with one seed")
+    if not lead and not close:
+        whole = "every other one" if complete else "every other network with finished runs"
+        lead.append(f"its lead over {whole} is established")
+    title = "has the highest mean accuracy" if close or same or trained else "is the most accurate"
+    title = "has the highest accuracy" if one_seed and (close or same) else title
     so_far = "" if complete else " so far"
-    which = "Of these trained networks, " if one_seed else ""
-    return f"{which}{best.name} {title}{so_far}: {_figures(best)}; {'; '.join(lead)}."
+    which = "of these trained networks, " if one_seed else ""
+    return f"{which}{best.name} {title}{so_far}: {'; '.join([_figures(best), *lead])}"
+
+
+def _first(networks: Sequence[Network], pairs: Sequence[Pair]) -> list[str]:
+    """The first tier without the most accurate network, which the order names anyway."""
+    return tiers(networks, pairs)[0][1:] if len(networks) > 2 else []
+
+
+def _told_apart(networks: Sequence[Network], pair: Pair) -> str:
+    points = f"{format_signed(pair.points.value, 2)} points, 95 % {_range(pair.points)}"
+    if _says_nothing(pair):
+        return f"may be far better or worse ({points}): {_runs(networks, [pair])} say nothing here"
+    return f"cannot be told apart from it ({points})"
+
+
+def _range(points: Estimate) -> str:
+    return f"{format_signed(points.low)} … {format_signed(points.high)}"
+
+
+def _points(margin: float) -> str:
+    return f"{margin:g} point{'' if margin == 1 else 's'}"
+
+
+def _order(networks: Sequence[Network], pairs: Sequence[Pair]) -> str:
+    """The tiers; what is established across them; and which differences are too uncertain to say anything."""
+    empty = [pair for pair in pairs if _says_nothing(pair)]
+    runs, wide = _runs(networks, pairs), f"wider than {SAYS_NOTHING:g} points"
+    if len(empty) == len(pairs):
+        return f"{runs[0].upper()}{runs[1:]} say nothing here: the interval of every difference is {wide}"
+    groups = tiers(networks, pairs)
+    order = f"First: {'; then '.join(map(', '.join, groups))}"
+    at = {name: tier for tier, group in enumerate(groups) for name in group}
+    across = [pair for pair in pairs if at[pair.first] != at[pair.second]]
+    left = [pair for pair in across if not pair.differs]
+    if len(groups) == 1:
+        text = "No difference between them is established"
+    elif not left:
+        text = f"{order}; every difference across is established"
+    elif len(across) - len(left) <= FEW_PAIRS:
+        known = _named([pair for pair in across if pair.differs])
+        text = f"{order}; across, only {known} {'is' if len(across) - len(left) == 1 else 'are'} established"
+    else:
+        which = _named(left) if len(left) <= FEW_PAIRS else f"{len(left)} of {len(across)} differences"
+        open_ = f"{which} {'is' if len(left) == 1 else 'are'} not established"
+        text = f"{order}; across, {open_}"
+    if empty:
+        which = _named(empty) if len(empty) <= FEW_PAIRS else f"{len(empty)} of {len(pairs)} differences"
+        text += f"; {runs} say nothing of {which}, with intervals {wide}"
+    return text
+
+
+def _named(pairs: Sequence[Pair]) -> str:
+    return format_list([f"{pair.first} − {pair.second}" for pair in pairs])
 
 
 def _baseline(networks: Sequence[Network], pairs: Sequence[Pair], question: Question) -> str:
     base = next(network for network in networks if network.name == question.baseline)
     of_trained = " trained" if all(pair.of_trained for pair in pairs) else ""
+    open_pairs = [pair for pair in pairs if not pair.differs and not pair.same]
     groups = {
         "more accurate": [pair.first for pair in pairs if pair.differs and pair.second == base.name],
         "less accurate": [pair.second for pair in pairs if pair.differs and pair.first == base.name],
-        "not established": [_other(pair, base.name) for pair in pairs if not pair.differs],
+        f"the same within {_points(question.margin or 0)}": [
+            _other(pair, base.name) for pair in pairs if pair.same and not pair.differs
+        ],
+        "not established": [_other(pair, base.name) for pair in open_pairs if not _says_nothing(pair)],
+        f"{_runs(networks, pairs)} say nothing of": [
+            _other(pair, base.name) for pair in open_pairs if _says_nothing(pair)
+        ],
     }
-    found = "; ".join(f"{what}: {format_list(names)}" for what, names in groups.items() if names)
-    return f"Beside the{of_trained} baseline {base.name} ({_figures(base)}): {found}."
+    found = "; ".join(f"{what}: {', '.join(names)}" for what, names in groups.items() if names)
+    return f"beside the{of_trained} baseline {base.name} ({_figures(base)}): {found}"
 
 
 def _other(pair: Pair, name: str) -> str:
@@ -118,26 +218,10 @@ def _figures(network: Network) -> str:
     return f"{estimate.value:.2f} % (95 % {estimate.low:.2f} … {estimate.high:.2f}) on {network.runs_in_words}"
 
 
-def _failures(networks: Sequence[Network]) -> list[str]:
-    return [
-        f"{network.name}: {network.failed} of {network.planned} {'folds' if network.folds else 'seeds'} failed. Its "
-        "accuracy is that of the others, and may be too high for that reason."
-        for network in networks
-        if network.failed
-    ]
-
-
-def _missing_folds(networks: Sequence[Network]) -> list[str]:
-    missing = [network.name for network in networks if network.folds and len(network.seeds) < network.planned]
-    if not missing:
-        return []
-    return [f"Without a result on some folds: {format_list(missing)}. Two networks are compared on those both have."]
-
-
-def _within_limits(networks: Sequence[Network], pairs: Sequence[Pair], question: Question) -> list[str]:
+def _within_limits(networks: Sequence[Network], pairs: Sequence[Pair], question: Question) -> str:
     """The best network within the limits, and how sure that is."""
     if not question.limits:
-        return []
+        return ""
 
     def within(network: Network) -> bool:
         values = {metric: network.metrics.get(metric) for metric in question.limits}
@@ -152,110 +236,94 @@ def _within_limits(networks: Sequence[Network], pairs: Sequence[Pair], question:
     )
     inside = [network for network in networks if within(network)]
     if not inside:
-        return [f"No network has {limits}."]
+        return f"No network has {limits}"
     best, rest = inside[0], {network.name for network in inside[1:]}
     if not rest:
-        return [f"With {limits}, {best.name} is the only choice: {_figures(best)}."]
+        return f"With {limits}, {best.name} is the only choice: {_figures(best)}"
     known = {_other(pair, best.name): pair for pair in pairs if best.name in (pair.first, pair.second)}
-    close = [name for name in rest if name not in known or not known[name].differs]
-    sure = "established over every other one" if not close else f"not established over {format_list(sorted(close))}"
-    return [f"With {limits}, {best.name} is the best of {len(inside)}: {_figures(best)}; its lead is {sure}."]
+    close = sorted(name for name in rest if name not in known or not known[name].differs)
+    sure = f"not established over {format_list(close, MOST_NAMES)}" if close else "established over every other one"
+    return f"With {limits}, {best.name} is the best of {len(inside)}: {_figures(best)}; its lead is {sure}"
 
 
-def _pareto_sentences(networks: Sequence[Network], pairs: Sequence[Pair]) -> list[str]:
-    front = [network for network in networks if network.on_front]
-    names = format_list([network.name for network in front])
-    sentences = [f"Nothing here is both more accurate and faster than {names}: the Pareto front."]
-    by_name = {network.name: network for network in networks}
-    established = {frozenset((pair.first, pair.second)) for pair in pairs if pair.differs}
-    for slower, faster in itertools.pairwise(front):
-        if frozenset((slower.name, faster.name)) not in established:
-            points = slower.accuracy_pct.value - faster.accuracy_pct.value
-            sentences.append(
-                f"The lead of {slower.name} over {faster.name}, {points:.2f} points, is not established, and takes "
-                f"{_ratio(slower, faster)} times the seconds."
-            )
-    for network in networks:
-        if network.dominated_by is not None:
-            other = by_name[network.dominated_by]
-            points = other.accuracy_pct.value - network.accuracy_pct.value
-            surely = "" if frozenset((other.name, network.name)) in established else " (not established)"
-            sentences.append(
-                f"{network.name} is dominated by {other.name}: {points:.2f} points more accurate{surely}, "
-                f"{_ratio(network, other)} times as fast."
-            )
-    return sentences
-
-
-def _ratio(slower: Network, faster: Network) -> str:
-    """How many times the seconds of an epoch: with the 95 % interval of turns, or the range of seeds or epochs."""
-    if slower.rounds_s and faster.rounds_s:
-        value, least, most = times.ratio(slower.rounds_s, faster.rounds_s)
-        return f"{value:.2f} (95 % {least:.2f} … {most:.2f})"
-    ratio = f"{(slower.epoch_s or math.nan) / (faster.epoch_s or math.nan):.2f}"
-    if not slower.epoch_s_range or not faster.epoch_s_range:
-        return ratio
-    least, most = slower.epoch_s_range[0] / faster.epoch_s_range[1], slower.epoch_s_range[1] / faster.epoch_s_range[0]
-    return f"{ratio} ({least:.2f} … {most:.2f})"
-
-
-def _same_pair(pair: Pair, networks: Sequence[Network], question: Question, ranked: bool) -> str:
-    first, second = (
-        next(network for network in networks if network.name == name) for name in (pair.first, pair.second)
-    )
-    sentence = f"{pair.first} and {pair.second} are the same within {question.margin:g} points ({_interval(pair)})"
-    if not ranked or first.epoch_s is None or second.epoch_s is None:
-        return f"{sentence}."
-    slower, faster = (first, second) if first.epoch_s > second.epoch_s else (second, first)
-    return f"{sentence}; take {faster.name}: {slower.name} needs {_ratio(slower, faster)} times the seconds."
-
-
-def _interval(pair: Pair) -> str:
-    return f"95 % {format_signed(pair.points.low)} … {format_signed(pair.points.high)}"
-
-
-def _open_pair(pair: Pair, unit: str) -> str:
-    sentence = (
-        f"{pair.first} and {pair.second} cannot be told apart{' as trained' if pair.of_trained else ''}: "
-        f"{format_signed(pair.points.value, 2)} points, {_interval(pair)}"
-    )
-    return f"{sentence}; {pair.detects_in_words(unit)}."
-
-
-def _unlike(networks: Sequence[Network]) -> list[str]:
-    """A warning where deviations differ so much that more than 5 % of comparisons claim what is not so."""
-    several = [each for each in networks if each.sd_points and not each.folds]
-    several.sort(key=lambda each: each.sd_points or 0)
-    if not unlike([each.sd_points or 0 for each in several], [len(each.seeds) for each in several]):
-        return []
-    least, most = several[0], several[-1]
-    return [
-        f"Seeds of {most.name} deviate by {most.sd_points:.2f} points, those of {least.name} by {least.sd_points:.2f}: "
-        f"with so few of them, up to {MOST_WRONG:.0%} of such comparisons establish what is not so, instead of 5 %."
+def _cost(networks: Sequence[Network], pairs: Sequence[Pair], question: Question, ratios: Ratios | None) -> str:
+    """How many times the seconds of a faster one the best network takes, which are dominated, and what is open."""
+    if ratios is None:
+        return "Times are shown, and not ranked: see above why they cannot be compared"
+    best = networks[0] if question.baseline is None else next(n for n in networks if n.name == question.baseline)
+    faster = [
+        each.name for each in networks if (best.name, each.name) in ratios and ratios[best.name, each.name].low > 1
     ]
+    known = {_other(pair, best.name): pair for pair in pairs if best.name in (pair.first, pair.second)}
+    equal = [name for name in faster if name in known and not known[name].differs and not _says_nothing(known[name])]
+    parts = [f"No network is established as faster than {best.name}"]
+    if faster:
+        other = max(equal or faster, key=lambda name: ratios[best.name, name].value)
+        ratio = ratios[best.name, other]
+        seconds = f"{ratio.value:.2f} (95 % {ratio.low:.2f} … {ratio.high:.2f}) times the seconds of {other}"
+        parts = [f"{best.name} takes {seconds}, the fastest"]
+        if equal:
+            alike = (
+                f"are the same within {_points(question.margin or 0)}" if known[other].same else "cannot be told apart"
+            )
+            parts = [f"{best.name} takes {seconds}, and they {alike}: where time counts, take {other}"]
+    dominated = [each.name for each in networks if each.dominated_by]
+    unordered = [each.name for each in networks if each.unordered]
+    if dominated:
+        parts.append(f"dominated: {format_list(dominated, MOST_NAMES)}")
+    if unordered:
+        parts.append(f"cannot be ordered: {format_list(unordered, MOST_NAMES)}")
+    return "; ".join(parts)
 
 
-def _more_images(growth: Sequence[Growth]) -> list[str]:
-    """What each network is likely to reach with twice as many training images, or why nothing can be said."""
-    sentences = []
-    without_law: dict[str, list[str]] = {}
+def _what_would_settle(networks: Sequence[Network], pairs: Sequence[Pair], growth: Sequence[Growth]) -> str:
+    """Which differences more runs would show, and what more training images would bring the best network."""
+    left = [pair for pair in pairs if not pair.differs and not pair.same]
+    known = [pair.detects_points for pair in left if pair.detects_points]
+    parts = []
+    if known:
+        unit = "repeats" if networks[0].folds else "seeds"
+        now, then, *_ = sorted(set.intersection(*map(set, known)) or known[0])
+        points = {count: median(each[count] for each in known if count in each) for count in (now, then)}
+        found = f"differences from about {points[then]:.1f} points are established in four cases of five"
+        parts.append(f"with {then} {unit}, {found}" + (f"; with {now}, from {points[now]:.1f}" if now > 1 else ""))
+    elif left:
+        parts.append("more test images would narrow the intervals, and several seeds show what other seeds change")
+    parts.append(_more_images(networks[0], growth))
+    text = "; ".join(filter(None, parts))
+    return text[:1].upper() + text[1:] if left else text
+
+
+def _more_images(network: Network, growth: Sequence[Growth]) -> str:
+    """What a network is likely to reach with twice as many training images; the table has all of them."""
     for each in growth:
-        largest = max(each.test_acc_pct)
-        if each.law is None:
-            without_law.setdefault(f"{largest:,} training images: {each.without_law}", []).append(each.network)
-            continue
-        expected, now = each.law.accuracy(2 * largest), statistics.fmean(each.test_acc_pct[largest])
-        sentences.append(
-            f"{each.network}, twice as many training images ({largest:,} → {2 * largest:,}): {now:.1f} % → "
-            f"{100 * expected.value:.1f} % (95 % {100 * expected.low:.1f} … {100 * expected.high:.1f})."
-        )
-    return sentences + [
-        f"{format_list(names)}: no extrapolation beyond {reason}." for reason, names in without_law.items()
-    ]
+        if each.network == network.name and each.law is not None:
+            largest = max(each.test_acc_pct)
+            expected = each.law.accuracy(2 * largest)
+            return (
+                f"{each.network}, twice as many training images ({largest:,} → {2 * largest:,}): "
+                f"{fmean(each.test_acc_pct[largest]):.1f} % → {100 * expected.value:.1f} % (95 % "
+                f"{100 * expected.low:.1f} … {100 * expected.high:.1f})"
+            )
+    return ""
 
 
 def _not_covered(networks: Sequence[Network], pairs: Sequence[Pair]) -> str:
     if any(network.folds for network in networks):
-        return "The intervals include other training images, test images and seeds. Not covered: other machines."
+        return "The intervals include other training images, test images and seeds, and not other machines"
     seeds = "other seeds, " if any(pair.of_trained for pair in pairs) else ""
-    return f"Not covered by the intervals: {seeds}other training images (the split is fixed) and other machines."
+    text = f"Not covered by the intervals: {seeds}other training images (the split is fixed) and other machines"
+    return "; ".join(filter(None, [text, _unlike(networks)]))
+
+
+def _unlike(networks: Sequence[Network]) -> str:
+    """A warning where deviations differ so much that more than 5 % of comparisons claim what is not so."""
+    several = [each for each in networks if each.sd_points and not each.folds]
+    several.sort(key=lambda each: each.sd_points or 0)
+    if not unlike([each.sd_points or 0 for each in several], [len(each.seeds) for each in several]):
+        return ""
+    least, most = several[0], several[-1]
+    return (
+        f"seeds of {most.name} deviate by {most.sd_points:.2f} points, those of {least.name} by {least.sd_points:.2f}: "
+        f"of such comparisons up to {MOST_WRONG:.0%} establish what is not so, instead of 5 %"
+    )

@@ -214,12 +214,6 @@ def test_unlike_deviations_of_few_seeds_are_told():
     assert not statistics.unlike([0.2], [3])
 
 
-def test_the_pareto_front_is_what_nothing_beats_in_both():
-    #           slow and best, fast and worst, beaten by the first, beaten by both others, equal to the first
-    accuracies, seconds = [90, 70, 85, 60, 90], [10, 1, 11, 12, 10]
-    assert statistics.dominated_by(accuracies, seconds) == [None, None, 0, 0, None]
-
-
 def test_calibration_is_that_of_torchmetrics():
     draw = np.random.default_rng(0)
     probabilities = draw.dirichlet(np.full(4, 0.5), 2000).astype(np.float32)

@@ -184,5 +184,5 @@ def test_validation_far_below_training_at_first_is_a_warning_of_that_network(tmp
         curve = f"epoch,train/acc,val/acc\n0,0.34,{validation}\n1,0.4,0.39\n"
         (tmp_path / backbone / "seed_0" / "metrics.csv").write_text(curve)
     text = write_and_find(tmp_path, "report.md").read_text()
-    assert "lagging: validation far below training at the first epochs: 10 % beside 34 % in epoch 1." in text
+    assert "validation far below training at the first epochs: lagging (10 % beside 34 % in epoch 1)." in text
     assert "sound: validation" not in text
