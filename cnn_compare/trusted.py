@@ -13,6 +13,7 @@ from cnn_compare.errors import UntrustedCodeError
 KNOWN = ("cnn_compare", "lightning", "torch.nn", "torch.optim", "torchmetrics", "torchvision")
 """What this package is made of: whatever is named below these, nothing of somebody else's is imported."""
 _IMPORT_PATH = re.compile(r"[^\W\d]\w*([.:][^\W\d]\w*)+")
+_OWN_DATA = re.compile(r"cnn_compare\.(\w+\.)*\w+DataModule")
 _given: set[str] = set()
 
 
@@ -33,16 +34,17 @@ def trusted() -> list[str]:
 def names_in(value: Any) -> Iterator[str]:
     """The texts in a configuration, however deep, by which a module that exists here could be imported.
 
-    This package's own classes take numbers and texts alone: their arguments, such as ``labels.csv``, import nothing.
+    This package's own data modules take numbers and texts alone: their arguments, such as ``labels.csv``, import
+    nothing.
     """
     if isinstance(value, str):
         if _IMPORT_PATH.fullmatch(value) and _exists(re.split("[.:]", value)[0]):
             yield value
     elif isinstance(value, Mapping):
-        if _is_below(str(value.get("class_path")), "cnn_compare"):
-            return
-        for part in value.values():
-            yield from names_in(part)
+        plain = _OWN_DATA.fullmatch(str(value.get("class_path")))
+        for key, part in value.items():
+            if not (plain and key == "init_args"):
+                yield from names_in(part)
     elif isinstance(value, list | tuple | set):
         for part in value:
             yield from names_in(part)

@@ -356,6 +356,9 @@ def test_classes_of_torch_and_lightning_and_files_called_like_modules_need_no_wo
     data = {"class_path": "cnn_compare.FolderDataModule", "init_args": {"labels": "labels.csv"}}
     config = {"model": {"optimizer": optimizer, "backbone": "lenet"}, "trainer": {"callbacks": callbacks}, "data": data}
     assert untrusted(config) == []
+    # Arguments of this package's data alone are not looked at.
+    hidden = {"class_path": data["class_path"], "init_args": {}, "trainer": {"callbacks": ["labels.Callback"]}}
+    assert untrusted(hidden) == ["labels.Callback"]
     foreign = ["os.path", "torch.hub.load", "labels.csv"]
     assert untrusted([*foreign, "no_such_module.x", "a b.c", "labels.", "labels", 3]) == foreign
 
