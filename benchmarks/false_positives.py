@@ -53,6 +53,9 @@ DEVIATIONS = {
 }
 
 
+PARTS = ["seeds", "unlike", "groups", "folds"]
+
+
 @dataclass(frozen=True)
 class Cell:
     """Comparisons of one kind.
@@ -66,6 +69,7 @@ class Cell:
         shared: How much of an image's difficulty is the same for all networks, from 0 to 1.
         looks: Numbers of seeds at which the results are looked at, each with its part of the level; empty: only once.
         copies: How often each of the images is there; its copies are a group.
+        last_seeds: Of the last network, where it has fewer than the others.
     """
 
     images: int
@@ -76,6 +80,7 @@ class Cell:
     shared: float = 0.5
     looks: tuple[int, ...] = ()
     copies: int = 1
+    last_seeds: int | None = None
 
 
 def answers(generator: np.random.Generator, cell: Cell) -> list[np.ndarray]:
@@ -87,11 +92,12 @@ def answers(generator: np.random.Generator, cell: Cell) -> list[np.ndarray]:
         truth = (cell.accuracy + cell.gain * (number == len(cell.deviations) - 1)) / 100
         # Luck is bounded, and image and luck together stay within 0 and 1, so that the truth is what it is said to be.
         room = min(truth, 1 - truth)
-        luck = min(points / 100 * 3**0.5, 0.9 * room) * generator.uniform(-1, 1, (cell.seeds, 1))
+        seeds = cell.last_seeds if cell.last_seeds and number == len(cell.deviations) - 1 else cell.seeds
+        luck = min(points / 100 * 3**0.5, 0.9 * room) * generator.uniform(-1, 1, (seeds, 1))
         own = generator.uniform(-1, 1, distinct)
         spread = room - min(points / 100 * 3**0.5, 0.9 * room)
         chance = truth + luck + spread * (cell.shared * shared + (1 - cell.shared) * own)
-        right.append(np.repeat(generator.random((cell.seeds, distinct)) < chance, cell.copies, axis=1))
+        right.append(np.repeat(generator.random((seeds, distinct)) < chance, cell.copies, axis=1))
     return right
 
 
@@ -132,9 +138,13 @@ def simulate(cell: Cell, comparisons: int) -> dict[str, Any]:
         "images": cell.images,
         "accuracy %": cell.accuracy,
         "seeds": cell.seeds,
+        "last seeds": cell.last_seeds or cell.seeds,
         "networks": networks,
         "deviations": next(
-            (name for name, each in DEVIATIONS.items() if each == cell.deviations), f"{cell.deviations[0]:g} each"
+            (name for name, each in DEVIATIONS.items() if each == cell.deviations),
+            f"{cell.deviations[0]:g} each"
+            if len({*cell.deviations}) == 1
+            else "{:g} … {:g}".format(*cell.deviations[-2:]),
         ),
         "better by": cell.gain,
         "shared": cell.shared,
@@ -290,15 +300,30 @@ def cells() -> list[Cell]:
     return grid
 
 
+def cells_of_unlike() -> list[Cell]:
+    """Two, three and six networks, the last of which deviates more, or has fewer seeds; and what is found of 2 points."""
+    found = [
+        Cell(images, 85.0, seeds, (*(deviation,) * (networks - 1), ratio * deviation), last_seeds=last)
+        for networks in (2, 3, 6)
+        for images in (60, 10_000)
+        for ratio, deviation in ((1, 0.5), (3, 0.5), (10, 0.5), (20, 0.25))
+        for seeds, last in ((3, None), (5, 3), (5, 2))
+        if networks < 6 or images > 60
+    ]
+    found += [Cell(10_000, 85.0, seeds, (0.5,) * 2, 2.0) for seeds in (2, 3, 5)]
+    return [*found, Cell(10_000, 85.0, 3, (0.5,) * 3, 2.0), Cell(10_000, 85.0, 3, (0.5,) * 6, 2.0)]
+
+
 def main() -> None:
     """Simulate and store."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", choices=["seeds", "groups", "folds"], default=["seeds", "groups", "folds"])
+    parser.add_argument("parts", nargs="*", choices=PARTS, default=PARTS)
     parser.add_argument("--comparisons", type=int, default=400)
     parser.add_argument("--jobs", type=int, default=2)
     options = parser.parse_args()
     work: dict[str, tuple[Any, Sequence[Any]]] = {
         "seeds": (simulate, cells()),
+        "unlike": (simulate, cells_of_unlike()),
         "groups": (simulate, cells_of_groups()),
         "folds": (cross_validated, PARTITIONS),
     }

@@ -12,6 +12,8 @@ from scipy import stats
 from cnn_compare.report.statistics import LEVEL, Estimate, Vector
 
 FEWEST_SIZES = 3
+# Means beside every curve by chance alone are rarer than this; less clear ones widen the interval.
+MISFIT = 0.01
 # An interval wider than this says nothing that one would not have guessed.
 WIDEST = 0.25
 # So many curves are drawn, each as often as it is likely, and so many quantiles of what seeds make of each.
@@ -111,7 +113,7 @@ def _fit(errors: Mapping[int, Sequence[float]], test_images: int) -> LearningCur
     unexplained = np.square(means - heights[:, None] * shapes) @ precisions
     best, spare = int(unexplained.argmin()), max(1, len(sizes) - 3)
     p = float(stats.f.sf(unexplained[best] / spare / dispersion, spare, within))
-    if p < LEVEL:
+    if p < MISFIT:
         beside = np.abs(means - heights[best] * shapes[best]).max()
         shown = ", ".join(f"{size:,}" for size in sizes)
         return (
@@ -154,7 +156,7 @@ def _shapes(sizes: Vector) -> Vector:
     A power and an exponential that fall to a floor, a power that is flat near chance, and one that ends: its error
     stops falling at some number beyond the data, as where labels are wrong or pictures ambiguous.
     """
-    grid = np.meshgrid(np.geomspace(0.03, 16, 144), np.linspace(0, 0.98, 50) ** 2)
+    grid = np.meshgrid(np.geomspace(0.03, 16, 96), np.linspace(0, 0.98, 40) ** 2)
     steepness, other = (each.ravel()[:, None] for each in grid)
     ends, bend = 4**other, 0.05 * 100 ** np.sqrt(other)
     families = (
