@@ -173,7 +173,8 @@ def resumable(checkpoints: Path) -> Path | None:
         known = next((state["best_model_path"] for state in states if state["monitor"]), "")
         try:
             if known:
-                best_weights(path, content["global_step"], known)
+                # A copied run must not use the original's.
+                best_weights(path, content["global_step"], str(path))
             return path
         except ResumeError:
             # The weights to test are lost, and only training from the beginning brings them back.
@@ -192,7 +193,8 @@ def best_weights(path: Path, step: int, known: str) -> Path:
     Raises:
         ResumeError: If there is none.
     """
-    folders = dict.fromkeys([Path(known).parent, path.parent])
+    # Where a training was continued beside other logs, its best weights may have stayed with the first ones.
+    folders = dict.fromkeys([path.parent, Path(known).parent])
     candidates = [folder / name for folder in folders for name in (RunFolder.BEST, RunFolder.PREVIOUS_BEST)]
     for candidate in candidates:
         if candidate.exists() and _readable(candidate) and read_stored(candidate)["global_step"] <= step:

@@ -417,7 +417,7 @@ class ExperimentCLI(LightningCLI):
             callbacks.append(StopWithoutProgress(monitor, patience))
         if self.timer:
             # First, so that a checkpoint of this epoch knows its accuracy.
-            callbacks.insert(0, FitSummary(self.timer, monitor, target_acc))
+            callbacks.insert(0, FitSummary(monitor, target_acc))
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
             trainer.strategy.checkpoint_io = AtomicCheckpointIO()
         return trainer

@@ -12,7 +12,6 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from cnn_compare.callbacks.epoch_timer import EpochTimer
 from cnn_compare.callbacks.last_checkpoint import LastCheckpoint
 from cnn_compare.callbacks.metrics_csv import MetricRows
 from cnn_compare.callbacks.precise_batch_norm import precise_bn_s
@@ -36,7 +35,6 @@ class FitSummary(MetricRows):
     After a signal, the checkpoint that holds the last state, and the command that goes on from it.
 
     Args:
-        timer: Of the same trainer.
         monitor: One of `monitors`, which tells the best epoch.
         target_acc: Validation accuracy, a share, whose time is printed too; None: none.
 
@@ -44,9 +42,9 @@ class FitSummary(MetricRows):
         NotValidatedError: From ``Trainer.fit``, if no weights were validated.
     """
 
-    def __init__(self, timer: EpochTimer, monitor: str = "val/acc", target_acc: float | None = None) -> None:
+    def __init__(self, monitor: str = "val/acc", target_acc: float | None = None) -> None:
         super().__init__()
-        self.timer, self.monitor, self.target_acc = timer, monitor, target_acc
+        self.monitor, self.target_acc = monitor, target_acc
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Print."""

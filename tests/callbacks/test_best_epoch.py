@@ -30,8 +30,7 @@ def test_the_first_epoch_with_the_best_value_is_kept_and_nan_is_never_it(
     train, script, tmp_path, capsys, monitor, values, best
 ):
     script(monitor, values)
-    timer = EpochTimer()
-    callbacks = [timer, FitSummary(timer, monitor), BestCheckpoint(tmp_path, monitor)]
+    callbacks = [EpochTimer(), FitSummary(monitor), BestCheckpoint(tmp_path, monitor)]
     train(*callbacks, epochs=4, enable_checkpointing=True, seconds={"step": 1})
     assert torch.load(tmp_path / "best.ckpt", weights_only=True)["epoch"] == best
     assert f"best epoch: {best + 1} of 4" in capsys.readouterr().out
