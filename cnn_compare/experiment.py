@@ -586,11 +586,10 @@ def plain_config(parser: LightningArgumentParser, config: Namespace) -> dict[str
     Raises:
         ConfigurationError: If it holds an object.
     """
-    text = parser.dump(config, skip_none=False)
-    if found := re.search("Unable to serialize instance ([^\n']*)", text):
+    resolved: dict[str, Any] = yaml.safe_load(parser.dump(config, skip_none=False))
+    if found := re.search("Unable to serialize instance ([^'\"]*)", repr(resolved)):
         way_out = "give a plain value, an import path, or class_path and init_args"
         raise ConfigurationError(f"a configuration cannot hold {found[1]}: {way_out}")
-    resolved: dict[str, Any] = yaml.safe_load(text)
     return resolved
 
 

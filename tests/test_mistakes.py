@@ -102,6 +102,10 @@ SETTINGS = [
             ("patience", "0"),
         )
     ),
+    ([*FIT, "--model.optimizer=LBFGS"], 2, "--model.optimizer=LBFGS is refused"),
+    ([*COMPARE, "--trainer.callbacks=LearningRateFinder"], 2, "--trainer.callbacks=LearningRateFinder is refused"),
+    ([*FIT, "--trainer.callbacks=EarlyStopping", "--trainer.callbacks.monitor=val_loss"], 2, "val/loss"),
+    ([*FIT, "--trainer.callbacks=LearningRateMonitor", "--trainer.logger=false"], 2, "LearningRateMonitor"),
     ([*FIT, "--seed_everything=-3"], 2, "--seed_everything"),
     ([*COMPARE, "--seeds=[-3]"], 2, "--seeds"),
     ([*COMPARE, "--seeds=[0,0]"], 2, "--seeds"),
@@ -117,6 +121,7 @@ SETTINGS = [
     ([*FIT, "--model.backbone=test_mistakes:seven_outputs"], 1, "(1, 7)"),
     ([*FIT, "--model.backbone=test_mistakes:no_logits"], 1, "(1, 3, 32, 32)"),
     ([*FIT, "--model.backbone=test_mistakes:a_string"], 2, "str"),
+    ([*FIT, "--model.backbone=torchvision.models:googlenet", "--data.image_size=64"], 2, "aux_loss_weight"),
     # Files and folders.
     (["fit", "--config=missing.yaml"], 2, "missing.yaml"),
     (["fit", "--config=folder"], 2, "folder"),

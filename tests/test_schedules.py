@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 from helpers import DATA
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, EarlyStopping
 from lightning.pytorch.cli import ReduceLROnPlateau
 from torch import nn
 from torch.optim import lr_scheduler
 
 from cnn_compare import ClassifierModule, DigitsDataModule, WarmupCosine
 from cnn_compare.checks import check_settings
-from cnn_compare.errors import InvalidValueError
+from cnn_compare.errors import ConfigurationError, InvalidValueError
 from cnn_compare.experiment import resolve_config
 from cnn_compare.schedules import interval
 
@@ -160,6 +160,30 @@ def test_what_would_watch_nothing_or_the_wrong_direction_is_refused(given, messa
         given["lr_scheduler"] = {"class_path": f"cnn_compare.{given['lr_scheduler']}"}
     with pytest.raises(InvalidValueError, match=message):
         check_settings(settings(**given))
+
+
+@pytest.mark.parametrize(("callback", "left_out"), [("Timer", "interval"), ("StochasticWeightAveraging", "device")])
+def test_defaults_that_yaml_cannot_hold_are_left_out_and_filled_in_again(callback, left_out):
+    """An enumeration, and a device."""
+    needed = {"swa_lrs": 0.1} if callback == "StochasticWeightAveraging" else {"duration": {"hours": 1}}
+    config = resolve_config(
+        {
+            "model": {"backbone": "lenet"},
+            "data": DATA,
+            "trainer": {"callbacks": [{"class_path": callback, "init_args": needed}]},
+        }
+    )
+    (stored,) = config["trainer"]["callbacks"]
+    assert left_out not in stored["init_args"]
+    assert resolve_config(config) == config
+
+
+@pytest.mark.filterwarnings("ignore:\\s*Unable to serialize instance")
+def test_an_object_in_a_configuration_is_refused():
+    with pytest.raises(
+        ConfigurationError, match=r"cannot hold <.*EarlyStopping.*>: give a plain value, an import path"
+    ):
+        settings([EarlyStopping("val/acc", mode="max")])
 
 
 def test_lightnings_plateau_schedule_of_the_wrong_direction_is_refused_in_python(make_trainer):

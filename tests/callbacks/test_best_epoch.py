@@ -67,3 +67,23 @@ def test_the_averaged_weights_that_were_validated_are_the_ones_kept(make_trainer
     loaded = ClassifierModule.load_from_checkpoint(tmp_path / "kept.ckpt")
     (validated,) = make_trainer().validate(loaded, data, verbose=False)
     assert validated["val/loss"] == pytest.approx(logged, rel=1e-6)
+
+
+def test_a_checkpoint_of_the_users_own_may_watch_the_same_metric(train, script, tmp_path, make_trainer):
+    """Lightning refuses callbacks whose states have one name, and each must find its own again."""
+    script("val/acc", [0.1, 0.4, 0.3])
+    callbacks = [BestCheckpoint(tmp_path), ModelCheckpoint(tmp_path / "own", "own", "val/acc", mode="max")]
+    train(*callbacks, ModelCheckpoint(tmp_path, "all"), epochs=2, enable_checkpointing=True)
+    content = torch.load(tmp_path / "all.ckpt", weights_only=True)
+    for callback in callbacks:
+        assert content["callbacks"][callback.state_key]["best_model_path"] == callback.best_model_path
+
+
+def test_a_resumed_run_of_an_earlier_version_remembers_its_best_epoch(tmp_path):
+    earlier = {
+        "ModelCheckpoint{'monitor': 'val/acc', 'mode': 'max', 'every_n_train_steps': 0, 'every_n_epochs': 1, "
+        "'train_time_interval': None}": {"best_model_path": "best.ckpt"}
+    }
+    checkpoint, best = {"callbacks": earlier}, BestCheckpoint(tmp_path)
+    best.on_load_checkpoint(None, None, checkpoint)
+    assert checkpoint["callbacks"][best.state_key] == {"best_model_path": "best.ckpt"}
