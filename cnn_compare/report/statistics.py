@@ -211,10 +211,11 @@ def seed_variances(samples: Sequence[Sample]) -> list[SeedVariance]:
     shows = freedoms >= 2
     if _alike(variances[shows], freedoms[shows]):
         common = float(np.average(variances[shows], weights=freedoms[shows]))
-        # Half of what the others know at most: the same evidence counts for every network.
-        prior_freedom = min(MOST_PRIOR_FREEDOM, float(freedoms[shows].sum() - freedoms[shows].max()) / 2)
+        # Half of what the others know at most; and less for a network with fewer seeds, which has shown less of itself.
+        most = min(MOST_PRIOR_FREEDOM, float(freedoms[shows].sum() - freedoms[shows].max()) / 2)
+        prior_freedom = most * freedoms / freedoms.max()
         shrinks = shows & (variances / common <= stats.f.ppf(STANDS_OUT, freedoms, prior_freedom))
-        freedoms = freedoms + np.where(shrinks, prior_freedom, 0)
+        freedoms += np.where(shrinks, prior_freedom, 0)
         raised = variances + prior_freedom / freedoms * (common - variances)
         variances = np.where(shrinks, np.maximum(raised, variances), variances)
     return [SeedVariance(*each) for each in zip(variances.tolist(), freedoms.tolist(), strict=True)]
