@@ -301,11 +301,7 @@ def cells() -> list[Cell]:
 
 
 def cells_of_unlike() -> list[Cell]:
-<<<<<<< HEAD
-    """Two, three and six networks, of which the last deviates more or has fewer seeds; what is found of 2 points."""
-=======
     """Two to six networks, the last of which deviates more or has fewer seeds; and what is found of 2 points."""
->>>>>>> statistics
     found = [
         Cell(images, 85.0, seeds, (*(deviation,) * (networks - 1), ratio * deviation), last_seeds=last)
         for networks in (2, 3, 6)
