@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 from cnn_compare.files import csv_text, write_csv, write_json, write_text
 from cnn_compare.report.analysis import analyze
@@ -46,7 +47,7 @@ def write_report(
     cells = table.astype(object).where(table.notna(), None)
     write_text(folder / "results.csv", csv_text([table.columns, *cells.itertuples(index=False)]))
     # The pictures have their own file.
-    write_json(folder / "results.json", {"schema": SCHEMA, **asdict(replace(summary, pictures=None))})
+    write_json(folder / "results.json", _rounded({"schema": SCHEMA, **asdict(replace(summary, pictures=None))}))
     wrong_labels = folder / "suspicious_labels.csv"
     if summary.wrong_labels:
         write_csv(wrong_labels, [asdict(each) for each in summary.wrong_labels])
@@ -55,6 +56,15 @@ def write_report(
     write_text(folder / "report.md", _markdown(summary))
     write_text(folder / "report.html", page(summary))
     return summary
+
+
+def _rounded(value: Any) -> Any:
+    """The same value with ten digits of each float: the rest differs from processor to processor."""
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_rounded(item) for item in value]
+    return float(f"{value:.10g}") if isinstance(value, float) else value
 
 
 def _markdown(summary: Summary) -> str:
