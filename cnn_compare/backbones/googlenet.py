@@ -7,14 +7,14 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from cnn_compare.backbones.pooling import adaptive_avg_pool
+from cnn_compare.backbones import pooling
 from cnn_compare.backbones.registry import Stem, register_backbone
 from cnn_compare.backbones.torchvision_models import torchvision_model
 
 
 def _auxiliary_logits(head: Any, maps: Tensor) -> Tensor:
     """What torchvision's head computes, with a pooling that can be repeated bit for bit on a GPU."""
-    features = head.conv(adaptive_avg_pool(maps, (4, 4))).flatten(1)
+    features = head.conv(pooling.adaptive_avg_pool(maps, (4, 4))).flatten(1)
     logits: Tensor = head.fc2(head.dropout(head.fc1(features).relu()))
     return logits
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from cnn_compare.backbones.pooling import adaptive_avg_pool
+from cnn_compare.backbones import pooling
 from cnn_compare.backbones.registry import Stem, register_backbone
 from cnn_compare.backbones.torchvision_models import torchvision_model
 
@@ -17,7 +17,7 @@ def _enlarge_small_maps(_head: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor
     """
     (maps,) = inputs
     height, width = maps.shape[-2:]
-    return (adaptive_avg_pool(maps, (max(height, 17), max(width, 17))),)
+    return (pooling.adaptive_avg_pool(maps, (max(height, 17), max(width, 17))),)
 
 
 @register_backbone(

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
+import torch.fx
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+# One step for torch.fx, which traces no decision about sizes.
+torch.fx.wrap("adaptive_avg_pool")
 
-def adaptive_avg_pool(maps: Tensor, size: tuple[int, int]) -> Tensor:
+Size = int | tuple[int | None, ...] | None
+
+
+def adaptive_avg_pool(maps: Tensor, size: Size) -> Tensor:
     """What torch's function of that name computes.
 
     On CUDA, torch cannot differentiate it in a fixed order of additions, and raises where ``trainer.deterministic``
@@ -15,12 +23,14 @@ def adaptive_avg_pool(maps: Tensor, size: tuple[int, int]) -> Tensor:
     averages for each axis then, whose sums differ from torch's in the last bits.
 
     Args:
-        maps: ``(N, C, H, W)``.
-        size: Height and width of the result.
+        maps: ``(N, C, H, W)`` or ``(C, H, W)``.
+        size: Height and width of the result, or one number for both; None: as in ``maps``.
 
     Returns:
-        ``(N, C, *size)``.
+        ``(N, C, *size)`` or ``(C, *size)``.
     """
+    wanted = size if isinstance(size, tuple) else (size, size)
+    size = tuple(before if after is None else after for before, after in zip(maps.shape[-2:], wanted, strict=True))
     if maps.shape[-2:] == size:
         return maps
     # To one number, torch takes the mean, which it can differentiate so.
@@ -29,7 +39,7 @@ def adaptive_avg_pool(maps: Tensor, size: tuple[int, int]) -> Tensor:
     return F.adaptive_avg_pool2d(maps, size)
 
 
-def by_matrices(maps: Tensor, size: tuple[int, int]) -> Tensor:
+def by_matrices(maps: Tensor, size: Sequence[int]) -> Tensor:
     """Adaptive average pooling as a product, whose gradient is a product too."""
     rows, columns = (_averages(before, after, maps) for before, after in zip(maps.shape[-2:], size, strict=True))
     return rows @ maps @ columns.T
@@ -47,10 +57,7 @@ class AdaptiveAvgPool2d(nn.AdaptiveAvgPool2d):
 
     def forward(self, maps: Tensor) -> Tensor:
         """Pool ``(N, C, H, W)``."""
-        height, width = self.output_size if isinstance(self.output_size, tuple) else (self.output_size,) * 2
-        if height is None or width is None or maps.ndim != 4:
-            return super().forward(maps)
-        return adaptive_avg_pool(maps, (height, width))
+        return adaptive_avg_pool(maps, self.output_size)
 
 
 def make_repeatable(network: nn.Module) -> None:

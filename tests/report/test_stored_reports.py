@@ -1,4 +1,4 @@
-"""The stored reports are what the program draws from their runs today: a change of the code that moves a figure shows."""
+"""The stored reports are what the program draws from their runs today, so that a change that moves a figure shows."""
 
 from __future__ import annotations
 
