@@ -62,12 +62,13 @@ def count_macs(backbone: str | nn.Module, image_size: int, num_classes: int = 10
             network = build_backbone(backbone, num_classes, stem)
     else:
         network = backbone
-    device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
+    like = next(network.parameters(), torch.zeros(0))
+    image = torch.empty(1, 3, image_size, image_size, dtype=like.dtype, device=like.device)
     was_training = {module: module.training for module in network.modules()}
     network.eval()
     try:
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            network.forward(torch.empty(1, 3, image_size, image_size, device=device))  # Not as it may be compiled.
+            network.forward(image)  # Not as it may be compiled.
     finally:
         for module, training in was_training.items():
             module.training = training

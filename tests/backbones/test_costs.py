@@ -71,6 +71,11 @@ def test_macs_are_counted_as_by_hand():
     assert count_macs(network, 6) == 6 * 6 * 4 * 3 * 3 * 3 + 4 * 6 * 6 * 5
 
 
+def test_a_network_of_another_precision_has_the_same_macs():
+    for kind in (torch.float64, torch.bfloat16):
+        assert count_macs(build_backbone("lenet").to(kind), 32) == count_macs("lenet", 32)
+
+
 def test_counting_leaves_a_network_as_it_was():
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).train()
     network[1].eval()
