@@ -4,6 +4,7 @@ import io
 import json
 import math
 import shutil
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from cnn_compare.report.load import find_runs
 from cnn_compare.report.statistics import balanced_estimate, share_estimate
 from cnn_compare.report.tables import terminal_table
 from cnn_compare.results import RunFolder
+from cnn_compare.run_key import RunKey
 from cnn_compare.times import Times
 
 
@@ -340,8 +342,8 @@ def test_a_missing_file_of_a_finished_run_is_named_with_what_the_report_lacks(st
 
 
 def test_an_unfinished_comparison_says_so_first_and_claims_nothing_of_what_is_missing(store_run, tmp_path):
-    planned = {"backbones": ["a", "b", "c", "d"], "seeds": [0, 1], "variants": {}}
-    (tmp_path / "manifest.json").write_text(json.dumps(planned))
+    planned = [asdict(RunKey(backbone, seed=seed)) for backbone in "abcd" for seed in (0, 1)]
+    (tmp_path / "manifest.json").write_text(json.dumps({"runs": planned}))
     store_run("a", right=range(900))
     store_run("a", seed=1, right=range(905))
     store_run("b", right=range(600))
