@@ -79,11 +79,13 @@ def test_a_checkpoint_of_the_users_own_may_watch_the_same_metric(train, script, 
         assert content["callbacks"][callback.state_key]["best_model_path"] == callback.best_model_path
 
 
-def test_a_resumed_run_of_an_earlier_version_remembers_its_best_epoch(tmp_path):
-    earlier = {
+def test_the_best_value_in_a_checkpoint_of_an_earlier_version_is_found(tmp_path):
+    key = (
         "ModelCheckpoint{'monitor': 'val/acc', 'mode': 'max', 'every_n_train_steps': 0, 'every_n_epochs': 1, "
-        "'train_time_interval': None}": {"best_model_path": "best.ckpt"}
-    }
-    checkpoint, best = {"callbacks": earlier}, BestCheckpoint(tmp_path)
+        "'train_time_interval': None}"
+    )
+    # No path: where the weights are is another test's.
+    state = {"best_model_path": "", "best_model_score": torch.tensor(0.4)}
+    checkpoint, best = {"callbacks": {key: state}}, BestCheckpoint(tmp_path)
     best.on_load_checkpoint(None, None, checkpoint)
-    assert checkpoint["callbacks"][best.state_key] == {"best_model_path": "best.ckpt"}
+    assert checkpoint["callbacks"][best.state_key] == state
