@@ -94,7 +94,7 @@ def test_several_seeds_tell_what_more_would_show(store_run, summary):
     now, twice, four_times = pair.detects_points.values()
     assert list(pair.detects_points) == [3, 6, 12]
     assert four_times < twice < now
-    assert f"with 3 seeds {now:.1f} points, with 6 seeds {twice:.1f} points" in text(found)
+    assert f"found in four cases of five: {now:.1f} points with 3 seeds, {twice:.1f} points with 6 seeds" in text(found)
     assert "b has the highest mean accuracy" in text(found)
     assert "on 3 seeds" in text(found)
     assert "trained networks" not in text(found)

@@ -145,7 +145,7 @@ def test_a_report_says_folds_and_repeats_and_what_its_intervals_include(store_fo
     text = " ".join(summary.verdict)
     assert "on 3 folds × 2 repeats" in text
     assert "The intervals include other training images, test images and seeds." in text
-    assert re.search(r"found in four cases of five are: with 2 repeats \d+\.\d points, with 4 repeats", text)
+    assert re.search(r"found in four cases of five: \d+\.\d points with 2 repeats, \d+\.\d points with 4 repeats", text)
     assert {(pair.first, pair.second) for pair in summary.pairs if pair.differs} == {("alike", "bad"), ("good", "bad")}
     for pair in summary.pairs:
         two, four, eight = pair.detects_points.values()
