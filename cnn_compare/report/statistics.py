@@ -25,8 +25,8 @@ CALIBRATION_BINS = 15
 # Seed variances of other networks count as much as this many seeds more, at most: with more, the tests are wrong too
 # often where true deviations differ.
 MOST_PRIOR_FREEDOM = 4.0
-# A network keeps its own variance where it exceeds the others' by more than chance does in nine cases of ten.
-STANDS_OUT = 0.9
+# A network keeps its own variance where it exceeds the others' by more than chance does in four cases of five.
+STANDS_OUT = 0.8
 # How often chance is drawn to see how large the largest of several errors becomes.
 DRAWS = 20_000
 # Where true deviations differ by three times and more, few seeds let more than 5 % of comparisons claim what is not so;
@@ -195,9 +195,8 @@ def seed_variances(samples: Sequence[Sample]) -> list[SeedVariance]:
 
     Three seeds alone say little about their variance. Where the variances of at least three such networks scatter no
     more than equal ones do by chance, their mean, weighted by degrees of freedom, is evidence as well. A network whose
-    variance stands out keeps its own, and no network's is taken for less than its own: what deviates more than the
-    others may look like them by chance. A network with two seeds keeps its own too, because nothing shows what it is
-    like. No variance is less than the noise of single answers, which equal accuracies of all seeds would hide.
+    variance stands out keeps its own, and so does one with two seeds, because nothing shows what it is like. No
+    variance is less than the noise of single answers, which equal accuracies of all seeds would hide.
 
     Args:
         samples: Of networks with at least two seeds each.
@@ -216,8 +215,7 @@ def seed_variances(samples: Sequence[Sample]) -> list[SeedVariance]:
         prior_freedom = most * freedoms / freedoms.max()
         shrinks = shows & (variances / common <= stats.f.ppf(STANDS_OUT, freedoms, prior_freedom))
         freedoms += np.where(shrinks, prior_freedom, 0)
-        raised = variances + prior_freedom / freedoms * (common - variances)
-        variances = np.where(shrinks, np.maximum(raised, variances), variances)
+        variances = np.where(shrinks, variances + prior_freedom / freedoms * (common - variances), variances)
     return [SeedVariance(*each) for each in zip(variances.tolist(), freedoms.tolist(), strict=True)]
 
 

@@ -203,10 +203,10 @@ class Pair:
         if not self.detects_points:
             return "one seed cannot tell what more of them would show"
         shown = [
-            f"{count} {unit}{'s' if count > 1 else ''} {points:.1f} points"
+            f"{f'{points:.1f} points' if points < 100 else 'none'} with {count} {unit}{'s' if count > 1 else ''}"
             for count, points in self.detects_points.items()
         ]
-        return f"found in four cases of five are: with {', with '.join(shown)}"
+        return f"found in four cases of five: {', '.join(shown)}"
 
 
 @dataclass(frozen=True)

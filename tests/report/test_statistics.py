@@ -51,9 +51,7 @@ def test_alike_variances_are_shrunken_towards_their_mean_and_unlike_ones_are_not
     alike = [Sample([0.8 - deviation, 0.8, 0.8 + deviation], 10**9) for deviation in deviations]
     own = np.square(deviations)
     found = statistics.seed_variances(alike)
-    # No network's is taken for less than its own.
-    expected = np.maximum(own, (2 * own + 4 * own.mean()) / 6)
-    np.testing.assert_allclose([each.variance for each in found], expected, rtol=1e-6)
+    np.testing.assert_allclose([each.variance for each in found], (2 * own + 4 * own.mean()) / 6, rtol=1e-6)
     assert {each.freedom for each in found} == {6.0}
     unlike = [Sample([0.8 - d, 0.8, 0.8 + d], 10**9) for d in np.geomspace(1e-5, 0.05, 8)]
     assert {each.freedom for each in statistics.seed_variances(unlike)} == {2.0}
@@ -74,6 +72,12 @@ def test_one_network_with_two_seeds_takes_nothing_from_the_others():
         *alone,
         statistics.SeedVariance(pytest.approx(0.00005), 1.0),
     ]
+
+
+def test_a_network_with_fewer_seeds_is_shrunken_less():
+    draw = np.random.default_rng(1)
+    samples = [Sample(draw.normal(0.8, 0.01, seeds).tolist(), 10**9) for seeds in (5, 5, 5, 3)]
+    assert [each.freedom for each in statistics.seed_variances(samples)] == [4 + 4, 4 + 4, 4 + 4, 2 + 4 / 2]
 
 
 def sums_of_errors(seeds, draw, count):
