@@ -36,7 +36,7 @@ def adaptive_avg_pool(maps: Tensor, size: Size) -> Tensor:
     # To one number, torch takes the mean, which it can differentiate so.
     if maps.is_cuda and size != (1, 1) and torch.are_deterministic_algorithms_enabled():
         return by_matrices(maps, size)
-    return F.adaptive_avg_pool2d(maps, size)
+    return F.adaptive_avg_pool2d(maps, (size[0], size[1]))
 
 
 def by_matrices(maps: Tensor, size: Sequence[int]) -> Tensor:
