@@ -194,7 +194,7 @@ def best_weights(path: Path, step: int, known: str) -> Path:
         ResumeError: If there is none.
     """
     # Where a training was continued beside other logs, its best weights may have stayed with the first ones.
-    folders = dict.fromkeys([path.parent, Path(known).parent])
+    folders = dict.fromkeys([path.resolve().parent, Path(known).resolve().parent])
     candidates = [folder / name for folder in folders for name in (RunFolder.BEST, RunFolder.PREVIOUS_BEST)]
     for candidate in candidates:
         if candidate.exists() and _readable(candidate) and read_stored(candidate)["global_step"] <= step:

@@ -72,7 +72,7 @@ class BestCheckpoint(ModelCheckpoint):
         state = states.setdefault(self.state_key, states.get(self._earlier_state_key))
         if not state or not state["best_model_path"]:
             return
-        folder = Path(str(self.dirpath))
+        folder = Path(str(self.dirpath)).resolve()
         best = best_weights(Path(str(trainer.ckpt_path)), checkpoint["global_step"], state["best_model_path"])
         if best == folder / RunFolder.PREVIOUS_BEST:
             if trainer.is_global_zero:
