@@ -82,7 +82,14 @@ def _parser() -> Parser:
     parser.add_argument(
         "--recipe", action=RecipeFile, help="A recipe, by name or path; the file and later options refine it."
     )
-    parser.add_class_arguments(Comparison, skip=set(NO_OPTIONS), sub_configs=True)
+    parser.add_class_arguments(Comparison, skip={*NO_OPTIONS, "published"})
+    parser.add_argument(
+        "--published",
+        type=dict | None,
+        default=None,
+        sub_configs=True,
+        help="Figures for the report to show beside the results, or a YAML file of them.",
+    )
     parser.add_argument(
         "--dry_run",
         action="store_true",

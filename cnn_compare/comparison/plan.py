@@ -62,7 +62,7 @@ class Comparison:
         search_budget_s: A network begins no further trial once its trials have trained for so many seconds; None: no
             limit.
         published: Figures for the report to show beside the results: ``source``, ``conditions`` and ``figures``, as in
-            ``configs/published/report_2023.yaml``; or a YAML file of them.
+            ``configs/published/report_2023.yaml``.
         baseline: The network that each other one is compared with in the report; None: every pair is compared.
         margin: Points of accuracy below which two networks count as the same; None: nothing counts as that.
         seeds_until_decided: Add seeds, up to so many, until every difference is established, or by ``margin`` excluded.
