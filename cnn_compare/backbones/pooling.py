@@ -34,15 +34,9 @@ def adaptive_avg_pool(maps: Tensor, size: Size) -> Tensor:
     if maps.shape[-2:] == (height, width):
         return maps
     # To one number, torch takes the mean, which it can differentiate so.
-<<<<<<< HEAD
-    if maps.is_cuda and size != (1, 1) and torch.are_deterministic_algorithms_enabled():
-        return by_matrices(maps, size)
-    return F.adaptive_avg_pool2d(maps, (size[0], size[1]))
-=======
     if maps.is_cuda and (height, width) != (1, 1) and torch.are_deterministic_algorithms_enabled():
         return by_matrices(maps, (height, width))
     return F.adaptive_avg_pool2d(maps, (height, width))
->>>>>>> speeds
 
 
 def by_matrices(maps: Tensor, size: Sequence[int]) -> Tensor:
