@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
+import sys
 from pathlib import Path
 
 # Before torch is imported, and for the processes that tests start: on networks this small two threads wait for each
@@ -29,6 +30,12 @@ def no_seed_left_over(monkeypatch):
 def nothing_trusted_yet(monkeypatch):
     """What one test has named is not trusted in the next."""
     monkeypatch.setattr("cnn_compare.trusted._given", set())
+
+
+@pytest.fixture(autouse=True)
+def path_of_its_own(monkeypatch):
+    """The working folder that a command adds to Python's path is not searched in the next test."""
+    monkeypatch.setattr("sys.path", [*sys.path])
 
 
 @pytest.fixture(autouse=True)
