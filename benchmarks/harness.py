@@ -6,6 +6,7 @@ import datetime
 import json
 import multiprocessing
 import os
+import platform
 import statistics
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -16,16 +17,31 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
-from machine import machine, training_device
 from rich.console import Console
 from rich.table import Table
 
 from cnn_compare import EpochTimer
 from cnn_compare.callbacks import ThrottledProgressBar
 from cnn_compare.experiment import ExperimentCLI, checkpoints
-from cnn_compare.machine import versions
+from cnn_compare.machine import describe_device, versions
 
-RESULTS = Path(__file__).parent / "results"
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+
+
+def training_device() -> torch.device:
+    """Where `fit` trains unless told otherwise."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def machine() -> dict[str, Any]:
+    """The description of this machine and of the packages that is stored with each result."""
+    device = training_device()
+    described = {"device": describe_device(device), "cpu_count": os.cpu_count(), "system": platform.system()}
+    if device.type == "cuda":
+        memory = torch.cuda.get_device_properties(device).total_memory
+        described |= {"cuda": torch.version.cuda, "device_memory_bytes": memory}
+    return {**described, "load_average": os.getloadavg()[0], "versions": versions()}
 
 
 def in_turn(sides: Mapping[str, Callable[[], float]], repeats: int, warm_up: int = 1) -> dict[str, list[float]]:
@@ -136,8 +152,7 @@ def report(subject: str, rows: list[dict[str, Any]], raw: Any, folder: Path = RE
     for row in rows:
         table.add_row(*(f"{value:,.3g}" if isinstance(value, float) else str(value) for value in row.values()))
     Console().print(table)
-    load = os.getloadavg()[0]
-    stored = {"subject": subject, "machine": machine(), "load_average": load, "versions": versions(), "rows": rows}
+    stored = {"subject": subject, "machine": machine(), "rows": rows}
     device, version = training_device().type, torch.__version__.partition("+")[0]
     path = folder / f"{datetime.date.today()}_{subject}_{device}_torch{version}.json"
     folder.mkdir(exist_ok=True)

@@ -3,7 +3,7 @@
 The `DataModule`'s side is what training runs: loader, augmentation, normalisation, channels-last batches. The
 reference's is what `torchvision.datasets.CIFAR10` does with `RandomCrop`, `RandomHorizontalFlip`, `ToTensor` and
 `Normalize`, in a `DataLoader` without workers. The images are random, in CIFAR-10's format; what they show changes
-nothing about the speed.
+nothing about the speed. That both sides give the same numbers is tested (tests/data/test_augment.py).
 """
 
 from __future__ import annotations
@@ -18,10 +18,8 @@ from harness import in_turn, median_ratio, report
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
-from torchvision.transforms import functional as TF
 
 from cnn_compare.data import ImageDataModule
-from cnn_compare.data.augment import CUTOUT_SIZE, MAX_SHIFT
 from cnn_compare.data.image_datamodule import MEAN_STD
 from cnn_compare.machine import tune_process
 
@@ -85,28 +83,8 @@ def reference(images: np.ndarray, extra: list[Any]) -> Any:
     return epoch
 
 
-def check(data: Noise) -> float:
-    """The largest difference between our batch and the same draws through torchvision's functions, image by image."""
-    data.setup("fit")
-    images, _, index = next(iter(data.train_dataloader()))
-    draws = data._epoch_draws(images)[index]
-    expected = []
-    for image, (row, column, flipped, *center) in zip(images, draws.tolist(), strict=True):
-        picture = TF.pad(TF.to_pil_image(image), [MAX_SHIFT])
-        picture = TF.crop(picture, row, column, 32, 32)
-        picture = TF.hflip(picture) if flipped else picture
-        tensor = TF.normalize(TF.to_tensor(picture), *MEAN_STD["cifar10"])
-        if data.augmentation == "crop_flip_cutout":
-            top, left = (c - CUTOUT_SIZE // 2 for c in center)
-            tensor[:, max(top, 0) : max(top + CUTOUT_SIZE, 0), max(left, 0) : max(left + CUTOUT_SIZE, 0)] = 0
-        if data.image_size != 32:
-            tensor = TF.resize(tensor, [data.image_size, data.image_size], antialias=True)
-        expected.append(tensor)
-    return float((data.to_input(images, draws) - torch.stack(expected)).abs().max())
-
-
 def main() -> None:
-    """Measure, check, store."""
+    """Measure and store."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=20_000)
     parser.add_argument("--repeats", type=int, default=5)
@@ -123,15 +101,13 @@ def main() -> None:
     rows, raw = [], {}
     for name, (settings, extra) in cases.items():
         data = Noise(options.images, normalization="cifar10", **settings)
-        difference = check(data)
-        assert difference < 1e-5, f"{name}: off by {difference}"
         # The reference is slow enough to measure on a tenth.
         images = data.images[: options.images // 10].numpy()
         speeds = in_turn({"ours": ours(data), "torchvision": reference(images, extra)}, options.repeats)
         raw[name] = speeds
         row = {f"{side} images/s": float(np.median(values)) for side, values in speeds.items()}
         ratio = median_ratio(speeds["ours"], speeds["torchvision"])
-        rows.append({"case": name, **row, "ratio": ratio, "largest difference": difference})
+        rows.append({"case": name, **row, "ratio": ratio})
     report("input_pipeline", rows, raw)
 
 

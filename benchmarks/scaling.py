@@ -1,16 +1,12 @@
-"""Past one machine: what scheduling, several devices and many runs cost here, and what follows for a cluster.
+"""Past one machine: what scheduling, several devices and many runs cost. Results go to results/scaling.json.
 
-python benchmarks/scaling.py measure     # schedulers, devices and reports on this machine, about half an hour
-python benchmarks/scaling.py simulate    # from what was measured, 1 to 1,000 GPUs
-
-Both write to results/scaling.json. The simulation is no measurement: it plays 10,000 runs through with the measured
-start-up times and sizes, and with a spread of run times and a failure rate that it names.
+python benchmarks/scaling.py                  # all of it, about half an hour
+python benchmarks/scaling.py reports          # schedulers, devices or reports
 """
 
 from __future__ import annotations
 
 import argparse
-import heapq
 import json
 import multiprocessing
 import os
@@ -20,29 +16,30 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from growth import store_runs
+from harness import RESULTS, machine
 
 from cnn_compare import write_report
-from cnn_compare.machine import describe_device, versions
-from cnn_compare.results import RunResult
+from cnn_compare.files import write_csv
+from cnn_compare.results import RunResult, measured
 
-STORED = Path(__file__).parent / "results" / "scaling.json"
-LOGS = Path(__file__).parents[1] / "lightning_logs"
+STORED = RESULTS / "scaling.json"
 TRIVIAL = ["--data=DigitsDataModule", "--data.train_subset=40", "--data.val_size=20", "--trainer.max_epochs=1"]
-EPOCHS = ["--data.augmentation=crop_flip", "--trainer.max_epochs=4", "--trainer.accelerator=cpu"]
+METRICS = {
+    "best_val_acc_pct": 85.0,
+    "train_epoch_s": 10.0,
+    "first_epoch_s": 12.0,
+    "images_per_s": 5_000.0,
+    "params": 1_000_000,
+    "macs": 10_000_000,
+    "training_memory_bytes": 2**30,
+}
+"""What each stored run of a report has measured, beside its accuracy."""
 
-# 419 unexpected interruptions in 54 days of 16,384 GPUs: Llama Team 2024, arXiv:2407.21783, section 3.3.4.
-GPU_HOURS_PER_FAILURE = 54 * 24 * 16_384 / 419
-RUNS, SEEDS = 10_000, 10
-MEAN_RUN_S = 1_800.0
-GPUS = (1, 10, 100, 1_000)
-EPOCHS_A_RUN = 60
+EPOCHS = ["--data.augmentation=crop_flip", "--trainer.max_epochs=4", "--trainer.accelerator=cpu"]
 
 
 def compare_s(folder: Path, *options: str, threads: int = 1) -> tuple[float, float]:
@@ -103,6 +100,33 @@ def devices(rounds: int) -> dict[str, dict[str, Any]]:
     return found
 
 
+def store_runs(folder: Path, runs: int, networks: int) -> None:
+    """So many finished runs, each with the curves of 50 epochs and 10,000 predictions."""
+    draw = np.random.default_rng(0)
+    labels = np.arange(10_000) % 10
+    noise = draw.dirichlet(np.full(10, 0.2), 10_000).astype(np.float16)
+    for number in range(runs):
+        backbone, seed = f"net{number % networks}", number // networks
+        run = folder / backbone / f"seed_{seed}"
+        right = draw.random(10_000) < 0.8 + 0.1 * (number % networks) / networks
+        predictions = np.where(right, labels, (labels + 1) % 10)
+        run.mkdir(parents=True)
+        np.savez(run / "predictions.npz", labels=labels, predictions=predictions, probabilities=draw.permutation(noise))
+        curve = [{"epoch": e, "val/acc": 0.8 * e / 50, "time/train_epoch_s": 10.0} for e in range(50)]
+        write_csv(run / "metrics.csv", curve)
+        (run / "config.yaml").write_text(f"seed_everything: {seed}\nmodel:\n  backbone: {backbone}\n")
+        result = RunResult(
+            backbone=backbone,
+            seed=seed,
+            status="finished",
+            metrics=measured({"test_acc_pct": 100 * float(right.mean()), **METRICS}),
+            test_images=10_000,
+            train_epochs_s=[float(seconds) for seconds in draw.uniform(9, 11, 50)],
+            data_fingerprint=f"{seed}",
+        )
+        result.save(run / "result.json")
+
+
 def report_of(runs: int, networks: int, results: Any) -> None:
     """Time, memory and page of a report, put into ``results``."""
     with tempfile.TemporaryDirectory() as folder:
@@ -136,97 +160,22 @@ def reports() -> list[dict[str, float]]:
     return found
 
 
-def run_times() -> np.ndarray:
-    """Of the stored reference runs, relative to their mean: what differs between networks of one comparison."""
-    seconds = [s for path in LOGS.rglob("result.json") if (s := RunResult.load(path).value("fit_s"))]
-    return np.array(seconds) / np.mean(seconds)
-
-
-def simulate(
-    gpus: int, spread: np.ndarray, start_s: float, leader_s: float, failures: float, longest_first: bool
-) -> Any:
-    """Play the runs through: each on the GPU that is free first, repeated from its last epoch when a GPU fails.
-
-    Args:
-        gpus: How many.
-        spread: Run times, relative to their mean.
-        start_s: From one run's end to the next one's first step.
-        leader_s: Of the leading process for each run, one after the other.
-        failures: A GPU-second's chance of one.
-        longest_first: Whether the long runs of each seed begin first.
-    """
-    draw = np.random.default_rng(0)
-    lengths = draw.choice(spread, RUNS // SEEDS) * MEAN_RUN_S
-    if longest_first:
-        lengths = np.sort(lengths)[::-1]
-    lengths = np.tile(lengths, SEEDS)
-    free = [0.0] * gpus
-    leader, useful, lost, end = 0.0, 0.0, 0.0, 0.0
-    for length in lengths:
-        # The leader hands out one run at a time, and takes in one at a time.
-        leader = max(leader, free[0]) + leader_s
-        now, left = max(heapq.heappop(free), leader), float(length)
-        while True:
-            now += start_s
-            until_failure = draw.exponential(1 / failures)
-            if until_failure >= left:
-                break
-            kept = until_failure // (length / EPOCHS_A_RUN) * (length / EPOCHS_A_RUN)
-            lost, now, left = lost + until_failure - kept, now + until_failure, left - kept
-        useful += length
-        heapq.heappush(free, now + left)
-        end = max(end, now + left)
-    return {
-        "gpus": gpus,
-        "longest_first": longest_first,
-        "makespan_h": end / 3600,
-        "utilisation": useful / (gpus * end),
-        "lost_h": lost / 3600,
-        "leader_busy": RUNS * leader_s / end,
-    }
-
-
-def simulations(measured: dict[str, Any]) -> dict[str, Any]:
-    """The whole table, and what it starts from."""
-    ray = measured["schedulers"]["ray"]
-    spread = run_times()
-    given: dict[str, Any] = {
-        "runs": RUNS,
-        "mean_run_s": MEAN_RUN_S,
-        "start_s": 2 * ray["seconds_a_run"],  # Two at a time on the two cores that were measured.
-        "leader_s": ray["leader_cpu_s_a_run"],
-        "gpu_hours_per_failure": GPU_HOURS_PER_FAILURE,
-        "spread": {"runs": len(spread), "longest": float(spread.max()), "std": float(spread.std())},
-    }
-    rows = []
-    for often in (1, 1_000):
-        failures = often / (GPU_HOURS_PER_FAILURE * 3600)
-        for longest_first in (False, True):
-            for gpus in GPUS:
-                row = simulate(gpus, spread, given["start_s"], given["leader_s"], failures, longest_first)
-                rows.append({"failures": often, **row})
-                print(rows[-1], flush=True)
-    return {"given": given, "rows": rows}
-
-
 def main() -> None:
-    """Measure or simulate, and store."""
+    """Measure and store."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("measure", "schedulers", "devices", "reports", "simulate"))
-    parser.add_argument("--runs", type=int, default=200)
-    parser.add_argument("--rounds", type=int, default=5)
+    parts = ("schedulers", "devices", "reports")
+    parser.add_argument("parts", choices=parts, nargs="*", default=parts)
+    parser.add_argument("--runs", type=int, default=200, help="of each scheduler")
+    parser.add_argument("--rounds", type=int, default=5, help="of the devices")
     options = parser.parse_args()
-    stored: dict[str, Any] = json.loads(STORED.read_text()) if STORED.exists() else {}
-    steps: dict[str, Callable[[], Any]] = {
+    steps = {
         "schedulers": lambda: schedulers(options.runs),
         "devices": lambda: devices(options.rounds),
         "reports": reports,
-        "simulate": lambda: simulations(stored),
     }
-    for name in ("schedulers", "devices", "reports") if options.what == "measure" else (options.what,):
-        stored[name] = steps[name]()
-        stored["machine"] = {"device": describe_device(torch.device("cpu")), "cpu_count": os.cpu_count()}
-        stored["versions"] = versions()
+    for part in options.parts:
+        stored = json.loads(STORED.read_text())
+        stored |= {part: steps[part](), "machine": machine()}
         STORED.write_text(json.dumps(stored, indent=1) + "\n")
 
 

@@ -1,0 +1,105 @@
+"""What a comparison costs besides training, and what several runs at a time gain. The sides take turns.
+
+- costs: one tiny comparison, and each further run of it, against importing the packages that they need. A tiny run is
+  LeNet on 1,000 images of CIFAR-10, one epoch, with its validation and its test of 10,000 images.
+- jobs: `--jobs=auto` against one and two runs at a time. Unset OMP_NUM_THREADS first: the threads that torch takes by
+  itself are what runs share. With `--before FOLDER`, a clone of an earlier version takes part, one run at a time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from harness import ROOT, in_turn, median_ratio, ratios, report
+from startup import CLI, wall
+
+TINY = ["--backbones=[lenet]", "--trainer.max_epochs=1", "--data.train_subset=1000"]
+FURTHER = 8
+
+DIGITS = ["--data=DigitsDataModule", "--data.batch_size=32", "--data.train_subset=600", "--data.val_size=100"]
+SMALL, LARGE = "[lenet,mobilenet_v2,resnet20]", "[resnet18,googlenet,densenet121]"
+PHOTOGRAPHS = [
+    "--data=FolderDataModule",
+    f"--data.labels={os.environ.get('CNN_COMPARE_DATA_DIR', 'data')}/sign-language-digits/labels.csv",
+    "--data.image_size=64",
+    "--trainer.max_epochs=2",
+]
+MIXES = {
+    "four LeNets": [
+        *("--backbones=[lenet]", "--seeds=[0,1,2,3]"),
+        *("--trainer.max_epochs=3", "--data.train_subset=20000"),
+    ],
+    "small only": [f"--backbones={SMALL}", "--trainer.max_epochs=6", *DIGITS],
+    "large only": [f"--backbones={LARGE}", "--trainer.max_epochs=2", *DIGITS],
+    "one large among small (quick start)": ["--config=configs/comparisons/quickstart.yaml"],
+    "five seeds on photographs": ["--backbones=[lenet,lenet_relu,mobilenet_v2]", "--seeds=[0,1,2,3,4]", *PHOTOGRAPHS],
+}
+
+
+def comparison(*options: str, clone: Path = ROOT) -> Callable[[], float]:
+    """Seconds of a comparison by the version in a clone."""
+
+    def measure() -> float:
+        with tempfile.TemporaryDirectory() as folder:
+            return wall(*CLI, "compare", "--name=x", f"--log_dir={folder}", *options, clone=clone)()
+
+    return measure
+
+
+def costs(repeats: int) -> None:
+    """One tiny run and each further one, against the imports."""
+    imports, many = "import the four packages", f"--seeds={list(range(1 + FURTHER))}"
+    seconds = in_turn(
+        {
+            imports: wall(*CLI[:1], "-c", "import torch, torchvision, torchmetrics, lightning"),
+            "one tiny run": comparison("--seeds=[0]", *TINY),
+            "many": comparison(many, *TINY),
+        },
+        repeats,
+    )
+    pairs = zip(seconds.pop("many"), seconds["one tiny run"], strict=True)
+    seconds["each further run"] = [(many - one) / FURTHER for many, one in pairs]
+    wanted = [("one tiny run", imports, 1.35), ("each further run", imports, 0.13)]
+    report("comparison_costs", ratios(seconds, wanted), seconds)
+
+
+def jobs(mixes: list[str], repeats: int, before: Path | None) -> None:
+    """`--jobs=auto` against one and two, and against an earlier version."""
+    rows, raw = [], {}
+    for mix in mixes:
+        ways = {f"--jobs={count}": comparison(*MIXES[mix], f"--jobs={count}") for count in ("auto", 1, 2)}
+        if before:
+            ways["before"] = comparison(*MIXES[mix], "--jobs=1", clone=before.resolve())
+        seconds = raw[mix] = in_turn(ways, repeats, warm_up=0)
+        medians = {way: statistics.median(values) for way, values in seconds.items()}
+        against = {"the best of 1 and 2": min("--jobs=1", "--jobs=2", key=medians.__getitem__)}
+        against |= {way: way for way in ways if way in ("--jobs=1", "before")}
+        row = {f"{way}, s": median for way, median in medians.items()}
+        row |= {
+            f"as fast as {name}": median_ratio(seconds[way], seconds["--jobs=auto"]) for name, way in against.items()
+        }
+        rows.append({"mix": mix, **row})
+    report("jobs", rows, raw)
+
+
+def main() -> None:
+    """Measure and store."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("subject", choices=("costs", "jobs"))
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--only", choices=MIXES, action="append", help="of jobs: only these mixes")
+    parser.add_argument("--before", type=Path, metavar="FOLDER", help="of jobs: a clone of an earlier version")
+    options = parser.parse_args()
+    if options.subject == "costs":
+        costs(options.repeats)
+    else:
+        jobs(options.only or list(MIXES), options.repeats, options.before)
+
+
+if __name__ == "__main__":
+    main()
