@@ -20,11 +20,11 @@ import numpy as np
 import torch
 from harness import fit, in_turn, median_ratio, processes_in_turn, report
 from PIL import Image
-from torch.nn import functional as F
-from torch.utils.data import DataLoader
+from torch.utils.data import Subset
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import functional as TF
+from training import two_workers, usual_loop
 
 from cnn_compare import FolderDataModule, build_backbone
 from cnn_compare.data.cache import clear_cache, decoded
@@ -98,23 +98,11 @@ def fit_options(data_module: str, photos: Path, backbone: str) -> list[str]:
 
 
 def image_folder(photos: Path, backbone: str, turn: Connection) -> None:
-    """The usual script: torchvision's ImageFolder, RandomResizedCrop, two workers, the loss read after every step."""
+    """The usual script: torchvision's ImageFolder, RandomResizedCrop, two workers, as many photographs as `fit` has."""
     steps = [transforms.RandomResizedCrop(64), transforms.RandomHorizontalFlip(), transforms.ToTensor()]
     dataset = ImageFolder(photos, transforms.Compose([*steps, transforms.Normalize(*MEAN_STD["half"])]))
-    # Forked workers, as a script has them on Linux; in this spawned process the default would import torch every epoch.
-    loader = DataLoader(dataset, BATCH, shuffle=True, num_workers=2, multiprocessing_context="fork")
-    network = build_backbone(backbone, len(dataset.classes), "imagenet").train()
-    optimizer = torch.optim.Adam(network.parameters(), 1e-3)
-    while turn.recv():
-        start = time.perf_counter()
-        for inputs, targets in loader:
-            optimizer.zero_grad()
-            loss = F.cross_entropy(network(inputs), targets)
-            loss.backward()
-            optimizer.step()
-            loss.item()
-        # By image, as `fit` leaves some for validation and test.
-        turn.send((time.perf_counter() - start) * (len(dataset) - 20) / len(dataset))
+    network = build_backbone(backbone, len(dataset.classes), "imagenet")
+    usual_loop(network, two_workers(Subset(dataset, range(20, len(dataset))), BATCH), torch.optim.Adam, turn)
 
 
 def epochs(photos: Path, repeats: int) -> None:

@@ -9,7 +9,7 @@ import os
 import platform
 import statistics
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -96,12 +96,10 @@ class Turns(Callback):
         self.turn, self.timer = turn, timer
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Wait; told to stop, end here."""
         if not self.turn.recv():
             raise KeyboardInterrupt
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """The epoch's clock has stopped."""
         self.turn.send(self.timer.train_epoch_s[-1])
 
 
@@ -120,21 +118,6 @@ def fit(arguments: list[str], turn: Connection) -> None:
 def median_ratio(numerators: list[float], denominators: list[float]) -> float:
     """The median of the ratios of neighbours."""
     return statistics.median(a / b for a, b in zip(numerators, denominators, strict=True))
-
-
-def ratios(seconds: Mapping[str, list[float]], wanted: Sequence[tuple[str, str, float]]) -> list[dict[str, Any]]:
-    """A row for each of ``wanted``: what is measured, against what, and the ratio that it may have at most."""
-    return [
-        {
-            "what": what,
-            "s": statistics.median(seconds[what]),
-            "against": base,
-            "its s": statistics.median(seconds[base]),
-            "ratio": median_ratio(seconds[what], seconds[base]),
-            "at most": limit,
-        }
-        for what, base, limit in wanted
-    ]
 
 
 def report(subject: str, rows: list[dict[str, Any]], raw: Any, folder: Path = RESULTS) -> None:

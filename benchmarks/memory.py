@@ -1,4 +1,4 @@
-"""Peak memory of `fit` with LeNet on CIFAR-10 (or random images in its format), over a process that only imports.
+"""Peak memory of `fit` with LeNet on CIFAR-10, over a process that only imports torch and Lightning.
 
 Each figure is the largest resident set of a process of its own, as the system counts it.
 """
@@ -6,16 +6,14 @@ Each figure is the largest resident set of a process of its own, as the system c
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import subprocess
 import sys
 import tempfile
 from typing import Any
 
-from harness import report
+from harness import in_turn, report
 
-IDLE = "import torch, lightning"
 FIT = """
 from cnn_compare.experiment import ExperimentCLI
 options = {{"max_epochs": {epochs}, "limit_train_batches": 100, "default_root_dir": {folder!r}}}
@@ -23,40 +21,31 @@ cli = ExperimentCLI({{"model": {{"backbone": "lenet"}}, "trainer": options}}, ru
 cli.trainer.fit(cli.model, cli.datamodule)
 cli.trainer.test(cli.model, cli.datamodule, verbose=False)
 """
-PEAK = """
-import json, resource
-sizes = [resource.getrusage(who).ru_maxrss * 1024 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-print("\\n" + json.dumps(sizes))
-"""
-MIB = 2**20
-DATASET = 60_000 * 32 * 32 * 3
+PEAK = "\nimport resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
+ALLOWED_MIB = 60_000 * 32 * 32 * 3 / 2**20 + 250
 
 
-def peak(code: str, **values: Any) -> tuple[int, int]:
-    """Largest resident set, in bytes, of a process that runs the code, and of its children."""
+def peak_mib(code: str, **values: Any) -> float:
+    """Largest resident set of a process that runs the code."""
     with tempfile.TemporaryDirectory() as folder:
         program = code.format(folder=folder, **values) + PEAK
         done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
-    own, children = json.loads(done.stdout.splitlines()[-1])
-    return own, children
+    return float(done.stdout.splitlines()[-1])
 
 
 def main() -> None:
     """Measure and store."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=3)
-    options = parser.parse_args()
-    raw: dict[str, list[int]] = {"idle": [], "fit, 2 epochs": [], "fit, 8 epochs": []}
-    for _ in range(options.repeats):
-        raw["idle"].append(peak(IDLE)[0])
-        raw["fit, 2 epochs"].append(peak(FIT, epochs=2)[0])
-        raw["fit, 8 epochs"].append(peak(FIT, epochs=8)[0])
+    sides = {
+        "idle": lambda: peak_mib("import torch, lightning"),
+        "fit, 2 epochs": lambda: peak_mib(FIT, epochs=2),
+        "fit, 8 epochs": lambda: peak_mib(FIT, epochs=8),
+    }
+    raw = in_turn(sides, parser.parse_args().repeats, warm_up=0)
     median = {name: statistics.median(values) for name, values in raw.items()}
-    rows: list[dict[str, Any]] = [
-        {"what": name, "MiB": value / MIB, "over idle MiB": (value - median["idle"]) / MIB}
-        for name, value in median.items()
-    ]
-    rows.append({"what": "allowed over idle: the data + 250 MiB", "MiB": 0.0, "over idle MiB": DATASET / MIB + 250})
+    rows = [{"what": name, "MiB": mib, "over idle MiB": mib - median["idle"]} for name, mib in median.items()]
+    rows.append({"what": "allowed: the data + 250 MiB", "MiB": "", "over idle MiB": ALLOWED_MIB})
     report("memory", rows, raw)
 
 

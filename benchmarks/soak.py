@@ -9,7 +9,6 @@ for a file that is being written (checkpoints, curves, results: their temporary 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import csv
 import json
 import os
@@ -48,8 +47,8 @@ def outcome(folder: Path) -> dict[str, Any]:
         with (run / "metrics.csv").open() as file:
             curves = [{k: v for k, v in row.items() if "_s" not in k} for row in csv.DictReader(file)]
         weights = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"]
-        status = json.loads(path.read_text())["status"]
         tensors = {name: tensor.numpy().tobytes() for name, tensor in weights.items()}
+        status = json.loads(path.read_text())["status"]
         found[str(run.relative_to(folder))] = (status, predictions, curves, tensors)
     return found
 
@@ -57,17 +56,6 @@ def outcome(folder: Path) -> dict[str, Any]:
 def half_written(folder: Path) -> list[str]:
     """Files that are being written at this moment, or were when their writer died."""
     return [path.name for path in folder.rglob(".*.tmp")]
-
-
-def writes_now(folder: Path) -> bool:
-    """The same for the run that is under way, fast enough to meet a write."""
-    for run in (folder / "soak").glob("*/seed_*"):
-        if not (run / "result.json").exists():
-            for written in (run, run / "checkpoints"):
-                with contextlib.suppress(FileNotFoundError):
-                    if any(entry.name.endswith(".tmp") for entry in os.scandir(written)):
-                        return True
-    return False
 
 
 def strike(folder: Path, draw: random.Random, longest_s: float) -> dict[str, Any] | None:
@@ -83,7 +71,7 @@ def strike(folder: Path, draw: random.Random, longest_s: float) -> dict[str, Any
     start = time.monotonic()
     while process.poll() is None and time.monotonic() - start < after_s:
         time.sleep(0.02)
-    while at_write and process.poll() is None and not writes_now(folder) and time.monotonic() - start < after_s + 10:
+    while at_write and process.poll() is None and not half_written(folder) and time.monotonic() - start < after_s + 10:
         pass
     if process.poll() is not None:
         return None
@@ -93,9 +81,8 @@ def strike(folder: Path, draw: random.Random, longest_s: float) -> dict[str, Any
     else:
         process.send_signal(sent)
     process.wait()
-    finished = len(list((folder / "soak").rglob("result.json")))
     elapsed = round(time.monotonic() - start, 2)
-    return {"signal": sent.name, "after_s": elapsed, "half_written": half_written(folder), "runs_finished": finished}
+    return {"signal": sent.name, "after_s": elapsed, "half_written": half_written(folder)}
 
 
 def main() -> None:

@@ -118,22 +118,27 @@ def bare(case: Case, tuned: bool, turn: Connection) -> None:
     epochs(turn, batches, step)
 
 
+def two_workers(dataset: Any, batch_size: int) -> DataLoader[Any]:
+    """The usual loader."""
+    # Forked workers, as a script has them on Linux; in this spawned process the default would import torch every epoch.
+    return DataLoader(dataset, batch_size, shuffle=True, num_workers=2, multiprocessing_context="fork")
+
+
 def torchvision_loader(case: Case) -> DataLoader[Any]:
-    """The usual pipeline, with two workers."""
+    """The usual pipeline for CIFAR-10."""
     steps = [transforms.RandomCrop(32, padding=4), transforms.RandomHorizontalFlip(), transforms.ToTensor()]
     transform = transforms.Compose([*steps, transforms.Normalize(*MEAN_STD["cifar10"])])
-    dataset = PerImage(Noise(BATCH * case.batches).images[: BATCH * case.batches].numpy(), transform)
-    # Forked workers, as a script has them on Linux; in this spawned process the default would import torch every epoch.
-    return DataLoader(dataset, BATCH, shuffle=True, num_workers=2, multiprocessing_context="fork")
+    images = Noise(BATCH * case.batches).images[: BATCH * case.batches].numpy()
+    return two_workers(PerImage(images, transform), BATCH)
 
 
-def zoo(case: Case, turn: Connection) -> None:
-    """The zoos' loop."""
+def usual_loop(network: torch.nn.Module, loader: DataLoader[Any], optimizer: Any, turn: Connection) -> None:
+    """Train as popular scripts do: loss and number of right answers are read from the device after every step."""
     os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)  # Lightning's import sets it; a plain loop has none.
     device = training_device()
     torch.backends.cudnn.benchmark = True  # As the repositories have it; it does nothing without a GPU.
-    network = build_backbone(case.backbone, 10, case.stem).to(device).train()
-    optimizer = sgd(network.parameters())
+    network.to(device).train()
+    optimizer = optimizer(network.parameters())
 
     def step(images: torch.Tensor, labels: torch.Tensor) -> None:
         images, labels = images.to(device), labels.to(device)
@@ -144,7 +149,12 @@ def zoo(case: Case, turn: Connection) -> None:
         loss.item()
         logits.argmax(1).eq(labels).sum().item()
 
-    epochs(turn, torchvision_loader(case), step)
+    epochs(turn, loader, step)
+
+
+def zoo(case: Case, turn: Connection) -> None:
+    """The zoos' loop."""
+    usual_loop(build_backbone(case.backbone, 10, case.stem), torchvision_loader(case), sgd, turn)
 
 
 def lightning(case: Case, turn: Connection) -> None:

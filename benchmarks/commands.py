@@ -1,6 +1,6 @@
-"""What a comparison costs besides training, and what several runs at a time gain. The sides take turns.
+"""What the commands cost besides training, and what several runs at a time gain. Each side is a process, in turn.
 
-- costs: one tiny comparison, and each further run of it, against importing the packages that they need. A tiny run is
+- startup: the command, a tiny comparison and each further run of it, against importing what they need. A tiny run is
   LeNet on 1,000 images of CIFAR-10, one epoch, with its validation and its test of 10,000 images.
 - jobs: `--jobs=auto` against one and two runs at a time. Unset OMP_NUM_THREADS first: the threads that torch takes by
   itself are what runs share. With `--before FOLDER`, a clone of an earlier version takes part, one run at a time.
@@ -11,12 +11,16 @@ from __future__ import annotations
 import argparse
 import os
 import statistics
+import subprocess
+import sys
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 
-from harness import ROOT, in_turn, median_ratio, ratios, report
-from startup import CLI, wall
+from harness import ROOT, in_turn, median_ratio, report
+
+CLI = [sys.executable, "-m", "cnn_compare"]
 
 TINY = ["--backbones=[lenet]", "--trainer.max_epochs=1", "--data.train_subset=1000"]
 FURTHER = 8
@@ -41,8 +45,20 @@ MIXES = {
 }
 
 
+def wall(*command: str, clone: Path = ROOT) -> Callable[[], float]:
+    """Seconds that a command takes with the version in a clone."""
+
+    def measure() -> float:
+        environment = {**os.environ, "PYTHONPATH": str(clone)}
+        start = time.perf_counter()
+        subprocess.run(command, check=True, capture_output=True, cwd=clone, env=environment)
+        return time.perf_counter() - start
+
+    return measure
+
+
 def comparison(*options: str, clone: Path = ROOT) -> Callable[[], float]:
-    """Seconds of a comparison by the version in a clone."""
+    """Seconds of a comparison, in a folder that is not kept."""
 
     def measure() -> float:
         with tempfile.TemporaryDirectory() as folder:
@@ -51,21 +67,36 @@ def comparison(*options: str, clone: Path = ROOT) -> Callable[[], float]:
     return measure
 
 
-def costs(repeats: int) -> None:
-    """One tiny run and each further one, against the imports."""
-    imports, many = "import the four packages", f"--seeds={list(range(1 + FURTHER))}"
+def startup(repeats: int) -> None:
+    """The commands against the imports, with the ratios that they may have at most."""
+    python = [sys.executable, "-c", "import torch"]
+    four = f"{python[-1]}, torchvision, torchmetrics.classification, lightning.pytorch.cli"
     seconds = in_turn(
         {
-            imports: wall(*CLI[:1], "-c", "import torch, torchvision, torchmetrics, lightning"),
+            "torch": wall(*python),
+            "four packages": wall(*python[:-1], four),
+            "what fit needs": wall(*python[:-1], f"{four}, sklearn.datasets, rich, yaml"),
+            "--help": wall(*CLI, "--help"),
+            "backbones": wall(*CLI, "backbones"),
+            "fit --help": wall(*CLI, "fit", "--help"),
             "one tiny run": comparison("--seeds=[0]", *TINY),
-            "many": comparison(many, *TINY),
+            "many": comparison(f"--seeds={list(range(1 + FURTHER))}", *TINY),
         },
         repeats,
     )
-    pairs = zip(seconds.pop("many"), seconds["one tiny run"], strict=True)
+    pairs = zip(seconds["many"], seconds["one tiny run"], strict=True)
     seconds["each further run"] = [(many - one) / FURTHER for many, one in pairs]
-    wanted = [("one tiny run", imports, 1.35), ("each further run", imports, 0.13)]
-    report("comparison_costs", ratios(seconds, wanted), seconds)
+    rows = []
+    for imports, what, limit in (
+        ("torch", "--help", 0.35),
+        ("torch", "backbones", 1.5),
+        ("what fit needs", "fit --help", 1.3),
+        ("four packages", "one tiny run", 1.35),
+        ("four packages", "each further run", 0.13),
+    ):
+        row = {"what": what, "s": statistics.median(seconds[what]), "against importing": imports}
+        rows.append({**row, "ratio": median_ratio(seconds[what], seconds[imports]), "at most": limit})
+    report("startup", rows, seconds)
 
 
 def jobs(mixes: list[str], repeats: int, before: Path | None) -> None:
@@ -90,13 +121,13 @@ def jobs(mixes: list[str], repeats: int, before: Path | None) -> None:
 def main() -> None:
     """Measure and store."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("subject", choices=("costs", "jobs"))
+    parser.add_argument("subject", choices=("startup", "jobs"))
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--only", choices=MIXES, action="append", help="of jobs: only these mixes")
     parser.add_argument("--before", type=Path, metavar="FOLDER", help="of jobs: a clone of an earlier version")
     options = parser.parse_args()
-    if options.subject == "costs":
-        costs(options.repeats)
+    if options.subject == "startup":
+        startup(options.repeats)
     else:
         jobs(options.only or list(MIXES), options.repeats, options.before)
 
