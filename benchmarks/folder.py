@@ -1,7 +1,9 @@
-"""A folder of pictures: decoding it once, and training from the mapped file.
+"""A folder of photographs: decoding it once, and training from the mapped file.
+
+python benchmarks/folder.py FOLDER      # one folder a class inside
 
 - decoding: into the cache on all cores, against one process of Pillow and torchvision's transforms. Both sides read the
-  same JPEG files, as large as those of ImageNet, and end with one uint8 array; ours is on the disk.
+  same files and end with one uint8 array; ours is on the disk.
 - epochs: training from the mapped file against the same from memory, and `fit` against the usual script with
   torchvision's ImageFolder, RandomResizedCrop and a DataLoader of two workers.
 """
@@ -32,25 +34,7 @@ from cnn_compare.data.decode import Decoding
 from cnn_compare.data.image_datamodule import MEAN_STD, Split
 from cnn_compare.data.resident import ResidentDataset
 
-WIDTH, HEIGHT, SIDE = 500, 375, 224
-BATCH = 32
-# Different files; the others are further names of theirs.
-DISTINCT = 50
-
-
-def write_photos(folder: Path, count: int) -> list[str]:
-    """Write JPEG files of cloudy noise, which take about as many bytes as photographs; return their paths."""
-    generator = np.random.default_rng(0)
-    paths = [f"{number:06}.jpg" for number in range(count)]
-    for number, path in enumerate(paths):
-        if number < DISTINCT:
-            coarse = Image.fromarray(generator.integers(0, 256, (HEIGHT // 8, WIDTH // 8, 3), dtype=np.uint8))
-            clouds = np.asarray(coarse.resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC)).astype(np.int16)
-            noisy = clouds + generator.normal(0, 8, clouds.shape).astype(np.int16)
-            Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(folder / path, quality=90)
-        else:
-            os.link(folder / paths[number % DISTINCT], folder / path)
-    return paths
+SIDE, BATCH = 224, 32
 
 
 def ours(folder: Path, paths: list[str]) -> float:
@@ -71,14 +55,13 @@ def reference(folder: Path, paths: list[str]) -> float:
     return len(paths) / (time.perf_counter() - start)
 
 
-def decoding(folder: Path, pictures: int, repeats: int) -> None:
+def decoding(photos: Path, repeats: int) -> None:
     """Ours against one process."""
-    paths = write_photos(folder, pictures)
-    sides = {"ours": lambda: ours(folder, paths), "one process": lambda: reference(folder, paths)}
-    speeds = in_turn(sides, repeats)
+    paths = [str(path.relative_to(photos)) for path in sorted(photos.glob("*/*"))]
+    speeds = in_turn({"ours": lambda: ours(photos, paths), "one process": lambda: reference(photos, paths)}, repeats)
     row = {f"{side} pictures/s": float(np.median(values)) for side, values in speeds.items()}
     ratio = median_ratio(speeds["ours"], speeds["one process"])
-    report("folder_decoding", [{"case": f"{WIDTH}x{HEIGHT} JPEG to {SIDE}", **row, "ratio": ratio}], speeds)
+    report("folder_decoding", [{"pictures": len(paths), "side": SIDE, **row, "ratio": ratio}], speeds)
 
 
 class InMemory(FolderDataModule):
@@ -126,16 +109,13 @@ def epochs(photos: Path, repeats: int) -> None:
 def main() -> None:
     """Measure and store."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pictures", type=int, default=5_000, help="of decoding")
-    parser.add_argument("--photos", type=Path, help="train on this folder, one folder a class; without it: decoding")
+    parser.add_argument("photos", type=Path)
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as temporary:
-        os.environ["CNN_COMPARE_CACHE_DIR"] = f"{temporary}/cache"
-        if options.photos:
-            epochs(options.photos, options.repeats)
-        else:
-            decoding(Path(temporary), options.pictures, options.repeats)
+    with tempfile.TemporaryDirectory() as cache:
+        os.environ["CNN_COMPARE_CACHE_DIR"] = cache
+        decoding(options.photos, options.repeats)
+        epochs(options.photos, options.repeats)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,5 @@
 """Feed 20,000 damaged results, predictions and configurations to the reader of each.
 
-python benchmarks/fuzz.py --output benchmarks/results/fuzz.json
-
 Each file is a good one with bytes changed, cut, doubled or put in. Counted: how often it was taken, how often it was
 refused with an error of ours, what else was raised (wanted: nothing), the longest time and the growth of the memory.
 """
@@ -10,19 +8,18 @@ from __future__ import annotations
 
 import argparse
 import io
-import json
 import random
 import resource
 import tempfile
 import time
 from argparse import ArgumentError
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
+from harness import report
 
 from cnn_compare.errors import CnnCompareError
 from cnn_compare.experiment import experiment_parser
@@ -100,13 +97,12 @@ def main() -> None:
     """Damage, read, count."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--files", type=int, default=20_000)
-    parser.add_argument("--output", type=Path, required=True)
     options = parser.parse_args()
-    draw, counts, longest_s = random.Random(0), {}, {}
+    draw, rows = random.Random(0), []
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with tempfile.TemporaryDirectory() as folder:
         for name, (read, good) in readers(Path(folder)).items():
-            counts[name], longest_s[name] = Counter(), 0.0
+            row: dict[str, Any] = {"file": name, "taken": 0, "refused": 0, "raised": 0, "longest s": 0.0}
             for _ in range(round(SHARES[name] * options.files)):
                 content = mutated(good, draw)
                 start, ended = time.perf_counter(), "taken"
@@ -115,14 +111,13 @@ def main() -> None:
                 except CnnCompareError:
                     ended = "refused"
                 except Exception as error:
-                    ended = f"raised {type(error).__name__}"
+                    ended = "raised"
                     print(name, type(error).__name__, error, content[:300])
-                counts[name][ended] += 1
-                longest_s[name] = max(longest_s[name], time.perf_counter() - start)
+                row[ended] += 1
+                row["longest s"] = max(row["longest s"], time.perf_counter() - start)
+            rows.append(row)
     growth = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory) / 1024
-    outcome = {"files": options.files, "counts": counts, "longest_s": longest_s, "memory_growth_mib": growth}
-    options.output.write_text(json.dumps(outcome, indent=1) + "\n")
-    print(json.dumps(outcome, indent=1))
+    report("fuzz", rows, {"memory_growth_mib": growth})
 
 
 if __name__ == "__main__":

@@ -11,16 +11,16 @@ import json
 import multiprocessing
 import os
 import resource
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from harness import RESULTS, machine
+from harness import RESULTS, in_turn, machine, median_ratio
 
 from cnn_compare import write_report
 from cnn_compare.files import write_csv
@@ -28,36 +28,21 @@ from cnn_compare.results import RunResult, measured
 
 STORED = RESULTS / "scaling.json"
 TRIVIAL = ["--data=DigitsDataModule", "--data.train_subset=40", "--data.val_size=20", "--trainer.max_epochs=1"]
-METRICS = {
-    "best_val_acc_pct": 85.0,
-    "train_epoch_s": 10.0,
-    "first_epoch_s": 12.0,
-    "images_per_s": 5_000.0,
-    "params": 1_000_000,
-    "macs": 10_000_000,
-    "training_memory_bytes": 2**30,
-}
-"""What each stored run of a report has measured, beside its accuracy."""
-
-EPOCHS = ["--data.augmentation=crop_flip", "--trainer.max_epochs=4", "--trainer.accelerator=cpu"]
+EPOCHS = [
+    "--data=DigitsDataModule",
+    "--data.augmentation=crop_flip",
+    "--trainer.max_epochs=4",
+    "--trainer.accelerator=cpu",
+]
 
 
-def compare_s(folder: Path, *options: str, threads: int = 1) -> tuple[float, float]:
-    """Seconds of a comparison, and of the processor for the process that leads it."""
+def compare(folder: Path, *options: str, threads: int = 1) -> float:
+    """Seconds of a comparison."""
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "RAY_AUTH_MODE": "disabled"}
-    command = [sys.executable, "-c", LEADER, "compare", f"--log_dir={folder}", *options]
+    command = [sys.executable, "-m", "cnn_compare", "compare", "--name=x", f"--log_dir={folder}", *options]
     start = time.perf_counter()
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    return time.perf_counter() - start, float(done.stderr.rpartition("leader ")[2])
-
-
-LEADER = """
-import resource, sys
-from cnn_compare.cli import main
-main()
-used = resource.getrusage(resource.RUSAGE_SELF)
-print("leader", used.ru_utime + used.ru_stime, file=sys.stderr)
-"""
+    subprocess.run(command, env=environment, capture_output=True, check=True)
+    return time.perf_counter() - start
 
 
 def schedulers(runs: int) -> dict[str, dict[str, float]]:
@@ -69,34 +54,31 @@ def schedulers(runs: int) -> dict[str, dict[str, float]]:
         for count in (1, runs):
             seeds = f"--seeds={list(range(count))}"
             with tempfile.TemporaryDirectory() as folder:
-                total[count] = compare_s(Path(folder), "--name=x", "--backbones=[lenet]", seeds, *TRIVIAL, *options)
+                total[count] = compare(Path(folder), "--backbones=[lenet]", seeds, *TRIVIAL, *options)
                 sizes = [path.stat().st_size for path in Path(folder).rglob("*") if path.is_file()]
-        (first, _), (every, leader) = total[1], total[runs]
         found[name] = {
-            "seconds_a_run": (every - first) / (runs - 1),
-            "leader_cpu_s_a_run": (leader - total[1][1]) / (runs - 1),
-            "first_run_s": first,
+            "seconds_a_run": (total[runs] - total[1]) / (runs - 1),
+            "first_run_s": total[1],
             "bytes_a_run": sum(sizes) / runs,
         }
-        print(name, found[name], flush=True)
     return found
+
+
+def epoch_s(backbone: str, processes: int) -> float:
+    """Seconds of an epoch in so many processes, which share two threads."""
+    with tempfile.TemporaryDirectory() as folder:
+        compare(Path(folder), f"--backbones=[{backbone}]", f"--trainer.devices={processes}", *EPOCHS, threads=2)
+        (path,) = Path(folder).rglob("result.json")
+        return float(RunResult.load(path).value("train_epoch_s") or 0)
 
 
 def devices(rounds: int) -> dict[str, dict[str, Any]]:
     """Seconds of an epoch in one process with two threads, and in two processes with one thread each, in turn."""
     found: dict[str, dict[str, Any]] = {}
     for backbone in ("lenet", "resnet20"):
-        raw: dict[str, list[float]] = {"one process": [], "two processes": []}
-        for _ in range(rounds):
-            for name, count in (("one process", 1), ("two processes", 2)):
-                with tempfile.TemporaryDirectory() as folder:
-                    options = ["--name=x", f"--backbones=[{backbone}]", f"--trainer.devices={count}", *EPOCHS]
-                    compare_s(Path(folder), "--data=DigitsDataModule", *options, threads=2)
-                    (path,) = Path(folder).rglob("result.json")
-                    raw[name].append(float(RunResult.load(path).value("train_epoch_s") or 0))
-        median = {name: statistics.median(values) for name, values in raw.items()}
-        found[backbone] = {"two_over_one": median["two processes"] / median["one process"], "epoch_s": raw}
-        print(backbone, found[backbone], flush=True)
+        sides = {"one process": partial(epoch_s, backbone, 1), "two processes": partial(epoch_s, backbone, 2)}
+        raw = in_turn(sides, rounds, warm_up=0)
+        found[backbone] = {"two_over_one": median_ratio(raw["two processes"], raw["one process"]), "epoch_s": raw}
     return found
 
 
@@ -119,7 +101,7 @@ def store_runs(folder: Path, runs: int, networks: int) -> None:
             backbone=backbone,
             seed=seed,
             status="finished",
-            metrics=measured({"test_acc_pct": 100 * float(right.mean()), **METRICS}),
+            metrics=measured({"test_acc_pct": 100 * float(right.mean()), "train_epoch_s": 10.0, "params": 1_000_000}),
             test_images=10_000,
             train_epochs_s=[float(seconds) for seconds in draw.uniform(9, 11, 50)],
             data_fingerprint=f"{seed}",
@@ -156,7 +138,6 @@ def reports() -> list[dict[str, float]]:
         process.start()
         found.append(results.get())
         process.join()
-        print(found[-1], flush=True)
     return found
 
 
@@ -176,6 +157,7 @@ def main() -> None:
     for part in options.parts:
         stored = json.loads(STORED.read_text())
         stored |= {part: steps[part](), "machine": machine()}
+        print(stored[part])
         STORED.write_text(json.dumps(stored, indent=1) + "\n")
 
 

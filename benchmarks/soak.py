@@ -1,7 +1,5 @@
 """Kill one comparison again and again, at random moments, and see whether it ends as if nothing had happened.
 
-python benchmarks/soak.py --output benchmarks/results/soak.json
-
 Compared with an uninterrupted run: predictions and curves bit for bit, and the tested weights. Half of the kills wait
 for a file that is being written (checkpoints, curves, results: their temporary names), and strike there.
 """
@@ -23,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from harness import report
 
 BACKBONES, SEEDS = ["lenet", "lenet_relu", "resnet20"], [0, 1]
 OPTIONS = ["--data=DigitsDataModule", "--data.train_subset=400", "--data.val_size=100", "--data.augmentation=crop_flip"]
@@ -90,7 +89,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=30)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--output", type=Path, required=True)
     options = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     # A shell that starts this in the background has it ignore interrupts, and its children would inherit that.
@@ -110,17 +108,10 @@ def main() -> None:
             print(len(kills), kill, flush=True)
         last = subprocess.run(command(soaked), capture_output=True, text=True)
         same = outcome(soaked) == outcome(whole)
-    result = {
-        "kills": len(kills),
-        "left_a_file_half_written": sum(bool(kill["half_written"]) for kill in kills),
-        "last_exit_status": last.returncode,
-        "same_predictions_curves_and_weights": same,
-        "runs": len(BACKBONES) * len(SEEDS),
-        "each": kills,
-    }
-    options.output.write_text(json.dumps(result, indent=1) + "\n")
-    print({name: value for name, value in result.items() if name != "each"})
-    sys.exit(0 if same and last.returncode == 0 else 1)
+    ended_well = same and last.returncode == 0
+    summary = {"kills": len(kills), "half_written": sum(bool(kill["half_written"]) for kill in kills)}
+    report("soak", kills, {**summary, "same_predictions_curves_and_weights": same, "last_exit_status": last.returncode})
+    sys.exit(0 if ended_well else f"differs from the comparison without kills:\n{last.stderr}")
 
 
 if __name__ == "__main__":
