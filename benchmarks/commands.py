@@ -2,6 +2,7 @@
 
 - startup: the command, a tiny comparison and each further run of it, against importing what they need. A tiny run is
   LeNet on 1,000 images of CIFAR-10, one epoch, with its validation and its test of 10,000 images.
+- memory: the largest resident set of `fit`, with two and with eight epochs, over an idle process.
 - jobs: `--jobs=auto` against one and two runs at a time. Unset OMP_NUM_THREADS first: the threads that torch takes by
   itself are what runs share. With `--before FOLDER`, a clone of an earlier version takes part, one run at a time.
 """
@@ -17,10 +18,21 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from harness import ROOT, in_turn, median_ratio, report
 
 CLI = [sys.executable, "-m", "cnn_compare"]
+
+FIT = """
+from cnn_compare.experiment import ExperimentCLI
+options = {{"max_epochs": {epochs}, "limit_train_batches": 100, "default_root_dir": {folder!r}}}
+cli = ExperimentCLI({{"model": {{"backbone": "lenet"}}, "trainer": options}}, run=False)
+cli.trainer.fit(cli.model, cli.datamodule)
+cli.trainer.test(cli.model, cli.datamodule, verbose=False)
+"""
+PEAK = "\nimport resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
+ALLOWED_MIB = 60_000 * 32 * 32 * 3 / 2**20 + 250
 
 TINY = ["--backbones=[lenet]", "--trainer.max_epochs=1", "--data.train_subset=1000"]
 FURTHER = 8
@@ -108,28 +120,46 @@ def jobs(mixes: list[str], repeats: int, before: Path | None) -> None:
             ways["before"] = comparison(*MIXES[mix], "--jobs=1", clone=before.resolve())
         seconds = raw[mix] = in_turn(ways, repeats, warm_up=0)
         medians = {way: statistics.median(values) for way, values in seconds.items()}
-        against = {"the best of 1 and 2": min("--jobs=1", "--jobs=2", key=medians.__getitem__)}
-        against |= {way: way for way in ways if way in ("--jobs=1", "before")}
         row = {f"{way}, s": median for way, median in medians.items()}
-        row |= {
-            f"as fast as {name}": median_ratio(seconds[way], seconds["--jobs=auto"]) for name, way in against.items()
-        }
+        row |= {f"as fast as {way}": median_ratio(seconds[way], seconds["--jobs=auto"]) for way in [*ways][1:]}
         rows.append({"mix": mix, **row})
     report("jobs", rows, raw)
+
+
+def peak_mib(code: str, **values: Any) -> float:
+    """Largest resident set of a process that runs the code."""
+    with tempfile.TemporaryDirectory() as folder:
+        program = code.format(folder=folder, **values) + PEAK
+        done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    return float(done.stdout.splitlines()[-1])
+
+
+def memory(repeats: int) -> None:
+    """Peaks of `fit` with LeNet on CIFAR-10, over importing torch and Lightning."""
+    sides = {
+        "idle": lambda: peak_mib("import torch, lightning"),
+        "fit, 2 epochs": lambda: peak_mib(FIT, epochs=2),
+        "fit, 8 epochs": lambda: peak_mib(FIT, epochs=8),
+    }
+    raw = in_turn(sides, repeats, warm_up=0)
+    median = {name: statistics.median(values) for name, values in raw.items()}
+    rows = [{"what": name, "MiB": mib, "over idle MiB": mib - median["idle"]} for name, mib in median.items()]
+    rows.append({"what": "allowed: the data + 250 MiB", "MiB": "", "over idle MiB": ALLOWED_MIB})
+    report("memory", rows, raw)
 
 
 def main() -> None:
     """Measure and store."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("subject", choices=("startup", "jobs"))
+    parser.add_argument("subject", choices=("startup", "memory", "jobs"))
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--only", choices=MIXES, action="append", help="of jobs: only these mixes")
     parser.add_argument("--before", type=Path, metavar="FOLDER", help="of jobs: a clone of an earlier version")
     options = parser.parse_args()
-    if options.subject == "startup":
-        startup(options.repeats)
-    else:
+    if options.subject == "jobs":
         jobs(options.only or list(MIXES), options.repeats, options.before)
+    else:
+        {"startup": startup, "memory": memory}[options.subject](options.repeats)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Past one machine: what scheduling, several devices and many runs cost. Results go to results/scaling.json.
+"""Past one machine: what scheduling, several devices and many runs cost.
 
 python benchmarks/scaling.py                  # all of it, about half an hour
 python benchmarks/scaling.py reports          # schedulers, devices or reports
@@ -7,7 +7,6 @@ python benchmarks/scaling.py reports          # schedulers, devices or reports
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
 import os
 import resource
@@ -15,18 +14,18 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from harness import RESULTS, in_turn, machine, median_ratio
+from harness import in_turn, median_ratio, report
 
 from cnn_compare import write_report
 from cnn_compare.files import write_csv
 from cnn_compare.results import RunResult, measured
 
-STORED = RESULTS / "scaling.json"
 TRIVIAL = ["--data=DigitsDataModule", "--data.train_subset=40", "--data.val_size=20", "--trainer.max_epochs=1"]
 EPOCHS = [
     "--data=DigitsDataModule",
@@ -45,23 +44,25 @@ def compare(folder: Path, *options: str, threads: int = 1) -> float:
     return time.perf_counter() - start
 
 
-def schedulers(runs: int) -> dict[str, dict[str, float]]:
+def schedulers(runs: int) -> list[dict[str, Any]]:
     """Seconds a run of many trivial ones, less those of a comparison of one; two at a time on two cores."""
-    ways = {"local, one at a time": ["--jobs=1"], "local, two at a time": ["--jobs=2"], "ray": ["--executor=ray"]}
-    found = {}
-    for name, options in ways.items():
+    ways = {"local, one at a time": "--jobs=1", "local, two at a time": "--jobs=2", "ray": "--executor=ray"}
+    rows = []
+    for way, option in ways.items():
         total = {}
         for count in (1, runs):
             seeds = f"--seeds={list(range(count))}"
             with tempfile.TemporaryDirectory() as folder:
-                total[count] = compare(Path(folder), "--backbones=[lenet]", seeds, *TRIVIAL, *options)
-                sizes = [path.stat().st_size for path in Path(folder).rglob("*") if path.is_file()]
-        found[name] = {
-            "seconds_a_run": (total[runs] - total[1]) / (runs - 1),
-            "first_run_s": total[1],
-            "bytes_a_run": sum(sizes) / runs,
-        }
-    return found
+                total[count] = compare(Path(folder), "--backbones=[lenet]", seeds, *TRIVIAL, option)
+                run_bytes = stored_bytes(Path(folder)) / count
+        run_s = (total[runs] - total[1]) / (runs - 1)
+        rows.append({"way": way, "s a run": run_s, "first run s": total[1], "bytes a run": run_bytes})
+    return rows
+
+
+def stored_bytes(folder: Path) -> int:
+    """Of all files."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def epoch_s(backbone: str, processes: int) -> float:
@@ -72,14 +73,15 @@ def epoch_s(backbone: str, processes: int) -> float:
         return float(RunResult.load(path).value("train_epoch_s") or 0)
 
 
-def devices(rounds: int) -> dict[str, dict[str, Any]]:
-    """Seconds of an epoch in one process with two threads, and in two processes with one thread each, in turn."""
-    found: dict[str, dict[str, Any]] = {}
+def devices(rounds: int) -> list[dict[str, Any]]:
+    """An epoch in one process with two threads, and in two processes with one thread each, in turn."""
+    rows = []
     for backbone in ("lenet", "resnet20"):
         sides = {"one process": partial(epoch_s, backbone, 1), "two processes": partial(epoch_s, backbone, 2)}
-        raw = in_turn(sides, rounds, warm_up=0)
-        found[backbone] = {"two_over_one": median_ratio(raw["two processes"], raw["one process"]), "epoch_s": raw}
-    return found
+        seconds = in_turn(sides, rounds, warm_up=0)
+        ratio = median_ratio(seconds["two processes"], seconds["one process"])
+        rows.append({"backbone": backbone, "two over one": ratio, "seconds": seconds})
+    return rows
 
 
 def store_runs(folder: Path, runs: int, networks: int) -> None:
@@ -109,36 +111,27 @@ def store_runs(folder: Path, runs: int, networks: int) -> None:
         result.save(run / "result.json")
 
 
-def report_of(runs: int, networks: int, results: Any) -> None:
-    """Time, memory and page of a report, put into ``results``."""
+def report_of(runs: int, networks: int) -> dict[str, Any]:
+    """Time, memory and page of a report."""
     with tempfile.TemporaryDirectory() as folder:
         store_runs(Path(folder), runs, networks)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         start = time.perf_counter()
         write_report(folder)
-        results.put(
-            {
-                "runs": runs,
-                "networks": networks,
-                "seconds": time.perf_counter() - start,
-                "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-                "peak_mib_before": before / 1024,
-                "html_mib": (Path(folder) / "report.html").stat().st_size / 2**20,
-                "folder_bytes_a_run": sum(path.stat().st_size for path in Path(folder).rglob("*")) / runs,
-            }
-        )
+        return {
+            "runs": runs,
+            "networks": networks,
+            "s": time.perf_counter() - start,
+            "peak MiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+            "peak before MiB": before / 1024,
+            "page MiB": (Path(folder) / "report.html").stat().st_size / 2**20,
+        }
 
 
-def reports() -> list[dict[str, float]]:
+def reports() -> list[dict[str, Any]]:
     """Each in a process of its own, so that its peak of memory is its own too."""
-    context, found = multiprocessing.get_context("spawn"), []
-    for runs, networks in ((1_000, 10), (1_000, 30), (10_000, 10)):
-        results: Any = context.Queue()
-        process = context.Process(target=report_of, args=(runs, networks, results))
-        process.start()
-        found.append(results.get())
-        process.join()
-    return found
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), max_tasks_per_child=1) as pool:
+        return list(pool.map(report_of, (1_000, 1_000, 10_000), (10, 30, 10)))
 
 
 def main() -> None:
@@ -149,16 +142,13 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=200, help="of each scheduler")
     parser.add_argument("--rounds", type=int, default=5, help="of the devices")
     options = parser.parse_args()
-    steps = {
+    measure = {
         "schedulers": lambda: schedulers(options.runs),
         "devices": lambda: devices(options.rounds),
         "reports": reports,
     }
     for part in options.parts:
-        stored = json.loads(STORED.read_text())
-        stored |= {part: steps[part](), "machine": machine()}
-        print(stored[part])
-        STORED.write_text(json.dumps(stored, indent=1) + "\n")
+        report(f"scaling_{part}", measure[part](), None)
 
 
 if __name__ == "__main__":
