@@ -62,13 +62,13 @@ def in_turn(sides: Mapping[str, Callable[[], float]], repeats: int, warm_up: int
 
 
 def processes_in_turn(sides: Mapping[str, tuple[Any, ...]], repeats: int, warm_up: int = 1) -> dict[str, list[float]]:
-    """As `in_turn`, with each side in a process of its own, which the settings of the other cannot reach.
+    """Measure as `in_turn` does, with each side in a process of its own, which the settings of the other cannot reach.
 
     Args:
         sides: Name -> a function and its arguments. It is called with them and a connection: whenever that receives
             true it does the work once and sends its seconds, and it ends at false.
-        repeats: As for `in_turn`.
-        warm_up: As for `in_turn`.
+        repeats: How often.
+        warm_up: Rounds before them that are dropped.
     """
     context = multiprocessing.get_context("spawn")
     turns, processes = {}, []

@@ -54,15 +54,10 @@ def schedulers(runs: int) -> list[dict[str, Any]]:
             seeds = f"--seeds={list(range(count))}"
             with tempfile.TemporaryDirectory() as folder:
                 total[count] = compare(Path(folder), "--backbones=[lenet]", seeds, *TRIVIAL, option)
-                run_bytes = stored_bytes(Path(folder)) / count
+                sizes = [path.stat().st_size for path in Path(folder).rglob("*") if path.is_file()]
         run_s = (total[runs] - total[1]) / (runs - 1)
-        rows.append({"way": way, "s a run": run_s, "first run s": total[1], "bytes a run": run_bytes})
+        rows.append({"way": way, "s a run": run_s, "first run s": total[1], "bytes a run": sum(sizes) / runs})
     return rows
-
-
-def stored_bytes(folder: Path) -> int:
-    """Of all files."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def epoch_s(backbone: str, processes: int) -> float:
