@@ -1,10 +1,11 @@
-"""A folder of pictures: decoding it once, training from the mapped file, and the memory that this takes.
+"""A folder of photographs: decoding it once, and training from the mapped file.
+
+python benchmarks/folder.py FOLDER      # one folder a class inside
 
 - decoding: into the cache on all cores, against one process of Pillow and torchvision's transforms. Both sides read the
-  same JPEG files, as large as those of ImageNet, and end with one uint8 array; ours is on the disk.
+  same files and end with one uint8 array; ours is on the disk.
 - epochs: training from the mapped file against the same from memory, and `fit` against the usual script with
   torchvision's ImageFolder, RandomResizedCrop and a DataLoader of two workers.
-- memory: an epoch in a process that may use a quarter of the cache's size (Linux control groups, version 1, as root).
 """
 
 from __future__ import annotations
@@ -21,39 +22,19 @@ import numpy as np
 import torch
 from harness import fit, in_turn, median_ratio, processes_in_turn, report
 from PIL import Image
-from torch.nn import functional as F
-from torch.utils.data import DataLoader
+from torch.utils.data import Subset
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import functional as TF
+from training import two_workers, usual_loop
 
-from cnn_compare import EpochTimer, FolderDataModule, build_backbone
+from cnn_compare import FolderDataModule, build_backbone
 from cnn_compare.data.cache import clear_cache, decoded
 from cnn_compare.data.decode import Decoding
 from cnn_compare.data.image_datamodule import MEAN_STD, Split
 from cnn_compare.data.resident import ResidentDataset
-from cnn_compare.experiment import ExperimentCLI
 
-WIDTH, HEIGHT, SIDE = 500, 375, 224
-BATCH = 32
-CGROUP = Path("/sys/fs/cgroup/memory/cnn_compare_benchmark")
-# Different files; the others are further names of theirs.
-DISTINCT = 50
-
-
-def write_photos(folder: Path, count: int) -> list[str]:
-    """Write JPEG files of cloudy noise, which take about as many bytes as photographs; return their paths."""
-    generator = np.random.default_rng(0)
-    paths = [f"{number:06}.jpg" for number in range(count)]
-    for number, path in enumerate(paths):
-        if number < DISTINCT:
-            coarse = Image.fromarray(generator.integers(0, 256, (HEIGHT // 8, WIDTH // 8, 3), dtype=np.uint8))
-            clouds = np.asarray(coarse.resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC)).astype(np.int16)
-            noisy = clouds + generator.normal(0, 8, clouds.shape).astype(np.int16)
-            Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(folder / path, quality=90)
-        else:
-            os.link(folder / paths[number % DISTINCT], folder / path)
-    return paths
+SIDE, BATCH = 224, 32
 
 
 def ours(folder: Path, paths: list[str]) -> float:
@@ -74,14 +55,13 @@ def reference(folder: Path, paths: list[str]) -> float:
     return len(paths) / (time.perf_counter() - start)
 
 
-def decoding(folder: Path, pictures: int, repeats: int) -> None:
+def decoding(photos: Path, repeats: int) -> None:
     """Ours against one process."""
-    paths = write_photos(folder, pictures)
-    sides = {"ours": lambda: ours(folder, paths), "one process": lambda: reference(folder, paths)}
-    speeds = in_turn(sides, repeats)
+    paths = [str(path.relative_to(photos)) for path in sorted(photos.glob("*/*"))]
+    speeds = in_turn({"ours": lambda: ours(photos, paths), "one process": lambda: reference(photos, paths)}, repeats)
     row = {f"{side} pictures/s": float(np.median(values)) for side, values in speeds.items()}
     ratio = median_ratio(speeds["ours"], speeds["one process"])
-    report("folder_decoding", [{"case": f"{WIDTH}x{HEIGHT} JPEG to {SIDE}", **row, "ratio": ratio}], speeds)
+    report("folder_decoding", [{"pictures": len(paths), "side": SIDE, **row, "ratio": ratio}], speeds)
 
 
 class InMemory(FolderDataModule):
@@ -101,105 +81,41 @@ def fit_options(data_module: str, photos: Path, backbone: str) -> list[str]:
 
 
 def image_folder(photos: Path, backbone: str, turn: Connection) -> None:
-    """The usual script: torchvision's ImageFolder, RandomResizedCrop, two workers, the loss read after every step."""
+    """The usual script: torchvision's ImageFolder, RandomResizedCrop, two workers, as many photographs as `fit` has."""
     steps = [transforms.RandomResizedCrop(64), transforms.RandomHorizontalFlip(), transforms.ToTensor()]
     dataset = ImageFolder(photos, transforms.Compose([*steps, transforms.Normalize(*MEAN_STD["half"])]))
-    # Forked workers, as a script has them on Linux; in this spawned process the default would import torch every epoch.
-    loader = DataLoader(dataset, BATCH, shuffle=True, num_workers=2, multiprocessing_context="fork")
-    network = build_backbone(backbone, len(dataset.classes), "imagenet").train()
-    optimizer = torch.optim.Adam(network.parameters(), 1e-3)
-    while turn.recv():
-        start = time.perf_counter()
-        for inputs, targets in loader:
-            optimizer.zero_grad()
-            loss = F.cross_entropy(network(inputs), targets)
-            loss.backward()
-            optimizer.step()
-            loss.item()
-        # By image, as `fit` leaves some for validation and test.
-        turn.send((time.perf_counter() - start) * (len(dataset) - 20) / len(dataset))
+    network = build_backbone(backbone, len(dataset.classes), "imagenet")
+    usual_loop(network, two_workers(Subset(dataset, range(20, len(dataset))), BATCH), torch.optim.Adam, turn)
 
 
 def epochs(photos: Path, repeats: int) -> None:
-    """Epochs of training: mapped against in memory, also the first of a process, and against torchvision's loader."""
-    rows, raw = [], {}
-
-    def compare(case: str, sides: dict[str, tuple[Any, ...]], warm_up: int = 1, processes: int = 1) -> None:
-        seconds: dict[str, list[float]] = {side: [] for side in sides}
-        for _ in range(processes):
-            for side, values in processes_in_turn(sides, repeats // processes, warm_up).items():
-                seconds[side] += values
-        (ours_name, ours_s), (other_name, other_s) = seconds.items()
-        medians = {"ours s": float(np.median(ours_s)), "other s": float(np.median(other_s))}
-        ratio = median_ratio(other_s, ours_s)
-        rows.append({"case": case, "ours": ours_name, "other": other_name, **medians, "ours is x times as fast": ratio})
-        raw[case] = seconds
-
+    """Epochs of training: mapped against in memory, and against torchvision's loader."""
+    sides: dict[str, dict[str, tuple[Any, ...]]] = {}
     for backbone in ("lenet", "resnet18"):
         mapped = (fit, fit_options("FolderDataModule", photos, backbone))
         in_memory = (fit, fit_options("folder.InMemory", photos, backbone))
-        if backbone == "lenet":
-            compare("lenet, mapped", {"mapped": mapped, "in memory": in_memory})
-            again = {"mapped": mapped, "in memory": in_memory}
-            compare("lenet, first epoch of a process", again, warm_up=0, processes=repeats)
-        compare(f"{backbone}, all", {"fit": mapped, "ImageFolder": (image_folder, photos, backbone)})
+        sides[f"{backbone}, mapped"] = {"mapped": mapped, "in memory": in_memory}
+        sides[f"{backbone}, all"] = {"fit": mapped, "ImageFolder": (image_folder, photos, backbone)}
+    rows, raw = [], {}
+    for case, pair in sides.items():
+        ours, other = pair
+        seconds = raw[case] = processes_in_turn(pair, repeats)
+        medians = {"ours s": float(np.median(seconds[ours])), "other s": float(np.median(seconds[other]))}
+        ratio = median_ratio(seconds[other], seconds[ours])
+        rows.append({"case": case, "ours": ours, "other": other, **medians, "ours is x times as fast": ratio})
     report("folder_epochs", rows, raw)
 
 
-def train_within(folder: Path, limit_bytes: int | None, turn: Connection) -> None:
-    """One epoch of LeNet in a process that may use so much memory, the mapped file's pages included."""
-    if limit_bytes is not None:
-        CGROUP.mkdir(exist_ok=True)
-        (CGROUP / "memory.limit_in_bytes").write_text(str(limit_bytes))
-        (CGROUP / "cgroup.procs").write_text(str(os.getpid()))
-    options = [f"--data.data_dir={folder}", "--data.test_size=10", "--data.val_size=10", "--data.stored_size=128"]
-    timer = EpochTimer()
-    while turn.recv():
-        with tempfile.TemporaryDirectory() as logs:
-            arguments = ["fit", "--data=FolderDataModule", *options, "--model.backbone=lenet", "--data.image_size=32"]
-            ExperimentCLI(arguments, callbacks=[timer], default_root_dir=logs, max_epochs=1, logger=False)
-        turn.send(timer.train_epoch_s[-1])
-
-
-def memory(folder: Path, pictures: int) -> None:
-    """Training from a cache four times as large as the memory that the process may use."""
-    generator = np.random.default_rng(0)
-    for label in range(2):
-        (folder / str(label)).mkdir(parents=True)
-        for number in range(pictures // 2):
-            path = folder / str(label) / f"{number:06}.png"
-            if number < DISTINCT:
-                noise = generator.integers(0, 256, (16, 16, 3), dtype=np.uint8)
-                Image.fromarray(noise).resize((128, 128)).save(path)
-            else:
-                os.link(folder / str(label) / f"{number % DISTINCT:06}.png", path)
-    cache_bytes = pictures * 128 * 128 * 3
-    sides = {"limited": (train_within, folder, cache_bytes // 4), "not limited": (train_within, folder, None)}
-    seconds = processes_in_turn(sides, repeats=1, warm_up=1)
-    peak = int((CGROUP / "memory.max_usage_in_bytes").read_text())
-    row = {"cache MiB": cache_bytes / 2**20, "limit MiB": cache_bytes / 4 / 2**20, "peak MiB": peak / 2**20}
-    row |= {f"{side} s": values[0] for side, values in seconds.items()}
-    report("folder_memory", [{"case": "LeNet, an epoch", **row}], seconds)
-
-
 def main() -> None:
-    """Measure, check, store."""
+    """Measure and store."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("subject", choices=("decoding", "epochs", "memory"))
-    parser.add_argument("--pictures", type=int, default=5_000, help="of decoding; of memory 90,000 make 4.1 GiB")
-    parser.add_argument("--photos", type=Path, help="of epochs: a folder of photographs, one folder a class")
+    parser.add_argument("photos", type=Path)
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as temporary:
-        os.environ["CNN_COMPARE_CACHE_DIR"] = f"{temporary}/cache"
-        folder = Path(temporary) / "photos"
-        folder.mkdir()
-        if options.subject == "decoding":
-            decoding(folder, options.pictures, options.repeats)
-        elif options.subject == "epochs":
-            epochs(options.photos, options.repeats)
-        else:
-            memory(folder, options.pictures)
+    with tempfile.TemporaryDirectory() as cache:
+        os.environ["CNN_COMPARE_CACHE_DIR"] = cache
+        decoding(options.photos, options.repeats)
+        epochs(options.photos, options.repeats)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,4 @@
-"""Feed 20,000 damaged result, configuration and batch files to the reader of each.
-
-python benchmarks/fuzz.py --output benchmarks/results/fuzz.json
+"""Feed 20,000 damaged results, predictions and configurations to the reader of each.
 
 Each file is a good one with bytes changed, cut, doubled or put in. Counted: how often it was taken, how often it was
 refused with an error of ours, what else was raised (wanted: nothing), the longest time and the growth of the memory.
@@ -10,27 +8,26 @@ from __future__ import annotations
 
 import argparse
 import io
-import json
-import pickle
 import random
 import resource
 import tempfile
 import time
 from argparse import ArgumentError
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
+from harness import report
 
-from cnn_compare import CIFAR10DataModule
 from cnn_compare.errors import CnnCompareError
 from cnn_compare.experiment import experiment_parser
 from cnn_compare.report.load import find_runs
 from cnn_compare.results import RunResult, measured
 
 ROOT = Path(__file__).parents[1]
+SHARES = {"result": 0.6, "predictions": 0.3, "config": 0.1}
 WORDS = [b"null", b"NaN", b"-1", b"1e999", b"{}", b"[[", b"&a *a", b"!!python/object:os.system", b'"', b"\n", b"9" * 30]
 
 
@@ -57,88 +54,70 @@ def mutated(content: bytes, draw: random.Random) -> bytes:
     return bytes(changed)
 
 
+def readers(folder: Path) -> dict[str, tuple[Callable[[bytes], Any], bytes]]:
+    """Kind of file -> what writes its content where it belongs and reads it, and a good content."""
+    run = folder / "runs" / "lenet" / "seed_0"
+    metrics = measured({"test_acc_pct": 50.0, "train_epoch_s": 1.0})
+    result = RunResult(backbone="lenet", seed=0, status="finished", metrics=metrics, train_epochs_s=[1.0])
+    result.save(run / "result.json")
+    good_result = (run / "result.json").read_bytes()
+    labels = np.arange(100) % 10
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, labels=labels, predictions=labels, probabilities=np.eye(10, dtype=np.float16)[labels])
+    settings = experiment_parser(exit_on_error=False)
+
+    def read_result(content: bytes) -> None:
+        (run / "result.json").write_bytes(content)
+        RunResult.load(run / "result.json")
+
+    def read_predictions(content: bytes) -> None:
+        (run / "result.json").write_bytes(good_result)
+        (run / "predictions.npz").write_bytes(content)
+        for problem in find_runs(folder / "runs").problems:
+            raise problem
+
+    def read_config(content: bytes) -> None:
+        try:
+            parsed = yaml.safe_load(content)
+        except (yaml.YAMLError, ValueError, RecursionError):
+            raise CnnCompareError("no YAML") from None
+        try:
+            settings.parse_object(parsed if isinstance(parsed, dict) else {"x": parsed})
+        except ArgumentError as error:
+            raise CnnCompareError(str(error)) from error
+
+    return {
+        "result": (read_result, good_result),
+        "predictions": (read_predictions, buffer.getvalue()),
+        "config": (read_config, (ROOT / "configs" / "recipes" / "modern.yaml").read_bytes()),
+    }
+
+
 def main() -> None:
     """Damage, read, count."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--files", type=int, default=20_000)
-    parser.add_argument("--output", type=Path, required=True)
     options = parser.parse_args()
-    draw = random.Random(0)
-    settings = experiment_parser(exit_on_error=False)
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        run = folder / "runs" / "lenet" / "seed_0"
-        metrics = measured({"test_acc_pct": 50.0, "train_epoch_s": 1.0})
-        result = RunResult(backbone="lenet", seed=0, status="finished", metrics=metrics, train_epochs_s=[1.0])
-        result.save(run / "result.json")
-        good_result = (run / "result.json").read_bytes()
-        good_config = (ROOT / "configs" / "recipes" / "modern.yaml").read_bytes()
-        labels = np.arange(100) % 10
-        buffer = io.BytesIO()
-        probabilities = np.eye(10, dtype=np.float16)[labels]
-        np.savez_compressed(buffer, labels=labels, predictions=labels, probabilities=probabilities)
-        batch = pickle.dumps({"data": np.zeros((20, 3072), np.uint8), "labels": [0] * 20})
-        (folder / "data" / "cifar-10-batches-py").mkdir(parents=True)
-        for name in [*(f"data_batch_{n}" for n in range(1, 6)), "test_batch", "batches.meta"]:
-            (folder / "data" / "cifar-10-batches-py" / name).write_bytes(batch)
-
-        def read_result(content: bytes) -> None:
-            (run / "result.json").write_bytes(content)
-            RunResult.load(run / "result.json")
-
-        def predictions(content: bytes) -> None:
-            (run / "result.json").write_bytes(good_result)
-            (run / "predictions.npz").write_bytes(content)
-            for problem in find_runs(folder / "runs").problems:
-                raise problem
-
-        def config(content: bytes) -> None:
-            try:
-                parsed = yaml.safe_load(content)
-            except (yaml.YAMLError, ValueError, RecursionError):
-                raise CnnCompareError("no YAML") from None
-            try:
-                settings.parse_object(parsed if isinstance(parsed, dict) else {"x": parsed})
-            except ArgumentError as error:
-                raise CnnCompareError(str(error)) from error
-
-        def cifar(content: bytes) -> None:
-            (folder / "data" / "cifar-10-batches-py" / "data_batch_1").write_bytes(content)
-            CIFAR10DataModule(str(folder / "data")).load("train")
-
-        readers: dict[str, tuple[Callable[[bytes], None], bytes, float]] = {
-            "result": (read_result, good_result, 0.45),
-            "predictions": (predictions, buffer.getvalue(), 0.25),
-            "config": (config, good_config, 0.1),
-            "cifar batch": (cifar, batch, 0.2),
-        }
-        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        counts: dict[str, Counter[str]] = {}
-        longest_s: dict[str, float] = {}
-        for name, (read, good, share) in readers.items():
-            counts[name], longest_s[name] = Counter(), 0.0
-            for _ in range(round(share * options.files)):
+    draw, rows = random.Random(0), []
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with tempfile.TemporaryDirectory() as folder:
+        for name, (read, good) in readers(Path(folder)).items():
+            row: dict[str, Any] = {"file": name, "taken": 0, "refused": 0, "raised": 0, "longest s": 0.0}
+            for _ in range(round(SHARES[name] * options.files)):
                 content = mutated(good, draw)
-                start = time.perf_counter()
+                start, ended = time.perf_counter(), "taken"
                 try:
                     read(content)
-                    counts[name]["taken"] += 1
                 except CnnCompareError:
-                    counts[name]["refused"] += 1
+                    ended = "refused"
                 except Exception as error:
-                    counts[name][f"raised {type(error).__name__}"] += 1
-                    if counts[name][f"raised {type(error).__name__}"] <= 3:
-                        print(name, type(error).__name__, error, content[:300])
-                longest_s[name] = max(longest_s[name], time.perf_counter() - start)
-        growth = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory) / 1024
-    outcome = {
-        "files": sum(sum(each.values()) for each in counts.values()),
-        "counts": {name: dict(each) for name, each in counts.items()},
-        "longest_s": longest_s,
-        "memory_growth_mib": growth,
-    }
-    options.output.write_text(json.dumps(outcome, indent=1) + "\n")
-    print(json.dumps(outcome, indent=1))
+                    ended = "raised"
+                    print(name, type(error).__name__, error, content[:300])
+                row[ended] += 1
+                row["longest s"] = max(row["longest s"], time.perf_counter() - start)
+            rows.append(row)
+    growth = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory) / 1024
+    report("fuzz", rows, {"memory_growth_mib": growth})
 
 
 if __name__ == "__main__":

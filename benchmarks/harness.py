@@ -6,9 +6,10 @@ import datetime
 import json
 import multiprocessing
 import os
+import platform
 import statistics
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -16,16 +17,31 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
-from machine import machine, training_device
 from rich.console import Console
 from rich.table import Table
 
 from cnn_compare import EpochTimer
 from cnn_compare.callbacks import ThrottledProgressBar
 from cnn_compare.experiment import ExperimentCLI, checkpoints
-from cnn_compare.machine import versions
+from cnn_compare.machine import describe_device, versions
 
-RESULTS = Path(__file__).parent / "results"
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+
+
+def training_device() -> torch.device:
+    """Where `fit` trains unless told otherwise."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def machine() -> dict[str, Any]:
+    """The description of this machine and of the packages that is stored with each result."""
+    device = training_device()
+    described = {"device": describe_device(device), "cpu_count": os.cpu_count(), "system": platform.system()}
+    if device.type == "cuda":
+        memory = torch.cuda.get_device_properties(device).total_memory
+        described |= {"cuda": torch.version.cuda, "device_memory_bytes": memory}
+    return {**described, "load_average": os.getloadavg()[0], "versions": versions()}
 
 
 def in_turn(sides: Mapping[str, Callable[[], float]], repeats: int, warm_up: int = 1) -> dict[str, list[float]]:
@@ -46,13 +62,13 @@ def in_turn(sides: Mapping[str, Callable[[], float]], repeats: int, warm_up: int
 
 
 def processes_in_turn(sides: Mapping[str, tuple[Any, ...]], repeats: int, warm_up: int = 1) -> dict[str, list[float]]:
-    """As `in_turn`, with each side in a process of its own, which the settings of the other cannot reach.
+    """Measure as `in_turn` does, with each side in a process of its own, which the settings of the other cannot reach.
 
     Args:
         sides: Name -> a function and its arguments. It is called with them and a connection: whenever that receives
             true it does the work once and sends its seconds, and it ends at false.
-        repeats: As for `in_turn`.
-        warm_up: As for `in_turn`.
+        repeats: How often.
+        warm_up: Rounds before them that are dropped.
     """
     context = multiprocessing.get_context("spawn")
     turns, processes = {}, []
@@ -80,12 +96,10 @@ class Turns(Callback):
         self.turn, self.timer = turn, timer
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Wait; told to stop, end here."""
         if not self.turn.recv():
             raise KeyboardInterrupt
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """The epoch's clock has stopped."""
         self.turn.send(self.timer.train_epoch_s[-1])
 
 
@@ -106,21 +120,6 @@ def median_ratio(numerators: list[float], denominators: list[float]) -> float:
     return statistics.median(a / b for a, b in zip(numerators, denominators, strict=True))
 
 
-def ratios(seconds: Mapping[str, list[float]], wanted: Sequence[tuple[str, str, float]]) -> list[dict[str, Any]]:
-    """A row for each of ``wanted``: what is measured, against what, and the ratio that it may have at most."""
-    return [
-        {
-            "what": what,
-            "s": statistics.median(seconds[what]),
-            "against": base,
-            "its s": statistics.median(seconds[base]),
-            "ratio": median_ratio(seconds[what], seconds[base]),
-            "at most": limit,
-        }
-        for what, base, limit in wanted
-    ]
-
-
 def report(subject: str, rows: list[dict[str, Any]], raw: Any, folder: Path = RESULTS) -> None:
     """Print the rows as a table and store them, with the single values and the machine.
 
@@ -136,8 +135,7 @@ def report(subject: str, rows: list[dict[str, Any]], raw: Any, folder: Path = RE
     for row in rows:
         table.add_row(*(f"{value:,.3g}" if isinstance(value, float) else str(value) for value in row.values()))
     Console().print(table)
-    load = os.getloadavg()[0]
-    stored = {"subject": subject, "machine": machine(), "load_average": load, "versions": versions(), "rows": rows}
+    stored = {"subject": subject, "machine": machine(), "rows": rows}
     device, version = training_device().type, torch.__version__.partition("+")[0]
     path = folder / f"{datetime.date.today()}_{subject}_{device}_torch{version}.json"
     folder.mkdir(exist_ok=True)

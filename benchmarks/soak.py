@@ -1,7 +1,5 @@
 """Kill one comparison again and again, at random moments, and see whether it ends as if nothing had happened.
 
-python benchmarks/soak.py --output benchmarks/results/soak.json
-
 Compared with an uninterrupted run: predictions and curves bit for bit, and the tested weights. Half of the kills wait
 for a file that is being written (checkpoints, curves, results: their temporary names), and strike there.
 """
@@ -9,7 +7,6 @@ for a file that is being written (checkpoints, curves, results: their temporary 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import csv
 import json
 import os
@@ -24,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from harness import report
 
 BACKBONES, SEEDS = ["lenet", "lenet_relu", "resnet20"], [0, 1]
 OPTIONS = ["--data=DigitsDataModule", "--data.train_subset=400", "--data.val_size=100", "--data.augmentation=crop_flip"]
@@ -48,8 +46,8 @@ def outcome(folder: Path) -> dict[str, Any]:
         with (run / "metrics.csv").open() as file:
             curves = [{k: v for k, v in row.items() if "_s" not in k} for row in csv.DictReader(file)]
         weights = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"]
-        status = json.loads(path.read_text())["status"]
         tensors = {name: tensor.numpy().tobytes() for name, tensor in weights.items()}
+        status = json.loads(path.read_text())["status"]
         found[str(run.relative_to(folder))] = (status, predictions, curves, tensors)
     return found
 
@@ -57,17 +55,6 @@ def outcome(folder: Path) -> dict[str, Any]:
 def half_written(folder: Path) -> list[str]:
     """Files that are being written at this moment, or were when their writer died."""
     return [path.name for path in folder.rglob(".*.tmp")]
-
-
-def writes_now(folder: Path) -> bool:
-    """The same for the run that is under way, fast enough to meet a write."""
-    for run in (folder / "soak").glob("*/seed_*"):
-        if not (run / "result.json").exists():
-            for written in (run, run / "checkpoints"):
-                with contextlib.suppress(FileNotFoundError):
-                    if any(entry.name.endswith(".tmp") for entry in os.scandir(written)):
-                        return True
-    return False
 
 
 def strike(folder: Path, draw: random.Random, longest_s: float) -> dict[str, Any] | None:
@@ -83,7 +70,7 @@ def strike(folder: Path, draw: random.Random, longest_s: float) -> dict[str, Any
     start = time.monotonic()
     while process.poll() is None and time.monotonic() - start < after_s:
         time.sleep(0.02)
-    while at_write and process.poll() is None and not writes_now(folder) and time.monotonic() - start < after_s + 10:
+    while at_write and process.poll() is None and not half_written(folder) and time.monotonic() - start < after_s + 10:
         pass
     if process.poll() is not None:
         return None
@@ -93,9 +80,8 @@ def strike(folder: Path, draw: random.Random, longest_s: float) -> dict[str, Any
     else:
         process.send_signal(sent)
     process.wait()
-    finished = len(list((folder / "soak").rglob("result.json")))
     elapsed = round(time.monotonic() - start, 2)
-    return {"signal": sent.name, "after_s": elapsed, "half_written": half_written(folder), "runs_finished": finished}
+    return {"signal": sent.name, "after_s": elapsed, "half_written": half_written(folder)}
 
 
 def main() -> None:
@@ -103,7 +89,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=30)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--output", type=Path, required=True)
     options = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     # A shell that starts this in the background has it ignore interrupts, and its children would inherit that.
@@ -123,17 +108,10 @@ def main() -> None:
             print(len(kills), kill, flush=True)
         last = subprocess.run(command(soaked), capture_output=True, text=True)
         same = outcome(soaked) == outcome(whole)
-    result = {
-        "kills": len(kills),
-        "left_a_file_half_written": sum(bool(kill["half_written"]) for kill in kills),
-        "last_exit_status": last.returncode,
-        "same_predictions_curves_and_weights": same,
-        "runs": len(BACKBONES) * len(SEEDS),
-        "each": kills,
-    }
-    options.output.write_text(json.dumps(result, indent=1) + "\n")
-    print({name: value for name, value in result.items() if name != "each"})
-    sys.exit(0 if same and last.returncode == 0 else 1)
+    half = sum(bool(kill["half_written"]) for kill in kills)
+    row = {"kills": len(kills), "half written": half, "same as without": same, "last status": last.returncode}
+    report("soak", [row], kills)
+    sys.exit(0 if same and last.returncode == 0 else f"differs from the comparison without kills:\n{last.stderr}")
 
 
 if __name__ == "__main__":

@@ -38,20 +38,19 @@ def probabilities(run: Predictions, classes: int) -> NDArray[np.float64]:
     return shares
 
 
-def flipped_share(answers: Answers, networks: Sequence[Sequence[NDArray[np.float64]]], share: float, seed: int) -> dict:
-    """What is listed, said and true after a share of the labels was flipped."""
+def flipped_share(
+    answers: Answers, networks: Sequence[Sequence[NDArray[np.float64]]], share: float, seed: int
+) -> list[float]:
+    """Images listed, percent said to be wrong and percent truly wrong, after a share of the labels was flipped."""
     draw, labels, classes = np.random.default_rng(seed), answers.labels.astype(int), networks[0][0].shape[1]
     wrong = draw.random(len(labels)) < share
     labels = np.where(wrong, (labels + draw.integers(1, classes, len(labels))) % classes, labels)
     judged = [
-        [
-            doubts(labels, run.predictions.astype(int), shares, answers.places)
-            for run, shares in zip(runs, of_runs, strict=True)
-        ]
-        for runs, of_runs in zip(answers.networks.values(), networks, strict=True)
+        [doubts(labels, run.predictions.astype(int), shares, answers.places) for run, shares in zip(*pair, strict=True)]
+        for pair in zip(answers.networks.values(), networks, strict=True)
     ]
     found, said = worth_a_look(suspicious(labels, judged), judged)
-    return {"listed": len(found), "said": said, "flipped": np.mean([wrong[each.image] for each in found] or [0])}
+    return [len(found), 100 * said, 100 * np.mean([wrong[each.image] for each in found] or [0])]
 
 
 def main() -> None:
@@ -66,12 +65,8 @@ def main() -> None:
         found, said = answers.suspicious()
         row = {"comparison": folder.name, "listed": len(found), "said %": f"{100 * said:.0f}"}
         for share in SHARES:
-            each = [flipped_share(answers, networks, share, seed) for seed in range(DRAWS)]
-            listed, said_pct, flipped_pct = (
-                np.mean([one[name] for one in each]) * factor
-                for name, factor in (("listed", 1), ("said", 100), ("flipped", 100))
-            )
-            row[f"{share:.1%} flipped: listed, said %, flipped %"] = f"{listed:.0f}, {said_pct:.0f}, {flipped_pct:.0f}"
+            means = np.mean([flipped_share(answers, networks, share, seed) for seed in range(DRAWS)], axis=0)
+            row[f"{share:.1%} flipped: listed, said %, flipped %"] = ", ".join(f"{mean:.0f}" for mean in means)
         rows.append(row)
     report("wrong_labels", rows, {"draws": DRAWS})
 

@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -45,10 +44,10 @@ def test_a_rehearsal_stores_the_machine_and_a_file_for_each_step(tmp_path):
     machine, tests, speedrun = (stored(tmp_path, name) for name in ("machine", *steps))
     assert machine["device"].startswith("cpu: ")
     assert machine["versions"]["torch"]
-    assert (tests["status"], tests["reason"]) == ("skipped", "no CUDA device")
+    assert tests["status"] == "finished"
+    assert "no CUDA device" in " ".join(tests["log_tail"])
     assert speedrun["status"] == "finished"
-    published, run = speedrun["rows"]
-    assert "not run here" in published["what"]
+    (run,) = speedrun["rows"]
     assert (run["backbone"], run["status"], run["epochs"]) == ("lenet", "finished", 1)
     assert run["training_s"] > 0
     assert (tmp_path / "lightning_logs" / "speedrun" / "manifest.json").exists()
@@ -109,49 +108,10 @@ def test_runs_that_ended_are_kept_when_a_comparison_is_stopped(gpu, tmp_path, mo
     record = stored(tmp_path, "anchors")
     assert (record["status"], record["reason"]) == ("timed out", "stopped after 5 s")
     (row,) = record["rows"]
-    assert (row["test_acc_pct"], row["wanted_pct"], row["training_s"]) == (95.6, 95.5, 3.5)
-
-
-def test_packed_folders_come_back_once_all_parts_are_there(gpu, tmp_path):
-    source, packed = tmp_path / "source", tmp_path / "packed"
-    (source / "cifar").mkdir(parents=True)
-    content = os.urandom(5000)
-    (source / "cifar" / "batch").write_bytes(content)
-    parts = gpu.write_parts({"cifar-10-batches-py": source / "cifar"}, packed, 2000)
-    assert len(parts) == 3
-    assert max(path.stat().st_size for path in parts) <= 2000
-    for number, part in enumerate(parts, start=1):
-        carried, there = tmp_path / f"call_{number}", tmp_path / "there"
-        carried.mkdir()
-        part.rename(carried / part.name)
-        assert gpu.unpack(carried, there) is (number == 3)
-    assert (there / "cifar-10-batches-py" / "batch").read_bytes() == content
-
-
-def test_unpacked_wheels_can_be_imported_and_come_after_the_working_tree(gpu, tmp_path, monkeypatch):
-    wheels = tmp_path / "wheels"
-    wheels.mkdir()
-    with zipfile.ZipFile(wheels / "lacking-1.0-py3-none-any.whl", "w") as wheel:
-        wheel.writestr("lacking.py", "")
-        info = "lacking-1.0.dist-info"
-        wheel.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: lacking\nVersion: 1.0\n")
-        wheel.writestr(
-            f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: none\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-        )
-        wheel.writestr(f"{info}/RECORD", "")
-    gpu.write_parts({"wheels": wheels}, tmp_path / "packed", 10**6)
-    assert gpu.unpack(tmp_path / "packed", tmp_path / "there")
-    monkeypatch.setattr(gpu, "UNPACKED", tmp_path / "there")
-    code = "import lacking, cnn_compare; print(lacking.__file__, cnn_compare.__file__)"
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=gpu.environment(), capture_output=True, text=True, check=True
-    )
-    lacking, ours = done.stdout.split()
-    assert lacking.startswith(str(tmp_path / "there"))
-    assert ours.startswith(str(ROOT))
+    assert (row["test_acc_pct"], row["training_s"]) == (95.6, 3.5)
 
 
 def test_an_unknown_step_is_refused_with_those_that_exist(gpu, capsys):
     with pytest.raises(SystemExit):
         gpu.main(["speed"])
-    assert "no such step: speed; there are tests, training_step" in capsys.readouterr().err
+    assert "no such step: speed; there are tests, zoo" in capsys.readouterr().err
