@@ -473,18 +473,19 @@ def _by_class(predictions: Sequence[Predictions]) -> dict[str, Any]:
     classes = 1 + int(max(labels.max(), answers.max()))
     images = np.bincount(labels, minlength=classes)
     shares = np.bincount(labels[labels == answers], minlength=classes) / np.maximum(images, 1)
-    recalls = (
+    recalls = [
         statistics.share_estimate(share, *_independent(predictions, label, count))
         for label, (share, count) in enumerate(zip(shares.tolist(), (images // len(predictions)).tolist(), strict=True))
-    )
+    ]
     found: dict[str, Any] = {"class_acc_pct": [*map(statistics.percent, recalls)], "confusion": [], "mistakes": []}
-    tested = [recall for recall in found["class_acc_pct"] if not math.isnan(recall.low)]
+    tested = [recall for recall in recalls if not math.isnan(recall.low)]
     together = [
         statistics.variance_together(each.predictions == each.labels, each.labels, each.groups)
         for each in predictions
         if each.groups is not None
     ]
-    found["balanced_pct"] = statistics.balanced_estimate(tested, float(np.mean(together)) if together else 1.0)
+    balanced = statistics.balanced_estimate(tested, float(np.mean(together)) if together else 1.0)
+    found["balanced_pct"] = statistics.percent(balanced)
     if classes <= MOST_CLASSES:
         counts = np.bincount(labels * classes + answers, minlength=classes * classes)
         return {**found, "confusion": counts.reshape(classes, classes).tolist()}

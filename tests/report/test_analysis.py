@@ -511,6 +511,9 @@ def test_balanced_accuracy_and_recalls_are_shown_where_classes_are_unequal_and_n
     assert "| &lt;i> | 200 | 100.0 (98.1 … 100.0)" in report
     assert "| balanced % | 95 % of balanced |" in report
     assert "| 91.11 | " in report
+    balanced = next(network.balanced_pct for network in summary.networks if network.name == "lenet")
+    assert balanced.low < balanced.value == pytest.approx(100 * (8 + 0.2) / 9)
+    assert balanced.value < balanced.high <= 100
     page = (folder / "report.html").read_text()
     assert "Recall by class" in page
     assert "balanced" in console_text(terminal_table(summary))
