@@ -30,10 +30,11 @@ STANDS_OUT = 0.8
 # How often chance is drawn to see how large the largest of several errors becomes.
 DRAWS = 20_000
 # Where true deviations differ by three times and more, few seeds let more than 5 % of comparisons claim what is not so;
-# `benchmarks/false_positives.py unlike` has measured how many at most. Estimated ones differ more, by chance.
+# `benchmarks/false_positives.py` has measured how many at most, with one network of five that deviates fifty times as
+# much as the others. Estimated ones differ more, by chance.
 UNLIKE = 5.0
 MOST_FEW_SEEDS = 5
-MOST_WRONG = 0.08
+MOST_WRONG = 0.12
 # From so many groups on, Student's t is as good as normal: at 95 % it is wider by 0.6 %.
 MANY_GROUPS = 200
 

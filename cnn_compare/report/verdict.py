@@ -325,5 +325,5 @@ def _unlike(networks: Sequence[Network]) -> str:
     least, most = several[0], several[-1]
     return (
         f"seeds of {most.name} deviate by {most.sd_points:.2f} points, those of {least.name} by {least.sd_points:.2f}: "
-        f"of such comparisons up to {MOST_WRONG:.0%} establish what is not so, instead of 5 %"
+        f"of such comparisons up to {100 * MOST_WRONG:.0f} % establish what is not so, instead of 5 %"
     )
