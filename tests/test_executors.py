@@ -130,7 +130,7 @@ def test_runs_side_by_side_start_seed_by_seed_the_longest_first(tmp_path):
     run_all(specs, executor)
     # The two of a pair start at the same time, and either may be noted first.
     pairs = [sorted(executor.started[first : first + 2]) for first in (0, 2, 4)]
-    assert pairs == [[f"lenet seed {seed}", f"resnet20 seed {seed}"] for seed in (5, 3, 4)]
+    assert pairs == [[f"lenet/{seed}", f"resnet20/{seed}"] for seed in (5, 3, 4)]
 
 
 def test_no_job_is_refused():
@@ -315,7 +315,7 @@ def test_a_cluster_gives_the_same_bits_though_the_driver_and_then_a_node_are_kil
     printed, _ = driver.communicate()
     assert driver.returncode == 0, printed
 
-    whole = compare("small", ["helpers:drops"], [0, 1], log_dir=str(tmp_path / "whole"), **settings(tmp_path))
+    whole = compare("small", ["helpers:drops"], seeds=[0, 1], log_dir=str(tmp_path / "whole"), **settings(tmp_path))
     for seed in (0, 1):
         first, second = stored(tmp_path / "small", DROPS, seed), stored(whole, DROPS, seed)
         assert all((first[name] == second[name]).all() for name in first)

@@ -5,12 +5,11 @@ from __future__ import annotations
 import itertools
 import json
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
-from helpers import DATA, small_comparison
+from helpers import DATA, small_comparison, stored_comparison
 
 from cnn_compare.comparison.plan import Comparison, plan_runs
 from cnn_compare.comparison.search import Search, read_search, trials_of
@@ -24,7 +23,6 @@ from cnn_compare.report.load import find_runs
 from cnn_compare.report.search import expected_best, searched
 from cnn_compare.results import RunResult
 
-REFERENCE = Path(__file__).parents[1] / "lightning_logs"
 LR, SMOOTHING = "model.optimizer.init_args.lr", "model.label_smoothing"
 SPACE = {LR: {"log_uniform": [0.0001, 0.1]}, SMOOTHING: {"choice": [0.0, 0.1]}}
 
@@ -158,12 +156,13 @@ def test_expected_best_is_the_mean_over_all_draws_without_replacement_and_ends_a
     assert expected_best([]) == []
 
 
-def test_the_table_of_a_search_sets_what_validation_promised_beside_other_seeds_and_the_common_settings():
-    found = searched(find_runs(REFERENCE / "tuned"))
+def test_the_table_of_a_search_sets_what_validation_promised_beside_other_seeds_and_the_common_settings(tmp_path):
+    folder = stored_comparison("tuned", tmp_path)
+    found = searched(find_runs(folder))
     for each in found:
         best = f"{each.backbone}+tuned_8"
         results = {
-            (name, seed): RunResult.load(REFERENCE / "tuned" / name / f"seed_{seed}" / "result.json")
+            (name, seed): RunResult.load(folder / name / f"seed_{seed}" / "result.json")
             for name in (best, f"{each.backbone}+common")
             for seed in (0, 1, 2)
         }
@@ -171,7 +170,7 @@ def test_the_table_of_a_search_sets_what_validation_promised_beside_other_seeds_
         assert each.expected_pct[-1] == pytest.approx(validated[best, 0])  # The chosen trial is that run.
         assert each.retest_pct == pytest.approx(np.mean([validated[best, 1], validated[best, 2]]))
         assert each.common_pct == validated[f"{each.backbone}+common", 0]
-    table = tables(analyze(find_runs(REFERENCE / "tuned")))["searched"]
+    table = tables(analyze(find_runs(folder)))["searched"]
     assert len(table.rows) == 2 * len(found)
     assert table.rows[0][-1] == "the common settings"
     assert f"{found[0].expected_pct[-1]:.2f}" in table.rows[1]

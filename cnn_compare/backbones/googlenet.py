@@ -41,7 +41,8 @@ def googlenet(num_classes: int, stem: Stem) -> nn.Module:
         network.maxpool1 = nn.Identity()
         network.maxpool2 = nn.Identity()
     else:
-        for head in (network.aux1, network.aux2):
+        # Weights may come without them.
+        for head in filter(None, (network.aux1, network.aux2)):
             head.forward = partial(_auxiliary_logits, head)
         network.aux_loss_weight = 0.3
     checked: nn.Module = network

@@ -213,7 +213,7 @@ def test_its_seconds_are_in_no_epochs_time_and_said_apart(fit, clock, capsys):
     network = small()
     # A batch takes a minute in training mode, for a step or for the statistics, and seven seconds in validation.
     network.register_forward_hook(lambda *_: setattr(clock, "now", clock.now + (60 if network.training else 7)))
-    callbacks = timer, precise, _ = EpochTimer(), PreciseBatchNorm(80), FitSummary(EpochTimer())
+    callbacks = timer, precise, _ = EpochTimer(), PreciseBatchNorm(80), FitSummary()
     fit(*callbacks, network=network, val_check_interval=1)
     assert precise.seconds == [120.0] * 6
     assert timer.train_epoch_s == [180.0] * 2
