@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 from helpers import run_command
+from lightning.pytorch.callbacks import ModelPruning
 
-from cnn_compare.checks import check_network
+from cnn_compare.checks import check_callbacks, check_network
+from cnn_compare.errors import RefusedSettingError
 
 ROOT = Path(__file__).parents[1]
 FIT = [
@@ -111,7 +113,6 @@ SETTINGS = [
     ([*COMPARE, "--seeds=[0,0]"], 2, "--seeds"),
     ([*COMPARE, "--trainer.fast_dev_run=true"], 2, "--trainer.fast_dev_run"),
     ([*FIT, "--trainer.callbacks=StochasticWeightAveraging", "--trainer.callbacks.swa_lrs=0.1"], 2, "EMAWeightAver"),
-    ([*COMPARE, "--trainer.callbacks=ModelPruning", "--trainer.callbacks.pruning_fn=l1_unstructured"], 2, "best.ckpt"),
     ([*FIT, "--trainer.callbacks=BackboneFinetuning"], 2, "--model.freeze=backbone"),
     ([*FIT, "--trainer.max_time=00:00:00:00"], 1, "after 0 steps without a validation"),
     ([*COMPARE, "--trainer.limit_test_batches=0"], 2, "--trainer.limit_test_batches"),
@@ -264,3 +265,8 @@ def test_the_check_of_a_network_leaves_it_and_the_random_numbers_as_they_are():
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
     assert [module.training for module in network] == [False, True, True]
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_pruning_while_a_network_trains_is_refused_because_best_ckpt_could_not_be_loaded():
+    with pytest.raises(RefusedSettingError, match=r"ModelPruning is refused: .*best\.ckpt"):
+        check_callbacks([ModelPruning])
