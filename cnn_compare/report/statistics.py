@@ -34,7 +34,7 @@ DRAWS = 20_000
 # much as the others. Estimated ones differ more, by chance.
 UNLIKE = 5.0
 MOST_FEW_SEEDS = 5
-MOST_WRONG = 0.12
+MOST_WRONG = 0.1
 # From so many groups on, Student's t is as good as normal: at 95 % it is wider by 0.6 %.
 MANY_GROUPS = 200
 
