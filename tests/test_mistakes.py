@@ -96,7 +96,6 @@ SETTINGS = [
             ("model.num_classes", "7"),
             ("model.label_smoothing", "1"),
             ("data.batch_size", "0"),
-            ("data.batch_size", "13"),
             ("data.train_subset", "100000"),
             ("data.train_subset", "3"),
             ("data.val_size", "100000"),
