@@ -119,9 +119,10 @@ def carry_out(
         stages = [with_tuned(comparison, search, lambda trials: run_comparison(trials, make_executor()).results)]
         specs = plan_runs(stages[0])
     outcome = run_comparison(stages[0], make_executor(), specs)
-    for stage in stages[1:]:
-        assert undecided is not None
-        if outcome.failed or not _undecided(outcome, undecided):
+    for stage in [*stages[1:], None]:
+        if undecided is None or comparison.seeds_until_decided is None or outcome.failed:
+            break
+        if not _undecided(outcome, undecided) or stage is None:
             break
         outcome = run_comparison(stage, make_executor())
     return outcome
