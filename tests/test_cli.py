@@ -270,10 +270,9 @@ def resolved(arguments: list[str], capsys) -> dict:
 
 
 def test_a_comparison_file_takes_precedence_over_the_recipe_that_it_names(capsys):
-    config = resolved([f"--config={ROOT / 'configs' / 'comparisons' / 'all_eight.yaml'}"], capsys)
-    assert config["model"]["pretrained"] is True
+    config = resolved([f"--config={ROOT / 'configs' / 'comparisons' / 'report_scratch_32.yaml'}"], capsys)
     assert config["data"]["init_args"]["normalization"] == "half"
-    assert config["data"]["init_args"]["image_size"] == 96
+    assert config["data"]["init_args"]["image_size"] == 32
 
 
 RECIPE = """
