@@ -16,7 +16,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.plugins import TorchCheckpointIO
 from torch.optim import Optimizer
 
-from cnn_compare.errors import CheckpointFileError, ResumeError
+from cnn_compare.errors import CheckpointError, CheckpointFileError, ResumeError
 from cnn_compare.files import ADDRESS, is_address, write_bytes
 from cnn_compare.results import RunFolder
 
@@ -79,6 +79,16 @@ def read_stored(path: str | Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise CheckpointFileError(path, f"it holds a {type(content).__name__}")
     return content
+
+
+def other_setting(field: str, stored: object, requested: object) -> CheckpointError:
+    """The error for a checkpoint that was made with another setting than the requested one."""
+    data = " To use it all the same, give allow_other_data=true." if field.startswith("data") else ""
+    return CheckpointError(
+        f"the checkpoint has {field}={stored!r}, and {requested!r} was requested. Leave {field} out, or give "
+        f"another ckpt_path.{data}",
+        (field, "ckpt_path", "allow_other_data"),
+    )
 
 
 def require_resumable(

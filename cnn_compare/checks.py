@@ -26,7 +26,7 @@ from lightning.pytorch.callbacks import (
 from lightning.pytorch.cli import instantiate_class
 from torch import nn
 
-from cnn_compare.errors import AuxiliaryLossError, InvalidValueError, NetworkOutputError, RefusedSettingError
+from cnn_compare.errors import InvalidValueError, RefusedSettingError, RunError, UsageError
 from cnn_compare.metrics import evaluation_metrics, monitors
 from cnn_compare.schedules import interval
 
@@ -367,7 +367,7 @@ def check_network(network: nn.Module, name: str, image_size: int, num_classes: i
         num_classes: Number of classes.
 
     Raises:
-        NetworkOutputError: If the output is anything but a tensor ``(1, num_classes)``.
+        RunError: If the output is anything but a tensor ``(1, num_classes)``.
     """
     _check_logits(_output(network, image_size, 1), name, 1, num_classes)
 
@@ -384,7 +384,7 @@ def check_training(network: nn.Module, name: str, image_size: int, num_classes: 
 
     Raises:
         InvalidValueError: If its batch norm cannot be trained with one image.
-        NetworkOutputError: If the output is neither logits nor a tuple of logits and, with an ``aux_loss_weight``,
+        RunError: If the output is neither logits nor a tuple of logits and, with an ``aux_loss_weight``,
             auxiliary logits.
     """
     try:
@@ -398,13 +398,22 @@ def check_training(network: nn.Module, name: str, image_size: int, num_classes: 
     for part in parts[:1] if len(parts) < 2 else (each for each in parts if each is not None):
         _check_logits(part, name, images, num_classes)
     if len(parts) > 1 and not isinstance(getattr(network, "aux_loss_weight", None), int | float):
-        raise AuxiliaryLossError(name)
+        raise UsageError(
+            f"{name} returns auxiliary logits in training, and has no aux_loss_weight, by which their loss is "
+            "multiplied. Set this attribute of the network, such as 0.3 for GoogLeNet, in a function of your own that "
+            "builds it; or build it without auxiliary heads."
+        )
 
 
 def _check_logits(output: Any, name: str, images: int, num_classes: int) -> None:
     found = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
     if found != (images, num_classes):
-        raise NetworkOutputError(name, found, num_classes, images)
+        what = "one image" if images == 1 else f"{images} images in training"
+        raise RunError(
+            f"{name} returns {found} for {what}, and should return logits of shape ({images}, {num_classes}), one "
+            "for each class. A backbone is called with num_classes, and its last layer has as many outputs.",
+            ["model.num_classes"],
+        )
 
 
 @torch.no_grad()

@@ -83,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # The reader of the output has ended, as in `cnn-compare backbones | head`.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Exception as error:
-        known = own_error(error) or UnforeseenError(error, _store_traceback(error))
+        known = own_error(error) or _unforeseen(error)
         print(f"{type(known).__name__}: {with_flags(known)}", file=sys.stderr)
         sys.exit(known.exit_status)
 
@@ -112,6 +112,12 @@ def _run(command: str, arguments: list[str]) -> None:
         # The process that runs are forked from imports as long as the command, and at the same time.
         import_module("cnn_compare.comparison.local").start_server()
     import_module(f"cnn_compare.commands.{'fit' if command in FIT_COMMANDS else command}").run(arguments)
+
+
+def _unforeseen(error: Exception) -> UnforeseenError:
+    what = " ".join(str(error).split()) or "without a message"
+    path = _store_traceback(error)
+    return UnforeseenError(f"{type(error).__name__}: {what}. The traceback is in {path}.")
 
 
 def _store_traceback(error: Exception) -> Path:

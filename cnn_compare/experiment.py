@@ -42,6 +42,7 @@ from cnn_compare.checkpointing import (
     AtomicCheckpointIO,
     logs_folder,
     newest_checkpoint,
+    other_setting,
     require_checkpoint,
     require_resumable,
 )
@@ -53,9 +54,8 @@ from cnn_compare.errors import (
     CheckpointFileError,
     ConfigurationError,
     InvalidValueError,
-    NoWeightsError,
-    OtherPicturesError,
     RefusedSettingError,
+    UsageError,
 )
 from cnn_compare.files import write_text
 from cnn_compare.helptext import TopicHelp
@@ -274,7 +274,7 @@ class ExperimentCLI(LightningCLI):
             self._check()
             model = self.config[command].model if command in EVALUATIONS else None
             if model and not (model.weights or model.pretrained):
-                raise NoWeightsError(command)
+                raise _no_weights(command)
             return
         if checkpoint in (Path(RunFolder.LAST).stem, Path(RunFolder.BEST).stem):
             log_dir = Path(self.config[command].trainer.default_root_dir or ".") / "lightning_logs"
@@ -351,7 +351,7 @@ class ExperimentCLI(LightningCLI):
         for name in NETWORK_SETTINGS:
             given, stored = self._get(self.given, name), self._get(self.config, name)
             if given is not None and given != stored:
-                raise CheckpointError(name, stored, given)
+                raise other_setting(name, stored, given)
         if self._get(self.config, "own_recipe"):
             config = plain_config(self.parser, self.config)
             section = config[self.subcommand] if self.subcommand else config
@@ -371,22 +371,27 @@ class ExperimentCLI(LightningCLI):
 
         Raises:
             CheckpointError: If it is other data, or prepared otherwise.
-            NoWeightsError: If the head is to be evaluated as it starts, because the weights are for other classes.
+            UsageError: If the head is to be evaluated as it starts, because the weights are for other classes.
         """
         super().instantiate_classes()
         checkpoint = self._get(self.config, "ckpt_path")
         if self.subcommand in EVALUATIONS and not checkpoint and hasattr(self.model.backbone, "has_fresh_head"):
             reason = f", and those given are not for model.num_classes={self.model.num_classes}: the head is untrained"
-            raise NoWeightsError(self.subcommand, reason)
+            raise _no_weights(self.subcommand, reason)
         if not self.stored_data or self._get(self.config, "allow_other_data"):
             return
         for name, requested in self.datamodule.preparation.items():
             stored = self.stored_data.get(name, requested)
             if stored != requested and name == "pictures":
-                raise OtherPicturesError(stored, requested)
+                raise CheckpointError(
+                    f"the checkpoint's split was cut from {stored}, and there are {requested} now: images that it was "
+                    "trained with could be among those it is tested with. Name the folder as it was with data.data_dir "
+                    "or data.labels, or give allow_other_data=true.",
+                    ("data.data_dir", "data.labels", "allow_other_data"),
+                )
             # The same data can be elsewhere.
             if stored != requested and name not in ("data_dir", "labels"):
-                raise CheckpointError("data" if name == "class_path" else f"data.{name}", stored, requested)
+                raise other_setting("data" if name == "class_path" else f"data.{name}", stored, requested)
 
     def before_fit(self) -> None:
         """Write beside the logs which of the user's files is in which split, where the program has cut them."""
@@ -421,6 +426,14 @@ class ExperimentCLI(LightningCLI):
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
             trainer.strategy.checkpoint_io = AtomicCheckpointIO()
         return trainer
+
+
+def _no_weights(command: str, reason: str = "") -> UsageError:
+    return UsageError(
+        f"{command} needs trained weights{reason}. Give ckpt_path=FILE as written by `fit` or `compare`, "
+        "ckpt_path=last for those of the last `fit`, model.weights=FILE, or model.pretrained=true.",
+        ("ckpt_path", "model.weights", "model.pretrained", "model.num_classes"),
+    )
 
 
 def _add_common(parser: LightningArgumentParser) -> None:

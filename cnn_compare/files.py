@@ -12,8 +12,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cnn_compare.errors import UsageError
+
 FORMULA = re.compile(r"'*(\s*[=+\-@\uff1d\uff0b\uff0d\uff20]|[\t\r\n])")
 """How text begins that a spreadsheet computes, maybe after apostrophes that keep it from that."""
+
+
+def require_absent(path: Path) -> None:
+    """Check that a file that is to be written overwrites nothing.
+
+    Raises:
+        UsageError: If there is something of that name.
+    """
+    if path.exists() or path.is_symlink():
+        message = f"{path} exists already, and is not overwritten. Give another output, or delete it."
+        raise UsageError(message, ["output"])
 
 
 def write_bytes(path: Path, content: bytes | memoryview, keep: Path | None = None) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from cnn_compare.errors import LoadedDataError
+from cnn_compare.errors import DataError
 
 PADDING = -100
 """The label of an image that counts nowhere: the default ``ignore_index`` of torch's cross-entropy."""
@@ -25,7 +25,7 @@ def class_targets(labels: Tensor, images: int, num_classes: int) -> Tensor:
         Classes ``(B,)`` int64, or probabilities ``(B, num_classes)`` of a floating type.
 
     Raises:
-        LoadedDataError: If they are something else; classes that do not exist are found on the processor only.
+        DataError: If they are something else; classes that do not exist are found on the processor only.
     """
     found = f"labels that are a {type(labels).__name__}"
     if isinstance(labels, Tensor):
@@ -48,7 +48,7 @@ def class_targets(labels: Tensor, images: int, num_classes: int) -> Tensor:
         f"the class of each of the {images} images, a whole number from 0 to {num_classes - 1}, or a row of "
         f"{num_classes} probabilities for each"
     )
-    raise LoadedDataError("the data loader", found, expected)
+    raise DataError(f"the data loader returned {found}. Expected: {expected}.")
 
 
 def true_classes(targets: Tensor) -> Tensor:

@@ -31,7 +31,7 @@ from cnn_compare.backbones import (
     given_as_object,
     train_head_alone,
 )
-from cnn_compare.checkpointing import read_stored
+from cnn_compare.checkpointing import other_setting, read_stored
 from cnn_compare.checks import (
     check_callbacks,
     check_classes,
@@ -44,7 +44,7 @@ from cnn_compare.checks import (
     parameter_groups,
     scale_learning_rates,
 )
-from cnn_compare.errors import CheckpointError, InvalidValueError, ResumeError
+from cnn_compare.errors import InvalidValueError, ResumeError
 from cnn_compare.labels import class_targets, true_classes
 from cnn_compare.machine import versions
 from cnn_compare.metrics import evaluation_metrics
@@ -293,7 +293,7 @@ class ClassifierModule(L.LightningModule):
             stored.pop("backbone", None)  # Whether the weights fit is seen when they are loaded.
         for name in ("backbone", "num_classes", "stem"):
             if stored.get(name, self.hparams[name]) != self.hparams[name]:
-                raise CheckpointError(f"model.{name}", stored[name], self.hparams[name])
+                raise other_setting(f"model.{name}", stored[name], self.hparams[name])
         InputConversion(self.backbone).enabled = checkpoint.get("transform_input", False)
         if self._trainer and self.trainer.state.fn == TrainerFn.FITTING:
             loop = checkpoint["loops"]["fit_loop"]

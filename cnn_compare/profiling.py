@@ -75,7 +75,7 @@ def profile(
 
     Raises:
         UnknownBackboneError: If a backbone does not exist.
-        ImageTooSmallError: If the images are too small for one.
+        UsageError: If the images are too small for one.
     """
     backbones = as_list(backbones)
     if not backbones:

@@ -67,8 +67,18 @@ def require_trusted(source: str | Path, value: Any, way_out: str | None = None) 
     Raises:
         UntrustedCodeError: If a module is named that is not a part of this package, and was not given by the user.
     """
-    if names := untrusted(value):
-        raise UntrustedCodeError(source, names, way_out)
+    if not (names := untrusted(value)):
+        return
+    modules = list(dict.fromkeys(re.split("[.:]", name)[0] for name in names))
+    # With their values, because `trust` alone is an ordinary word of the message as well.
+    options = [way_out] if way_out else [f"trust={module}" for module in modules]
+    in_python = "" if way_out else f" (in Python: cnn_compare.trusted.trust({', '.join(map(repr, modules))}))"
+    raise UntrustedCodeError(
+        f"{source} names {', '.join(names)}, which is not of this package: importing it would run its code. "
+        f"If you trust it, give {' '.join(options)}{in_python}.",
+        options,
+        names=names,
+    )
 
 
 def _is_below(name: str, above: str) -> bool:

@@ -40,7 +40,7 @@ def elsewhere(tmp_path, monkeypatch):
         ),
         (["fit", "--model.backbone=no_such.module:net"], 2, "UnknownBackboneError"),
         (["fit", "--model.stem=foo"], 2, "foo"),
-        (["fit", "--data=DigitsDataModule", "--model.backbone=alexnet"], 2, "ImageTooSmallError: alexnet with its"),
+        (["fit", "--data=DigitsDataModule", "--model.backbone=alexnet"], 2, "UsageError: alexnet with its"),
         (["fit", "--data.batch_size=-1"], 2, "InvalidValueError: --data.batch_size must be at least 1, and is -1."),
         (["fit", "--data.image_size=0"], 2, "--data.image_size"),
         (["fit", "--data.normalization=zscore"], 2, "zscore"),
@@ -189,7 +189,7 @@ def test_compare_ends_with_a_table_and_the_reports_path_and_a_failed_run_with_st
     assert run_command(["compare", *options], capfd)[0] == 0
     code, output, errors = run_command(["compare", *options, "--backbones=[lenet,json:loads]"], capfd)
     assert code == 1
-    assert "RunsFailedError: 1 run failed: json:loads/0" in errors
+    assert "RunError: 1 run failed: json:loads/0" in errors
     assert "lenet" in output
     assert "json:loads" in Path("lightning_logs/two/report.md").read_text()
     assert "report: lightning_logs/two/report.html" in output

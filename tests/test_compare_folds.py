@@ -13,7 +13,7 @@ from PIL import Image
 from cnn_compare import load_results, write_report
 from cnn_compare.comparison.plan import Comparison, plan_runs, until_decided
 from cnn_compare.configs import differences, merge_config
-from cnn_compare.errors import ClassTooSmallError, ComparisonExistsError, InvalidValueError
+from cnn_compare.errors import ComparisonExistsError, DataError, InvalidValueError
 from cnn_compare.experiment import resolve_config
 from cnn_compare.results import MANIFEST, SPLITS
 
@@ -163,6 +163,6 @@ def test_one_fold_of_a_run_is_named_in_rerun_and_in_a_dry_run(finished, capsys):
 
 
 def test_a_class_of_fewer_persons_than_folds_is_refused_before_anything_runs(tmp_path, pictures):
-    with pytest.raises(ClassTooSmallError, match="2 classes cannot be in each of 9 folds: 'a' has 8 groups"):
+    with pytest.raises(DataError, match="2 classes cannot be in each of 9 folds: 'a' has 8 groups"):
         small_comparison(tmp_path, data=pictures, folds=9)
     assert not [*tmp_path.rglob("result.json")]

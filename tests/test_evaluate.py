@@ -165,7 +165,7 @@ def test_a_checkpoint_of_before_that_lacks_its_data_is_tested_on_the_data_given(
 def test_random_weights_are_not_evaluated(command, name):
     status, _, errors = command(name, "--data=DigitsDataModule")
     assert status == 2
-    assert f"NoWeightsError: {name} needs trained weights. Give --ckpt_path=FILE" in errors
+    assert f"UsageError: {name} needs trained weights. Give --ckpt_path=FILE" in errors
 
 
 @pytest.mark.parametrize("name", ["fit", "test"])

@@ -28,7 +28,7 @@ from cnn_compare.comparison.local import LocalExecutor, world_size
 from cnn_compare.comparison.plan import Comparison, plan_runs
 from cnn_compare.comparison.runner import run_all
 from cnn_compare.data.resident import EpochSampler, shard, shard_size
-from cnn_compare.errors import ClusterError, InvalidValueError, MissingExtraError
+from cnn_compare.errors import InvalidValueError, MissingExtraError, RunError
 from cnn_compare.experiment import resolve_config, with_num_classes
 from cnn_compare.results import RunResult
 
@@ -336,7 +336,7 @@ def test_without_ray_the_error_says_what_to_install(monkeypatch):
 
 
 def test_without_a_cluster_at_the_address_the_error_says_how_to_start_one():
-    with pytest.raises(ClusterError, match=r"no Ray cluster at 127.0.0.1:9: .*ray start --head"):
+    with pytest.raises(RunError, match=r"no Ray cluster at 127.0.0.1:9: .*ray start --head"):
         RayExecutor("127.0.0.1:9")
 
 

@@ -169,7 +169,7 @@ def test_a_second_command_on_a_comparison_is_told_who_works_on_it(tmp_path, caps
     with comparison_lock(tmp_path / "small"):
         status, _, errors = run_command(command(tmp_path, "--backbones=[lenet]")[3:], capsys)
         assert status == 2
-        assert f"ComparisonLockedError: {tmp_path / 'small'} is being worked on by process {os.getpid()} on " in errors
+        assert f"UsageError: {tmp_path / 'small'} is being worked on by process {os.getpid()} on " in errors
     assert not (tmp_path / "small").exists()
 
 

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 from cnn_compare import ClassifierModule
-from cnn_compare.errors import LoadedDataError
+from cnn_compare.errors import DataError
 from cnn_compare.labels import class_targets
 
 IMAGES, CLASSES = 12, 4
@@ -104,7 +104,7 @@ def test_images_without_a_label_count_nowhere(make_trainer):
 )
 def test_what_is_no_label_is_refused_with_what_is_expected(labels, found):
     expected = "the class of each of the 12 images, a whole number from 0 to 3, or a row of 4 probabilities for each"
-    with pytest.raises(LoadedDataError, match=f"^the data loader returned {found}. Expected: {expected}"):
+    with pytest.raises(DataError, match=f"^the data loader returned {found}. Expected: {expected}"):
         class_targets(labels, IMAGES, CLASSES)
 
 

@@ -27,14 +27,12 @@ from cnn_compare.callbacks import StopWhenDiverged
 from cnn_compare.checkpointing import require_resumable
 from cnn_compare.checks import make_optimizer
 from cnn_compare.errors import (
-    AuxiliaryLossError,
-    ImageTooSmallError,
     InvalidValueError,
-    NetworkOutputError,
-    NoImageNetWeightsError,
     RefusedSettingError,
     ResumeError,
+    RunError,
     UnknownBackboneError,
+    UsageError,
 )
 from cnn_compare.experiment import ExperimentCLI
 from cnn_compare.metrics import evaluation_metrics, monitors
@@ -249,12 +247,12 @@ def test_auxiliary_outputs_without_a_weight_are_refused_before_training(tmp_path
     network.register_forward_pre_hook(lambda module, inputs: module.seen.add_(1))
     network.aux_loss_weight = None
     trainer = quiet_trainer(tmp_path)
-    with pytest.raises(AuxiliaryLossError, match="returns auxiliary logits in training, and has no aux_loss_weight"):
+    with pytest.raises(UsageError, match="returns auxiliary logits in training, and has no aux_loss_weight"):
         trainer.fit(ClassifierModule(network), small_digits())
     assert (trainer.global_step, int(network.seen)) == (0, 0)
     network.aux_loss_weight = 0.3
     network.aux = nn.Linear(3, 9)
-    with pytest.raises(NetworkOutputError, match=r"returns \(2, 9\) for 2 images in training"):
+    with pytest.raises(RunError, match=r"returns \(2, 9\) for 2 images in training"):
         trainer.fit(ClassifierModule(network), small_digits())
 
 
@@ -475,7 +473,7 @@ def test_mirrored_test_images_count_half_in_testing_and_predicting(tmp_path):
 
 
 def test_images_too_small_for_the_network_are_refused_before_training(tmp_path):
-    with pytest.raises(ImageTooSmallError, match=r"alexnet with its imagenet stem needs images of at least 63x63"):
+    with pytest.raises(UsageError, match=r"alexnet with its imagenet stem needs images of at least 63x63"):
         quiet_trainer(tmp_path).fit(ClassifierModule("alexnet"), small_digits())
 
 
@@ -619,7 +617,7 @@ def test_what_is_no_network_and_no_name_is_refused_in_one_line(wrong):
 def test_a_network_given_as_an_object_has_no_stem_or_published_weights():
     with pytest.raises(InvalidValueError, match="keeps its own stem"):
         ClassifierModule(TinyNet(), stem="cifar")
-    with pytest.raises(NoImageNetWeightsError):
+    with pytest.raises(UsageError):
         ClassifierModule(TinyNet(), pretrained=True)
 
 

@@ -9,7 +9,7 @@ import torch
 
 from cnn_compare import build_backbone, machine, profiling
 from cnn_compare.cli import main
-from cnn_compare.errors import ImageTooSmallError, InvalidValueError, UnknownBackboneError
+from cnn_compare.errors import InvalidValueError, UnknownBackboneError, UsageError
 from cnn_compare.profiling import profile
 
 
@@ -39,7 +39,7 @@ def test_profile_writes_every_figure_of_every_backbone(tmp_path, capsys):
     ("backbones", "image_size", "error", "message"),
     [
         (["resnet-18"], 32, UnknownBackboneError, "Did you mean 'resnet18'"),
-        (["alexnet"], 32, ImageTooSmallError, "Use image_size=64 or stem=cifar"),
+        (["alexnet"], 32, UsageError, "Use image_size=64 or stem=cifar"),
         (["lenet"], -1, InvalidValueError, "image_size"),
         ([], 32, InvalidValueError, "backbones"),
     ],

@@ -17,7 +17,7 @@ from cnn_compare import profiling, times
 from cnn_compare.comparison import turns
 from cnn_compare.comparison.local import LocalExecutor
 from cnn_compare.comparison.turns import SteppedTraining, measure_times_if_needed
-from cnn_compare.errors import NotTimedError
+from cnn_compare.errors import RunError
 from cnn_compare.experiment import ExperimentCLI, resolve_config
 from cnn_compare.profiling import burst, take_turns
 from cnn_compare.times import Times
@@ -207,9 +207,9 @@ def test_networks_that_take_turns_keep_equal_images_once_and_others_apart(config
 
 def test_what_has_no_finished_run_is_not_measured(tmp_path, capsys):
     (tmp_path / "manifest.json").write_text("{}")
-    with pytest.raises(NotTimedError, match="no run has finished"):
+    with pytest.raises(RunError, match="no run has finished"):
         turns.measure_times(tmp_path)
-    with pytest.raises(NotTimedError, match="no comparison's folder"):
+    with pytest.raises(RunError, match="no comparison's folder"):
         turns.measure_times(tmp_path / "none")
     status, _, errors = run_command(["report", str(tmp_path / "none"), "--measure_times"], capsys)
     assert status == 2

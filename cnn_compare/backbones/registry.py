@@ -18,13 +18,7 @@ from torch import nn
 
 from cnn_compare.backbones.pooling import make_repeatable
 from cnn_compare.backbones.weights import load_weights
-from cnn_compare.errors import (
-    BackboneTakenError,
-    CnnCompareError,
-    ImageTooSmallError,
-    InvalidValueError,
-    UnknownBackboneError,
-)
+from cnn_compare.errors import CnnCompareError, InvalidValueError, UnknownBackboneError, UsageError
 
 log = logging.getLogger(__name__)
 
@@ -107,13 +101,21 @@ class BackboneEntry:
             stem_field: The setting of the stem, for the message.
 
         Raises:
-            ImageTooSmallError: If ``image_size`` is below `min_size`.
+            UsageError: If ``image_size`` is below `min_size`.
             InvalidValueError: If the network takes images of one other size only.
         """
         if self.only_image_size and image_size != self.image_size:
             raise InvalidValueError(size_field, image_size, f"{self.image_size}, the only size that {self.name} takes")
         if image_size < (min_size := self.min_size(stem)):
-            raise ImageTooSmallError(self.name, stem, min_size, image_size, size_field, stem_field)
+            way_out = f"Use {size_field}={1 << (min_size - 1).bit_length()}"
+            if stem == "imagenet" and image_size >= 32:
+                way_out += f" or {stem_field}=cifar"
+            raise UsageError(
+                f"{self.name} with its {stem} stem needs images of at least {min_size}x{min_size}, "
+                f"and gets {image_size}x{image_size}. {way_out}.",
+                # With its value, because `stem` alone is an ordinary word of the message as well.
+                (size_field, f"{stem_field}=cifar"),
+            )
 
 
 _entries: dict[str, BackboneEntry] = {}
@@ -136,14 +138,15 @@ def register_backbone(
     The arguments are those of `BackboneEntry`.
 
     Raises:
-        BackboneTakenError: If the name is registered already; the first backbone keeps it.
+        UsageError: If the name is registered already; the first backbone keeps it.
     """
 
     def register(build: Builder) -> Builder:
         name = build.__name__
         if name in _entries:
             first = _entries[name].build
-            raise BackboneTakenError(name, f"{first.__module__}.{first.__qualname__}")
+            owner = f"{first.__module__}.{first.__qualname__}"
+            raise UsageError(f"the name {name!r} is taken by {owner}. Register the new backbone under another name.")
         first_line = (inspect.getdoc(build) or "").partition("\n")[0]
         key_idea = (first_line.partition(": ")[2] or first_line).removesuffix(".")
         _entries[name] = BackboneEntry(
@@ -191,7 +194,7 @@ def find_backbone(name: str | nn.Module) -> BackboneEntry:
 
     Raises:
         UnknownBackboneError: If there is no such backbone; the message says what was tried.
-        BackboneTakenError: If an installed package adds a backbone of that name, and there is another one.
+        UsageError: If an installed package adds a backbone of that name, and there is another one.
         InvalidValueError: If ``name`` is neither a name nor a network.
     """
     if isinstance(name, nn.Module):
@@ -224,7 +227,7 @@ def build_backbone(
     Raises:
         UnknownBackboneError: If there is no such backbone.
         InvalidValueError: If ``num_classes`` or ``stem`` is outside what it accepts.
-        NoImageNetWeightsError: If ``weights`` is ``imagenet`` and there are none for this backbone and stem.
+        UsageError: If ``weights`` is ``imagenet`` and there are none for this backbone and stem.
         WeightsError: If the weights cannot be found, read, or fitted to the network.
     """
     if num_classes < 1:
@@ -260,7 +263,9 @@ def _named_entry(name: str) -> BackboneEntry:
     if registered:
         owners.insert(0, f"{registered.build.__module__}.{registered.build.__qualname__}")
     if len(owners) > 1:
-        raise BackboneTakenError(name, owners[0], owners[1:])
+        also = f"{' and '.join(owners[1:])} adds it too"
+        way_out = "Uninstall one, or name a callable: package.module:callable."
+        raise UsageError(f"the name {name!r} is taken by {owners[0]}, and {also}. {way_out}")
     try:
         entry = _importable_entry(points[0].value)
     except UnknownBackboneError as error:

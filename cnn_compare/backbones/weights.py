@@ -12,7 +12,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from cnn_compare.errors import NoImageNetWeightsError, WeightsFileError, WeightsMismatchError, WeightsUnavailableError
+from cnn_compare.errors import UsageError, WeightsError
 
 log = logging.getLogger(__name__)
 
@@ -41,13 +41,18 @@ def load_weights(
         imagenet_weights: Name of the weights that ``imagenet`` stands for, as in `BackboneEntry`.
 
     Raises:
-        NoImageNetWeightsError: If ``weights`` is ``imagenet`` and there are none for this backbone and stem.
+        UsageError: If ``weights`` is ``imagenet`` and there are none for this backbone and stem.
         WeightsError: If the weights cannot be found, read, or fitted to the network.
     """
     if weights != "imagenet":
         stored = _read(Path(weights).expanduser())
     elif stem != "imagenet" or imagenet_weights is None:
-        raise NoImageNetWeightsError(backbone, stem, exist=imagenet_weights is not None)
+        way_out = "Train" if imagenet_weights is None else "Use model.stem=imagenet, or train"
+        raise UsageError(
+            f"{backbone} with its {stem} stem has no ImageNet weights. {way_out} from scratch "
+            "(model.pretrained=false), or name a file with model.weights=/path/to/file.",
+            ("model.stem", "model.pretrained", "model.weights"),
+        )
     elif imagenet_weights.startswith("timm/"):
         stored = _from_timm(imagenet_weights)
     else:
@@ -68,8 +73,17 @@ def _torchvision_file(imagenet_weights: str) -> Path:
             torch.hub.download_url_to_file(url, str(path), digest and digest[1])
         # OSError covers a missing network; torch raises RuntimeError for a wrong checksum.
         except (OSError, HTTPException, RuntimeError) as error:
-            raise WeightsUnavailableError(path, url, error) from error
+            raise WeightsError(
+                f"{path.name} is not in {path.parent}, and downloading it failed ({error}). Fetch {url} on another "
+                f"machine and put it there, or anywhere and name it with model.weights=/path/to/{path.name}.",
+                ["model.weights"],
+            ) from error
     return path
+
+
+def _unreadable(source: str | Path, reason: str) -> WeightsError:
+    way_out = "Give a state dict saved by torch.save or as .safetensors with model.weights=/path/to/file."
+    return WeightsError(f"no weights from {source}: {reason}. {way_out}", ["model.weights"])
 
 
 def _from_timm(name: str) -> dict[str, Tensor]:
@@ -78,29 +92,29 @@ def _from_timm(name: str) -> dict[str, Tensor]:
         state: dict[str, Tensor] = timm.create_model(name.removeprefix("timm/"), pretrained=True).state_dict()
     # timm downloads from several hubs, each with its own errors.
     except Exception as error:
-        raise WeightsFileError(name, f"timm could not load them ({type(error).__name__}: {error})") from error
+        raise _unreadable(name, f"timm could not load them ({type(error).__name__}: {error})") from error
     return state
 
 
 def _read(path: Path) -> dict[str, Tensor]:
     """The state dict in a file, read as data: no code in it is executed."""
     if not path.is_file():
-        raise WeightsFileError(path, "there is no such file")
+        raise _unreadable(path, "there is no such file")
     try:
         if path.suffix == ".safetensors":
             stored: Any = importlib.import_module("safetensors.torch").load_file(path)
         else:
             stored = torch.load(path, map_location="cpu", weights_only=True)
     except ModuleNotFoundError as error:
-        raise WeightsFileError(path, "reading it needs safetensors: `pip install safetensors`") from error
+        raise _unreadable(path, "reading it needs safetensors: `pip install safetensors`") from error
     # A damaged or hostile file can make the parser raise nearly anything.
     except Exception as error:
         reason = f"it is damaged, or holds more than tensors and was not opened ({type(error).__name__})"
-        raise WeightsFileError(path, reason) from error
+        raise _unreadable(path, reason) from error
     if isinstance(stored, dict) and isinstance(stored.get("state_dict"), dict):
         stored = stored["state_dict"]
     if not isinstance(stored, dict) or not any(isinstance(value, Tensor) for value in stored.values()):
-        raise WeightsFileError(path, "it holds no state dict")
+        raise _unreadable(path, "it holds no state dict")
     return {str(key): value for key, value in stored.items() if isinstance(value, Tensor)}
 
 
@@ -131,8 +145,19 @@ def _fit(
     classes = {stored[key].shape[0] for key in head}
     if len(classes) > 1:
         head.clear()
-    if missing or unexpected or mismatched - head:
-        raise WeightsMismatchError(source, backbone, stem, missing, unexpected, mismatched - head)
+    wrong = {"missing": missing, "not in the network": unexpected, "of another shape": mismatched - head}
+    if any(wrong.values()):
+        what = ", ".join(
+            f"{len(keys)} {what} ({', '.join(sorted(keys)[:3])}{', ...' if len(keys) > 3 else ''})"
+            for what, keys in wrong.items()
+            if keys
+        )
+        hint = " ImageNet weights fit model.stem=imagenet." if stem == "cifar" else ""
+        raise WeightsError(
+            f"the weights in {source} are not those of {backbone} with its {stem} stem: {what}. "
+            f"Use the backbone and stem that they were trained with.{hint}",
+            ["model.stem"],
+        )
     if head:
         cast(Any, network).has_fresh_head = True
         log.info("%s is for %d classes, %s has %d: its head starts fresh.", source, *classes, backbone, num_classes)

@@ -4,7 +4,7 @@ from cnn_compare.callbacks.best_checkpoint import BestCheckpoint
 from cnn_compare.callbacks.confusion_figures import ConfusionFigures
 from cnn_compare.callbacks.epoch_seed import EpochSeed
 from cnn_compare.callbacks.epoch_timer import EpochTimer
-from cnn_compare.callbacks.fit_summary import FitSummary
+from cnn_compare.callbacks.fit_summary import FitSummary, not_validated
 from cnn_compare.callbacks.last_checkpoint import LastCheckpoint
 from cnn_compare.callbacks.machine_load import MachineLoad
 from cnn_compare.callbacks.metrics_csv import MetricsCsv
@@ -29,6 +29,7 @@ __all__ = [
     "StopWithoutProgress",
     "TextLog",
     "ThrottledProgressBar",
+    "not_validated",
     "precise_bn_s",
     "progress",
 ]

@@ -16,7 +16,7 @@ from cnn_compare.callbacks.last_checkpoint import LastCheckpoint
 from cnn_compare.callbacks.metrics_csv import MetricRows
 from cnn_compare.callbacks.precise_batch_norm import precise_bn_s
 from cnn_compare.checkpointing import logs_folder
-from cnn_compare.errors import NotValidatedError
+from cnn_compare.errors import RunError
 from cnn_compare.metrics import monitors
 from cnn_compare.results import (
     VALIDATION_LAGS,
@@ -29,6 +29,15 @@ from cnn_compare.results import (
 )
 
 
+def not_validated(steps: int) -> RunError:
+    """The error for a training that has ended before any of its weights were validated, so that none can be tested."""
+    return RunError(
+        f"training has ended after {steps} steps without a validation, so there are no best weights. Give it more "
+        "with trainer.max_time, trainer.max_steps or trainer.max_epochs, and at least one batch to validate with.",
+        ("trainer.max_time", "trainer.max_steps", "trainer.max_epochs"),
+    )
+
+
 class FitSummary(MetricRows):
     """Prints best epoch and accuracy, seconds of training, the checkpoint, and the command that tests it.
 
@@ -39,7 +48,7 @@ class FitSummary(MetricRows):
         target_acc: Validation accuracy, a share, whose time is printed too; None: none.
 
     Raises:
-        NotValidatedError: From ``Trainer.fit``, if no weights were validated.
+        RunError: From ``Trainer.fit``, if no weights were validated.
     """
 
     def __init__(self, monitor: str = "val/acc", target_acc: float | None = None) -> None:
@@ -50,7 +59,7 @@ class FitSummary(MetricRows):
         """Print."""
         validated = [row for row in self.rows if self.monitor in row]
         if not validated:
-            raise NotValidatedError(trainer.global_step)
+            raise not_validated(trainer.global_step)
         if not trainer.is_global_zero or all(math.isnan(row[self.monitor]) for row in validated):
             return
         best = validated[first_best([row[self.monitor] for row in validated], monitors()[self.monitor])]

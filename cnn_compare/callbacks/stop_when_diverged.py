@@ -21,4 +21,8 @@ class StopWhenDiverged(Callback):
         """Check the epoch's mean loss, which is logged anyway."""
         loss = trainer.callback_metrics.get("train/loss")
         if loss is not None and not math.isfinite(float(loss)):
-            raise DivergedError(trainer.current_epoch, float(loss))
+            raise DivergedError(
+                f"the training loss became {float(loss)} in epoch {trainer.current_epoch} (counted from 0). A lower "
+                "learning rate usually helps: model.optimizer.lr, or own_recipe=true.",
+                ("model.optimizer.lr", "own_recipe"),
+            )

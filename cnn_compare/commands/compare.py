@@ -17,8 +17,9 @@ from cnn_compare.comparison.existing import examine
 from cnn_compare.comparison.local import LocalExecutor
 from cnn_compare.comparison.plan import Comparison, plan_runs, unsuited, until_decided
 from cnn_compare.comparison.preview import preview
+from cnn_compare.comparison.runner import runs_failed
 from cnn_compare.comparison.search import read_search, trials_of
-from cnn_compare.errors import InvalidValueError, RunsFailedError
+from cnn_compare.errors import InvalidValueError
 from cnn_compare.experiment import (
     ComparisonFile,
     Parser,
@@ -69,7 +70,7 @@ def run(arguments: list[str]) -> None:
     # The reasons of failures were printed as the runs ended.
     print_report(outcome.folder, write=changed, failures=not outcome.changed)
     if outcome.failed:
-        raise RunsFailedError(outcome.failed, outcome.folder)
+        raise runs_failed(outcome.failed, outcome.folder)
 
 
 def _parser() -> Parser:

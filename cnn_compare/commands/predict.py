@@ -9,7 +9,7 @@ from typing import Any
 
 from cnn_compare.commands import about, add_trust
 from cnn_compare.commands.function_parser import FunctionParser
-from cnn_compare.errors import ConfigurationError, PicturesFailedError
+from cnn_compare.errors import ConfigurationError, RunError
 from cnn_compare.formatting import print_table
 from cnn_compare.trusted import trust
 
@@ -59,7 +59,9 @@ def run(arguments: list[str]) -> None:
     for path, reason in reasons.items():
         print(f"{path}: {reason}", file=sys.stderr)
     if reasons:
-        raise PicturesFailedError(reasons, len(table))
+        paths = f"{len(reasons):,} path{'' if len(reasons) == 1 else 's'}"
+        others = f"{len(table):,} picture{' was' if len(table) == 1 else 's were'}"
+        raise RunError(f"{paths} could not be classified, for the reasons above; {others}.")
 
 
 def _answer(row: Any) -> dict[str, str]:

@@ -25,7 +25,7 @@ from typing import Any
 from cnn_compare.comparison.executor import OnProgress
 from cnn_compare.comparison.local import LocalExecutor, world_size
 from cnn_compare.comparison.spec import Ended, NewFiles, Progress, RunSpec
-from cnn_compare.errors import ClusterError, MissingExtraError
+from cnn_compare.errors import MissingExtraError, RunError
 from cnn_compare.files import write_bytes
 from cnn_compare.results import RunFolder
 from cnn_compare.run_key import RunKey
@@ -49,7 +49,7 @@ class RayExecutor:
 
     Raises:
         MissingExtraError: If Ray is not installed.
-        ClusterError: If there is no cluster at the address.
+        RunError: If there is no cluster at the address.
     """
 
     jobs = QUEUED
@@ -92,7 +92,11 @@ class RayExecutor:
                 socket.create_connection((host, int(port)), timeout=10).close()
             self._ray.init(address, log_to_driver=False, runtime_env={"env_vars": variables}, **options)
         except (OSError, ValueError, RuntimeError) as error:
-            raise ClusterError(address, error) from error
+            raise RunError(
+                f"no Ray cluster at {address or 'this machine'}: {error}. Start one with `ray start --head`, or leave "
+                "out ray_address to have one started for the comparison.",
+                ["ray_address"],
+            ) from error
 
     def check(self, specs: Sequence[RunSpec]) -> None:
         """See `Executor`; what the cluster's machines have is not known here."""

@@ -19,7 +19,7 @@ from typing import Literal
 
 from cnn_compare.comparison.executor import OnProgress
 from cnn_compare.comparison.spec import Config, Ended, Progress, RunSpec, Started, WorkerSpec
-from cnn_compare.errors import InvalidValueError, MainGuardError
+from cnn_compare.errors import InvalidValueError, UsageError
 
 # Exit status of a process that found, while it imported the user's script, that the script would compare again.
 NO_MAIN_GUARD = 78
@@ -28,7 +28,7 @@ NO_MAIN_GUARD = 78
 def require_main_guard() -> None:
     """End this process if it is a run's, which has reached ``compare()`` because it imports the user's script.
 
-    The process that started it then raises `MainGuardError`. A run's process imports the script for the backbones that
+    The process that started it then says so. A run's process imports the script for the backbones that
     the script may define.
     """
     # The same sign by which multiprocessing itself refuses to start a process.
@@ -188,7 +188,11 @@ class LocalExecutor:
                 except (EOFError, OSError):
                     processes[0].join()
                     if processes[0].exitcode == NO_MAIN_GUARD:
-                        raise MainGuardError(str(getattr(sys.modules["__main__"], "__file__", None))) from None
+                        raise UsageError(
+                            f"{getattr(sys.modules['__main__'], '__file__', None)} calls compare() when it is "
+                            "imported, and the process of each run imports it, for the backbones that it may define. "
+                            'Put the call under `if __name__ == "__main__":`.'
+                        ) from None
                     return Ended(_describe_exit(processes[0].exitcode or 0, "its process"))
                 return message
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from cnn_compare.errors import ComparisonLockedError
+from cnn_compare.errors import UsageError
 from cnn_compare.files import write_text
 
 
@@ -23,7 +23,7 @@ def comparison_lock(folder: Path) -> Iterator[None]:
         folder: The comparison's. The lock lies beside it, because the folder may be deleted and created again.
 
     Raises:
-        ComparisonLockedError: If another process holds the lock; the message names it.
+        UsageError: If another process holds the lock; the message names it.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder.parent / f".{folder.name}.lock")
@@ -32,7 +32,8 @@ def comparison_lock(folder: Path) -> Iterator[None]:
         lock.acquire(timeout=0)
     except Timeout as error:
         name = holder.read_text(encoding="utf-8") if holder.exists() else "another process"
-        raise ComparisonLockedError(folder, name) from error
+        way_out = "Wait for it to end, stop it, or choose another name."
+        raise UsageError(f"{folder} is being worked on by {name}. {way_out}", ["name"]) from error
     try:
         since = datetime.now().astimezone().isoformat(" ", "seconds")
         write_text(holder, f"process {os.getpid()} on {socket.gethostname()} since {since}")

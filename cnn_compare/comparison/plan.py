@@ -158,7 +158,7 @@ def plan_runs(comparison: Comparison) -> list[RunSpec]:
             or means nothing in a comparison.
         ConfigurationError: If a variant changes a setting that does not exist.
         UnknownBackboneError: If a backbone does not exist.
-        ImageTooSmallError: If the images are too small for a backbone.
+        UsageError: If the images are too small for a backbone.
     """
     _check(comparison)
     trust(*names_in([comparison.backbones, comparison.config, comparison.variants]))

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from cnn_compare.comparison.executor import Executor
 from cnn_compare.comparison.spec import Progress, RunSpec
-from cnn_compare.errors import ResultError
+from cnn_compare.errors import ResultError, RunError
 from cnn_compare.results import RunFolder, RunResult
 from cnn_compare.run_key import RunKey
 
@@ -64,6 +64,16 @@ def run_all(
             raise
         finally:
             executor.stop()
+
+
+def runs_failed(labels: Sequence[str], folder: Path) -> RunError:
+    """The error for a comparison of which some runs failed; the others are finished and reported."""
+    return RunError(
+        f"{len(labels)} run{'s' if len(labels) > 1 else ''} failed: {', '.join(labels)}. The reasons are in "
+        f"{folder}/report.md. The same command again retries them, except those that diverged: rerun begins these "
+        "anew. drop removes a backbone from the comparison.",
+        ("rerun", "drop"),
+    )
 
 
 def finished_earlier(result: RunResult) -> str:

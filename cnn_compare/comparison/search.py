@@ -14,10 +14,10 @@ import yaml
 
 from cnn_compare.comparison.existing import read_manifest, require_names
 from cnn_compare.comparison.plan import BY_BACKBONE, Comparison, plan_runs
-from cnn_compare.comparison.runner import finished_result
+from cnn_compare.comparison.runner import finished_result, runs_failed
 from cnn_compare.comparison.spec import Config
 from cnn_compare.configs import find_file, merge_config
-from cnn_compare.errors import InvalidValueError, RunsFailedError
+from cnn_compare.errors import InvalidValueError
 from cnn_compare.metrics import monitors
 from cnn_compare.results import SEARCH, RunFolder, RunResult, first_best
 
@@ -183,7 +183,7 @@ def with_tuned(comparison: Comparison, search: Search, run: RunTrials) -> Compar
         The comparison with two variants: ``common``, its own settings, and `Search.variant`.
 
     Raises:
-        RunsFailedError: If every trial of a network failed.
+        RunError: If every trial of a network failed.
     """
     trials = trials_of(comparison, search)
     settings = trials.variants or {}
@@ -217,7 +217,7 @@ def _best(trials: Comparison) -> dict[str, str]:
         values = {trial: _validated(of_backbone[trial].folder, monitor) for trial in trials.variants or {}}
         reached = {trial: value for trial, value in values.items() if value is not None}
         if not reached:
-            raise RunsFailedError([spec.key.label for spec in of_backbone.values()], trials.folder)
+            raise runs_failed([spec.key.label for spec in of_backbone.values()], trials.folder)
         best[backbone] = [*reached][first_best([*reached.values()], monitors()[monitor])]
     return best
 

@@ -31,7 +31,7 @@ from cnn_compare.comparison.plan import When
 from cnn_compare.comparison.spec import Config, WorkerSpec
 from cnn_compare.comparison.worker import exit_with_parent
 from cnn_compare.data import ImageDataModule
-from cnn_compare.errors import NotTimedError, ResultError, UntrustedCodeError, own_error
+from cnn_compare.errors import CnnCompareError, ResultError, RunError, own_error
 from cnn_compare.experiment import ExperimentCLI
 from cnn_compare.machine import describe_device, now
 from cnn_compare.profiling import burst, take_turns
@@ -64,12 +64,12 @@ def measure_times(folder: str | Path) -> None:
 
     Raises:
         ComparisonLockedError: If another process works on the comparison.
-        NotTimedError: If there is nothing to measure, or it fails.
+        RunError: If there is nothing to measure, or it fails.
         UntrustedCodeError: If a configuration names code of another package that was not given to `trust`.
     """
     folder = Path(folder)
     if not (folder / MANIFEST).exists():
-        raise NotTimedError(folder, f"it is no comparison's folder, which holds a {MANIFEST}")
+        raise _not_timed(folder, f"it is no comparison's folder, which holds a {MANIFEST}")
     with comparison_lock(folder):
         let_networks_take_turns(folder)
 
@@ -100,7 +100,7 @@ def measure_times_if_needed(folder: Path, when: When, results: Sequence[RunResul
         limit_s = SHARE_OF_TRAINING * sum(result.value("fit_s") or 0.0 for result in finished) / executor.jobs
     try:
         let_networks_take_turns(folder, limit_s)
-    except (NotTimedError, UntrustedCodeError) as error:
+    except CnnCompareError as error:
         print(error, file=sys.stderr)
 
 
@@ -125,10 +125,14 @@ def let_networks_take_turns(folder: Path, limit_s: float | None = None) -> None:
         process.kill()
         process.join()
     if isinstance(outcome, str):
-        raise NotTimedError(folder, outcome)
+        raise _not_timed(folder, outcome)
     outcome.save(folder)
     known = f"{outcome.rounds} turns each; ratios are known to {100 * precision(outcome.epoch_s.values()):.1f} %"
     print(f"{known} (95 %)", file=sys.stderr)
+
+
+def _not_timed(folder: Path, reason: str) -> RunError:
+    return RunError(f"times are not measured for {folder}: {reason}.")
 
 
 def _configs(folder: Path) -> dict[str, Config]:
@@ -146,13 +150,13 @@ def _configs(folder: Path) -> dict[str, Config]:
         except ResultError:
             continue  # The report lists it.
         except (OSError, ValueError, yaml.YAMLError) as error:
-            raise NotTimedError(folder, f"{run.config} cannot be read ({error})") from error
+            raise _not_timed(folder, f"{run.config} cannot be read ({error})") from error
     if not configs:
-        raise NotTimedError(folder, "no run has finished")
+        raise _not_timed(folder, "no run has finished")
     for name, config in configs.items():
         require_trusted(f"the configuration of {name} in {folder}", config)
         if (devices := world_size(config)) > 1:
-            raise NotTimedError(folder, f"{name} trained on {devices} devices at once, and turns are taken on one")
+            raise _not_timed(folder, f"{name} trained on {devices} devices at once, and turns are taken on one")
     return configs
 
 

@@ -22,10 +22,18 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from cnn_compare.backbones import code_fingerprint, count_macs, count_parameters, find_backbone
-from cnn_compare.callbacks import ConfusionFigures, EpochTimer, MachineLoad, MetricsCsv, TextLog, precise_bn_s
+from cnn_compare.callbacks import (
+    ConfusionFigures,
+    EpochTimer,
+    MachineLoad,
+    MetricsCsv,
+    TextLog,
+    not_validated,
+    precise_bn_s,
+)
 from cnn_compare.checkpointing import resumable
 from cnn_compare.comparison.spec import Config, Progress, RunSpec, Started, WorkerSpec
-from cnn_compare.errors import DivergedError, NotValidatedError, own_error
+from cnn_compare.errors import DivergedError, own_error
 from cnn_compare.experiment import ExperimentCLI, checkpoints
 from cnn_compare.files import read_json, write_json
 from cnn_compare.machine import PeakMemory, describe_device, versions
@@ -152,11 +160,11 @@ class MeasuredRun:
         """Train, from a checkpoint if there is one, and test the weights of the best epoch, unless it is a trial.
 
         Raises:
-            NotValidatedError: If no weights were validated.
+            RunError: If no weights were validated.
         """
         self.trainer.fit(self.model, self.data, ckpt_path=checkpoint, weights_only=True)
         if not self.validated_rows():
-            raise NotValidatedError(self.trainer.global_step)
+            raise not_validated(self.trainer.global_step)
         if not self.spec.tested:
             return
         best = self.best.best_model_path

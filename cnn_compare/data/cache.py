@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 
 from cnn_compare.data import decode
 from cnn_compare.data.decode import Decoding, Job, Row, decoder, plugins
-from cnn_compare.errors import CacheError, DecodingStoppedError, InvalidValueError
+from cnn_compare.errors import DataError, InvalidValueError, StorageError
 from cnn_compare.files import read_json, write_json
 
 # Pictures that a process decodes before it writes them and reports.
@@ -89,7 +89,7 @@ def mapped_arrays(key: str, make: Callable[[Path], None], needed_bytes: int = 0)
         The complete folder. Its files are to be read only.
 
     Raises:
-        CacheError: If the files cannot be written.
+        StorageError: If the files cannot be written.
     """
     folder = cache_dir() / key
     if _is_complete(folder):
@@ -106,7 +106,11 @@ def mapped_arrays(key: str, make: Callable[[Path], None], needed_bytes: int = 0)
         path = Path(error.filename or cache_dir())
         if not (path.is_relative_to(cache_dir()) or cache_dir().is_relative_to(path)):
             raise  # Of what `make` reads, not of what it writes.
-        raise CacheError(cache_dir(), error.strerror or str(error), needed_bytes) from error
+        needed = f"; it needs {-(-needed_bytes // 2**20):,} MiB" if needed_bytes else ""
+        raise StorageError(
+            f"decoded images cannot be stored in {cache_dir()}: {error.strerror or error}{needed}. Make room there, or "
+            "name another folder with the environment variable CNN_COMPARE_CACHE_DIR."
+        ) from error
     return folder
 
 
@@ -231,7 +235,7 @@ def decoded(root: Path, paths: Sequence[str], decoding: Decoding) -> Decoded:
         decoding: How they are decoded.
 
     Raises:
-        CacheError: If the array cannot be stored; before anything is decoded, where the disk is known to be too small.
+        StorageError: If the array cannot be stored; beforehand, where the disk is known to be too small.
     """
     shape = (len(paths), decoding.side, decoding.side, 3)
     how = hashlib.blake2b(json.dumps([asdict(decoding), decoder(), plugins()]).encode(), digest_size=4).hexdigest()
@@ -428,7 +432,13 @@ def _ask(process: subprocess.Popen[str], start: int, paths: Sequence[str]) -> li
     assert process.stdout is not None
     line = process.stdout.readline()
     if not line:
-        raise DecodingStoppedError(process.wait(), paths)
+        status = process.wait()
+        what = f"was ended by signal {-status}" if status < 0 else f"ended with status {status}"
+        raise DataError(
+            f"a process that decodes pictures {what}, at one of those from {paths[0]} to {paths[-1]}. Signal 9 usually "
+            "means that memory ran out: close other programs, or leave out very large pictures with data.max_pixels.",
+            ["data.max_pixels"],
+        )
     answer = json.loads(line)
     if "errno" in answer:
         raise OSError(answer["errno"], answer["strerror"])

@@ -18,7 +18,7 @@ from torchvision.datasets import CIFAR10
 
 from cnn_compare.data.cache import mapped_arrays
 from cnn_compare.data.image_datamodule import ImageDataModule, Split, folder_of_data
-from cnn_compare.errors import DataDamagedError, DataUnavailableError
+from cnn_compare.errors import DataError, DataUnavailableError
 
 # How often a failed download is repeated, and how long its host may be silent.
 RETRIES, SILENCE_S = 2, 30.0
@@ -36,7 +36,7 @@ class CIFAR10DataModule(ImageDataModule):
 
     Raises:
         DataUnavailableError: If the files are missing and cannot be downloaded.
-        DataDamagedError: If a file's md5 is not the published one.
+        DataError: If a file's md5 is not the published one.
 
     Source:
         Krizhevsky 2009, "Learning Multiple Layers of Features from Tiny Images".
@@ -110,7 +110,12 @@ class CIFAR10DataModule(ImageDataModule):
         content = path.read_bytes()
         found = hashlib.md5(content, usedforsecurity=False).hexdigest()
         if found != md5:
-            raise DataDamagedError(path, found, md5)
+            raise DataError(
+                f"{path} is damaged: its md5 is {found} and should be {md5}. "
+                "It was not opened. Delete it and run again to download a fresh copy.",
+                path=path,
+                md5=found,
+            )
         return content
 
 

@@ -34,6 +34,7 @@ from cnn_compare.data.splits import (
     Indices,
     count_of,
     fold_of,
+    not_in_every_split,
     require_size,
     stratified_order,
     take,
@@ -41,7 +42,7 @@ from cnn_compare.data.splits import (
     too_small,
 )
 from cnn_compare.data.tables import USED, read_table
-from cnn_compare.errors import BadPicturesError, ClassTooSmallError, InvalidValueError
+from cnn_compare.errors import DataError, InvalidValueError
 from cnn_compare.files import csv_text, is_address
 
 OnBadFile = Literal["error", "skip"]
@@ -49,6 +50,7 @@ OnBadFile = Literal["error", "skip"]
 GROUP_RULES = "rules 2"
 # What is printed line by line, at most.
 SHOWN = 30
+BAD_SHOWN = 10
 
 
 class FolderDataModule(ImageDataModule):
@@ -79,8 +81,7 @@ class FolderDataModule(ImageDataModule):
 
     Raises:
         FolderError: If folder or table cannot be understood.
-        ClassTooSmallError: If classes cannot be in every split.
-        BadPicturesError: If files cannot be decoded.
+        DataError: If classes cannot be in every split, or files cannot be decoded.
     """
 
     def __init__(
@@ -151,7 +152,8 @@ class FolderDataModule(ImageDataModule):
         self.class_names = self.pictures.class_names
         self.keep_small_classes = False
         """Whether classes that are too small for every split are all in training, which is no error then."""
-        self.small_classes: ClassTooSmallError | None = None
+        self.small_classes: DataError | None = None
+        self._small: dict[str, int] = {}
         self._decoded: Decoded | None = None
         self._rows: dict[str, Indices] = {}
         # Of each split that is cut: the share that was asked for, and images of each class before and after.
@@ -194,7 +196,7 @@ class FolderDataModule(ImageDataModule):
         """Decode every picture that is not stored yet, and print what was understood.
 
         Raises:
-            BadPicturesError: If files cannot be decoded, and are not to be skipped.
+            DataError: If files cannot be decoded, and are not to be skipped.
         """
         self.setup("fit")
         rank_zero_info("\n".join(self._lines()))
@@ -229,7 +231,15 @@ class FolderDataModule(ImageDataModule):
         # Looked at before anything is decoded, which may take long.
         assert self._labels_without_room is not None
         if self.decoded.bad and self.on_bad_file == "error":
-            raise BadPicturesError(self.pictures.root, self.bad_files, len(self.pictures.pictures))
+            reasons, pictures = self.bad_files, len(self.pictures.pictures)
+            listed = "; ".join(f"{path} ({reason})" for path, reason in [*reasons.items()][:BAD_SHOWN])
+            more = f"; and {len(reasons) - BAD_SHOWN:,} more" if len(reasons) > BAD_SHOWN else ""
+            raise DataError(
+                f"{len(reasons):,} of {pictures:,} pictures in {self.pictures.root} cannot be used: {listed}{more}. "
+                "Repair or remove them, or leave them out with data.on_bad_file=skip.",
+                ["data.on_bad_file"],
+                reasons=reasons,
+            )
         images, labels = as_tensors((self.decoded.images, self._labels), self.num_classes, str(self.pictures.root))
         # Kept beside the datasets, which may move to a GPU.
         self._rows = {name: np.sort(rows) for name, rows in self._cut().items()}
@@ -317,8 +327,8 @@ class FolderDataModule(ImageDataModule):
         if classes:
             pictures = zip(self.pictures.pictures, self._given, strict=True)
             elsewhere = Counter(picture.label for picture, split in pictures if split not in (None, "train"))
-            known = self.small_classes.parts if self.small_classes else {}
-            self.small_classes = ClassTooSmallError({**known, **classes}, ["train", *self._cut_splits], part, elsewhere)
+            self._small |= classes
+            self.small_classes = not_in_every_split(self._small, ["train", *self._cut_splits], part, elsewhere)
             if not self.keep_small_classes:
                 raise self.small_classes
 
@@ -381,10 +391,9 @@ class FolderDataModule(ImageDataModule):
     def warnings(self) -> list[str]:
         """What the user should know of splits and files, in sentences."""
         counts, sentences = self._counts(), [*self.pictures.warnings]
-        small = self.small_classes.parts if self.small_classes else {}
         for split in ("val", "test"):
             images = zip(self.class_names, counts[split], strict=True)
-            if missing := [name for name, count in images if not count and name not in small]:
+            if missing := [name for name, count in images if not count and name not in self._small]:
                 sentences.append(f"the {split} images have none of {some(missing)}")
         if self._groups is not None and self.small_classes is None:
             groups = [set(self._groups_of(name).tolist()) for name in SPLITS]

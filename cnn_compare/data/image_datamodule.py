@@ -101,8 +101,8 @@ class ImageDataModule(L.LightningDataModule):
 
     Raises:
         InvalidValueError: If a number is not positive, or the splits are larger than the data.
-        ClassTooSmallError: If a class has too few images to be in training and validation, or in every fold.
-        LoadedDataError: If what ``load`` returns cannot be used.
+        DataError: If a class has too few images to be in training and validation, or in every fold.
+        DataError: If what ``load`` returns cannot be used.
     """
 
     class_names: tuple[str, ...]

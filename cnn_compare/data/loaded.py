@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cnn_compare.errors import LoadedDataError
+from cnn_compare.errors import DataError
 
 IMAGES = "images (N, H, W, 3), (N, 3, H, W), (N, H, W, 1), (N, 1, H, W) or (N, H, W)"
 PIXELS = (
@@ -31,16 +31,16 @@ def as_tensors(loaded: Any, num_classes: int, source: str) -> tuple[Tensor, Tens
         not copied.
 
     Raises:
-        LoadedDataError: If the form is another one or ambiguous, there are no images, the numbers of images and labels
+        DataError: If the form is another one or ambiguous, there are no images, the numbers of images and labels
             differ, or a label is none of the classes.
     """
     if not isinstance(loaded, (tuple, list)) or len(loaded) != 2:
         size = f" of {len(loaded)}" if isinstance(loaded, (tuple, list)) else ""
-        raise LoadedDataError(source, f"a {type(loaded).__name__}{size}", "a pair (images, labels)")
+        raise DataError(f"{source} returned a {type(loaded).__name__}{size}. Expected: a pair (images, labels).")
     images, labels = _tensor(loaded[0], "images", IMAGES, source), _tensor(loaded[1], "labels", "labels (N,)", source)
     if len(images) != len(labels) or not len(images):
         found = f"{len(images)} images and {len(labels)} labels"
-        raise LoadedDataError(source, found, "as many labels as images, and at least one")
+        raise DataError(f"{source} returned {found}. Expected: as many labels as images, and at least one.")
     pixels = _channels_last(_bytes(images, source), source)
     return pixels.contiguous(), _classes(labels, num_classes, source)
 
@@ -55,7 +55,7 @@ def _tensor(values: Any, what: str, expected: str, source: str) -> Tensor:
             array = values if isinstance(values, Tensor) else torch.from_numpy(np.ascontiguousarray(values))
     except (TypeError, ValueError) as error:
         found = f"{what} of type {type(values).__name__} that are no array of numbers ({error})"
-        raise LoadedDataError(source, found, expected) from error
+        raise DataError(f"{source} returned {found}. Expected: {expected}.") from error
     return array.detach().cpu().reshape(array.shape or (1,))
 
 
@@ -65,7 +65,7 @@ def _channels_last(images: Tensor, source: str) -> Tensor:
     if pixels.ndim == 4 and pixels.shape[3] not in (1, 3):
         pixels = pixels.permute(0, 2, 3, 1)
     if pixels.ndim != 4 or pixels.shape[3] not in (1, 3) or 0 in pixels.shape:
-        raise LoadedDataError(source, f"images of {_form(images)}", IMAGES)
+        raise DataError(f"{source} returned images of {_form(images)}. Expected: {IMAGES}.")
     return pixels.expand(-1, -1, -1, 3)
 
 
@@ -79,7 +79,8 @@ def _bytes(images: Tensor, source: str) -> Tensor:
         pixels = pixels * 255
     # Numbers that reach 16, say, could be of either range, or of a third one.
     elif not (low >= 0 and 128 <= high <= 255):
-        raise LoadedDataError(source, f"images of {_form(images)} from {low:g} to {high:g}", PIXELS)
+        found = f"images of {_form(images)} from {low:g} to {high:g}"
+        raise DataError(f"{source} returned {found}. Expected: {PIXELS}.")
     return pixels.round().to(torch.uint8)
 
 
@@ -87,11 +88,12 @@ def _classes(labels: Tensor, num_classes: int, source: str) -> Tensor:
     """As int64."""
     expected = f"labels (N,) that are whole numbers from 0 to {num_classes - 1}, one for each of class_names"
     if labels.ndim != 1:
-        raise LoadedDataError(source, f"labels of {_form(labels)}", expected)
+        raise DataError(f"{source} returned labels of {_form(labels)}. Expected: {expected}.")
     whole = labels.long()
     wrong = labels[(whole != labels) | (whole < 0) | (whole >= num_classes)]
     if len(wrong):
-        raise LoadedDataError(source, f"{len(wrong)} unusable labels such as {wrong[0].item()}", expected)
+        found = f"{len(wrong)} unusable labels such as {wrong[0].item()}"
+        raise DataError(f"{source} returned {found}. Expected: {expected}.")
     return whole
 
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
-from cnn_compare.errors import ClassTooSmallError, InvalidValueError
+from cnn_compare.errors import DataError, InvalidValueError
 
 Indices = NDArray[np.int64]
 
+# Classes that a message names.
+SHOWN = 50
 # Makes a split that lacks a class worse than any that has all of them.
 _FORBIDDEN = 1e9
 # Of `take_groups`: arrangements that are begun, pairs of group and class that are looked at, which takes about half a
@@ -197,7 +199,7 @@ def fold_of(
         ``(N,)`` numbers from 0 to ``folds - 1``.
 
     Raises:
-        ClassTooSmallError: If classes have fewer images, or groups, than there are folds.
+        DataError: If classes have fewer images, or groups, than there are folds.
     """
     require_room(labels, class_names, folds, groups)
     splitter = (StratifiedKFold if groups is None else StratifiedGroupKFold)(folds, shuffle=True, random_state=seed)
@@ -222,10 +224,51 @@ def require_room(
         groups: Of these images; None: each can be in any split.
 
     Raises:
-        ClassTooSmallError: If classes have fewer images, or groups, than there are splits or folds.
+        DataError: If classes have fewer images, or groups, than there are splits or folds.
     """
     if small := too_small(labels, class_names, splits if isinstance(splits, int) else len(splits), groups):
-        raise ClassTooSmallError(small, splits, "image" if groups is None else "group")
+        raise not_in_every_split(small, splits, "image" if groups is None else "group")
+
+
+def not_in_every_split(
+    parts: Mapping[str, int], splits: Sequence[str] | int, part: str, elsewhere: Mapping[str, int] | None = None
+) -> DataError:
+    """The error for classes that are too small to be in every split, or, where ``splits`` is their number, every fold.
+
+    Args:
+        parts: Class -> how many images or groups it has: all classes that are too small.
+        splits: Names of the splits, or number of folds.
+        part: What is counted, such as ``image``.
+        elsewhere: Class -> images of it in splits that the data has.
+    """
+    folds, elsewhere = isinstance(splits, int), elsewhere or {}
+    counts = {
+        name: f"{count} {part}{'' if count == 1 else 's'}"
+        + (f", and {elsewhere[name]} in other splits" if elsewhere.get(name) else "")
+        for name, count in parts.items()
+    }
+    where = f"each of {splits} folds" if isinstance(splits, int) else _each_of(splits)
+    least, needed = min(parts.values()), splits if isinstance(splits, int) else len(splits)
+    if len(parts) == 1:
+        ((name, count),) = counts.items()
+        what, listed, them = f"class {name!r}", f"it has {count}", "it"
+    else:
+        named = [f"{name!r} has {count}" for name, count in counts.items()]
+        more = f", and {len(parts) - SHOWN:,} more" if len(parts) > SHOWN else ""
+        what, listed, them = f"{len(parts):,} classes", f"{', '.join(named[:SHOWN])}{more}", "them"
+    add = f"Use at most {least} folds, add" if folds and least > 1 else "Add"
+    # A class of enough images can have too few groups.
+    out = f" with data.min_class_images={needed}" if part == "image" else ""
+    other = " With other groups or another data.split_seed it may be possible." if part == "group" and not folds else ""
+    return DataError(
+        f"{what} cannot be in {where}: {listed}. {add} images of {them}, or leave {them} out{out}.{other}",
+        ("data.group", "data.split_seed", "data.min_class_images"),
+        parts=dict(parts),
+    )
+
+
+def _each_of(splits: Sequence[str]) -> str:
+    return splits[0] if len(splits) == 1 else f"each of {', '.join(splits[:-1])} and {splits[-1]}"
 
 
 def too_small(

@@ -23,10 +23,10 @@ from cnn_compare.data.layouts import printable
 from cnn_compare.errors import (
     BadPictureError,
     CheckpointFileError,
-    IncompleteCheckpointError,
     InvalidValueError,
     NoTrainedNetworkError,
     ResultError,
+    UsageError,
     own_error,
 )
 from cnn_compare.files import ADDRESS, is_address
@@ -130,7 +130,7 @@ class Classifier:
 
         Raises:
             NoTrainedNetworkError: If there is no checkpoint, or it is damaged or holds something else.
-            IncompleteCheckpointError: If the checkpoint lacks what is needed.
+            UsageError: If the checkpoint lacks what is needed.
             InvalidValueError: If a keyword contradicts the checkpoint.
         """
         given = {
@@ -354,7 +354,8 @@ def _preparation(path: Path, stored: Any, given: Mapping[str, Any]) -> dict[str,
         known.setdefault("stored_size", known.get("image_size"))
     needed = ["class_names", "image_size", "normalization", *(["stored_size"] if isinstance(stored, dict) else [])]
     if missing := [name for name in needed if known.get(name) is None]:
-        raise IncompleteCheckpointError(path, missing)
+        way_out = f"Give {', '.join(missing)} as well."
+        raise UsageError(f"{path} does not say all that it takes to use its network. {way_out}", missing)
     try:
         return _checked(known)
     except InvalidValueError:

@@ -15,7 +15,7 @@ from cnn_compare.checkpointing import require_checkpoint
 from cnn_compare.data import ImageDataModule
 from cnn_compare.data.check import Images
 from cnn_compare.data.check import leaked as leaked_images
-from cnn_compare.errors import InvalidValueError, NotExplainedError, PicturesError
+from cnn_compare.errors import InvalidValueError, RunError
 from cnn_compare.experiment import make_data
 from cnn_compare.inference.grad_cam import heat_maps, require_captum, under_heat
 from cnn_compare.module import ClassifierModule
@@ -43,7 +43,7 @@ def collect_pictures(folder: str | Path, images: Sequence[int] = (), explain: bo
 
     Raises:
         NoRunsError: If there are no runs.
-        PicturesError: If there are no predictions, or the data is not that of the runs.
+        RunError: If there are no predictions, or the data is not that of the runs.
         InvalidValueError: If ``images`` are not in the test set, or too many.
         MissingExtraError: If heat maps are asked for, and captum is not installed.
         UntrustedCodeError: If data of another package is named, and was not given to `trust`.
@@ -57,7 +57,7 @@ def collect_pictures(folder: str | Path, images: Sequence[int] = (), explain: bo
     # Tested on the same images; of folds, each on some of them.
     runs = by_network([run for run in stored if run.network in answers.networks and run.predictions])
     if not runs:
-        raise PicturesError(folder, "no finished run has predictions")
+        raise _no_pictures(folder, "no finished run has predictions")
     if len(images) > MOST_ASKED or not np.isin(images, answers.places).all():
         expected = f"at most {MOST_ASKED} places in the test set, from {answers.places.min()} to {answers.places.max()}"
         raise InvalidValueError("images", list(images), expected)
@@ -115,11 +115,11 @@ class _Loaded:
         """Its data module, loaded.
 
         Raises:
-            PicturesError: If the test images are others than the run's.
+            RunError: If the test images are others than the run's.
         """
         section = run.config.get("data")
         if not section:
-            raise PicturesError(self.folder, f"{RunFolder(run.folder).config} does not tell which data it was")
+            raise _no_pictures(self.folder, f"{RunFolder(run.folder).config} does not tell which data it was")
         if self._last is None or self._last[0] != section:
             require_trusted(RunFolder(run.folder).config, section)
             self._last = section, make_data(run.config)
@@ -130,8 +130,12 @@ class _Loaded:
         if run.config["trainer"].get("limit_test_batches") is not None:
             labels = labels[: run.result.test_images]
         if run.predictions and not np.array_equal(labels, run.predictions.labels):
-            raise PicturesError(self.folder, "the test images of its data are no longer those of the runs")
+            raise _no_pictures(self.folder, "the test images of its data are no longer those of the runs")
         return data
+
+
+def _no_pictures(folder: Path, reason: str) -> RunError:
+    return RunError(f"no pictures of {folder}: {reason}.")
 
 
 def _rows(data: ImageDataModule) -> NDArray[np.int64]:
@@ -189,7 +193,7 @@ def _explained(
             }
         # Of a network or a checkpoint of the user's own, anything can go wrong; the others are explained all the same.
         except Exception as error:
-            what = error.reason if isinstance(error, NotExplainedError) else f"{type(error).__name__}: {error}"
+            what = str(error) if isinstance(error, RunError) else f"{type(error).__name__}: {error}"
             problems.append(f"No heat map of {name}: {what.partition(chr(10))[0].rstrip('.')}.")
     return found, problems
 
@@ -211,7 +215,7 @@ def _best_runs(runs: Sequence[StoredRun], images: Sequence[int]) -> list[tuple[S
 def _heat_of(run: StoredRun, images: Sequence[int], loaded: _Loaded) -> dict[int, Heat]:
     checkpoint = RunFolder(run.folder).checkpoints / RunFolder.BEST
     if not checkpoint.is_file():
-        raise NotExplainedError(run.network, f"there is no {checkpoint}")
+        raise RunError(f"there is no {checkpoint}")
     require_checkpoint(checkpoint)
     data = loaded.data_of(run)
     # Compiled networks have no hooks, and take long to compile.

@@ -24,14 +24,13 @@ from cnn_compare.backbones import InputConversion
 from cnn_compare.checkpointing import require_checkpoint
 from cnn_compare.data.augment import to_input
 from cnn_compare.errors import (
-    ExportError,
     InvalidValueError,
     MissingExtraError,
     NoTrainedNetworkError,
-    OutputExistsError,
+    RunError,
 )
 from cnn_compare.experiment import data_defaults, make_data
-from cnn_compare.files import write_bytes
+from cnn_compare.files import require_absent, write_bytes
 from cnn_compare.inference.classifier import Classifier
 from cnn_compare.inference.model_card import model_card
 from cnn_compare.machine import versions
@@ -105,10 +104,10 @@ def export(classifier: Classifier, format: Format = "onnx", output: str | Path |
 
     Raises:
         InvalidValueError: If the format is unknown, or ``output`` has another suffix.
-        OutputExistsError: If a file is there already; its folder may have the model card of the same network.
+        UsageError: If a file is there already; its folder may have the model card of the same network.
         MissingExtraError: If the format needs packages that are not installed.
         NoTrainedNetworkError: If the network gives no numbers.
-        ExportError: If the network cannot be exported, or the file answers otherwise than torch.
+        RunError: If the network cannot be exported, or the file answers otherwise than torch.
     """
     if classifier.others:
         raise InvalidValueError("ensemble", True, "left out: a file holds one network")
@@ -126,7 +125,7 @@ def export(classifier: Classifier, format: Format = "onnx", output: str | Path |
     for other, content in beside.items():
         # That of another format of the same network is the same.
         if other.exists() and not (other.is_file() and other.read_bytes() == content):
-            raise OutputExistsError(other)
+            require_absent(other)
     # A copy, on the processor and without gradients: what is traced stays where it is, and as it is.
     classifier = copy.deepcopy(classifier).to("cpu")
     classifier.module.requires_grad_(False)
@@ -138,10 +137,10 @@ def export(classifier: Classifier, format: Format = "onnx", output: str | Path |
     # Tracing meets all that a network, which may be the user's own code, can do.
     except Exception as error:
         reason = " ".join(str(error).split())[:200] or "without a message"
-        raise ExportError(name, format, f"the exporter fails ({type(error).__name__}: {reason})") from error
+        raise _not_exported(name, format, f"the exporter fails ({type(error).__name__}: {reason})") from error
     if not difference <= TOLERANCE:
         how = f"by {100 * difference:.3g} %" if difference < np.inf else "in shape or type, or are no numbers"
-        raise ExportError(name, format, f"the file's probabilities differ from torch's {how}")
+        raise _not_exported(name, format, f"the file's probabilities differ from torch's {how}")
     for other, text in beside.items():
         write_bytes(other, text)
     write_bytes(path, content)
@@ -159,8 +158,12 @@ def require_exportable(format: Format, output: str | Path | None = None) -> None
     path = Path(output).expanduser()
     if path.suffix != SUFFIXES[format]:
         raise InvalidValueError("output", str(path), f"a file whose name ends in {SUFFIXES[format]}")
-    if path.exists() or path.is_symlink():
-        raise OutputExistsError(path)
+    require_absent(path)
+
+
+def _not_exported(backbone: str, format: str, reason: str) -> RunError:
+    way_out = "" if format == "safetensors" else " format=safetensors stores the weights alone."
+    return RunError(f"{backbone} is not exported as {format}, and nothing is written: {reason}.{way_out}", ["format"])
 
 
 def facts_of(classifier: Classifier) -> dict[str, Any]:

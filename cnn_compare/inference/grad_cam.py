@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from cnn_compare.errors import MissingExtraError, NotExplainedError
+from cnn_compare.errors import MissingExtraError, RunError
 
 # A feature map with fewer places shows nothing of where.
 LEAST_SIDE = 4
@@ -52,7 +52,7 @@ def heat_maps(network: nn.Module, inputs: Tensor) -> tuple[NDArray[np.float32], 
         the classes answered, ``(N,)``.
 
     Raises:
-        NotExplainedError: If the network has no feature map.
+        RunError: If the network has no feature map.
     """
     from captum.attr import LayerGradCam
 
@@ -86,7 +86,7 @@ def feature_layer(network: nn.Module, example: Tensor) -> nn.Module:
         example: An input ``(1, 3, H, W)``.
 
     Raises:
-        NotExplainedError: If there is no feature map with several places.
+        RunError: If there is no feature map with several places.
     """
     outputs: list[tuple[nn.Module, int]] = []
 
@@ -106,7 +106,9 @@ def feature_layer(network: nn.Module, example: Tensor) -> nn.Module:
     maps.sort(key=lambda found: -min(found[1], LEAST_SIDE))
     layer = next((module for module, _ in maps if _carries_all(network, module, example)), None)
     if layer is None:
-        raise NotExplainedError(type(network).__name__, "no module of it has a feature map that all answers depend on")
+        name = type(network).__name__
+        reason = "no module of it has a feature map that all answers depend on"
+        raise RunError(f"{name} cannot be explained, because {reason}.")
     return layer
 
 

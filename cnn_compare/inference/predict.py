@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from cnn_compare.data.cache import decoded_in_parts, progress
 from cnn_compare.data.layouts import pictures_in, printable
-from cnn_compare.errors import InvalidValueError, NoPicturesError, OutputExistsError
-from cnn_compare.files import ADDRESS, csv_text, is_address, write_text
+from cnn_compare.errors import InvalidValueError, UsageError
+from cnn_compare.files import ADDRESS, csv_text, is_address, require_absent, write_text
 from cnn_compare.inference.classifier import Classifier
 
 
@@ -65,14 +65,15 @@ def classify_files(
         The table of `Classifier.__call__`, and why a path is not in it: path -> reason.
 
     Raises:
-        NoPicturesError: If the paths stand for nothing.
+        UsageError: If the paths stand for nothing.
     """
     for name, value in (("top_k", top_k), ("batch_size", batch_size)):
         if value < 1:
             raise InvalidValueError(name, value, "at least 1")
     pictures, reasons = find_pictures(paths)
     if not pictures:
-        raise NoPicturesError(reasons)
+        listed = "; ".join(f"{path}: {reason}" for path, reason in reasons.items())
+        raise UsageError(f"there are no pictures to classify. {listed or 'Give files, folders or patterns'}.")
     tables: list[pd.DataFrame] = []
     with progress("classified", len(pictures)) as show:
         for names, pixels in _batches(classifier, pictures, batch_size, reasons):
@@ -108,13 +109,12 @@ def require_output(path: Path) -> None:
     """Check that a table can be written to a file, before there is one.
 
     Raises:
-        OutputExistsError: If it exists.
+        UsageError: If it exists.
         InvalidValueError: If its name ends neither in ``.csv`` nor in ``.json``.
     """
     if path.suffix not in (".csv", ".json"):
         raise InvalidValueError("output", str(path), "a file whose name ends in .csv or .json")
-    if path.exists() or path.is_symlink():
-        raise OutputExistsError(path)
+    require_absent(path)
     path.parent.mkdir(parents=True, exist_ok=True)
 
 

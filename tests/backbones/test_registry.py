@@ -15,7 +15,7 @@ from torch import nn
 
 from cnn_compare.backbones import build_backbone, find_backbone, list_backbones, register_backbone, registry
 from cnn_compare.configs import flatten, merge_config
-from cnn_compare.errors import BackboneTakenError, InvalidValueError, UnknownBackboneError
+from cnn_compare.errors import InvalidValueError, UnknownBackboneError, UsageError
 from cnn_compare.experiment import experiment_parser, plain_config
 
 # The names that the project promises.
@@ -90,7 +90,7 @@ def test_registering_a_taken_name_raises_and_keeps_the_first(empty_registry):
         """Mine: the first."""
 
     first = find_backbone("mine")
-    with pytest.raises(BackboneTakenError, match=r"'mine' is taken by .*mine"):
+    with pytest.raises(UsageError, match=r"'mine' is taken by .*mine"):
 
         @register
         def mine(num_classes, stem):
@@ -187,11 +187,9 @@ def test_an_installed_package_may_register_its_network_with_facts(install, empty
 def test_a_name_that_an_installed_package_takes_again_is_an_error_that_names_both(install, caplog):
     install("their_nets", lenet="users_nets:tiny", same="users_nets:tiny")
     install("other_nets", same="users_nets:with_stem")
-    with pytest.raises(
-        BackboneTakenError, match=r"'lenet' is taken by cnn_compare\..*lenet, and their_nets 1.0 \(users"
-    ):
+    with pytest.raises(UsageError, match=r"'lenet' is taken by cnn_compare\..*lenet, and their_nets 1.0 \(users"):
         build_backbone("lenet")
-    with pytest.raises(BackboneTakenError) as caught:
+    with pytest.raises(UsageError) as caught:
         build_backbone("same")
     assert all(f"{package}_nets 1.0" in str(caught.value) for package in ("their", "other"))
     assert not {"lenet", "same"} & {entry.name for entry in list_backbones()}

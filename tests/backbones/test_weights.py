@@ -13,7 +13,7 @@ from torch import nn
 from torchvision import models
 
 from cnn_compare.backbones import build_backbone, registry
-from cnn_compare.errors import NoImageNetWeightsError, UsageError, WeightsError, WeightsFileError, WeightsMismatchError
+from cnn_compare.errors import UsageError, WeightsError
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def test_a_layer_as_wide_as_the_classes_is_not_taken_for_the_head(tmp_path):
     """With 64 classes resnet18's first convolution looks like a head: of another width it still does not fit."""
     state = of_torchvision("resnet18").state_dict()
     state["conv1.weight"] = torch.zeros(32, 3, 7, 7)
-    with pytest.raises(WeightsMismatchError, match=r"3 of another shape \(conv1.weight, fc.bias, fc.weight\)"):
+    with pytest.raises(WeightsError, match=r"3 of another shape \(conv1.weight, fc.bias, fc.weight\)"):
         build_backbone("resnet18", 64, weights=save(state, tmp_path / "weights.pth"))
 
 
@@ -162,9 +162,7 @@ def test_a_download_with_a_wrong_checksum_is_refused_and_not_kept(cache, monkeyp
     [("lenet", "imagenet", "Train from scratch"), ("resnet18", "cifar", "Use model.stem=imagenet, or train")],
 )
 def test_imagenet_weights_that_nobody_published_are_a_mistake_in_the_request(cache, name, stem, way_out):
-    with pytest.raises(
-        NoImageNetWeightsError, match=f"{name} with its {stem} stem has no ImageNet.* {way_out}"
-    ) as caught:
+    with pytest.raises(UsageError, match=f"{name} with its {stem} stem has no ImageNet.* {way_out}") as caught:
         build_backbone(name, stem=stem, weights="imagenet")
     assert isinstance(caught.value, UsageError)
 
@@ -180,7 +178,7 @@ class Payload:
 @pytest.mark.parametrize("write", [torch.save, lambda stored, path: path.write_bytes(pickle.dumps(stored))])
 def test_a_malicious_file_is_refused_and_does_nothing(tmp_path, write):
     write({"state_dict": Payload(tmp_path / "harm")}, tmp_path / "weights.pth")
-    with pytest.raises(WeightsFileError, match="holds more than tensors and was not opened"):
+    with pytest.raises(WeightsError, match="holds more than tensors and was not opened"):
         build_backbone("lenet", weights=tmp_path / "weights.pth")
     assert not (tmp_path / "harm").exists()
 
@@ -189,7 +187,7 @@ def test_a_malicious_file_is_refused_and_does_nothing(tmp_path, write):
 def test_a_truncated_file_is_an_error_that_names_it(tmp_path, size):
     path = save(build_backbone("lenet").state_dict(), tmp_path / "weights.pth")
     path.write_bytes(path.read_bytes()[:size])
-    with pytest.raises(WeightsFileError, match=re.escape(str(path))):
+    with pytest.raises(WeightsError, match=re.escape(str(path))):
         build_backbone("lenet", weights=path)
 
 
@@ -198,33 +196,34 @@ def test_a_truncated_file_is_an_error_that_names_it(tmp_path, size):
 def test_a_file_of_something_else_is_an_error(tmp_path, content, suffix):
     path = tmp_path / f"weights{suffix}"
     path.write_bytes(content)
-    with pytest.raises(WeightsFileError):
+    with pytest.raises(WeightsError):
         build_backbone("lenet", weights=path)
 
 
 def test_a_missing_file_and_one_without_a_state_dict_are_errors(tmp_path):
-    with pytest.raises(WeightsFileError, match="there is no such file"):
+    with pytest.raises(WeightsError, match="there is no such file"):
         build_backbone("lenet", weights=tmp_path / "nowhere.pth")
     for nothing in ([1, 2], {"epoch": 3}, torch.zeros(3)):
-        with pytest.raises(WeightsFileError, match="it holds no state dict"):
+        with pytest.raises(WeightsError, match="it holds no state dict"):
             build_backbone("lenet", weights=save(nothing, tmp_path / "weights.pth"))
 
 
 def test_another_networks_file_names_the_first_differences(tmp_path):
     path = save(of_torchvision("resnet34").state_dict(), tmp_path / "weights.pth")
-    with pytest.raises(WeightsMismatchError) as caught:
+    with pytest.raises(WeightsError) as caught:
         build_backbone("resnet18", weights=path)
     assert re.search(
         r"not those of resnet18 .* not in the network \(layer1\.2\.bn1\.bias, .*, \.\.\.\)", str(caught.value)
     )
-    assert caught.value.missing == caught.value.mismatched == []
-    with pytest.raises(WeightsMismatchError, match=r"missing \(layer1\.2"):
+    assert "missing (" not in str(caught.value)
+    assert "of another shape" not in str(caught.value)
+    with pytest.raises(WeightsError, match=r"missing \(layer1\.2"):
         build_backbone("resnet34", weights=save(of_torchvision("resnet18").state_dict(), path))
 
 
 def test_a_file_for_the_imagenet_stem_says_so_under_the_cifar_stem(tmp_path):
     path = save(of_torchvision("resnet18").state_dict(), tmp_path / "weights.pth")
-    with pytest.raises(WeightsMismatchError, match=r"1 of another shape \(conv1.weight\).*fit model.stem=imagenet"):
+    with pytest.raises(WeightsError, match=r"1 of another shape \(conv1.weight\).*fit model.stem=imagenet"):
         build_backbone("resnet18", stem="cifar", weights=path)
 
 
@@ -234,7 +233,7 @@ def test_a_failed_load_leaves_the_network_as_it_was(tmp_path):
     network = build_backbone("resnet18")
     before = {key: value.clone() for key, value in network.state_dict().items()}
     path = save(of_torchvision("resnet34").state_dict(), tmp_path / "weights.pth")
-    with pytest.raises(WeightsMismatchError):
+    with pytest.raises(WeightsError):
         load_weights(network, path, "resnet18", "imagenet", 10, None)
     assert differing(network, before) == set()
 
@@ -250,7 +249,7 @@ def test_a_safetensors_file_without_the_package_names_the_package(tmp_path, monk
     monkeypatch.setitem(sys.modules, "safetensors", None)
     monkeypatch.setitem(sys.modules, "safetensors.torch", None)
     (tmp_path / "weights.safetensors").write_bytes(b"")
-    with pytest.raises(WeightsFileError, match="pip install safetensors"):
+    with pytest.raises(WeightsError, match="pip install safetensors"):
         build_backbone("lenet", weights=tmp_path / "weights.safetensors")
 
 
@@ -278,5 +277,5 @@ def test_timm_gives_its_own_weights_with_a_fresh_head(monkeypatch):
     network = build_backbone("timm/lucky", 7, weights="imagenet")
     assert bool((network[0].weight == 1).all())
     assert network[1].weight.shape == (7, 8)
-    with pytest.raises(WeightsFileError, match=r"timm/unlucky: timm could not load them .*no hub"):
+    with pytest.raises(WeightsError, match=r"timm/unlucky: timm could not load them .*no hub"):
         build_backbone("timm/unlucky", weights="imagenet")

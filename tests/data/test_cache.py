@@ -16,7 +16,7 @@ from PIL import Image
 from cnn_compare.data import cache
 from cnn_compare.data.cache import cache_dir, clear_cache, decoded, mapped_arrays
 from cnn_compare.data.decode import Decoding, Job, decode
-from cnn_compare.errors import CacheError, DecodingStoppedError, InvalidValueError
+from cnn_compare.errors import DataError, InvalidValueError, StorageError
 
 SMALL = Decoding(6)
 # Threads of the test's process are no concern of a fork that only writes a file.
@@ -181,14 +181,14 @@ def test_a_decoding_process_that_dies_is_an_error(photos, in_processes, monkeypa
         return process
 
     monkeypatch.setattr(cache, "_start_process", start_and_kill)
-    with pytest.raises(DecodingStoppedError, match="signal 9"):
+    with pytest.raises(DataError, match="signal 9"):
         decoded(photos, files(photos), SMALL)
     assert [path.name for path in cache_dir().rglob("*") if path.is_file()] == [".lock"]
 
 
 def test_a_full_disk_is_an_error_before_anything_is_decoded(photos, decodings, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=10 * 2**20))
-    with pytest.raises(CacheError, match=r"10 MiB are free; it needs 11 MiB.*CNN_COMPARE_CACHE_DIR"):
+    with pytest.raises(StorageError, match=r"10 MiB are free; it needs 11 MiB.*CNN_COMPARE_CACHE_DIR"):
         decoded(photos, files(photos), Decoding(300))
     assert decodings == []
 
@@ -198,7 +198,7 @@ def test_a_disk_that_fills_up_meanwhile_is_an_error_and_leaves_nothing(photos, m
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(Job, "decode", fill)
-    with pytest.raises(CacheError, match=r"No space left.*it needs 1 MiB.*CNN_COMPARE_CACHE_DIR"):
+    with pytest.raises(StorageError, match=r"No space left.*it needs 1 MiB.*CNN_COMPARE_CACHE_DIR"):
         decoded(photos, files(photos), SMALL)
     assert [path.name for path in cache_dir().rglob("*") if path.is_file()] == [".lock"]
 
@@ -206,7 +206,7 @@ def test_a_disk_that_fills_up_meanwhile_is_an_error_and_leaves_nothing(photos, m
 def test_a_cache_that_cannot_be_written_is_an_error(photos, tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.setenv("CNN_COMPARE_CACHE_DIR", str(tmp_path / "file" / "cache"))
-    with pytest.raises(CacheError, match=r"file/cache: Not a directory.*CNN_COMPARE_CACHE_DIR"):
+    with pytest.raises(StorageError, match=r"file/cache: Not a directory.*CNN_COMPARE_CACHE_DIR"):
         decoded(photos, files(photos), SMALL)
 
 
@@ -317,10 +317,10 @@ def test_all_arrays_together_have_one_limit_and_the_least_recently_used_make_roo
 def test_arrays_make_room_on_a_full_disk_if_that_is_enough(monkeypatch):
     assert made("a/1", 5000)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=100))
-    with pytest.raises(CacheError):
+    with pytest.raises(StorageError):
         made("b/1", 9000)
     assert not made("a/1", 5000)
-    with pytest.raises(CacheError):  # The made-up disk does not grow; what it had room for is gone.
+    with pytest.raises(StorageError):  # The made-up disk does not grow; what it had room for is gone.
         made("b/1", 4000)
     monkeypatch.undo()
     assert [*cache_dir().glob("*/*/x")] == []

@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 from cnn_compare import DigitsDataModule, FolderDataModule
 from cnn_compare.data import check
 from cnn_compare.data.check import Images, copies, leaked, near_pairs, sizes
-from cnn_compare.errors import ClassTooSmallError, FolderError
+from cnn_compare.errors import DataError, FolderError
 from cnn_compare.report.planning import NETWORKS_CORRELATE, smallest_on
 
 COUNTS = {"train": {"[cat]": 12, "나비": 6}, "val": {"[cat]": 3, "나비": 3}, "test": {"[cat]": 5, "나비": 4}}
@@ -214,7 +214,7 @@ def test_classes_that_are_too_small_are_all_told_first_and_all_others_shown(phot
         (photos / "train" / name).mkdir()
     shutil.copy(photos / "train" / "[cat]" / "0.png", photos / "train" / "하나")
     shutil.rmtree(photos / "val")
-    with pytest.raises(ClassTooSmallError) as refused:
+    with pytest.raises(DataError) as refused:
         folder(photos).setup("fit")
     found, _, shown = run(photos, capsys)
     assert found["findings"][0].startswith("Training refuses this: 2 classes cannot be in each of train and val")

@@ -21,7 +21,7 @@ from torchvision.datasets import CIFAR10
 
 from cnn_compare import CIFAR10DataModule
 from cnn_compare.data import cifar10
-from cnn_compare.errors import DataDamagedError, DataUnavailableError
+from cnn_compare.errors import DataError, DataUnavailableError
 
 # requests leaves the socket of a failed download, and that of the first answer of a redirected one, to the garbage
 # collector.
@@ -199,7 +199,7 @@ def test_a_damaged_file_is_an_error_that_names_it(tiny_cifar10, network_is_forbi
     path.write_bytes(damage(path.read_bytes()))
     found = hashlib.md5(path.read_bytes()).hexdigest()
     for use in (CIFAR10DataModule.prepare_data, lambda data: data.load("train"), lambda data: data.load("test")):
-        with pytest.raises(DataDamagedError, match=r"is damaged: its md5 is .* Delete it and run again") as caught:
+        with pytest.raises(DataError, match=r"is damaged: its md5 is .* Delete it and run again") as caught:
             use(CIFAR10DataModule(str(tiny_cifar10)))
         assert (caught.value.path, caught.value.md5) == (path, found)
         assert str(path) in str(caught.value)
@@ -212,7 +212,7 @@ def test_a_malicious_file_is_never_opened(tiny_cifar10, tmp_path, name):
     path, harm = tiny_cifar10 / CIFAR10.base_folder / name, tmp_path / "harm"
     path.write_bytes(pickle.dumps(Payload(harm)))
     for use in (CIFAR10DataModule.prepare_data, lambda data: data.setup("fit"), lambda data: data.setup("test")):
-        with pytest.raises(DataDamagedError):
+        with pytest.raises(DataError):
             use(CIFAR10DataModule(str(tiny_cifar10)))
     assert not harm.exists()
     pickle.loads(path.read_bytes())
@@ -223,7 +223,7 @@ def test_a_damaged_file_is_reported_even_where_another_is_missing(tiny_cifar10, 
     folder = tiny_cifar10 / CIFAR10.base_folder
     (folder / "data_batch_1").unlink()
     (folder / "batches.meta").write_bytes(b"")
-    with pytest.raises(DataDamagedError, match=r"batches\.meta"):
+    with pytest.raises(DataError, match=r"batches\.meta"):
         CIFAR10DataModule(str(tiny_cifar10)).prepare_data()
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from cnn_compare import ImageDataModule
-from cnn_compare.errors import InvalidValueError, LoadedDataError
+from cnn_compare.errors import DataError, InvalidValueError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (12, 5, 4, 3), dtype=np.uint8)
 PIXELS[0, 0, 0] = (0, 128, 255)
@@ -96,7 +96,7 @@ def test_labels_of_every_numeric_type_give_the_same_classes(labels):
 )
 def test_what_cannot_be_used_is_refused_with_its_form_before_training(images, labels, told):
     for stage in ("fit", "test"):
-        with pytest.raises(LoadedDataError, match=re.escape(told)) as caught:
+        with pytest.raises(DataError, match=re.escape(told)) as caught:
             Own(images, labels).setup(stage)
         split = "test" if stage == "test" else "train"
         assert str(caught.value).startswith(f'Own.load("{split}") returned ')
@@ -107,7 +107,7 @@ def test_what_cannot_be_used_is_refused_with_its_form_before_training(images, la
 def test_load_must_return_a_pair(result, told):
     data = Own(None)
     data.loaded = result
-    with pytest.raises(LoadedDataError, match=rf"returned {told}\. Expected: a pair"):
+    with pytest.raises(DataError, match=rf"returned {told}\. Expected: a pair"):
         data.setup("fit")
 
 

@@ -12,10 +12,10 @@ from cnn_compare import Classifier, ClassifierModule, DigitsDataModule
 from cnn_compare.data.decode import Decoding
 from cnn_compare.errors import (
     BadPictureError,
-    IncompleteCheckpointError,
     InvalidValueError,
     NoTrainedNetworkError,
     UnknownBackboneError,
+    UsageError,
 )
 
 
@@ -139,7 +139,7 @@ def test_checkpoints_of_earlier_versions_load(trained, pictures, tmp_path):
     assert older(picture).equals(expected)
     assert older.versions == {}
     oldest = without(checkpoint, tmp_path / "oldest.ckpt", "versions", "data_fingerprint", "data")
-    with pytest.raises(IncompleteCheckpointError, match=r"Give class_names, image_size, normalization as well"):
+    with pytest.raises(UsageError, match=r"Give class_names, image_size, normalization as well"):
         Classifier.load(oldest)
     asked = {"class_names": ["x", "y", "z"], "image_size": 32, "normalization": "half"}
     classifier = Classifier.load(oldest, **asked)
@@ -163,7 +163,7 @@ def test_cifar_and_digits_checkpoints_of_before_had_images_of_32_pixels(make_tra
     content = torch.load(old, weights_only=True)
     content["data"]["class_path"] = "mine.Data"
     torch.save(content, old)
-    with pytest.raises(IncompleteCheckpointError, match="Give stored_size as well"):
+    with pytest.raises(UsageError, match="Give stored_size as well"):
         Classifier.load(old)
 
 

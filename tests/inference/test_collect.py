@@ -14,7 +14,7 @@ from PIL import Image
 
 from cnn_compare import DigitsDataModule, write_report
 from cnn_compare.data.check import Images, copies
-from cnn_compare.errors import InvalidValueError, PicturesError
+from cnn_compare.errors import InvalidValueError, RunError
 from cnn_compare.inference import collect, grad_cam
 from cnn_compare.inference.collect import collect_pictures
 from cnn_compare.pictures import MOST_BYTES, Pictures
@@ -154,7 +154,7 @@ def test_of_limited_test_batches_the_tested_images_alone_are_shown_and_counted(t
 
 def test_data_that_is_no_longer_that_of_the_runs_is_refused(comparison, monkeypatch):
     monkeypatch.setattr("cnn_compare.data.digits.TEST_SIZE", 300)
-    with pytest.raises(PicturesError, match="no longer those of the runs"):
+    with pytest.raises(RunError, match="no longer those of the runs"):
         collect_pictures(comparison)
 
 
@@ -174,7 +174,7 @@ def test_other_pictures_under_the_same_labels_are_noted(comparison, monkeypatch)
 def test_without_predictions_there_is_nothing_to_show(comparison, names, reason):
     for path in comparison.glob(names):
         path.unlink()
-    with pytest.raises(PicturesError, match=reason):
+    with pytest.raises(RunError, match=reason):
         collect_pictures(comparison)
 
 

@@ -23,7 +23,7 @@ from cnn_compare import CIFAR10DataModule, Classifier, ClassifierModule, build_b
 from cnn_compare.comparison.local import LocalExecutor
 from cnn_compare.data.augment import to_input
 from cnn_compare.data.decode import Decoding
-from cnn_compare.errors import ExportError, MissingExtraError, NoTrainedNetworkError, OutputExistsError
+from cnn_compare.errors import MissingExtraError, NoTrainedNetworkError, RunError, UsageError
 from cnn_compare.inference import export as exporting
 from cnn_compare.inference.export import SUFFIXES, export
 from cnn_compare.results import Metric, RunFolder
@@ -162,7 +162,7 @@ def test_a_file_that_answers_otherwise_than_torch_is_an_error_and_is_not_written
         return lambda pixels: wrong(right(pixels))
 
     monkeypatch.setitem(exporting.FORMATS, "onnx", (exporting.FORMATS["onnx"][0], run_wrongly))
-    with pytest.raises(ExportError, match="probabilities differ"):
+    with pytest.raises(RunError, match="probabilities differ"):
         export(a_classifier(), output=tmp_path / "new" / "net.onnx")
     assert not [*tmp_path.iterdir()]
 
@@ -190,7 +190,7 @@ class Undecided(nn.Module):
 
 def test_a_network_that_cannot_be_traced_is_an_error_of_one_line_and_its_weights_can_be_stored(tmp_path):
     classifier = a_classifier(Undecided())
-    with pytest.raises(ExportError, match=r"nothing is written.*format=safetensors stores the weights") as raised:
+    with pytest.raises(RunError, match=r"nothing is written.*format=safetensors stores the weights") as raised:
         export(classifier, output=tmp_path / "net.onnx")
     assert "\n" not in str(raised.value)
     assert not [*tmp_path.iterdir()]
@@ -200,12 +200,12 @@ def test_a_network_that_cannot_be_traced_is_an_error_of_one_line_and_its_weights
 def test_what_is_there_already_is_kept(tmp_path):
     classifier, path = a_classifier(), tmp_path / "net.safetensors"
     path.write_text("mine")
-    with pytest.raises(OutputExistsError):
+    with pytest.raises(UsageError):
         export(classifier, "safetensors", path)
     assert path.read_text() == "mine"
     path.unlink()
     (tmp_path / "model_card.md").write_text("my own words")
-    with pytest.raises(OutputExistsError, match=r"model_card\.md"):
+    with pytest.raises(UsageError, match=r"model_card\.md"):
         export(classifier, "safetensors", path)
     assert [file.name for file in tmp_path.iterdir()] == ["model_card.md"]
     assert (tmp_path / "model_card.md").read_text() == "my own words"

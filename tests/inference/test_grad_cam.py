@@ -9,7 +9,7 @@ from torch import nn
 from torchvision.transforms.functional import to_tensor
 
 from cnn_compare.backbones import build_backbone, find_backbone, list_backbones
-from cnn_compare.errors import MissingExtraError, NotExplainedError
+from cnn_compare.errors import MissingExtraError, RunError
 from cnn_compare.inference import grad_cam
 from cnn_compare.inference.grad_cam import feature_layer, heat_maps, require_captum, under_heat
 
@@ -116,7 +116,7 @@ def test_heat_lies_where_the_only_evidence_is():
 
 
 def test_a_network_without_feature_maps_is_refused_by_name():
-    with pytest.raises(NotExplainedError, match="Sequential cannot be explained"):
+    with pytest.raises(RunError, match="Sequential cannot be explained"):
         heat_maps(nn.Sequential(nn.Flatten(), nn.Linear(192, 2)), torch.randn(1, 3, 8, 8))
 
 

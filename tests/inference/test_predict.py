@@ -60,7 +60,7 @@ def test_bad_files_are_listed_and_the_others_classified(trained, pictures, tmp_p
     assert row["path"] == str(good)
     for path, reason in zip(bad, ("no picture", "no picture", "No such file", "no file matches"), strict=True):
         assert any(line.startswith(f"{path}: ") and reason in line for line in errors.splitlines())
-    assert errors.splitlines()[-1].startswith("PicturesFailedError: 4 paths could not be classified")
+    assert errors.splitlines()[-1].startswith("RunError: 4 paths could not be classified")
 
 
 def test_the_table_is_stored_as_csv_or_json_and_never_over_a_file(trained, pictures, tmp_path, capsys):
