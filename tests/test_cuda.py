@@ -143,6 +143,8 @@ def test_data_in_the_memory_of_the_gpu_gives_the_batches_of_the_cpu(tmp_path, au
     assert {split.images.device.type for split in data.splits.values()} >= {"cuda"}
     on_cpu, _ = trained(tmp_path, augmentation=augmentation, accelerator="cpu")
     torch.testing.assert_close(on_gpu.labels, on_cpu.labels, rtol=0, atol=0)
-    close = [torch.isclose(ours, theirs, atol=1e-5) for ours, theirs in zip(on_gpu.images, on_cpu.images, strict=True)]
+    # A crop differs by one of 255 levels at most, which jitter makes up to 1.4**3; the images go from -1 to 1.
+    atol = 1e-5 if isinstance(augmentation, str) else 3 * 2 / 255
+    close = [torch.isclose(ours, theirs, atol=atol) for ours, theirs in zip(on_gpu.images, on_cpu.images, strict=True)]
     # Sums of pixels that end at .5 can be rounded to the other side; wrong draws would change most pixels of a digit.
     assert torch.cat(close).float().mean() > 0.99

@@ -168,15 +168,18 @@ def test_resized_crop_is_torchvisions_with_each_images_own_box(arranged, height,
     images = pixels(height=height, width=width)
     boxes = torch.from_numpy(augment.random_boxes(np.random.default_rng(0), len(images), height, width))
     boxes[:2] = torch.tensor([[0, 0, height, width], [height - 1, width - 1, 1, 1]])
-    # Of floats: torchvision's bytes are rounded after each axis.
-    exact = [
-        one.resized_crop(image.float(), *box, [size, size], antialias=True)
+    crops = [
+        (image.float(), one.resized_crop(image, *box, [size, size], antialias=True), box)
         for image, box in zip(images, boxes.tolist(), strict=True)
     ]
     actual = augment.resized_crop(arranged(images), boxes, size)
-    torch.testing.assert_close(actual.float(), torch.stack(exact), rtol=0, atol=0.501)
-    assert actual.dtype == torch.uint8
+    same(actual, torch.stack([bytes_of for _, bytes_of, _ in crops]))
     assert is_channels_last(actual)
+    # As a GPU computes it. Of floats: torchvision's bytes are rounded after each axis.
+    exact = [one.resized_crop(image, *box, [size, size], antialias=True) for image, _, box in crops]
+    at_once = augment._resized_crop_at_once(arranged(images), boxes, size)
+    torch.testing.assert_close(at_once.float(), torch.stack(exact), rtol=0, atol=0.501)
+    assert is_channels_last(at_once)
 
 
 @pytest.mark.parametrize(("height", "width"), [(64, 64), (40, 100), (100, 40)])
