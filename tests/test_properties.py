@@ -26,7 +26,7 @@ from cnn_compare.configs import differences, flatten, merge_config
 from cnn_compare.data import augment
 from cnn_compare.errors import (
     ConfigurationError,
-    DataError,
+    DataUnavailableError,
     InvalidValueError,
     ResultError,
     UnknownBackboneError,
@@ -177,7 +177,7 @@ def test_damaged_predictions_are_listed_and_the_run_is_kept(tmp_path, noise, pos
 @given(st.binary(max_size=300))
 def test_no_bytes_but_the_published_ones_are_taken_for_a_batch(tiny_cifar10, content):
     (tiny_cifar10 / "cifar-10-batches-py" / "data_batch_2").write_bytes(content)
-    with pytest.raises(DataError):
+    with pytest.raises(DataUnavailableError):
         CIFAR10DataModule(str(tiny_cifar10)).load("train")
 
 

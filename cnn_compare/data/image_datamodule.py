@@ -12,7 +12,6 @@ import sys
 import warnings
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 import lightning as L
@@ -51,12 +50,6 @@ warnings.filterwarnings("ignore", "Using `DistributedSampler` with the dataloade
 def global_seed() -> int:
     """The seed of Lightning's ``seed_everything``, which leaves it in the environment; 0 where it was not called."""
     return int(os.environ.get("PL_GLOBAL_SEED", 0))
-
-
-def folder_of_data(data_dir: str | None) -> Path:
-    """Where published data is kept: the given folder, else ``$CNN_COMPARE_DATA_DIR``, else ``data``."""
-    # Shells do not expand the tilde in `--data.data_dir=~/data`, nor in a configuration file.
-    return Path(data_dir or os.environ.get("CNN_COMPARE_DATA_DIR") or "data").expanduser()
 
 
 def _noting_arguments(init: Any) -> Any:

@@ -1,32 +1,39 @@
-"""The classification data sets of torchvision that keep their images as arrays."""
+"""The classification data sets of torchvision that keep their images as arrays; CIFAR-10 has a name of its own."""
 
 from __future__ import annotations
 
+import hashlib
 import inspect
+import os
 import socket
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
+import torch
 import torchvision
 from torch import Tensor
 from torchvision import datasets
+from torchvision.datasets.utils import download_and_extract_archive
 
 from cnn_compare.data.cache import mapped_arrays
-from cnn_compare.data.cifar10 import RETRIES, SILENCE_S, load_mapped, short_digest, store_arrays
-from cnn_compare.data.image_datamodule import ImageDataModule, Split, folder_of_data
+from cnn_compare.data.image_datamodule import ImageDataModule, Split
 from cnn_compare.data.loaded import as_tensors
 from cnn_compare.errors import DataUnavailableError, InvalidValueError
 from cnn_compare.files import read_json, write_json
 
 Name = Literal["CIFAR10", "CIFAR100", "FashionMNIST", "KMNIST", "MNIST", "STL10", "SVHN", "USPS"]
+# How often a failed download is repeated, and how long its host may be silent.
+RETRIES, SILENCE_S = 2, 30.0
 
 
 class TorchvisionDataModule(ImageDataModule):
     """A data set of torchvision, downloaded if missing; grey images become RGB.
 
     torchvision verifies the md5 of what it downloads, and opens the pickles of CIFAR-10 and CIFAR-100 only after it has
-    verified theirs. The images are then stored as arrays that all runs share, and the files are not looked at again.
+    verified theirs; a file with another md5 is downloaded anew. The images are then stored as arrays that all runs
+    share, and the files are not looked at again.
 
     Args:
         name: As torchvision spells it.
@@ -41,7 +48,9 @@ class TorchvisionDataModule(ImageDataModule):
         super().__init__(**options)
         if name not in get_args(Name):
             raise InvalidValueError("data.name", name, f"one of {', '.join(get_args(Name))}")
-        self.dataset_name, self.data_dir = name, folder_of_data(data_dir)
+        # Shells do not expand the tilde in `--data.data_dir=~/data`, nor in a configuration file.
+        self.data_dir = Path(data_dir or os.environ.get("CNN_COMPARE_DATA_DIR") or "data").expanduser()
+        self.dataset_name = name
 
     @property
     def class_names(self) -> tuple[str, ...]:  # type: ignore[override]
@@ -59,11 +68,15 @@ class TorchvisionDataModule(ImageDataModule):
 
     def load(self, split: Split) -> tuple[Tensor, Tensor]:
         """All images ``(N, H, W, 3)`` uint8 and labels ``(N,)`` int64 of a split, mapped from the disk."""
-        return load_mapped(self._arrays(), split)
+        folder = self._arrays()
+        # Copy on write: processes share the pages, and nobody can change the file.
+        images = np.load(folder / f"{split}_images.npy", mmap_mode="c")
+        return torch.from_numpy(images), torch.from_numpy(np.load(folder / f"{split}_labels.npy"))
 
     def _arrays(self) -> Path:
-        source = f"{self.dataset_name}_{short_digest(str(self.data_dir.resolve()))}"
-        return mapped_arrays(f"{source}/torchvision_{torchvision.__version__}", self._store)
+        """The folder of the stored arrays."""
+        root = hashlib.blake2b(os.fsencode(self.data_dir.resolve()), digest_size=8).hexdigest()
+        return mapped_arrays(f"{self.dataset_name}_{root}/torchvision_{torchvision.__version__}", self._store)
 
     def _store(self, folder: Path) -> None:
         for split in ("train", "test"):
@@ -72,7 +85,8 @@ class TorchvisionDataModule(ImageDataModule):
             # SVHN and USPS are digits, and do not say so.
             classes = list(getattr(dataset, "classes", range(10)))
             images, numbers = as_tensors((dataset.data, labels.astype(np.int64)), len(classes), self.dataset_name)
-            store_arrays(folder, split, images.numpy(), numbers.numpy())
+            np.save(folder / f"{split}_images.npy", images.numpy())
+            np.save(folder / f"{split}_labels.npy", numbers.numpy())
         write_json(folder / "classes.json", [str(name) for name in classes])
 
     def _dataset(self, split: Split) -> Any:
@@ -84,9 +98,12 @@ class TorchvisionDataModule(ImageDataModule):
             try:
                 # torchvision itself waits for a silent host without limit.
                 socket.setdefaulttimeout(SILENCE_S)
+                if attempt > 0 and hasattr(cls, "tgz_md5"):
+                    # `download=True` does nothing where the file of class names alone is missing.
+                    download_and_extract_archive(cls.url, self.data_dir, filename=cls.filename, md5=cls.tgz_md5)
                 return cls(self.data_dir, download=attempt > 0, **which)
-            # It raises any of these, and errors of its formats, for what is missing, cut off or another file.
-            except (OSError, RuntimeError, ValueError, AssertionError, EOFError) as error:
+            # torchvision raises any of these for what is missing, cut off or another file.
+            except (OSError, RuntimeError, ValueError, AssertionError, EOFError, HTTPException) as error:
                 if attempt > RETRIES:
                     files = f"the files that torchvision.datasets.{self.dataset_name} expects"
                     folder, reason = self.data_dir.absolute(), " ".join(str(error).split()) or type(error).__name__
@@ -94,6 +111,28 @@ class TorchvisionDataModule(ImageDataModule):
             finally:
                 socket.setdefaulttimeout(silence_s)
         raise AssertionError("the last attempt returns or raises")
+
+
+class CIFAR10DataModule(TorchvisionDataModule):
+    """CIFAR-10: 60,000 colour photographs of 32x32 pixels in ten classes, as `TorchvisionDataModule` has them.
+
+    Args:
+        data_dir: Folder of ``cifar-10-batches-py/``; None: ``$CNN_COMPARE_DATA_DIR``, else ``data``.
+        **options: Those of `ImageDataModule`.
+
+    Raises:
+        DataUnavailableError: If the files are missing or damaged, and cannot be downloaded.
+
+    Source:
+        Krizhevsky 2009, "Learning Multiple Layers of Features from Tiny Images".
+    """
+
+    # Not read from the data: its number is asked for before anything is downloaded.
+    class_names = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+    usual_val_size = 5000
+
+    def __init__(self, data_dir: str | None = None, **options: Any) -> None:
+        super().__init__(name="CIFAR10", data_dir=data_dir, **options)
 
 
 def _url(dataset: Any) -> str:

@@ -1,4 +1,4 @@
-"""CIFAR-10's files: what is there is verified and used, what is missing downloaded, what is damaged never opened."""
+"""CIFAR-10's files: what is there is verified and used, what is missing or damaged downloaded and never opened."""
 
 from __future__ import annotations
 
@@ -15,19 +15,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
-import pooch
 import pytest
 from torchvision.datasets import CIFAR10
 
 from cnn_compare import CIFAR10DataModule
-from cnn_compare.data import cifar10
-from cnn_compare.errors import DataError, DataUnavailableError
-
-# requests leaves the socket of a failed download, and that of the first answer of a redirected one, to the garbage
-# collector.
-pytestmark = pytest.mark.filterwarnings(
-    "ignore::pytest.PytestUnraisableExceptionWarning", "ignore:unclosed:ResourceWarning"
-)
+from cnn_compare.data import torchvision_data
+from cnn_compare.errors import DataUnavailableError
 
 FILES = [*(f"data_batch_{n}" for n in range(1, 6)), "test_batch", "batches.meta"]
 
@@ -138,8 +131,7 @@ def host(published_tiny_cifar10, tiny_archive, monkeypatch):
     thread.start()
     monkeypatch.setattr(CIFAR10, "url", host.url)
     monkeypatch.setattr(CIFAR10, "tgz_md5", hashlib.md5(tiny_archive).hexdigest())
-    monkeypatch.setattr(cifar10, "SILENCE_S", 0.2)
-    monkeypatch.setattr(pooch.core.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(torchvision_data, "SILENCE_S", 0.2)
     yield host
     host.hung_up.set()
     host.server.shutdown()
@@ -185,26 +177,35 @@ def test_a_tilde_in_the_folder_means_home(monkeypatch, tiny_cifar10, network_is_
     CIFAR10DataModule(f"~/{tiny_cifar10.name}").prepare_data()
 
 
-# Damaged
+# Damaged or missing
 
 
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize(
     "damage",
-    [lambda whole: whole[:-1] + bytes([whole[-1] ^ 1]), lambda whole: whole[: len(whole) // 2], lambda whole: b""],
-    ids=["one bit", "truncated", "empty"],
+    [
+        lambda whole: whole[:-1] + bytes([whole[-1] ^ 1]),
+        lambda whole: whole[: len(whole) // 2],
+        lambda whole: b"",
+        lambda whole: None,
+    ],
+    ids=["one bit", "truncated", "empty", "missing"],
 )
-def test_a_damaged_file_is_an_error_that_names_it(tiny_cifar10, network_is_forbidden, name, damage):
+def test_a_damaged_or_missing_file_offline_is_an_error_and_online_is_downloaded(
+    tiny_cifar10, tiny_cifar10_files, host, monkeypatch, name, damage
+):
     path = tiny_cifar10 / CIFAR10.base_folder / name
-    path.write_bytes(damage(path.read_bytes()))
-    found = hashlib.md5(path.read_bytes()).hexdigest()
-    for use in (CIFAR10DataModule.prepare_data, lambda data: data.load("train"), lambda data: data.load("test")):
-        with pytest.raises(DataError, match=r"is damaged: its md5 is .* Delete it and run again") as caught:
-            use(CIFAR10DataModule(str(tiny_cifar10)))
-        assert (caught.value.path, caught.value.md5) == (path, found)
-        assert str(path) in str(caught.value)
-        assert found in str(caught.value)
-        assert caught.value.exit_status == 1
+    content = damage(path.read_bytes())
+    path.unlink()
+    if content is not None:
+        path.write_bytes(content)
+    with monkeypatch.context() as offline:
+        offline.setattr(CIFAR10, "url", "http://127.0.0.1:9/cifar-10-python.tar.gz")
+        with pytest.raises(DataUnavailableError):
+            CIFAR10DataModule(str(tiny_cifar10)).prepare_data()
+    assert_holds_the_tiny_images(CIFAR10DataModule(str(tiny_cifar10)), tiny_cifar10_files)
+    assert path.read_bytes() == tiny_cifar10_files[name]
+    assert host.requests > 0
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -212,22 +213,14 @@ def test_a_malicious_file_is_never_opened(tiny_cifar10, tmp_path, name):
     path, harm = tiny_cifar10 / CIFAR10.base_folder / name, tmp_path / "harm"
     path.write_bytes(pickle.dumps(Payload(harm)))
     for use in (CIFAR10DataModule.prepare_data, lambda data: data.setup("fit"), lambda data: data.setup("test")):
-        with pytest.raises(DataError):
+        with pytest.raises(DataUnavailableError):
             use(CIFAR10DataModule(str(tiny_cifar10)))
     assert not harm.exists()
     pickle.loads(path.read_bytes())
     assert harm.exists(), "the payload works, so that its absence above means something"
 
 
-def test_a_damaged_file_is_reported_even_where_another_is_missing(tiny_cifar10, network_is_forbidden):
-    folder = tiny_cifar10 / CIFAR10.base_folder
-    (folder / "data_batch_1").unlink()
-    (folder / "batches.meta").write_bytes(b"")
-    with pytest.raises(DataError, match=r"batches\.meta"):
-        CIFAR10DataModule(str(tiny_cifar10)).prepare_data()
-
-
-# Missing
+# All missing
 
 
 def test_missing_and_offline_the_error_says_what_to_do(empty_dir, monkeypatch):
@@ -236,31 +229,16 @@ def test_missing_and_offline_the_error_says_what_to_do(empty_dir, monkeypatch):
         CIFAR10DataModule(empty_dir.name).prepare_data()
     message = str(caught.value)
     for part in (
-        f"no CIFAR-10 in {empty_dir}, ",
+        f"no CIFAR10 in {empty_dir}, ",
         "downloading it from http://127.0.0.1:9/cifar-10-python.tar.gz failed (",
         "refused",
-        "put cifar-10-python.tar.gz or cifar-10-batches-py/ there by hand",
+        "put the files that torchvision.datasets.CIFAR10 expects there by hand",
         "data.data_dir or CNN_COMPARE_DATA_DIR",
         "data=DigitsDataModule needs no network",
     ):
         assert part in message
     assert (caught.value.folder, caught.value.url) == (empty_dir, CIFAR10.url)
     assert caught.value.exit_status == 1
-
-
-@pytest.mark.parametrize("name", FILES)
-def test_one_missing_file_offline_is_an_error_and_online_is_downloaded(
-    tiny_cifar10, tiny_cifar10_files, host, monkeypatch, name
-):
-    path = tiny_cifar10 / CIFAR10.base_folder / name
-    path.unlink()
-    with monkeypatch.context() as offline:
-        offline.setattr(CIFAR10, "url", "http://127.0.0.1:9/cifar-10-python.tar.gz")
-        with pytest.raises(DataUnavailableError):
-            CIFAR10DataModule(str(tiny_cifar10)).prepare_data()
-    CIFAR10DataModule(str(tiny_cifar10)).prepare_data()
-    assert path.read_bytes() == tiny_cifar10_files[name]
-    assert host.requests > 0
 
 
 def test_a_download_is_verified_unpacked_and_done_once(empty_dir, tiny_cifar10_files, host):
@@ -306,7 +284,7 @@ def test_a_download_that_is_cut_off_once_is_begun_again(empty_dir, tiny_cifar10_
 
     host.answer = first_cut_then_whole
     assert_holds_the_tiny_images(CIFAR10DataModule(str(empty_dir)), tiny_cifar10_files)
-    assert host.requests == 2
+    assert host.requests > 2
     assert {path.name for path in empty_dir.iterdir()} == {CIFAR10.filename, CIFAR10.base_folder}
 
 
@@ -339,5 +317,5 @@ def test_an_archive_put_there_by_hand_is_unpacked_without_the_network(
 
 def test_a_folder_that_cannot_be_written_is_an_error_that_names_it(empty_dir, host):
     empty_dir.write_text("a file where the folder should be")
-    with pytest.raises(DataUnavailableError, match=f"no CIFAR-10 in {empty_dir}"):
+    with pytest.raises(DataUnavailableError, match=f"no CIFAR10 in {empty_dir}"):
         CIFAR10DataModule(str(empty_dir)).prepare_data()
