@@ -238,7 +238,8 @@ def ours(augmentation: str, image_size: int, count: int) -> Callable[[], float]:
         loader.sampler.set_epoch(loader.sampler.epoch + 1)
         start = time.perf_counter()
         for batch in loader:
-            data.to_input(batch[0], data._epoch_draws(batch[0])[batch[2]])
+            draws = data._epoch_draws(batch[0])
+            data.to_input(batch[0], {step: draws[step][batch[2]] for step in data._steps})
         return time.perf_counter() - start
 
     return epoch

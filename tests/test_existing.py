@@ -46,7 +46,7 @@ def ran(monkeypatch):
         own = {} if isinstance(data, DigitsDataModule) else {"data_fingerprint": data.fingerprint()}
         own |= {"pictures": data.pictures_fingerprint(), "data": data.describe()} if own else {}
         if own:
-            own |= {"train_images": data.train_images, "test_images": len(data.splits["test"])}
+            own |= {"train_images": len(data.splits["train"]), "test_images": len(data.splits["test"])}
         result = spec.result("finished", metrics=metrics, code_fingerprint=code, device="cpu: made up", **own)
         spec.folder.save_result(result)
         return None

@@ -1,15 +1,14 @@
 """Per-image augmentation of whole batches: pure functions of the images and of each image's random numbers.
 
-`Draws` holds these numbers, so that they depend on the seed alone, on no network and no device. All functions keep
-images in channels-last memory (`torch.channels_last`), the format in which convolutions are fastest.
+`draw` makes these numbers, which depend on the seed alone, on no network and no device. All functions keep images in
+channels-last memory (`torch.channels_last`), the format in which convolutions are fastest.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Literal, cast, get_args
 
 import numpy as np
@@ -35,18 +34,6 @@ PIXELS_AT_A_TIME = 2**22  # of `mean_and_std`, 32 MiB as doubles
 _FINENESS = 256  # steps from one 8-bit value to the next, to which `mean_and_std` rounds resized pixels
 JITTER = 0.4  # largest change of brightness, contrast and saturation
 
-# How each step works on images (uint8), the numbers drawn for them, and the size that the network takes.
-ON_PIXELS: dict[Step, Callable[[Tensor, Tensor, int], Tensor]] = {
-    "crop": lambda images, offsets, size: translate(images, offsets, MAX_SHIFT),
-    "resized_crop": lambda images, boxes, size: resized_crop(images, boxes, size),
-    "flip": lambda images, flipped, size: flip(images, flipped),
-    "color_jitter": lambda images, factors, size: color_jitter(images, factors),
-}
-# Once images are normalised, because it replaces pixels by the mean colour, which is 0 then.
-ON_INPUTS: dict[Step, Callable[[Tensor, Tensor], Tensor]] = {
-    "cutout": lambda inputs, centers: cutout(inputs, centers, CUTOUT_SIZE),
-}
-
 
 def to_input(
     images: Tensor,
@@ -60,20 +47,18 @@ def to_input(
         images: ``(B, 3, H, W)`` uint8.
         mean_std: Mean and standard deviation of each channel, for pixels from 0 to 1.
         size: Height and width of the network's input, in pixels.
-        drawn: The numbers of each augmentation step, in their order; None: no augmentation.
+        drawn: The numbers of each augmentation step, in their order, as `draw` makes them; None: no augmentation.
 
     Returns:
         ``(B, 3, size, size)`` float32, channels-last.
     """
-    drawn = drawn or {}
-    for step, numbers in drawn.items():
-        if step in ON_PIXELS:
-            images = ON_PIXELS[step](images, numbers, size)
+    numbers = {**(drawn or {})}
+    # Last, because it replaces pixels by the mean colour, which is 0 once images are normalised.
+    centers = numbers.pop("cutout", None)
+    for step, values in numbers.items():
+        images = resized_crop(images, values, size) if step == "resized_crop" else _ON_PIXELS[step](images, values)
     inputs = normalize(images, *mean_std)
-    for step, numbers in drawn.items():
-        if step in ON_INPUTS:
-            inputs = ON_INPUTS[step](inputs, numbers)
-    return resize(inputs, size)
+    return resize(inputs if centers is None else cutout(inputs, centers, CUTOUT_SIZE), size)
 
 
 def steps_of(augmentation: Augmentation) -> tuple[Step, ...]:
@@ -91,56 +76,37 @@ def steps_of(augmentation: Augmentation) -> tuple[Step, ...]:
     return steps
 
 
-@dataclass(frozen=True)
-class Draws:
-    """The random numbers of one epoch's augmentation, one row an image.
+def draw(
+    generator: np.random.Generator, images: int, steps: Sequence[Step], stored: tuple[int, int], size: int
+) -> dict[Step, Tensor]:
+    """Random numbers for augmentation, one row an image.
 
     Args:
-        parts: By step. ``crop`` ``(N, 2)``: row and column in ``0 .. 2 * MAX_SHIFT``, see `translate`; ``flip``
-            ``(N,)``: 0 or 1; ``cutout`` ``(N, 2)``: row and column of the centre; ``resized_crop`` ``(N, 4)``: see
-            `random_boxes`; ``color_jitter`` ``(N, 3)``: see `color_jitter`. The first three are there for every
-            augmentation, so that an image is shifted alike with and without cutout; the others where they are used.
+        generator: Source of the numbers.
+        images: Their number, N.
+        steps: Of the augmentation.
+        stored: Height and width of the stored images, in pixels.
+        size: Height and width that the network takes.
+
+    Returns:
+        By step. ``crop`` ``(N, 2)``: row and column in ``0 .. 2 * MAX_SHIFT``, see `translate`; ``flip`` ``(N,)``: 0 or
+        1; ``cutout`` ``(N, 2)``: row and column of the centre; ``resized_crop`` ``(N, 4)``: see `random_boxes`;
+        ``color_jitter`` ``(N, 3)``: see `color_jitter`. The first three are there for every augmentation, so that an
+        image is shifted alike with and without cutout; the others where they are used.
     """
-
-    parts: dict[str, Tensor]
-
-    @classmethod
-    def make(
-        cls, generator: np.random.Generator, images: int, steps: Sequence[Step], stored: tuple[int, int], size: int
-    ) -> Draws:
-        """Draw for a number of images.
-
-        Args:
-            generator: Source of the numbers.
-            images: Their number.
-            steps: Of the augmentation.
-            stored: Height and width of the stored images, in pixels.
-            size: Height and width that the network takes.
-        """
-        cutout = (size, size) if "resized_crop" in steps else stored
-        limits = [2 * MAX_SHIFT + 1, 2 * MAX_SHIFT + 1, 2, *cutout]
-        # In one call, whose numbers runs of the past had.
-        table = torch.from_numpy(generator.integers(0, limits, size=(images, len(limits))))
-        parts = {"crop": table[:, :2], "flip": table[:, 2], "cutout": table[:, 3:]}
-        # Each of the others has a generator of its own, so that none changes what another one draws.
-        for_boxes, for_factors = generator.spawn(2)
-        if "resized_crop" in steps:
-            parts["resized_crop"] = torch.from_numpy(random_boxes(for_boxes, images, *stored))
-        if "color_jitter" in steps:
-            factors = for_factors.uniform(1 - JITTER, 1 + JITTER, (images, 3)).astype(np.float32)
-            parts["color_jitter"] = torch.from_numpy(factors)
-        return cls(parts)
-
-    def __getitem__(self, index: Tensor) -> Draws:
-        return Draws({step: part[index] for step, part in self.parts.items()})
-
-    def to(self, device: torch.device) -> Draws:
-        """The same numbers on a device."""
-        return Draws({step: part.to(device, non_blocking=True) for step, part in self.parts.items()})
-
-    def table(self) -> Tensor:
-        """All numbers, one row an image."""
-        return torch.cat([part.reshape(len(part), -1) for part in self.parts.values()], dim=1)
+    cutout = (size, size) if "resized_crop" in steps else stored
+    limits = [2 * MAX_SHIFT + 1, 2 * MAX_SHIFT + 1, 2, *cutout]
+    # In one call, whose numbers runs of the past had.
+    table = torch.from_numpy(generator.integers(0, limits, size=(images, len(limits))))
+    drawn: dict[Step, Tensor] = {"crop": table[:, :2], "flip": table[:, 2], "cutout": table[:, 3:]}
+    # Each of the others has a generator of its own, so that none changes what another one draws.
+    for_boxes, for_factors = generator.spawn(2)
+    if "resized_crop" in steps:
+        drawn["resized_crop"] = torch.from_numpy(random_boxes(for_boxes, images, *stored))
+    if "color_jitter" in steps:
+        factors = for_factors.uniform(1 - JITTER, 1 + JITTER, (images, 3)).astype(np.float32)
+        drawn["color_jitter"] = torch.from_numpy(factors)
+    return drawn
 
 
 def random_boxes(generator: np.random.Generator, images: int, height: int, width: int) -> NDArray[np.int64]:
@@ -149,8 +115,8 @@ def random_boxes(generator: np.random.Generator, images: int, height: int, width
     Args:
         generator: Source of the numbers.
         images: Number of images.
-        height: Of each image, in pixels.
-        width: As ``height``.
+        height: Height of each image, in pixels.
+        width: Width of each image, in pixels.
 
     Returns:
         ``(N, 4)``: top, left, height, width. After ten draws that do not fit into the image, it is the largest part
@@ -340,6 +306,14 @@ def cutout(images: Tensor, centers: Tensor, size: int) -> Tensor:
     return images * ~(hit_rows[:, :, None] & hit_columns[:, None, :])[:, None]
 
 
+# The steps that turn pixels and the numbers drawn for them into pixels of the same size.
+_ON_PIXELS: dict[Step, Callable[[Tensor, Tensor], Tensor]] = {
+    "crop": partial(translate, max_shift=MAX_SHIFT),
+    "flip": flip,
+    "color_jitter": color_jitter,
+}
+
+
 def mean_and_std(images: Tensor, subset: Tensor, size: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of each channel, for pixels scaled to 0 .. 1, of images as a network gets them.
 
@@ -376,7 +350,7 @@ def normalize(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -
     Args:
         images: ``(N, C, H, W)``, uint8.
         mean: One value a channel, for pixels scaled to 0 .. 1.
-        std: As ``mean``.
+        std: One value a channel, likewise.
 
     Returns:
         ``(N, C, H, W)`` float32, channels-last, on the device of ``images``.

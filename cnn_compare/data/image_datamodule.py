@@ -23,10 +23,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from cnn_compare.data import augment
-from cnn_compare.data.augment import Augmentation, Draws
+from cnn_compare.data.augment import Augmentation, Step
 from cnn_compare.data.loaded import as_tensors
 from cnn_compare.data.resident import Batch, EpochSampler, FetchingAhead, ResidentDataset, shard_size
-from cnn_compare.data.splits import Indices, count_of, fold_of, require_room, require_size, stratified_order, take
+from cnn_compare.data.splits import Indices, count_of, cut, fold_of, require_room, require_size, take
 from cnn_compare.errors import InvalidValueError
 
 Normalization = Literal["half", "cifar10", "imagenet", "own"] | list[list[float]]
@@ -139,7 +139,7 @@ class ImageDataModule(L.LightningDataModule):
         self.seed = global_seed() if seed is None else seed
         self._splits: dict[str, ResidentDataset] = {}
         self._sampler: EpochSampler | None = None
-        self._draws: tuple[int, Draws] | None = None
+        self._draws: tuple[int, dict[Step, Tensor]] | None = None
         self._fingerprints: dict[str, str] = {}
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -227,14 +227,10 @@ class ImageDataModule(L.LightningDataModule):
         train = self._splits["train"]
         return torch.bincount(train.labels[train.subset], minlength=self.num_classes).tolist()
 
-    @property
-    def train_images(self) -> int:
-        """Number of training images; known after ``setup("fit")``."""
-        return len(self._splits["train"])
-
     def images_used(self, counts: Sequence[int]) -> int:
         """Number of different training images in epochs that each used the first ``counts`` of its order."""
-        sampler, used = EpochSampler(self.train_images, self.seed), np.zeros(self.train_images, bool)
+        images = len(self._splits["train"])
+        sampler, used = EpochSampler(images, self.seed), np.zeros(images, bool)
         for epoch, count in enumerate(counts):
             sampler.set_epoch(epoch)
             used[sampler.order()[:count]] = True
@@ -274,24 +270,26 @@ class ImageDataModule(L.LightningDataModule):
 
     def _make_splits(self, loaded: Split) -> dict[str, ResidentDataset]:
         """The splits that are cut from what `load` returns, by name; with a fold, all three of them at once."""
+        if self.fold is None:
+            images, labels = self._load(loaded)
+            if loaded == "test":
+                return {"test": ResidentDataset(images, labels)}
+            tested = np.zeros(len(labels), bool)
+        else:
+            parts = [self._load("train"), self._load("test")]
+            if len({images.shape[1:] for images, _ in parts}) > 1:
+                expected = "left out: training and test images differ in size"
+                raise InvalidValueError("data.fold", list(self.fold), expected)
+            images, labels = (torch.cat(part) for part in zip(*parts, strict=True))
+            number, folds = self.fold
+            tested = fold_of(labels.numpy(), self.class_names, folds, self.split_seed) == number
+        numbers, pool = labels.numpy(), np.flatnonzero(~tested)
+        require_room(numbers[pool], self.class_names, ("train", "val"))
+        rows = cut(pool, numbers, self.num_classes, {"val": self.val_size}, self.split_seed)
+        rows["train"] = self.train_part(rows["train"], numbers)
         if self.fold is not None:
-            return self._make_splits_of(self.fold)
-        images, labels = self._load(loaded)
-        if loaded == "test":
-            return {"test": ResidentDataset(images, labels)}
-        train, val = self._split(labels, np.arange(len(labels)))
-        return {"train": ResidentDataset(images, labels, train), "val": ResidentDataset(images, labels, val)}
-
-    def _make_splits_of(self, fold: tuple[int, int]) -> dict[str, ResidentDataset]:
-        parts = [self._load("train"), self._load("test")]
-        if len({images.shape[1:] for images, _ in parts}) > 1:
-            raise InvalidValueError("data.fold", list(fold), "left out: training and test images differ in size")
-        images, labels = (torch.cat(part) for part in zip(*parts, strict=True))
-        number, folds = fold
-        tested = fold_of(labels.numpy(), self.class_names, folds, self.split_seed) == number
-        train, val = self._split(labels, np.flatnonzero(~tested))
-        rows = {"train": train, "val": val, "test": torch.from_numpy(np.flatnonzero(tested))}
-        return {name: ResidentDataset(images, labels, subset) for name, subset in rows.items()}
+            rows["test"] = np.flatnonzero(tested)
+        return {name: ResidentDataset(images, labels, torch.from_numpy(np.sort(rows[name]))) for name in rows}
 
     def test_arrays(self) -> dict[str, NDArray[np.integer]]:
         """What is known of each test image, for the file of answers.
@@ -306,14 +304,6 @@ class ImageDataModule(L.LightningDataModule):
         if not hasattr(self, "class_names"):
             raise InvalidValueError("data", type(self).__name__, "a data module with class_names")
         return as_tensors(self.load(split), self.num_classes, f'{type(self).__name__}.load("{split}")')
-
-    def _split(self, labels: Tensor, rows: Indices) -> tuple[Tensor, Tensor]:
-        """Sorted indices of the training and the validation images, of ``rows``."""
-        numbers = labels.numpy()
-        require_room(numbers[rows], self.class_names, ("train", "val"))
-        val_size = count_of(self.val_size, len(rows), self.num_classes, "data.val_size", keep=1)
-        val, rest = take(rows[stratified_order(numbers[rows], self.split_seed)], numbers, val_size, keep=1)
-        return torch.from_numpy(np.sort(self.train_part(rest, numbers))), torch.from_numpy(np.sort(val))
 
     def train_part(self, order: Indices, labels: NDArray[np.integer]) -> Indices:
         """The images to train with, of a stratified order of those that may be: all, or a ``train_subset``.
@@ -350,10 +340,9 @@ class ImageDataModule(L.LightningDataModule):
     def _move(self, dataset: ResidentDataset, device: torch.device) -> None:
         """Move a split's images to a device, once for all splits that share them."""
         sharing = [split for split in self._splits.values() if split.images is dataset.images]
-        dataset.move(device)
+        images, labels = dataset.images.to(device), dataset.labels.to(device)
         for split in sharing:
-            split.images, split.labels = dataset.images, dataset.labels
-            split.move(device)
+            split.images, split.labels, split.subset = images, labels, split.subset.to(device)
 
     def share_images(self, other: ImageDataModule) -> None:
         """Keep the images that another data module holds as well, in the same place, in memory once."""
@@ -390,31 +379,34 @@ class ImageDataModule(L.LightningDataModule):
         if isinstance(batch, Tensor):
             return batch
         images, labels, index = batch
-        draws = self._epoch_draws(images)[index] if self.trainer and self.trainer.training else None
-        return self.to_input(images, draws), labels
+        if not (self.trainer and self.trainer.training):
+            return self.to_input(images), labels
+        draws = self._epoch_draws(images)
+        return self.to_input(images, {step: draws[step][index] for step in self._steps}), labels
 
-    def _epoch_draws(self, images: Tensor) -> Draws:
+    def _epoch_draws(self, images: Tensor) -> dict[Step, Tensor]:
         assert self._sampler is not None, "train_dataloader() makes the sampler"
-        if self._draws is None or self._draws[0] != self._sampler.epoch:
-            self._draws = self._sampler.epoch, self._draws_of(self._sampler, images.shape[2:])
+        epoch, draws = self._draws or (-1, {})
+        if epoch != self._sampler.epoch:
+            epoch, draws = self._sampler.epoch, self._draws_of(self._sampler, images.shape[2:])
         # A second trainer may have its images on another device.
-        self._draws = self._draws[0], self._draws[1].to(images.device)
-        return self._draws[1]
+        draws = {step: part.to(images.device, non_blocking=True) for step, part in draws.items()}
+        self._draws = epoch, draws
+        return draws
 
-    def _draws_of(self, sampler: EpochSampler, stored: Sequence[int]) -> Draws:
+    def _draws_of(self, sampler: EpochSampler, stored: Sequence[int]) -> dict[Step, Tensor]:
         return sampler.draws(self._steps, (stored[0], stored[1]), self.image_size)
 
-    def to_input(self, images: Tensor, draws: Draws | None = None) -> Tensor:
+    def to_input(self, images: Tensor, drawn: Mapping[Step, Tensor] | None = None) -> Tensor:
         """Augment, normalise and resize.
 
         Args:
             images: ``(B, 3, H, W)`` uint8.
-            draws: Of these images; None: no augmentation.
+            drawn: The numbers of each augmentation step for these images; None: no augmentation.
 
         Returns:
             ``(B, 3, image_size, image_size)`` float32, channels-last.
         """
-        drawn = None if draws is None else {step: draws.parts[step] for step in self._steps}
         return augment.to_input(images, self.mean_std, self.image_size, drawn)
 
     def fingerprint(self) -> str:
@@ -423,26 +415,20 @@ class ImageDataModule(L.LightningDataModule):
         Equal fingerprints mean equal training batches in the same order with the same augmentation, and equal
         validation and test images. The fingerprint does not depend on the network.
         """
-        prepared: dict[str, Any] = {
-            option: getattr(self, option) for option in ("batch_size", "augmentation", "image_size")
-        }
-        splits = self.splits
+        prepared = {option: getattr(self, option) for option in ("batch_size", "augmentation", "image_size")}
+        train = self.splits["train"]
         prepared["normalization"] = self.preparation["normalization"]
         settings = json.dumps(prepared, sort_keys=True)
         # Every checkpoint stores it, and the images are read once for it.
         key = f"{settings} {self.seed}"
         if key not in self._fingerprints:
-            self._fingerprints[key] = self._fingerprint(splits, settings)
+            digest, first_epoch = self._images_digest(), EpochSampler(len(train), self.seed)
+            digest.update(first_epoch.order().tobytes())
+            draws = self._draws_of(first_epoch, train.images.shape[1:3]).values()
+            digest.update(torch.cat([part.reshape(len(train), -1) for part in draws], dim=1).numpy().data)
+            digest.update(settings.encode())
+            self._fingerprints[key] = digest.hexdigest()
         return self._fingerprints[key]
-
-    def _fingerprint(self, splits: Mapping[str, ResidentDataset], settings: str) -> str:
-        digest = self._images_digest()
-        first_epoch = EpochSampler(len(splits["train"]), self.seed)
-        digest.update(first_epoch.order().tobytes())
-        draws = self._draws_of(first_epoch, splits["train"].images.shape[1:3])
-        digest.update(draws.table().numpy().data)
-        digest.update(settings.encode())
-        return digest.hexdigest()
 
     def images_fingerprint(self) -> str:
         """A digest of images, labels and splits alone."""
@@ -461,10 +447,8 @@ class ImageDataModule(L.LightningDataModule):
         return digest.hexdigest()
 
     def _images_digest(self) -> hashlib.blake2b:
-        splits = self.splits
         digest = hashlib.blake2b(digest_size=8)
-        for name in ("train", "val", "test"):
-            split = splits[name]
+        for split in (self.splits[name] for name in ("train", "val", "test")):
             for part in self._content(split):
                 digest.update(part)
             digest.update(split.labels[split.subset].cpu().numpy().data)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
-from cnn_compare.data.augment import Draws, Step
+from cnn_compare.data.augment import Step, draw
 from cnn_compare.labels import PADDING
 
 Batch = tuple[Tensor, Tensor, Tensor]
@@ -53,11 +53,6 @@ class ResidentDataset(Dataset[Batch]):
         images = flat.view(-1, *self.images.shape[1:]).permute(0, 3, 1, 2)
         labels = self.labels.index_select(0, chosen)
         return images, labels if padding is None else labels.masked_fill(padding, PADDING), index
-
-    def move(self, device: torch.device) -> None:
-        """Move images and labels to the memory of ``device``."""
-        self.images, self.labels = self.images.to(device), self.labels.to(device)
-        self.subset = self.subset.to(device)
 
 
 class FetchingAhead(DataLoader[Batch]):
@@ -134,9 +129,9 @@ class EpochSampler(DistributedSampler[int]):
         """This epoch's order of the images, ``(N,)`` int64."""
         return self._generator(0).permutation(self.size) if self.shuffle else np.arange(self.size)
 
-    def draws(self, steps: Sequence[Step], stored: tuple[int, int], image_size: int) -> Draws:
-        """This epoch's augmentation draws for all images; the arguments are as for `Draws.make`."""
-        return Draws.make(self._generator(1), self.size, steps, stored, image_size)
+    def draws(self, steps: Sequence[Step], stored: tuple[int, int], image_size: int) -> dict[Step, Tensor]:
+        """This epoch's random numbers for all images, as `draw` makes them."""
+        return draw(self._generator(1), self.size, steps, stored, image_size)
 
     @property
     def _joins(self) -> bool:

@@ -179,6 +179,42 @@ def take_groups(
     return images[chosen], images[~chosen]
 
 
+def cut(
+    rows: Indices,
+    labels: NDArray[np.integer],
+    num_classes: int,
+    sizes: Mapping[str, float],
+    seed: int,
+    groups: NDArray[np.integer] | None = None,
+) -> dict[str, Indices]:
+    """Cut splits from images, one after the other, each with the same share of every class and no group in two.
+
+    Args:
+        rows: Indices of the images to cut.
+        labels: Labels of all images that the indices stand for.
+        num_classes: Number of classes among those to cut.
+        sizes: Split -> how many images it takes, as for `count_of`.
+        seed: Decides which.
+        groups: Groups of all images; None: each image can be in any split.
+
+    Returns:
+        The images of each split; those that are left are ``train``. None of them is sorted.
+
+    Raises:
+        InvalidValueError: If there are not so many images.
+    """
+    rest, splits = rows[stratified_order(labels[rows], seed)], dict[str, Indices]()
+    for number, (name, size) in enumerate(sizes.items()):
+        # An image of each class for training, and for every split that is cut later.
+        keep = len(sizes) - number
+        count = count_of(size, len(rest), num_classes, f"data.{name}_size", keep)
+        if groups is None:
+            splits[name], rest = take(rest, labels, count, keep)
+        else:
+            splits[name], rest = take_groups(rest, labels, groups, count, keep, seed)
+    return {**splits, "train": rest}
+
+
 def fold_of(
     labels: NDArray[np.integer],
     class_names: Sequence[str],

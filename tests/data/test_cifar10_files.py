@@ -22,6 +22,11 @@ from cnn_compare import CIFAR10DataModule
 from cnn_compare.data import torchvision_data
 from cnn_compare.errors import DataUnavailableError
 
+# urllib leaves the socket of an answer that is no file to the garbage collector.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning", "ignore:unclosed:ResourceWarning"
+)
+
 FILES = [*(f"data_batch_{n}" for n in range(1, 6)), "test_batch", "batches.meta"]
 
 

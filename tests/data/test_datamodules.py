@@ -258,6 +258,11 @@ def prepared(image, normalization, image_size, draws=None, cutout=False):
     return one.resize(image, [image_size, image_size], antialias=True)
 
 
+def table(draws):
+    """All numbers, one row an image."""
+    return torch.cat([part.reshape(len(part), -1) for part in draws.values()], dim=1)
+
+
 def centred(draws, augmentation):
     """Draws with the offset of an image that stays where it is, for what does not crop."""
     return draws if augmentation.startswith("crop") else [4, 4, *draws[2:]]
@@ -284,7 +289,7 @@ def test_training_images_are_those_of_torchvision_with_the_same_draws(
     sampler = EpochSampler(40, seed=3)
     for epoch in (0, 1):
         sampler.set_epoch(epoch)
-        order, draws = torch.from_numpy(sampler.order()), sampler.draws((), (32, 32), image_size).table()
+        order, draws = torch.from_numpy(sampler.order()), table(sampler.draws((), (32, 32), image_size))
         expected = [
             prepared(
                 stored[0][index],
@@ -348,7 +353,7 @@ def test_a_list_of_steps_is_applied_in_its_order_to_images_of_any_shape(record):
     images = record(data).epoch(0)[0]
     stored = together([data._splits["train"].__getitems__(list(range(40)))])[0]
     sampler = EpochSampler(40, seed=3)
-    draws = sampler.draws(steps, (32, 24), 20).parts
+    draws = sampler.draws(steps, (32, 24), 20)
     for place, index in enumerate(sampler.order()):
         top, left, height, width = draws["resized_crop"][index].tolist()
         image = one.resized_crop(stored[index], top, left, height, width, [20, 20], antialias=True) / 255
@@ -365,11 +370,11 @@ def test_a_list_of_steps_is_applied_in_its_order_to_images_of_any_shape(record):
 
 def test_a_further_step_leaves_the_draws_of_the_others_as_they_are():
     sampler = EpochSampler(50, seed=3)
-    few = sampler.draws(["resized_crop", "flip"], (32, 32), 32).parts
-    many = sampler.draws(["crop", "resized_crop", "color_jitter", "flip"], (32, 32), 32).parts
+    few = sampler.draws(["resized_crop", "flip"], (32, 32), 32)
+    many = sampler.draws(["crop", "resized_crop", "color_jitter", "flip"], (32, 32), 32)
     assert all(torch.equal(few[step], many[step]) for step in few)
     sampler.set_epoch(1)
-    assert not torch.equal(sampler.draws(["resized_crop"], (32, 32), 32).parts["resized_crop"], few["resized_crop"])
+    assert not torch.equal(sampler.draws(["resized_crop"], (32, 32), 32)["resized_crop"], few["resized_crop"])
 
 
 def test_own_normalization_is_numpys_mean_and_deviation_of_the_training_images_alone(monkeypatch):
@@ -406,7 +411,7 @@ def test_own_normalization_refuses_a_colour_that_never_changes():
 
 
 def test_draws_fill_their_ranges_evenly():
-    draws = EpochSampler(20_000, seed=0).draws((), (32, 32), 32).table().numpy()
+    draws = table(EpochSampler(20_000, seed=0).draws((), (32, 32), 32)).numpy()
     for column, choices in enumerate([9, 9, 2, 32, 32]):
         counts = np.bincount(draws[:, column], minlength=choices)
         assert len(counts) == choices
@@ -418,7 +423,7 @@ def test_draws_follow_the_images_to_the_device_of_a_second_trainer(record):
     data = Painted(augmentation="crop_flip")
     record(data)
     elsewhere = data._epoch_draws(torch.empty(4, 3, 32, 32, device="meta"))
-    assert (elsewhere.parts["flip"].device.type, elsewhere.parts["flip"].shape) == ("meta", (40,))
+    assert (elsewhere["flip"].device.type, elsewhere["flip"].shape) == ("meta", (40,))
 
 
 def test_images_that_lie_in_another_order_of_memory_are_taken_too(record):
