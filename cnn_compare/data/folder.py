@@ -17,32 +17,14 @@ from torch import Tensor
 
 from cnn_compare.data.cache import Decoded, decoded
 from cnn_compare.data.decode import Decoding, Fit
-from cnn_compare.data.image_datamodule import ImageDataModule
+from cnn_compare.data.image_datamodule import ImageDataModule, require
 from cnn_compare.data.image_datamodule import Split as LoadedSplit
-from cnn_compare.data.layouts import (
-    SPLITS,
-    counts_in_words,
-    group_by_pattern,
-    printable,
-    quoted,
-    read_folders,
-    some,
-)
+from cnn_compare.data.layouts import SPLITS, counts_in_words, group_by_pattern, printable, quoted, read_folders, some
 from cnn_compare.data.loaded import as_tensors
 from cnn_compare.data.resident import ResidentDataset
-from cnn_compare.data.splits import (
-    Indices,
-    count_of,
-    fold_of,
-    not_in_every_split,
-    require_size,
-    stratified_order,
-    take,
-    take_groups,
-    too_small,
-)
+from cnn_compare.data.splits import Indices, class_counts, cut, fold_of, not_in_every_split, require_size
 from cnn_compare.data.tables import USED, read_table
-from cnn_compare.errors import DataError, InvalidValueError
+from cnn_compare.errors import DataError
 from cnn_compare.files import csv_text, is_address
 
 OnBadFile = Literal["error", "skip"]
@@ -101,39 +83,28 @@ class FolderDataModule(ImageDataModule):
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        if data_dir is None and labels is None:
-            expected = "a folder of pictures, or left out with data.labels=FILE.csv"
-            raise InvalidValueError("data.data_dir", data_dir, expected, ["data.labels"])
+        table = "left out without data.labels, the table that it is about"
+        place, expected = data_dir or labels, "a folder of pictures, or left out with data.labels=FILE.csv"
+        require("data_dir", data_dir, place is not None, expected, "labels")
         for option, place in (("data_dir", data_dir), ("labels", labels)):
-            if place is not None and is_address(place):
-                raise InvalidValueError(f"data.{option}", place, "on this machine: addresses are not read")
-        if labels is None and (group is not None or columns is not None):
-            field, given = ("data.columns", columns) if group is None else ("data.group", group)
-            expected = "left out without data.labels, the table that it is about"
-            raise InvalidValueError(field, given, expected, ["data.labels"])
-        group_column: str | list[str] | None = group
-        if columns is not None:
-            if not {*columns} <= {*USED} or not all(isinstance(columns[name], str) for name in {*columns} - {"label"}):
-                expected = "a name for some of path, label, split and group, and maybe a list of names for label"
-                raise InvalidValueError("data.columns", columns, expected)
-            if group is not None and "group" in columns:
-                raise InvalidValueError("data.group", group, "left out with a group in data.columns", ["data.columns"])
-            group_column = group or columns.get("group")
-        if group_column is not None and group_pattern is not None:
-            raise InvalidValueError(
-                "data.group", group_column, "left out with data.group_pattern", ["data.group_pattern"]
-            )
+            require(option, place, not is_address(place or ""), "on this machine: addresses are not read")
+        require("group", group, group is None or labels is not None, table, "labels")
+        require("columns", columns, columns is None or labels is not None, table, "labels")
+        named = columns or {}
+        names = {*named} <= {*USED} and all(isinstance(named[of], str) for of in {*named} - {"label"})
+        some_of = "a name for some of path, label, split and group, and maybe a list of names for label"
+        require("columns", columns, names, some_of)
+        require("group", group, not (group and "group" in named), "left out with a group in data.columns", "columns")
+        column = group or named.get("group")
+        require("group", column, not (column and group_pattern), "left out with data.group_pattern", "group_pattern")
         require_size("data.test_size", test_size)
-        for option, number in (("max_pixels", max_pixels), ("stored_size", stored_size)):
-            if number is not None and number < 1:
-                raise InvalidValueError(f"data.{option}", number, "at least 1")
-        if min_class_images < 0:
-            raise InvalidValueError("data.min_class_images", min_class_images, "0 or larger")
+        require("max_pixels", max_pixels, max_pixels >= 1, "at least 1")
+        require("stored_size", stored_size, stored_size is None or stored_size >= 1, "at least 1")
+        require("min_class_images", min_class_images, min_class_images >= 0, "0 or larger")
         for option, word, known in (("fit", fit, get_args(Fit)), ("on_bad_file", on_bad_file, get_args(OnBadFile))):
-            if word not in known:
-                raise InvalidValueError(f"data.{option}", word, f"one of {', '.join(known)}")
-        if len(background) != 3 or not all(0 <= value <= 255 for value in background):
-            raise InvalidValueError("data.background", list(background), "three numbers from 0 to 255")
+            require(option, word, word in known, f"one of {', '.join(known)}")
+        colour = len(background) == 3 and all(0 <= value <= 255 for value in background)
+        require("background", [*background], colour, "three numbers from 0 to 255")
         # Absolute, so that a checkpoint finds them from any folder.
         self.data_dir = None if data_dir is None else Path(data_dir).expanduser().absolute()
         self.labels = None if labels is None else Path(labels).expanduser().absolute()
@@ -154,30 +125,25 @@ class FolderDataModule(ImageDataModule):
         """Whether classes that are too small for every split are all in training, which is no error then."""
         self.small_classes: DataError | None = None
         self._small: dict[str, int] = {}
-        self._decoded: Decoded | None = None
+        # Sorted rows of each split: all pictures of it, and those that can be used.
+        self._whole: dict[str, Indices] = {}
         self._rows: dict[str, Indices] = {}
-        # Of each split that is cut: the share that was asked for, and images of each class before and after.
-        self._shares: dict[str, tuple[float, Indices, Indices]] = {}
 
     @property
     def preparation(self) -> dict[str, Any]:
         """What a checkpoint stores; ``pictures`` tells whether the split would still be the same."""
         digest = hashlib.blake2b(self._names, digest_size=4).hexdigest()
-        cut = f", groups cut by {GROUP_RULES}" if self._groups is not None and self._cut_splits else ""
+        cut = f", groups cut by {GROUP_RULES}" if self._groups is not None and self._sizes else ""
+        own = ("columns", "group", "group_pattern", "min_class_images", "test_size", "on_bad_file")
         return {
             **super().preparation,
+            **{option: getattr(self, option) for option in own},
             "data_dir": self.data_dir and str(self.data_dir),
             "labels": self.labels and str(self.labels),
-            "columns": self.columns,
-            "group": self.group,
-            "group_pattern": self.group_pattern,
-            "min_class_images": self.min_class_images,
-            "test_size": self.test_size,
             "fit": self.decoding.fit,
             "background": list(self.decoding.background),
             "max_pixels": self.decoding.max_pixels,
             "stored_size": self.decoding.side,
-            "on_bad_file": self.on_bad_file,
             "pictures": f"{len(self.pictures.pictures):,} pictures, names and labels {digest}{cut}",
         }
 
@@ -201,13 +167,10 @@ class FolderDataModule(ImageDataModule):
         self.setup("fit")
         rank_zero_info("\n".join(self._lines()))
 
-    @property
+    @cached_property
     def decoded(self) -> Decoded:
         """The decoded pictures, in the order of ``pictures``: bad ones too, whose pixels are zeros."""
-        if self._decoded is None:
-            paths = [picture.path for picture in self.pictures.pictures]
-            self._decoded = decoded(self.pictures.root, paths, self.decoding)
-        return self._decoded
+        return decoded(self.pictures.root, [picture.path for picture in self.pictures.pictures], self.decoding)
 
     @property
     def bad_files(self) -> dict[str, str]:
@@ -229,7 +192,7 @@ class FolderDataModule(ImageDataModule):
     def _make_splits(self, loaded: LoadedSplit) -> dict[str, ResidentDataset]:
         """All three splits, which share the array of decoded pictures."""
         # Looked at before anything is decoded, which may take long.
-        assert self._labels_without_room is not None
+        assert self._small_labels is not None
         if self.decoded.bad and self.on_bad_file == "error":
             reasons, pictures = self.bad_files, len(self.pictures.pictures)
             listed = "; ".join(f"{path} ({reason})" for path, reason in [*reasons.items()][:BAD_SHOWN])
@@ -242,7 +205,7 @@ class FolderDataModule(ImageDataModule):
             )
         images, labels = as_tensors((self.decoded.images, self._labels), self.num_classes, str(self.pictures.root))
         # Kept beside the datasets, which may move to a GPU.
-        self._rows = {name: np.sort(rows) for name, rows in self._cut().items()}
+        self._rows = self._cut()
         return {name: ResidentDataset(images, labels, torch.from_numpy(self._rows[name])) for name in SPLITS}
 
     def _content(self, split: ResidentDataset) -> Iterator[bytes | memoryview]:
@@ -268,67 +231,58 @@ class FolderDataModule(ImageDataModule):
         return fold_of(self._labels, self.class_names, self.fold[1], self.split_seed, self._groups)
 
     @cached_property
-    def _given(self) -> list[str | None]:
-        """The split of each picture that folder, table or fold decides; None: it is cut."""
+    def _given(self) -> dict[str, Indices]:
+        """The pictures of each split that folder, table or fold decides; those that are still to be cut are train."""
         if self.fold is None:
-            return [picture.split for picture in self.pictures.pictures]
-        return ["test" if number == self.fold[0] else None for number in self._folds.tolist()]
+            names = np.array([picture.split or "train" for picture in self.pictures.pictures])
+        else:
+            names = np.where(self._folds == self.fold[0], "test", "train")
+        return {name: np.flatnonzero(names == name) for name in SPLITS}
 
     @property
-    def _cut_splits(self) -> list[str]:
-        """Which splits are still open."""
-        return [name for name in ("test", "val") if name not in self._given]
+    def _sizes(self) -> dict[str, float]:
+        """The splits that are still open, and how large they are to be."""
+        sizes = {"test": self.test_size, "val": self.val_size}
+        return {name: size for name, size in sizes.items() if not len(self._given[name])}
 
     def _cut(self) -> dict[str, Indices]:
         """The usable pictures of each split. Which split a picture is in does not depend on bad files."""
-        labels, groups, cut = self._labels, self._groups, self._cut_splits
-        splits, parts, small = self._given_rows, ["train", *cut], [*self._labels_without_room]
-        aside = np.isin(labels[splits["train"]], small)
+        labels, groups, small, splits = self._labels, self._groups, self._small_labels, {**self._given}
+        aside = np.isin(labels[splits["train"]], [*small])
         kept, rest = splits["train"][aside], splits["train"][~aside]
-        rest = rest[stratified_order(labels[rest], self.split_seed)]
-        for number, name in enumerate(cut if len(rest) else []):
-            size, keep = (self.test_size if name == "test" else self.val_size), len(cut) - number
-            count = count_of(size, len(rest), self.num_classes - len(small), f"data.{name}_size", keep)
-            share, before = count / len(rest), np.bincount(labels[rest], minlength=self.num_classes)
-            if groups is None:
-                splits[name], rest = take(rest, labels, count, keep)
-            else:
-                splits[name], rest = take_groups(rest, labels, groups, count, keep, self.split_seed)
-            self._shares[name] = share, before, np.bincount(labels[splits[name]], minlength=self.num_classes)
-        splits["train"] = np.concatenate([rest, kept])
+        if len(rest):
+            splits |= cut(rest, labels, self.num_classes - len(small), self._sizes, self.split_seed, groups)
+            splits["train"] = np.concatenate([splits["train"], kept])
+        self._whole = splits
         splits = {name: rows[~np.isin(rows, [*self.decoded.bad])] for name, rows in splits.items()}
-        usable = np.concatenate([splits[name] for name in parts])
-        enough = {*range(self.num_classes)}.intersection(*(labels[splits[name]].tolist() for name in parts))
-        counts = too_small(
-            labels[usable], self.class_names, len(usable) + 1, None if groups is None else groups[usable]
-        )
-        lacking = {name: count for label, (name, count) in enumerate(counts.items()) if label not in {*enough, *small}}
+        parts = [splits[name] for name in ("train", *self._sizes)]
+        enough = {*range(self.num_classes)}.intersection(*(labels[rows].tolist() for rows in parts))
+        counts = enumerate(self._class_counts(np.concatenate(parts)).items())
+        lacking = {name: count for label, (name, count) in counts if label not in {*enough, *small}}
         self._note_small(lacking, "usable image" if groups is None else "group")
-        return {**splits, "train": self.train_part(splits["train"], labels)}
-
-    @property
-    def _given_rows(self) -> dict[str, Indices]:
-        """The pictures of each split, before others are cut from those for training."""
-        rows_of: dict[str, list[int]] = {name: [] for name in SPLITS}
-        for row, given in enumerate(self._given):
-            rows_of[given or "train"].append(row)
-        return {name: np.array(rows, np.int64) for name, rows in rows_of.items()}
+        splits["train"] = self.train_part(splits["train"], labels)
+        return {name: np.sort(rows) for name, rows in splits.items()}
 
     @cached_property
-    def _labels_without_room(self) -> set[int]:
+    def _small_labels(self) -> set[int]:
         """Numbers of the classes that are too small to be in every split."""
-        rows, groups, least = self._given_rows["train"], self._groups, 1 + len(self._cut_splits)
-        small = too_small(self._labels[rows], self.class_names, least, None if groups is None else groups[rows])
-        self._note_small(small, "image" if groups is None else "group")
+        counts = self._class_counts(self._given["train"])
+        small = {name: count for name, count in counts.items() if count <= len(self._sizes)}
+        self._note_small(small, "image" if self._groups is None else "group")
         return {self.class_names.index(name) for name in small}
+
+    def _class_counts(self, rows: Indices) -> dict[str, int]:
+        """How many groups of each class these pictures are of, without groups how many there are."""
+        groups = None if self._groups is None else self._groups[rows]
+        return class_counts(self._labels[rows], self.class_names, groups)
 
     def _note_small(self, classes: Mapping[str, int], part: str) -> None:
         """Refuse classes that are not in every split, unless they are to be kept."""
         if classes:
-            pictures = zip(self.pictures.pictures, self._given, strict=True)
-            elsewhere = Counter(picture.label for picture, split in pictures if split not in (None, "train"))
+            given = np.concatenate([self._given["val"], self._given["test"]])
+            elsewhere = class_counts(self._labels[given], self.class_names)
             self._small |= classes
-            self.small_classes = not_in_every_split(self._small, ["train", *self._cut_splits], part, elsewhere)
+            self.small_classes = not_in_every_split(self._small, ["train", *self._sizes], part, elsewhere)
             if not self.keep_small_classes:
                 raise self.small_classes
 
@@ -359,7 +313,7 @@ class FolderDataModule(ImageDataModule):
                 name: {
                     "images": int(counts[name].sum()),
                     "groups": len(self._groups_of(name)) if grouped else None,
-                    "cut": name in self._cut_splits,
+                    "cut": name in self._sizes,
                     "classes": dict(zip(self.class_names, counts[name].tolist(), strict=True)),
                 }
                 for name in SPLITS
@@ -400,7 +354,10 @@ class FolderDataModule(ImageDataModule):
             shared = groups[0] & groups[1] | groups[0] & groups[2] | groups[1] & groups[2]
             if shared:
                 sentences.append(f"{len(shared):,} groups are in more than one split, as the data has it")
-            for split, (share, before, after) in self._shares.items():
+            before = np.bincount(self._labels[self._given["train"]], minlength=self.num_classes)
+            for split, size in self._sizes.items():
+                after = np.bincount(self._labels[self._whole[split]], minlength=self.num_classes)
+                share = size if isinstance(size, float) else size / before.sum()
                 missed = np.abs(after - share * before)
                 far = np.flatnonzero((missed > share * before / 2) & (missed > 1)).tolist()
                 if far:
@@ -409,6 +366,7 @@ class FolderDataModule(ImageDataModule):
                         f"the {split} images hold another share of some classes than the {share:.0%} that was asked "
                         f"for ({listed}): groups stay whole, and no arrangement of them that was tried comes nearer"
                     )
+                before = before - after
         if bad := self.bad_files:
             listed = some([f"{path} ({reason})" for path, reason in bad.items()])
             sentences.append(f"files that cannot be decoded and are skipped, {len(bad):,} in all: {listed}")

@@ -47,6 +47,16 @@ warnings.filterwarnings("ignore", "The '.*_dataloader' does not have many worker
 warnings.filterwarnings("ignore", "Using `DistributedSampler` with the dataloaders")
 
 
+def require(option: str, value: object, holds: bool, expected: str, *mentioned: str) -> None:
+    """Check an option of a data module; ``mentioned`` are others that the message names.
+
+    Raises:
+        InvalidValueError: If it does not hold.
+    """
+    if not holds:
+        raise InvalidValueError(f"data.{option}", value, expected, [f"data.{name}" for name in mentioned])
+
+
 def global_seed() -> int:
     """The seed of Lightning's ``seed_everything``, which leaves it in the environment; 0 where it was not called."""
     return int(os.environ.get("PL_GLOBAL_SEED", 0))
@@ -120,17 +130,16 @@ class ImageDataModule(L.LightningDataModule):
         # Not the signature's default: the command line would carry one data set's default over to another's.
         val_size = self.usual_val_size if val_size is None else val_size
         require_size("data.val_size", val_size)
-        for option, value in {"batch_size": batch_size, "image_size": image_size}.items():
-            if value < 1:
-                raise InvalidValueError(f"data.{option}", value, "at least 1")
-        if train_subset is not None and train_subset < 1:
-            raise InvalidValueError("data.train_subset", train_subset, "at least 1, or null for all images")
+        require("batch_size", batch_size, batch_size >= 1, "at least 1")
+        require("image_size", image_size, image_size >= 1, "at least 1")
+        some = train_subset is None or train_subset >= 1
+        require("train_subset", train_subset, some, "at least 1, or null for all images")
         for option, value in {"split_seed": split_seed, "seed": seed or 0}.items():
-            if not 0 <= value < 2**32:  # NumPy's generators take larger ones apart, into the numbers of others.
-                raise InvalidValueError(f"data.{option}", value, f"from 0 to {2**32 - 1}")
-        if fold is not None and not (len(fold) == 2 and 0 <= fold[0] < fold[1] and fold[1] > 1):
-            expected = "[k, n]: the number of the fold, from 0, and how many folds there are, at least 2"
-            raise InvalidValueError("data.fold", list(fold), expected)
+            # NumPy's generators take larger ones apart, into the numbers of others.
+            require(option, value, 0 <= value < 2**32, f"from 0 to {2**32 - 1}")
+        number = fold is None or (len(fold) == 2 and 0 <= fold[0] < fold[1] and fold[1] > 1)
+        expected = "[k, n]: the number of the fold, from 0, and how many folds there are, at least 2"
+        require("fold", fold and [*fold], number, expected)
         self._steps = augment.steps_of(augmentation)
         self._mean_std = known_mean_std(normalization)
         self.batch_size, self.val_size, self.split_seed = batch_size, val_size, split_seed

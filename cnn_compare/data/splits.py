@@ -262,7 +262,9 @@ def require_room(
     Raises:
         DataError: If classes have fewer images, or groups, than there are splits or folds.
     """
-    if small := too_small(labels, class_names, splits if isinstance(splits, int) else len(splits), groups):
+    least = splits if isinstance(splits, int) else len(splits)
+    counts = class_counts(labels, class_names, groups)
+    if small := {name: count for name, count in counts.items() if count < least}:
         raise not_in_every_split(small, splits, "image" if groups is None else "group")
 
 
@@ -307,11 +309,10 @@ def _each_of(splits: Sequence[str]) -> str:
     return splits[0] if len(splits) == 1 else f"each of {', '.join(splits[:-1])} and {splits[-1]}"
 
 
-def too_small(
-    labels: NDArray[np.integer], class_names: Sequence[str], least: int, groups: NDArray[np.integer] | None = None
+def class_counts(
+    labels: NDArray[np.integer], class_names: Sequence[str], groups: NDArray[np.integer] | None = None
 ) -> dict[str, int]:
-    """Classes with fewer than so many images, or groups: name -> how many it has."""
+    """How many images each class has, or how many groups its images are of."""
     if groups is not None:
         labels = np.unique(np.stack([labels, groups]), axis=1)[0]
-    counts = np.bincount(labels, minlength=len(class_names)).tolist()
-    return {name: count for name, count in zip(class_names, counts, strict=True) if count < least}
+    return dict(zip(class_names, np.bincount(labels, minlength=len(class_names)).tolist(), strict=True))
