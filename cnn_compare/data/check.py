@@ -1,4 +1,4 @@
-"""What is in a data set and what is wrong with it: sizes, copies, and pictures under two labels."""
+"""What is in a data set and what is wrong with it, as plain values: sizes, copies, and pictures under two labels."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import combinations_with_replacement
 from pathlib import Path
 from typing import Any
 
@@ -35,72 +36,6 @@ LISTED = 1000
 _BLOCK, _CHUNK = 16, 50_000
 
 Thumbnails = NDArray[np.uint8]
-
-
-@dataclass(frozen=True)
-class ImageName:
-    """An image as a report shows it; ``number`` is that in `Images`."""
-
-    number: int
-    name: str
-    label: str
-    split: str
-
-
-@dataclass(frozen=True)
-class Pair:
-    """Two images that are copies.
-
-    Args:
-        first: Of a split that comes earlier in ``ORDER``, or of the same one.
-        second: The other one.
-        exact: Whether all pixels are equal.
-    """
-
-    first: ImageName
-    second: ImageName
-    exact: bool
-
-    @property
-    def two_labels(self) -> bool:
-        """Whether one of the labels must be wrong, if they are one picture."""
-        return self.first.label != self.second.label
-
-
-@dataclass(frozen=True)
-class Shared:
-    """How many images of one split have a copy in another, or besides themselves in the same one.
-
-    Args:
-        split: Name of the split.
-        other: Where the copies are.
-        exact: Images with a copy that is equal in every pixel.
-        near: Images with a copy that is not, and without an equal one.
-    """
-
-    split: str
-    other: str
-    exact: int
-    near: int
-
-
-@dataclass(frozen=True)
-class Copies:
-    """Which images are there more than once.
-
-    Args:
-        shared: For each two splits, and each with itself.
-        pairs: Those under two labels first, then those in two splits; no more than ``LISTED``.
-        found: Number of pairs, listed or not. Of images that are all equal, each is paired with the first alone.
-        two_labels: How many of them have two labels.
-        complete: Whether all pairs were compared; if not, there are more copies than were counted.
-    """
-
-    shared: list[Shared]
-    pairs: list[Pair]
-    found: int
-    two_labels: int
-    complete: bool
 
 
 class Images:
@@ -133,18 +68,11 @@ class Images:
             for subset in torch.split(split.subset, 1000):
                 yield split.images[subset].cpu()
 
-    def named(self, number: int) -> ImageName:
-        """An image with all that it is called."""
-        split = ORDER[self.split[number]]
+    def named(self, number: int) -> dict[str, Any]:
+        """What an image is called: ``number``, ``name``, ``label``, ``split``."""
+        split, label = ORDER[self.split[number]], self.data.class_names[self.labels[number]]
         name = self.data.image_name(split, int(self.rows[number]))
-        return ImageName(number, name, self.data.class_names[self.labels[number]], split)
-
-    def class_counts(self) -> dict[str, list[int]]:
-        """Images of each class, for each split."""
-        return {
-            name: np.bincount(self.labels[self.split == index], minlength=self.data.num_classes).tolist()
-            for index, name in enumerate(ORDER)
-        }
+        return {"number": number, "name": name, "label": label, "split": split}
 
 
 def understood(images: Images) -> dict[str, Any]:
@@ -152,18 +80,15 @@ def understood(images: Images) -> dict[str, Any]:
     data, names = images.data, images.data.class_names
     if described := data.describe():
         return described
+    splits = {}
+    for name in reversed(ORDER):
+        counts = np.bincount(images.labels[images.split == ORDER.index(name)], minlength=len(names)).tolist()
+        classes = dict(zip(names, counts, strict=True))
+        splits[name] = {"images": sum(counts), "groups": None, "cut": name == "val", "classes": classes}
     return {
         "root": type(data).__name__,
         "layout": "images as it loads them",
-        "splits": {
-            name: {
-                "images": sum(counts),
-                "groups": None,
-                "cut": name == "val",
-                "classes": dict(zip(names, counts, strict=True)),
-            }
-            for name, counts in reversed(images.class_counts().items())
-        },
+        "splits": splits,
         "skipped": {},
         "bad_files": {},
         "notes": {},
@@ -201,7 +126,7 @@ def sizes(images: Images) -> dict[str, Any]:
             "changed": int((shorter < longer).sum()),
             "lost": _range(lost),
             "lost_over_a_third": int((lost > 1 / 3).sum()),
-            "most_lost": images.named(int(lost.argmax())).name if lost.any() else None,
+            "most_lost": images.named(int(lost.argmax()))["name"] if lost.any() else None,
             "enlarged": int((shorter < side).sum()),
         },
     }
@@ -219,12 +144,19 @@ def _histogram(values: NDArray[Any], starts: list[float], unit: str) -> list[dic
     return [{"from": start, "below": end, "unit": unit, "images": count} for start, end, count in ranges if count]
 
 
-def copies(images: Images) -> Copies:
+def copies(images: Images) -> dict[str, Any]:
     """Find images that are there more than once, exactly or nearly.
 
     Exact copies are equal in every pixel of what is stored for the network. Near copies are those of the same view:
     compressed again, resized, a little brighter. Mirrored, turned or cut ones are not found, and what is alike by
     nature, as handwritten digits are, can be taken for a copy.
+
+    Returns:
+        ``shared``: for each two splits, and each with itself, how many images of ``split`` have a copy in ``other``:
+        ``exact`` ones, and ``near`` ones alone. ``pairs``: ``first`` and ``second`` image and whether the pair is
+        ``exact``; those under two labels come first, then those in two splits, ``LISTED`` at most. ``found``: number of
+        pairs, listed or not; of images that are all equal, each is paired with the first alone. ``two_labels``: how
+        many pairs have two labels. ``complete``: whether all images were compared; if not, there are more copies.
     """
     found = _find(images)
     again = np.flatnonzero(found.firsts[found.unique_of] != np.arange(len(images)))
@@ -234,12 +166,20 @@ def copies(images: Images) -> Copies:
     two_labels = np.not_equal(*images.labels[pairs].T)
     two_splits = np.not_equal(*images.split[pairs].T)
     # A stable sort: exact ones stay before near ones.
-    order = np.lexsort((images.split[pairs[:, 0]], ~two_splits, ~two_labels))[:LISTED]
-    named = [
-        Pair(images.named(first), images.named(second), bool(number < len(again)))
-        for number, (first, second) in zip(order, pairs[order].tolist(), strict=True)
-    ]
-    return Copies(_shared(images.split, found), named, len(pairs), int(two_labels.sum()), found.complete)
+    order = np.lexsort((images.split[pairs[:, 0]], ~two_splits, ~two_labels))[:LISTED].tolist()
+    listed = [[*map(images.named, pairs[number].tolist()), number < len(again)] for number in order]
+    shared = []
+    for (first, split), (second, other) in combinations_with_replacement(enumerate(ORDER), 2):
+        members = found.unique_of[images.split == first]
+        equal, nearly = (int(each[members].sum()) for each in _copied_in(second, images.split, found, first == second))
+        shared.append({"split": split, "other": other, "exact": equal, "near": nearly})
+    return {
+        "shared": shared,
+        "pairs": [dict(zip(("first", "second", "exact"), pair, strict=True)) for pair in listed],
+        "found": len(pairs),
+        "two_labels": int(two_labels.sum()),
+        "complete": found.complete,
+    }
 
 
 def leaked(images: Images) -> tuple[list[int], list[int], bool]:
@@ -259,12 +199,12 @@ def leaked(images: Images) -> tuple[list[int], list[int], bool]:
 
 @dataclass(frozen=True)
 class _Found:
-    """Copies by number.
+    """Which images are copies.
 
     Args:
         unique_of: ``(N,)``, a number for each image that equal images share.
         near: ``(P, 2)``, pairs of these numbers.
-        complete: As in `Copies`.
+        complete: Whether all images were compared.
     """
 
     unique_of: Indices
@@ -308,17 +248,6 @@ def _copied_in(
     for one, copy in (found.near.T, found.near.T[::-1]):
         alike[one[count[copy] > 0]] = True
     return equal, alike & ~equal
-
-
-def _shared(split: Indices, found: _Found) -> list[Shared]:
-    """Copies of each two splits."""
-    shared = []
-    for first, name in enumerate(ORDER):
-        members = found.unique_of[split == first]
-        for second in range(first, len(ORDER)):
-            equal, nearly = _copied_in(second, split, found, itself=first == second)
-            shared.append(Shared(name, ORDER[second], int(equal[members].sum()), int(nearly[members].sum())))
-    return shared
 
 
 def _thumbnails(images: Images) -> tuple[Thumbnails, Indices]:

@@ -40,13 +40,17 @@ def folder(path, **options) -> FolderDataModule:
 
 
 def found_pairs(path, exact: bool) -> set[tuple[str, str]]:
-    return {(pair.first.name, pair.second.name) for pair in copies(Images(folder(path))).pairs if pair.exact == exact}
+    return {
+        (pair["first"]["name"], pair["second"]["name"])
+        for pair in copies(Images(folder(path)))["pairs"]
+        if pair["exact"] == exact
+    }
 
 
 def test_pictures_that_are_no_copies_are_not_taken_for_copies(photos):
     found = copies(Images(folder(photos)))
-    assert (found.found, found.two_labels, found.pairs, found.complete) == (0, 0, [], True)
-    assert all(each.exact == each.near == 0 for each in found.shared)
+    assert {**found, "shared": None} == {"shared": None, "pairs": [], "found": 0, "two_labels": 0, "complete": True}
+    assert all(each["exact"] == each["near"] == 0 for each in found["shared"])
 
 
 def test_planted_copies_are_found_and_a_mirrored_picture_is_none(photos):
@@ -69,7 +73,7 @@ def test_planted_copies_are_found_and_a_mirrored_picture_is_none(photos):
         ("train/[cat]/4.png", "train/[cat]/darker.png"),
     }
     found = copies(Images(folder(photos)))
-    assert {(each.split, each.other): (each.exact, each.near) for each in found.shared} == {
+    assert {(each["split"], each["other"]): (each["exact"], each["near"]) for each in found["shared"]} == {
         ("test", "test"): (0, 0),
         ("test", "val"): (0, 0),
         ("test", "train"): (2, 1),
@@ -77,10 +81,8 @@ def test_planted_copies_are_found_and_a_mirrored_picture_is_none(photos):
         ("val", "train"): (0, 1),
         ("train", "train"): (2, 2),
     }
-    assert found.two_labels == 1
-    first = found.pairs[0]
-    assert first.two_labels
-    assert {first.first.label, first.second.label} == {"[cat]", "나비"}
+    assert found["two_labels"] == 1
+    assert {found["pairs"][0][place]["label"] for place in ("first", "second")} == {"[cat]", "나비"}
 
 
 def test_leaks_are_the_test_images_with_a_copy_in_training_and_are_searched_for_once(photos, monkeypatch):
@@ -93,14 +95,14 @@ def test_leaks_are_the_test_images_with_a_copy_in_training_and_are_searched_for_
         images = Images(folder(photos))
         exact, near, complete = leaked(images)
         assert complete
-        return [images.named(image).name for image in exact], [images.named(image).name for image in near]
+        return tuple([images.named(image)["name"] for image in numbers] for numbers in (exact, near))
 
     expected = ["test/[cat]/bytes.png"], ["test/나비/quality.jpg"]
     assert leaks() == expected
     with monkeypatch.context() as patch:
         patch.setattr(check, "near_pairs", None)
         assert leaks() == expected
-        assert copies(Images(folder(photos))).found == 3
+        assert copies(Images(folder(photos)))["found"] == 3
     (photos / "test" / "[cat]" / "bytes.png").unlink()
     assert leaks() == ([], expected[1])
 
@@ -109,9 +111,9 @@ def test_a_picture_in_many_copies_is_counted_once_for_each_image(photos):
     for name in ("a", "b"):
         shutil.copy(photos / "train" / "[cat]" / "0.png", photos / "test" / "[cat]" / f"{name}.png")
     found = copies(Images(folder(photos)))
-    exact = {(each.split, each.other): each.exact for each in found.shared}
+    exact = {(each["split"], each["other"]): each["exact"] for each in found["shared"]}
     assert (exact["test", "train"], exact["test", "test"], exact["train", "train"]) == (2, 2, 0)
-    assert found.found == 2
+    assert found["found"] == 2
 
 
 def test_hashes_are_the_signs_of_a_cosine_transform():
@@ -157,7 +159,7 @@ def test_data_without_files_is_checked_as_well():
     images = Images(DigitsDataModule())
     assert len(images) == 1797
     assert check.understood(images)["splits"]["test"]["images"] == 360
-    assert [each.exact for each in found.shared] == [0] * 6
+    assert [each["exact"] for each in found["shared"]] == [0] * 6
 
 
 @pytest.mark.parametrize("accuracy", [0.5, 0.85, 0.99])

@@ -59,8 +59,8 @@ def test_the_pictures_are_the_test_images_that_most_runs_got_wrong(comparison):
 def test_leaks_are_those_that_the_look_at_the_data_counts(comparison):
     leaked = collect_pictures(comparison).leaked
     data = DigitsDataModule(train_subset=120, val_size=50)
-    shared = {(each.split, each.other): each for each in copies(Images(data)).shared}["test", "train"]
-    assert (len(leaked.exact), len(leaked.near)) == (shared.exact, shared.near)
+    shared = {(each["split"], each["other"]): each for each in copies(Images(data))["shared"]}["test", "train"]
+    assert (len(leaked.exact), len(leaked.near)) == (shared["exact"], shared["near"])
     assert leaked.near
 
 
@@ -132,8 +132,8 @@ def test_of_folds_each_image_is_explained_by_a_network_that_never_saw_it(tmp_pat
     for fold in range(3):
         data = DigitsDataModule(fold=(fold, 3), split_seed=0, train_subset=120, val_size=50)
         leaked += next(
-            each for each in copies(Images(data)).shared if (each.split, each.other) == ("test", "train")
-        ).near
+            each for each in copies(Images(data))["shared"] if (each["split"], each["other"]) == ("test", "train")
+        )["near"]
     assert len(found.leaked.exact + found.leaked.near) == leaked > 0
     report = write_report(folder)
     assert report.leaks.images == 1797
