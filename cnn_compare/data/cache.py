@@ -30,9 +30,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from platformdirs import user_cache_dir
 
 from cnn_compare.data import decode
-from cnn_compare.data.decode import Decoding, Job, Row, decoder, plugins
+from cnn_compare.data.decode import Decoding, Facts, Job, decoder, plugins
 from cnn_compare.errors import DataError, InvalidValueError, StorageError
 from cnn_compare.files import read_json, write_json
 
@@ -56,9 +57,7 @@ def cache_dir() -> Path:
     named = os.environ.get("CNN_COMPARE_CACHE_DIR")
     if named:
         return Path(named).expanduser().absolute()
-    import pooch  # Imported late: it loads much, for one function.
-
-    return Path(pooch.os_cache("cnn_compare"))
+    return Path(user_cache_dir("cnn_compare"))
 
 
 def limit_bytes() -> float:
@@ -246,9 +245,8 @@ def decoded(root: Path, paths: Sequence[str], decoding: Decoding) -> Decoded:
         needed_bytes=int(np.prod(shape)) + 200 * len(paths),
     )
     facts = read_json(folder / "pictures.json")
-    images = np.load(folder / "images.npy", mmap_mode="r").view(np.ndarray) if paths else np.empty(shape, np.uint8)
     return Decoded(
-        images,
+        np.load(folder / "images.npy", mmap_mode="r").view(np.ndarray),
         np.load(folder / "sizes.npy"),
         {int(row): reason for row, reason in facts["bad"].items()},
         {int(row): note for row, note in facts["notes"].items()},
@@ -292,39 +290,28 @@ def _files_digest(root: Path, paths: Iterable[str]) -> str:
 
 def _decode_into(folder: Path, root: Path, paths: Sequence[str], decoding: Decoding) -> None:
     """Write ``images.npy``, ``sizes.npy`` and ``pictures.json``."""
-    sizes = np.zeros((len(paths), 2), np.int32)
+    file, shape = folder / "images.npy", (len(paths), decoding.side, decoding.side, 3)
+    offset = np.lib.format.open_memmap(file, mode="w+", dtype=np.uint8, shape=shape).offset
+    job = Job(str(root.absolute()), decoding, str(file), offset)
     digest = hashlib.blake2b(json.dumps([decoder(), asdict(decoding)]).encode(), digest_size=8)
-    bad, notes = {}, {}
-    for row, picture in enumerate(_decode_rows(folder / "images.npy", root, paths, decoding)):
-        sizes[row] = picture.size
-        digest.update(bytes.fromhex(picture.digest))
-        if picture.bad:
-            bad[row] = picture.bad
-        if picture.notes:
-            notes[row] = picture.notes
+    sizes, bad, notes, done = np.zeros((len(paths), 2), np.int32), dict[int, str](), dict[int, str](), 0
+    with progress("decoded", len(paths)) as show:
+        for _, chunk in _decode_chunks(job, paths, places=len(paths)):
+            for row, found in enumerate(chunk, start=done):
+                sizes[row] = found.size
+                digest.update(bytes.fromhex(found.digest))
+                if found.bad:
+                    bad[row] = found.bad
+                if found.notes:
+                    notes[row] = found.notes
+            done += len(chunk)
+            show(done)
     np.save(folder / "sizes.npy", sizes)
     facts = {"root": str(root), "bad": bad, "notes": notes, "fingerprint": digest.hexdigest()}
     write_json(folder / "pictures.json", facts)
 
 
-def _decode_rows(file: Path, root: Path, paths: Sequence[str], decoding: Decoding) -> Iterator[Row]:
-    """Decode every picture into its row of a new array, and yield what was found, in order."""
-    if not paths:
-        return
-    array = np.lib.format.open_memmap(
-        file, mode="w+", dtype=np.uint8, shape=(len(paths), decoding.side, decoding.side, 3)
-    )
-    job = Job(str(root.absolute()), decoding, str(file), array.offset)
-    del array
-    done = 0
-    with progress("decoded", len(paths)) as show:
-        for _, rows in _decode_chunks(job, paths, places=len(paths)):
-            yield from rows
-            done += len(rows)
-            show(done)
-
-
-def decoded_in_parts(paths: Sequence[str], decoding: Decoding) -> Iterator[tuple[NDArray[np.uint8], list[Row]]]:
+def decoded_in_parts(paths: Sequence[str], decoding: Decoding) -> Iterator[tuple[NDArray[np.uint8], list[Facts]]]:
     """Decode pictures on all processors, some at a time and in bounded memory; nothing is kept.
 
     Args:
@@ -343,7 +330,7 @@ def decoded_in_parts(paths: Sequence[str], decoding: Decoding) -> Iterator[tuple
             yield pixels.reshape(len(rows), decoding.side, decoding.side, 3), rows
 
 
-def _decode_chunks(job: Job, paths: Sequence[str], places: int) -> Iterator[tuple[int, list[Row]]]:
+def _decode_chunks(job: Job, paths: Sequence[str], places: int) -> Iterator[tuple[int, list[Facts]]]:
     """Decode pictures into the array of a job, in chunks.
 
     Args:
@@ -373,7 +360,7 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _decode_in_processes(job: Job, paths: Sequence[str], first: int, places: int) -> Iterator[tuple[int, list[Row]]]:
+def _decode_in_processes(job: Job, paths: Sequence[str], first: int, places: int) -> Iterator[tuple[int, list[Facts]]]:
     """`_decode_chunks` from picture ``first`` on, on all processors.
 
     Processes, because much of Pillow's work on small pictures holds Python's lock. Not multiprocessing's: those import
@@ -385,7 +372,7 @@ def _decode_in_processes(job: Job, paths: Sequence[str], first: int, places: int
     for process in processes:
         idle.put(process)
 
-    def decode_chunk(start: int) -> tuple[int, list[Row]]:
+    def decode_chunk(start: int) -> tuple[int, list[Facts]]:
         process = idle.get()
         try:
             return start % places, _ask(process, start % places, paths[start : start + CHUNK])
@@ -427,7 +414,7 @@ def _send(process: subprocess.Popen[str], value: Any) -> None:
         process.stdin.flush()
 
 
-def _ask(process: subprocess.Popen[str], start: int, paths: Sequence[str]) -> list[Row]:
+def _ask(process: subprocess.Popen[str], start: int, paths: Sequence[str]) -> list[Facts]:
     _send(process, [start, paths])
     assert process.stdout is not None
     line = process.stdout.readline()
@@ -442,7 +429,7 @@ def _ask(process: subprocess.Popen[str], start: int, paths: Sequence[str]) -> li
     answer = json.loads(line)
     if "errno" in answer:
         raise OSError(answer["errno"], answer["strerror"])
-    return [Row(**row) for row in answer["rows"]]
+    return [Facts(**facts) for facts in answer["found"]]
 
 
 @contextmanager

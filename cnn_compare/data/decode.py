@@ -77,20 +77,22 @@ class Decoding:
 
 
 @dataclass(frozen=True)
-class PictureInfo:
-    """What is to be known of a decoded picture.
+class Facts:
+    """What is known of a picture beside its pixels.
 
     Args:
-        width: In pixels, of the whole picture, upright.
-        height: Likewise.
+        size: Width and height in pixels, of the whole picture, upright; zeros if it is bad.
         notes: What was decided about it, such as that only the first of several frames is used.
         plugin: Name and version of the package that has read it, if it is not Pillow.
+        bad: Why it cannot be used; empty if it can.
+        digest: Digest of its pixels and of ``plugin``, hexadecimal; where it was decoded into an array.
     """
 
-    width: int
-    height: int
-    notes: tuple[str, ...] = ()
+    size: tuple[int, int] = (0, 0)
+    notes: str = ""
     plugin: str = ""
+    bad: str = ""
+    digest: str = ""
 
 
 def decoder() -> str:
@@ -138,7 +140,7 @@ def _at(place: str) -> Any:
         return None
 
 
-def decode(path: Path, decoding: Decoding) -> tuple[NDArray[np.uint8], PictureInfo]:
+def decode(path: Path, decoding: Decoding) -> tuple[NDArray[np.uint8], Facts]:
     """The pixels of a picture file.
 
     A picture is complete or bad: no missing part is filled in. Flipped bits in the middle of a JPEG, which libjpeg
@@ -169,12 +171,13 @@ def decode(path: Path, decoding: Decoding) -> tuple[NDArray[np.uint8], PictureIn
             if image.format in _PROGRAMS:
                 raise BadPictureError(path, f"{image.format} is a program that draws; pictures are not executed")
             several = image.format not in _WHOLE_IN_FIRST and getattr(image, "is_animated", False)
-            pixels, info = _prepare(image, decoding)
+            pixels, facts = _prepare(image, decoding)
             if not _is_own(type(image)):
-                info = replace(info, plugin=_package(type(image)))
+                facts = replace(facts, plugin=_package(type(image)))
             if several:
-                info = replace(info, notes=("only the first of several frames is used", *info.notes))
-            return pixels, info
+                notes = filter(None, ("only the first of several frames is used", facts.notes))
+                facts = replace(facts, notes="; ".join(notes))
+            return pixels, facts
     except BadPictureError:
         raise
     except PIL.UnidentifiedImageError as error:
@@ -208,7 +211,7 @@ def prepare(image: Image.Image, decoding: Decoding) -> NDArray[np.uint8]:
         return _prepare(image, decoding)[0]
 
 
-def _prepare(image: Image.Image, decoding: Decoding) -> tuple[NDArray[np.uint8], PictureInfo]:
+def _prepare(image: Image.Image, decoding: Decoding) -> tuple[NDArray[np.uint8], Facts]:
     image.load()  # Before the orientation: some formats store EXIF behind the pixels.
     notes = []
     try:
@@ -222,7 +225,7 @@ def _prepare(image: Image.Image, decoding: Decoding) -> tuple[NDArray[np.uint8],
         image, note = _to_8_bits(image)
         notes += [note] if note else []
     pixels = np.asarray(_fit(_to_rgb(image, decoding.background), decoding))
-    return pixels, PictureInfo(*image.size, tuple(notes))
+    return pixels, Facts(image.size, "; ".join(notes))
 
 
 @contextmanager
@@ -321,23 +324,6 @@ def _middle(length: int, shorter: int, side: int) -> tuple[float, float]:
 
 
 @dataclass(frozen=True)
-class Row:
-    """What is stored of a picture beside its pixels.
-
-    Args:
-        size: Width and height; zeros if it is bad.
-        bad: Why it cannot be used; empty if it can.
-        notes: Those of `PictureInfo`, as a text.
-        digest: Of its pixels and what has read them, hexadecimal.
-    """
-
-    size: tuple[int, int]
-    bad: str
-    notes: str
-    digest: str
-
-
-@dataclass(frozen=True)
 class Job:
     """Pictures that are decoded into an array in a file.
 
@@ -353,7 +339,7 @@ class Job:
     file: str
     offset: int
 
-    def decode(self, first: int, paths: Sequence[str]) -> list[Row]:
+    def decode(self, first: int, paths: Sequence[str]) -> list[Facts]:
         """Decode pictures into rows ``first``, ``first + 1``, … of the array: zeros for a bad one.
 
         Raises:
@@ -361,28 +347,27 @@ class Job:
         """
         side = self.decoding.side
         images = np.zeros((len(paths), side, side, 3), np.uint8)
-        rows = []
+        found = []
         for pixels, path in zip(images, paths, strict=True):
-            info, reason = PictureInfo(0, 0), ""
             try:
-                pixels[:], info = decode(Path(self.root, path), self.decoding)
+                pixels[:], facts = decode(Path(self.root, path), self.decoding)
             except BadPictureError as error:
-                reason = error.reason
+                facts = Facts(bad=error.reason)
             digest = hashlib.blake2b(pixels.data, digest_size=16)
-            digest.update(info.plugin.encode())
-            rows.append(Row((info.width, info.height), reason, "; ".join(info.notes), digest.hexdigest()))
+            digest.update(facts.plugin.encode())
+            found.append(replace(facts, digest=digest.hexdigest()))
         # Not assigned to a memory map: on a full disk that kills the process, and this raises an error.
         with Path(self.file).open("r+b") as file:
             file.seek(self.offset + first * images[:1].nbytes)
             file.write(images.data)
-        return rows
+        return found
 
 
 def serve() -> None:
     """The program of a decoding process: standard input brings work, standard output takes answers, in lines of JSON.
 
     The first line holds the fields of a `Job` and `plugins`, each further one the arguments of `Job.decode`. An answer
-    holds ``rows``, or ``errno`` and ``strerror`` where the array could not be written.
+    holds ``found``, or ``errno`` and ``strerror`` where the array could not be written.
     """
     fields = json.loads(sys.stdin.readline())
     decoding = fields.pop("decoding")
@@ -393,7 +378,7 @@ def serve() -> None:
     job = Job(decoding=Decoding(**{**decoding, "background": tuple(decoding["background"])}), **fields)
     for line in sys.stdin:
         try:
-            answer: dict[str, Any] = {"rows": [asdict(row) for row in job.decode(*json.loads(line))]}
+            answer: dict[str, Any] = {"found": [asdict(facts) for facts in job.decode(*json.loads(line))]}
         except OSError as error:
             answer = {"errno": error.errno, "strerror": error.strerror}
         try:
