@@ -31,8 +31,8 @@ from training import two_workers, usual_loop
 from cnn_compare import FolderDataModule, build_backbone
 from cnn_compare.data.cache import clear_cache, decoded
 from cnn_compare.data.decode import Decoding
-from cnn_compare.data.image_datamodule import MEAN_STD, Split
-from cnn_compare.data.resident import ResidentDataset
+from cnn_compare.data.module import MEAN_STD, Split
+from cnn_compare.data.order import ResidentDataset
 
 SIDE, BATCH = 224, 32
 

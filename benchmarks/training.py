@@ -42,7 +42,7 @@ from cnn_compare import ClassifierModule, EpochTimer, build_backbone
 from cnn_compare.backbones import Stem
 from cnn_compare.callbacks import ThrottledProgressBar
 from cnn_compare.data import ImageDataModule
-from cnn_compare.data.image_datamodule import MEAN_STD
+from cnn_compare.data.module import MEAN_STD
 from cnn_compare.machine import now, tune_process
 
 

@@ -13,7 +13,7 @@ from cnn_compare import ClassifierModule, DigitsDataModule
 from cnn_compare.backbones import find_backbone, list_backbones
 from cnn_compare.callbacks import EpochTimer, MachineLoad, StopWhenDiverged
 from cnn_compare.comparison.turns import SteppedTraining
-from cnn_compare.data.resident import FetchingAhead
+from cnn_compare.data.order import FetchingAhead
 from cnn_compare.experiment import resolve_config
 from cnn_compare.machine import other_gpu_processes
 

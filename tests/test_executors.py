@@ -27,7 +27,7 @@ from cnn_compare.comparison.cluster import RayExecutor
 from cnn_compare.comparison.local import LocalExecutor, world_size
 from cnn_compare.comparison.plan import Comparison, plan_runs
 from cnn_compare.comparison.runner import run_all
-from cnn_compare.data.resident import EpochSampler, shard, shard_size
+from cnn_compare.data.order import EpochSampler, shard, shard_size
 from cnn_compare.errors import InvalidValueError, MissingExtraError, RunError
 from cnn_compare.experiment import resolve_config, with_num_classes
 from cnn_compare.results import RunResult

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback
 
-from cnn_compare.data.image_datamodule import global_seed
+from cnn_compare.data.module import global_seed
 
 
 class EpochSeed(Callback):

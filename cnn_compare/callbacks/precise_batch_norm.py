@@ -17,7 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader
 
 from cnn_compare.callbacks.epoch_timer import EpochTimer
-from cnn_compare.data.image_datamodule import global_seed
+from cnn_compare.data.module import global_seed
 from cnn_compare.errors import InvalidValueError
 from cnn_compare.machine import now
 

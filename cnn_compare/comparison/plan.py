@@ -16,7 +16,7 @@ from cnn_compare.comparison.jobs import planned_work
 from cnn_compare.comparison.local import world_size
 from cnn_compare.comparison.spec import Config, RunSpec
 from cnn_compare.configs import as_list, differences, flatten, merge_config
-from cnn_compare.data.image_datamodule import SPLIT_SEED
+from cnn_compare.data.module import SPLIT_SEED
 from cnn_compare.errors import InvalidValueError
 from cnn_compare.experiment import apply_own_recipe, resolve_config, stop_at, with_num_classes
 from cnn_compare.formatting import format_list

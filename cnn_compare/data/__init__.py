@@ -1,8 +1,14 @@
-"""Data modules: images, their order and their preparation."""
+"""Data modules: images, their order and their preparation.
+
+`module` is what all data has in common; it takes the order of images from `order`, their changes from `augment`, and
+their splits from `splits`. Where images come from: `folder` (whose names `layouts` understands, and `tables`),
+`torchvision_data`, `digits`. Pictures become pixels in `decode`, and are kept by `cache`. `check` looks for what is
+wrong.
+"""
 
 from cnn_compare.data.digits import DigitsDataModule
 from cnn_compare.data.folder import FolderDataModule
-from cnn_compare.data.image_datamodule import ImageDataModule
+from cnn_compare.data.module import ImageDataModule
 from cnn_compare.data.torchvision_data import CIFAR10DataModule, TorchvisionDataModule
 
 __all__ = ["CIFAR10DataModule", "DigitsDataModule", "FolderDataModule", "ImageDataModule", "TorchvisionDataModule"]

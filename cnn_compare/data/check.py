@@ -17,7 +17,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from cnn_compare.data.cache import mapped_arrays
 from cnn_compare.data.folder import FolderDataModule
-from cnn_compare.data.image_datamodule import ImageDataModule
+from cnn_compare.data.module import ImageDataModule
 from cnn_compare.data.splits import Indices
 
 # Test images first: if the search for copies ends early, those that matter most have been compared.

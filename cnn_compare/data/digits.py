@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from cnn_compare.data.augment import resize
-from cnn_compare.data.image_datamodule import ImageDataModule, Split
+from cnn_compare.data.module import ImageDataModule, Split
 from cnn_compare.data.splits import stratified_order
 
 TEST_SIZE = 360

@@ -17,11 +17,11 @@ from torch import Tensor
 
 from cnn_compare.data.cache import Decoded, decoded
 from cnn_compare.data.decode import Decoding, Fit
-from cnn_compare.data.image_datamodule import ImageDataModule, require
-from cnn_compare.data.image_datamodule import Split as LoadedSplit
 from cnn_compare.data.layouts import SPLITS, counts_in_words, group_by_pattern, printable, quoted, read_folders, some
 from cnn_compare.data.loaded import as_tensors
-from cnn_compare.data.resident import ResidentDataset
+from cnn_compare.data.module import ImageDataModule, require
+from cnn_compare.data.module import Split as LoadedSplit
+from cnn_compare.data.order import ResidentDataset
 from cnn_compare.data.splits import Indices, class_counts, cut, fold_of, not_in_every_split, require_size
 from cnn_compare.data.tables import USED, read_table
 from cnn_compare.errors import DataError

@@ -90,17 +90,13 @@ def read_folders(root: Path, min_class_images: int = 0) -> Pictures:
         FolderError: If there is no picture, a single class, or folders that could be read in two ways.
     """
     if not root.is_dir():
-        raise FolderError(root, _no_folder(root))
+        raise FolderError(root, f"it is not a folder{unpack(root)}" if root.exists() else "there is no such folder")
     skipped: Counter[str] = Counter()
     top = _scan(root, "", skipped)
     if not top.holds_pictures:
         problem = "there is no picture in it, and it should hold a folder with pictures for each class"
         raise FolderError(root, problem + (f" (skipped: {counts_in_words(skipped)})" if skipped else ""))
     return _Layout(root, top, skipped).understood(min_class_images)
-
-
-def _no_folder(root: Path) -> str:
-    return f"it is not a folder{unpack(root)}" if root.exists() else "there is no such folder"
 
 
 def unpack(file: Path) -> str:
@@ -134,24 +130,19 @@ class _Folder:
             yield from folder.below()
 
     @cached_property
-    def holds_pictures(self) -> bool:
-        return bool(self.pictures) or bool(self.with_pictures)
+    def with_pictures(self) -> dict[str, _Folder]:
+        """Its folders that hold pictures, as that of a split holds folders of classes."""
+        return {name: folder for name, folder in self.folders.items() if folder.holds_pictures}
 
     @cached_property
-    def with_pictures(self) -> dict[str, _Folder]:
-        """Its folders that hold pictures."""
-        return {name: folder for name, folder in self.folders.items() if folder.holds_pictures}
+    def holds_pictures(self) -> bool:
+        return bool(self.pictures or self.with_pictures)
 
     @cached_property
     def holds_others_only(self) -> bool:
         """Whether there are files and no picture, as in a folder of annotations."""
-        inside = self.folders.values()
-        others = self.others or any(folder.holds_others_only for folder in inside)
+        others = self.others or any(folder.holds_others_only for folder in self.folders.values())
         return bool(others) and not self.holds_pictures
-
-    @property
-    def holds_classes(self) -> bool:
-        return bool(self.with_pictures)
 
 
 class _Layout:
@@ -168,7 +159,7 @@ class _Layout:
 
     def understood(self, min_class_images: int) -> Pictures:
         """All pictures with their labels."""
-        if any(self.folders[name].holds_classes for name in self.splits):
+        if any(self.folders[name].with_pictures for name in self.splits):
             layout = self._read_splits()
         elif self.splits and len(self.splits) == len(self.folders):
             raise FolderError(
@@ -195,14 +186,14 @@ class _Layout:
             if len(inside) != 1:
                 break
             ((name, only),) = inside.items()
-            if not only.holds_classes or name in (_splits_of(inside) if classes is None else classes):
+            if not only.with_pictures or name in (_splits_of(inside) if classes is None else classes):
                 break
             folder = only
         return folder
 
     def _read_splits(self) -> str:
         """Folders of splits, each with folders of classes."""
-        holding = {name: self.folders[name] for name in self.splits if self.folders[name].holds_classes}
+        holding = {name: self.folders[name] for name in self.splits if self.folders[name].with_pictures}
         train = [name for name in holding if self.splits[name] == "train"]
         if not train:
             problem = f"there are folders of classes in {_listed(holding)}, as in splits, and none for training"
@@ -232,7 +223,7 @@ class _Layout:
     def _require_no_others(self, surely_splits: bool) -> None:
         """Refuse folders beside the splits that could be classes; leave out those that hold pictures only."""
         others = {name: each for name, each in self.folders.items() if name not in self.splits and each.holds_pictures}
-        if others and (not surely_splits or any(each.holds_classes for each in others.values())):
+        if others and (not surely_splits or any(each.with_pictures for each in others.values())):
             train = next(name for name, split in self.splits.items() if split == "train")
             raise FolderError(
                 self.root,
@@ -254,7 +245,7 @@ class _Layout:
         if not whole:
             return ""
         first, inner = whole[0], kept[whole[0]].with_pictures
-        if any(each.holds_classes for each in inner.values()):
+        if any(each.with_pictures for each in inner.values()):
             raise FolderError(
                 self.root, f"{first}/ is a data set of its own, with {_listed(inner)}. Name one with data.data_dir"
             )
@@ -277,7 +268,7 @@ class _Layout:
         return "one folder a class"
 
     def _add_classes(self, folder: _Folder, split: Split | None) -> None:
-        if folder.pictures and not folder.holds_classes:
+        if folder.pictures and not folder.with_pictures:
             problem = f"it holds {len(folder.pictures):,} pictures outside of class folders; give each class a folder"
             raise FolderError(self.root / folder.path, f"{problem}, or use data.labels")
         if folder.pictures:
@@ -296,12 +287,8 @@ class _Layout:
         of_class = folder.with_pictures
         inside = Counter(name for each in of_class.values() for name in each.with_pictures)
         recurring = [name for name, count in inside.items() if count > 1]
-        if (
-            any(each.pictures for each in of_class.values())
-            or 2 * sum(inside[each] for each in recurring) < inside.total()
-        ):
-            return
-        if recurring:
+        most = 2 * sum(inside[name] for name in recurring) >= inside.total()
+        if recurring and most and not any(each.pictures for each in of_class.values()):
             self.warnings.append(
                 f"the folders {some([*of_class])} are read as classes, and all hold folders of the same names: "
                 f"{some(recurring)}. If those are the classes, and the folders above them are patients or the like, "
@@ -364,9 +351,9 @@ def checked(found: Pictures, classes: Iterable[str], min_class_images: int = 0) 
         FolderError: If fewer than two classes are left.
     """
     trained = Counter(picture.label for picture in found.pictures if picture.split in (None, "train"))
-    names = sorted({*classes, *(picture.label for picture in found.pictures)})
-    small = [name for name in names if trained[name] < min_class_images]
-    names = [name for name in names if trained[name] >= min_class_images]
+    all_names = sorted({*classes, *(picture.label for picture in found.pictures)})
+    small = [name for name in all_names if trained[name] < min_class_images]
+    names = [name for name in all_names if trained[name] >= min_class_images]
     if len(names) < 2:
         after = f" after data.min_class_images={min_class_images} left out {some(small)}" if small else ""
         problem = f"a single class, {names[0]!r}" if names else "no class"
@@ -380,40 +367,30 @@ def checked(found: Pictures, classes: Iterable[str], min_class_images: int = 0) 
     return replace(found, pictures=pictures, class_names=tuple(names), warnings=warnings)
 
 
-def _alike(names: Sequence[str]) -> list[str]:
+def _alike(names: Sequence[str]) -> Iterator[str]:
     """Sentences of class names that differ in case, spaces and the like only, or consist of others."""
     same: dict[str, list[str]] = {}
     for name in names:
         text = "".join(each for each in unicodedata.normalize("NFKC", name) if unicodedata.category(each) != "Cf")
         letters = re.sub(r"(?<=[^\W\d_])[\s_-]+(?=[^\W\d_])", "", text.strip().casefold())
         same.setdefault(letters, []).append(name)
-    alike = [" and ".join(map(repr, each)) for each in same.values() if len(each) > 1]
-    known = {*names}
-    several = [
-        name for name in names if len(parts := re.split(r"\s*[|;,+&/]\s*", name)) > 1 and known.issuperset(parts)
-    ]
-    told = []
-    if alike:
-        told.append(f"class names look alike: {'; '.join(alike)}. If they are one class, give them one name")
-    if several:
-        told.append(f"classes are named as several others together: {some(several)}. A picture has one class here")
-    return told
+    if alike := [" and ".join(map(repr, each)) for each in same.values() if len(each) > 1]:
+        yield f"class names look alike: {'; '.join(alike)}. If they are one class, give them one name"
+    parts, known = {name: re.split(r"\s*[|;,+&/]\s*", name) for name in names}, {*names}
+    if several := [name for name in names if len(parts[name]) > 1 and known.issuperset(parts[name])]:
+        yield f"classes are named as several others together: {some(several)}. A picture has one class here"
 
 
-def _not_read(skipped: Mapping[str, int]) -> list[str]:
+def _not_read(skipped: Mapping[str, int]) -> Iterator[str]:
     """Sentences of files that hold pictures and cannot be read."""
-    suffix_of = {_reason(suffix): suffix for suffix in (*_HEIF, *_OTHER_FORMATS)}
-    found = {suffix_of[reason]: count for reason, count in skipped.items() if reason in suffix_of}
-    heif = {suffix: count for suffix, count in found.items() if suffix in _HEIF}
-    others = {suffix: count for suffix, count in found.items() if suffix not in _HEIF}
-    return [
-        f"pictures are not used, because their format is not read: {counts_in_words(counts)}. {way_out}"
-        for counts, way_out in (
-            (heif, "`pip install 'cnn-compare[heif]'` lets them be read"),
-            (others, "Convert them to PNG or JPEG"),
-        )
-        if counts
-    ]
+    ways_out = (
+        (_HEIF, "`pip install 'cnn-compare[heif]'` lets them be read"),
+        (_OTHER_FORMATS, "Convert them to PNG or JPEG"),
+    )
+    for suffixes, way_out in ways_out:
+        if counts := {suffix: skipped[suffix] for suffix in suffixes & skipped.keys()}:
+            found = counts_in_words(counts)
+            yield f"pictures are not used, because their format is not read: {found}. {way_out}"
 
 
 def pictures_in(folder: Path) -> tuple[list[str], dict[str, str]]:
@@ -460,14 +437,12 @@ def _scan(
             found.folders[entry.name] = _scan(Path(entry.path), path, skipped, unreadable, above | {here})
         elif suffix in suffixes:  # Content that does not fit its name is found when it is decoded, and listed.
             found.pictures.append(f"{prefix}{entry.name}")
+        elif suffix in _HEIF | _OTHER_FORMATS:
+            skipped[suffix] += 1
         else:
-            found.others += suffix not in _HEIF | _OTHER_FORMATS
-            skipped[_reason(suffix)] += 1
+            found.others += 1
+            skipped[f"no pictures ({suffix or 'no ending'})"] += 1
     return found
-
-
-def _reason(suffix: str) -> str:
-    return f"no pictures ({suffix or 'no ending'})" if suffix not in _HEIF | _OTHER_FORMATS else suffix
 
 
 def _entries(folder: Path, skipped: Counter[str]) -> list[os.DirEntry[str]]:

@@ -18,8 +18,8 @@ from torchvision import datasets
 from torchvision.datasets.utils import download_and_extract_archive
 
 from cnn_compare.data.cache import mapped_arrays
-from cnn_compare.data.image_datamodule import ImageDataModule, Split
 from cnn_compare.data.loaded import as_tensors
+from cnn_compare.data.module import ImageDataModule, Split
 from cnn_compare.errors import DataUnavailableError, InvalidValueError
 from cnn_compare.files import read_json, write_json
 

@@ -18,8 +18,8 @@ from torch import nn
 from cnn_compare.checkpointing import CHECKPOINT_KEYS, read_stored
 from cnn_compare.data.augment import to_input
 from cnn_compare.data.decode import Decoding, Fit, decode, prepare, reason_of
-from cnn_compare.data.image_datamodule import MeanStd, Normalization, known_mean_std
 from cnn_compare.data.layouts import printable
+from cnn_compare.data.module import MeanStd, Normalization, known_mean_std
 from cnn_compare.errors import (
     BadPictureError,
     CheckpointFileError,

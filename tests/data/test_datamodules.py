@@ -17,7 +17,7 @@ from torchvision.transforms.v2 import functional as one
 
 from cnn_compare import CIFAR10DataModule, DigitsDataModule, ImageDataModule
 from cnn_compare.data import augment
-from cnn_compare.data.resident import EpochSampler
+from cnn_compare.data.order import EpochSampler
 from cnn_compare.data.splits import stratified_order
 from cnn_compare.errors import InvalidValueError
 

@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader
 from cnn_compare.data import augment
 from cnn_compare.data.augment import Augmentation, Step
 from cnn_compare.data.loaded import as_tensors
-from cnn_compare.data.resident import Batch, EpochSampler, FetchingAhead, ResidentDataset, shard_size
+from cnn_compare.data.order import Batch, EpochSampler, FetchingAhead, ResidentDataset, shard_size
 from cnn_compare.data.splits import Indices, count_of, cut, fold_of, require_room, require_size, take
 from cnn_compare.errors import InvalidValueError
 

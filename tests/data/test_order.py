@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from cnn_compare.data.resident import EpochSampler, FetchingAhead, ResidentDataset
+from cnn_compare.data.order import EpochSampler, FetchingAhead, ResidentDataset
 
 
 class Watched(ResidentDataset):
