@@ -1,4 +1,4 @@
-"""The classification data sets of torchvision that keep their images as arrays; CIFAR-10 has a name of its own."""
+"""The classification data sets of torchvision that keep their images as arrays."""
 
 from __future__ import annotations
 
@@ -111,28 +111,6 @@ class TorchvisionDataModule(ImageDataModule):
             finally:
                 socket.setdefaulttimeout(silence_s)
         raise AssertionError("the last attempt returns or raises")
-
-
-class CIFAR10DataModule(TorchvisionDataModule):
-    """CIFAR-10: 60,000 colour photographs of 32x32 pixels in ten classes, as `TorchvisionDataModule` has them.
-
-    Args:
-        data_dir: Folder of ``cifar-10-batches-py/``; None: ``$CNN_COMPARE_DATA_DIR``, else ``data``.
-        **options: Those of `ImageDataModule`.
-
-    Raises:
-        DataUnavailableError: If the files are missing or damaged, and cannot be downloaded.
-
-    Source:
-        Krizhevsky 2009, "Learning Multiple Layers of Features from Tiny Images".
-    """
-
-    # Not read from the data: its number is asked for before anything is downloaded.
-    class_names = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-    usual_val_size = 5000
-
-    def __init__(self, data_dir: str | None = None, **options: Any) -> None:
-        super().__init__(name="CIFAR10", data_dir=data_dir, **options)
 
 
 def _url(dataset: Any) -> str:
