@@ -185,7 +185,7 @@ def test_a_tilde_in_the_folder_means_home(monkeypatch, tiny_cifar10, network_is_
 # Damaged or missing
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", ["data_batch_2", "test_batch", "batches.meta"])
 @pytest.mark.parametrize(
     "damage",
     [
@@ -213,7 +213,7 @@ def test_a_damaged_or_missing_file_offline_is_an_error_and_online_is_downloaded(
     assert host.requests > 0
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", ["data_batch_2", "test_batch", "batches.meta"])
 def test_a_malicious_file_is_never_opened(tiny_cifar10, tmp_path, name):
     path, harm = tiny_cifar10 / CIFAR10.base_folder / name, tmp_path / "harm"
     path.write_bytes(pickle.dumps(Payload(harm)))
@@ -285,7 +285,8 @@ def test_a_failed_download_is_an_error_and_a_second_try_succeeds(empty_dir, tiny
 
 def test_a_download_that_is_cut_off_once_is_begun_again(empty_dir, tiny_cifar10_files, host):
     def first_cut_then_whole(host, handler):
-        (Host.cut_short if host.requests == 1 else Host.whole)(host, handler)
+        # torchvision asks once before, to follow redirections.
+        (Host.cut_short if host.requests <= 2 else Host.whole)(host, handler)
 
     host.answer = first_cut_then_whole
     assert_holds_the_tiny_images(CIFAR10DataModule(str(empty_dir)), tiny_cifar10_files)

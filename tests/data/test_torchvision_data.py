@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
-import os
 import pickle
 import shutil
 import struct
@@ -162,30 +161,6 @@ def test_images_and_labels_are_those_of_torchvision_and_are_stored_once(name, se
     again.setup("fit")
     assert again.fingerprint() == data.fingerprint()
     assert server.requests == requests > 0
-
-
-def test_a_pickle_with_another_checksum_is_never_opened(server, tmp_path):
-    harm = tmp_path / "harm"
-
-    class Payload:
-        def __reduce__(self):
-            return os.mkdir, (str(harm),)
-
-    folder = tmp_path / "data" / "cifar-100-python"
-    folder.mkdir(parents=True)
-    for name in ("train", "test", "meta"):
-        (folder / name).write_bytes(pickle.dumps(Payload()))
-    shutil.rmtree(server.folder)
-    with pytest.raises(DataUnavailableError):
-        TorchvisionDataModule("CIFAR100", str(folder.parent)).prepare_data()
-    assert not harm.exists()
-
-
-def test_a_damaged_file_is_downloaded_anew(server, tmp_path):
-    folder = tmp_path / "data" / "cifar-100-python"
-    folder.mkdir(parents=True)
-    (folder / "train").write_bytes(b"")
-    assert TorchvisionDataModule("CIFAR100", str(folder.parent)).load("train")[0].shape == (40, 32, 32, 3)
 
 
 @pytest.mark.parametrize("name", DATA_SETS)
