@@ -12,11 +12,11 @@ import numpy as np
 from cnn_compare.backbones import find_backbone
 from cnn_compare.data import FolderDataModule, ImageDataModule
 from cnn_compare.data.check import LEAST_CORRELATION, ORDER, Images, copies, sizes, understood
-from cnn_compare.data.layouts import counts_in_words, quoted
+from cnn_compare.data.layouts import SPLITS, quoted, understood_in_words
 from cnn_compare.errors import InvalidValueError, with_flags
 from cnn_compare.experiment import make_data
 from cnn_compare.files import write_json, write_text
-from cnn_compare.formatting import format_duration, format_list, format_significant, shorten
+from cnn_compare.formatting import format_duration, format_significant, shorten
 from cnn_compare.pictures import small_picture
 from cnn_compare.profiling import profile
 from cnn_compare.report.page import environment
@@ -25,7 +25,6 @@ from cnn_compare.report.planning import NETWORKS_CORRELATE, SEEDS_CORRELATE, USU
 SEEDS = (1, 3, 5)
 # In percent: what the smallest differences are shown for.
 ACCURACIES = (60, 85, 97)
-SPLIT_NAMES = {"train": "training", "val": "validation", "test": "test"}
 # A class that has so many times as many training images as another one is worth a sentence.
 UNEQUAL = 1.5
 # What is shown at most; the JSON file holds more.
@@ -153,12 +152,12 @@ def _findings(facts: Facts) -> Iterator[str]:
     if facts["refused"]:
         yield f"Training refuses this: {facts['refused']}"
     shared = {(each["split"], each["other"]): each for each in copied["shared"]}
-    for split, consequence in (("test", "reported"), ("val", "watched")):
+    for split, name, consequence in (("test", "Test", "reported"), ("val", "Validation", "watched")):
         exact, near = shared[split, "train"]["exact"], shared[split, "train"]["near"]
         if exact + near:
             of_all = found["splits"][split]["images"]
             yield (
-                f"{SPLIT_NAMES[split].capitalize()} images with a copy among the training images: {exact + near:,} of "
+                f"{name} images with a copy among the training images: {exact + near:,} of "
                 f"{of_all:,} ({100 * (exact + near) / of_all:.1f} %), {exact:,} of them exact. If they "
                 f"are copies indeed, the accuracy that is {consequence} counts what was learned by heart."
             )
@@ -193,20 +192,8 @@ def _read_first(facts: Facts, images: Images) -> Section:
 def _classes(facts: Facts, images: Images) -> Section:
     """Images of each class, of many classes those with the fewest training images, and a few pictures of each."""
     found = facts["understood"]
-    splits = {SPLIT_NAMES[name]: split for name, split in found["splits"].items()}
-    counts = {name: split["classes"] for name, split in splits.items()}
-    in_groups = any(split["groups"] is not None for split in splits.values())
-    parts = [
-        f"{split['images']:,} for {name}" + (f" (of {split['groups']:,} groups)" if in_groups else "")
-        for name, split in splits.items()
-    ]
-    cut = [name for name, split in splits.items() if split["cut"]]
-    sentences = [
-        f"{found['root']}: {found['layout']}; {len(counts['training']):,} classes.",
-        f"Images: {', '.join(parts)}{f'; {format_list(cut)} cut by the program' if cut else ''}.",
-    ]
-    for what, of in (("Skipped", found["skipped"]), ("Decoded with notes", found["notes"])):
-        sentences += [f"{what}: {counts_in_words(of)}."] if of else []
+    counts = {SPLITS[name]: split["classes"] for name, split in found["splits"].items()}
+    in_groups = found["splits"]["train"]["groups"] is not None
     classes = list(counts["training"])
     if len(classes) > CLASSES:
         classes = sorted(classes, key=counts["training"].get)[:CLASSES]
@@ -222,7 +209,7 @@ def _classes(facts: Facts, images: Images) -> Section:
         members = np.flatnonzero(training & (images.labels == label))
         chosen = members[:: max(1, len(members) // OF_A_CLASS)][:OF_A_CLASS]
         pictures.append((name, [small_picture(images.pixels(number), PICTURE_PX) for number in chosen]))
-    return Section("Classes", sentences, rows, pictures)
+    return Section("Classes", [*understood_in_words(found)], rows, pictures)
 
 
 def _bad_files(facts: Facts, images: Images) -> Section | None:
@@ -281,8 +268,8 @@ def _copies(facts: Facts, images: Images) -> Section:
         sentences.append("So many are alike that the search was ended: there are more.")
     rows = [
         {
-            "images for": SPLIT_NAMES[each["split"]],
-            "with copies for": SPLIT_NAMES[each["other"]],
+            "images for": SPLITS[each["split"]],
+            "with copies for": SPLITS[each["other"]],
             "exact": f"{each['exact']:,}",
             "near": f"{each['near']:,}",
             "of": f"{facts['understood']['splits'][each['split']]['images']:,}",
@@ -293,7 +280,7 @@ def _copies(facts: Facts, images: Images) -> Section:
     pictures = []
     for pair in found["pairs"][:PAIRS]:
         both = pair["first"], pair["second"]
-        lines = [f"{each['name']} ({SPLIT_NAMES[each['split']]}, {each['label']})" for each in both]
+        lines = [f"{each['name']} ({SPLITS[each['split']]}, {each['label']})" for each in both]
         caption = f"{'exact' if pair['exact'] else 'near'}: {lines[0]} and {lines[1]}"
         pictures.append((caption, [small_picture(images.pixels(each["number"]), PICTURE_PX) for each in both]))
     return Section("Copies", sentences, rows, pictures)

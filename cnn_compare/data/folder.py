@@ -17,7 +17,15 @@ from torch import Tensor
 
 from cnn_compare.data.cache import Decoded, decoded
 from cnn_compare.data.decode import Decoding, Fit
-from cnn_compare.data.layouts import SPLITS, counts_in_words, group_by_pattern, printable, quoted, read_folders, some
+from cnn_compare.data.layouts import (
+    SPLITS,
+    group_by_pattern,
+    printable,
+    quoted,
+    read_folders,
+    some,
+    understood_in_words,
+)
 from cnn_compare.data.loaded import as_tensors
 from cnn_compare.data.module import ImageDataModule, require
 from cnn_compare.data.module import Split as LoadedSplit
@@ -374,26 +382,15 @@ class FolderDataModule(ImageDataModule):
 
     def _lines(self) -> Iterator[str]:
         """What was understood, for a terminal."""
-        found = self.describe()
-        pictures = f"{len(self.pictures.pictures):,} pictures"
-        fold = "" if self.fold is None else f"; fold {self.fold[0]} of {self.fold[1]} is tested"
-        yield f"{found['root']}: {found['layout']}; {self.num_classes} classes, {pictures}{fold}"
-        for name, split in found["splits"].items():
-            number = split["groups"]
-            groups = "" if number is None else f" of {number:,} group{'s' * (number != 1)}"
-            cut = f", cut with split_seed={self.split_seed}" if split["cut"] else ""
-            yield f"  {name}: {split['images']:,} images{groups}{cut}"
+        yield from understood_in_words(self.describe())
         counts = self._counts()
-        yield "  images of each class, for training, validation and test:"
+        yield "Images of each class, for training, validation and test:"
         for label, name in enumerate(self.class_names[:SHOWN]):
             numbers = [int(counts[split][label]) for split in SPLITS]
             shares = ", ".join(f"{100 * number / max(1, sum(numbers)):.0f}" for number in numbers)
             in_groups = "" if self._groups is None else f" ({shares} %)"
-            yield f"    {quoted(name)}: {', '.join(f'{number:,}' for number in numbers)}{in_groups}"
+            yield f"  {quoted(name)}: {', '.join(f'{number:,}' for number in numbers)}{in_groups}"
         if self.num_classes > SHOWN:
-            yield f"    and {self.num_classes - SHOWN:,} more classes"
-        for what in ("skipped", "notes"):
-            if found[what]:
-                yield f"  {what}: {counts_in_words(found[what])}"
+            yield f"  and {self.num_classes - SHOWN:,} more classes"
         for warning in self.warnings:
-            yield f"  warning: {warning}"
+            yield f"Warning: {warning}."

@@ -13,13 +13,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path, PurePath
-from typing import Literal, get_args
+from typing import Any, Literal
 
 from cnn_compare.errors import FolderError, InvalidValueError
+from cnn_compare.formatting import format_list
 
 Split = Literal["train", "val", "test"]
-SPLITS: tuple[Split, ...] = get_args(Split)
-_FOR: dict[Split, str] = {"train": "training", "val": "validation", "test": "test"}
+SPLITS: dict[Split, str] = {"train": "training", "val": "validation", "test": "test"}
+"""What the images of each split are for, in words."""
 # Words for splits, also as parts of names: Train, training, 01_train, test1, TrainSet, seg_train, 训练集.
 _SPLIT_WORD = re.compile(
     r"(?<![^\W\d_])(?:(?P<train>train(?:ing|val)?|훈련|학습|训练)|(?P<val>val(?:id(?:ation)?)?|dev|검증|验证)"
@@ -198,7 +199,7 @@ class _Layout:
         if not train:
             problem = f"there are folders of classes in {_listed(holding)}, as in splits, and none for training"
             raise FolderError(self.root, problem)
-        for split, what in _FOR.items():
+        for split, what in SPLITS.items():
             if len(same := [name for name in holding if self.splits[name] == split]) > 1:
                 raise FolderError(self.root, f"{' and '.join(same)} both hold {what} images; keep one of them")
         if flat := [name for name in self.splits if name not in holding and self.folders[name].holds_pictures]:
@@ -217,7 +218,7 @@ class _Layout:
             self._add_classes(inside[name], self.splits[name])
         if self.top.pictures:
             self.skipped["pictures outside of class folders"] += len(self.top.pictures)
-        listed = ", ".join(f"{inside[name].path} for {_FOR[self.splits[name]]}" for name in sorted(holding))
+        listed = ", ".join(f"{inside[name].path} for {SPLITS[self.splits[name]]}" for name in sorted(holding))
         return f"{listed}, with one folder a class in each"
 
     def _require_no_others(self, surely_splits: bool) -> None:
@@ -491,6 +492,23 @@ def as_compared(name: str) -> str:
 def counts_in_words(counts: Mapping[str, int]) -> str:
     """Such as ``1 hidden, 2 no pictures (.txt)``."""
     return ", ".join(f"{count:,} {what}" for what, count in sorted(counts.items()))
+
+
+def understood_in_words(found: Mapping[str, Any]) -> Iterator[str]:
+    """What was understood of a data set, as its ``describe`` gives it, in sentences."""
+    splits = {SPLITS[name]: split for name, split in found["splits"].items()}
+    parts = [
+        f"{split['images']:,} for {name}" + ("" if split["groups"] is None else f" (of {split['groups']:,} groups)")
+        for name, split in splits.items()
+    ]
+    cut = [name for name, split in splits.items() if split["cut"]]
+    yield f"{found['root']}: {found['layout']}; {len(splits['training']['classes']):,} classes."
+    yield f"Images: {', '.join(parts)}{f'; {format_list(cut)} cut by the program' if cut else ''}."
+    if fold := found.get("fold"):
+        yield f"Fold {fold[0]} of {fold[1]} is for test."
+    for what, counts in (("Skipped", found["skipped"]), ("Decoded with notes", found["notes"])):
+        if counts:
+            yield f"{what}: {counts_in_words(counts)}."
 
 
 def some(names: Sequence[str]) -> str:
