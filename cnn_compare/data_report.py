@@ -54,7 +54,7 @@ def report_on_data(config: Facts, backbones: Sequence[str], output: Path, name: 
 
     Args:
         config: Sections ``data``, ``model`` and ``trainer`` as `fit` takes them; of ``model``, only the stem matters.
-        backbones: Whose costs are measured, on this machine; may be empty.
+        backbones: Networks whose costs are measured, on this machine; may be empty.
         output: Folder for the files.
         name: Name of the data, for the page.
 
@@ -168,7 +168,7 @@ def _findings(facts: Facts) -> Iterator[str]:
             f"Files that cannot be used: {len(found['bad_files']):,}. Training needs them repaired or removed, or "
             "--data.on_bad_file=skip."
         )
-    # Of bad files it has been said already.
+    # Bad files have been named already.
     yield from (f"{text[0].upper()}{text[1:]}." for text in found["warnings"] if "cannot be decoded" not in text)
     counts = found["splits"]["train"]["classes"]
     few, many = min(counts, key=counts.get), max(counts, key=counts.get)

@@ -84,7 +84,7 @@ def draw(
     Args:
         generator: Source of the numbers.
         images: Their number, N.
-        steps: Of the augmentation.
+        steps: Steps of the augmentation.
         stored: Height and width of the stored images, in pixels.
         size: Height and width that the network takes.
 
@@ -320,7 +320,7 @@ def mean_and_std(images: Tensor, subset: Tensor, size: int) -> tuple[tuple[float
     Args:
         images: ``(M, H, W, C)`` uint8; may be larger than memory, because a part of it is read at a time.
         subset: ``(N,)`` integers, the images to take.
-        size: To which they are resized, as `resize` does.
+        size: Height and width to which they are resized, in pixels.
 
     Returns:
         Two tuples of one number a channel.

@@ -104,7 +104,7 @@ def mapped_arrays(key: str, make: Callable[[Path], None], needed_bytes: int = 0)
     except OSError as error:
         path = Path(error.filename or cache_dir())
         if not (path.is_relative_to(cache_dir()) or cache_dir().is_relative_to(path)):
-            raise  # Of what `make` reads, not of what it writes.
+            raise  # What `make` reads is at fault, not what it writes.
         needed = f"; it needs {-(-needed_bytes // 2**20):,} MiB" if needed_bytes else ""
         raise StorageError(
             f"decoded images cannot be stored in {cache_dir()}: {error.strerror or error}{needed}. Make room there, or "
@@ -230,7 +230,7 @@ def decoded(root: Path, paths: Sequence[str], decoding: Decoding) -> Decoded:
 
     Args:
         root: The folder of the pictures; nothing is written to it.
-        paths: Of the pictures, relative to ``root``, one for each row of the result.
+        paths: Paths of the pictures, relative to ``root``, one for each row of the result.
         decoding: How they are decoded.
 
     Raises:
@@ -315,7 +315,7 @@ def decoded_in_parts(paths: Sequence[str], decoding: Decoding) -> Iterator[tuple
     """Decode pictures on all processors, some at a time and in bounded memory; nothing is kept.
 
     Args:
-        paths: Of the pictures, absolute or relative to the working folder.
+        paths: Paths of the pictures, absolute or relative to the working folder.
         decoding: How they are decoded.
 
     Yields:
@@ -334,8 +334,8 @@ def _decode_chunks(job: Job, paths: Sequence[str], places: int) -> Iterator[tupl
     """Decode pictures into the array of a job, in chunks.
 
     Args:
-        job: With an array of so many places.
-        paths: Of the pictures.
+        job: The job, whose array has so many places.
+        paths: Paths of the pictures.
         places: A multiple of `CHUNK`, above `AHEAD` chunks for each processor, or as many as there are pictures. If
             there are fewer than pictures, they are used again as soon as the chunk after the next one is asked for.
 

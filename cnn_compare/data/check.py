@@ -108,7 +108,7 @@ def sizes(images: Images) -> dict[str, Any]:
         fit, side = "none", data.image_size
     width, height = found.T
     shorter, longer = found.min(1), found.max(1)
-    # Of the picture with crop, of the square with pad; squash stretches by longer / shorter.
+    # A share of the picture with crop, of the square with pad; squash stretches by longer / shorter.
     lost = 1 - shorter / longer
     return {
         "width": _range(width),
@@ -239,7 +239,7 @@ def _copied_in(
 
     Args:
         other: The split's number.
-        split: Of every image.
+        split: Number of every image's split.
         found: All copies.
         itself: Whether this is asked for an image of the same split, which is no copy of itself.
     """
@@ -310,7 +310,7 @@ def _correlation(first: Thumbnails, second: Thumbnails) -> NDArray[np.float32]:
     centred = []
     for thumbnails in (first, second):
         values = thumbnails.reshape(len(thumbnails), THUMBNAIL**2, 3).astype(np.float32)
-        # Of each channel by itself: else two pictures of one colour would be alike.
+        # Each channel by itself: else two pictures of one colour would be alike.
         values -= values.mean(1, keepdims=True)
         centred.append(values / np.maximum(np.linalg.norm(values, axis=(1, 2), keepdims=True), 1e-6))
     correlation: NDArray[np.float32] = np.einsum("ijk,ijk->i", *centred)

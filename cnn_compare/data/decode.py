@@ -63,7 +63,7 @@ class Decoding:
     """How pictures become arrays of one size.
 
     Args:
-        side: Of the square result, in pixels.
+        side: Height and width of the result, in pixels.
         fit: ``crop``: the shorter side is scaled to ``side``, and the middle is kept; ``pad``: the longer side is
             scaled, and ``background`` fills the rest; ``squash``: both are scaled, and the proportions change.
         background: Colour under transparent pixels, and of the borders of ``pad``.
@@ -147,14 +147,14 @@ def decode(path: Path, decoding: Decoding) -> tuple[NDArray[np.uint8], Facts]:
     conceals, are not noticed. Colour profiles are not applied.
 
     Args:
-        path: Of the file; its name does not matter, its content decides on the format.
+        path: The file; its name does not matter, its content decides on the format.
         decoding: Size, fit, background, limit.
 
     Returns:
         ``(side, side, 3)`` RGB, and facts of the picture.
 
     Raises:
-        BadPictureError: With the reason, if the file is no picture, cut off, too large, unreadable, or no file at all.
+        BadPictureError: If the file is no picture, cut off, too large, unreadable, or no file at all.
     """
     try:
         # Asked first: opening a FIFO would wait for a writer, and opening a device may do anything.
@@ -198,7 +198,7 @@ def prepare(image: Image.Image, decoding: Decoding) -> NDArray[np.uint8]:
     """What `decode` makes of a picture, for one that is open already.
 
     Args:
-        image: In any mode; it is not changed.
+        image: The picture, in any mode; it is not changed.
         decoding: Size, fit, background.
 
     Returns:
@@ -233,7 +233,7 @@ def _strict(max_pixels: int) -> Iterator[None]:
     """Pillow's settings while a file is decoded: another library may have changed them for the whole process."""
     before = Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES
     with warnings.catch_warnings():
-        # Of metadata, which do not matter here, and of large pictures, which max_pixels decides on.
+        # They are of metadata, which do not matter here, and of large pictures, which max_pixels decides on.
         warnings.simplefilter("ignore")
         Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES = max_pixels, False
         try:
@@ -330,8 +330,8 @@ class Job:
     Args:
         root: The folder of the pictures.
         decoding: How they are decoded.
-        file: Of the array.
-        offset: Of the array's first byte in the file.
+        file: The array's file.
+        offset: Place of the array's first byte in the file.
     """
 
     root: str

@@ -60,7 +60,7 @@ class FolderDataModule(ImageDataModule):
         fit: How a picture becomes square: ``crop`` keeps the middle, ``pad`` adds borders, ``squash`` distorts.
         background: Red, green and blue under transparent pixels and of the borders of ``pad``, 0 to 255.
         max_pixels: A picture that has more is taken for a bad file, before it is decoded.
-        on_bad_file: Of a file that cannot be decoded: ``error`` before anything trains, or ``skip`` it.
+        on_bad_file: What a file that cannot be decoded means: ``error`` before anything trains, or ``skip`` it.
         stored_size: Height and width of the decoded pictures, in pixels; None: ``image_size``, or twice that if
             ``augmentation`` crops and enlarges parts of them.
         columns: Other names of the columns in ``labels``, such as ``{path: image_id, label: dx, group: lesion_id}``; a
@@ -163,7 +163,7 @@ class FolderDataModule(ImageDataModule):
         return names.encode(errors="surrogatepass")
 
     def pictures_fingerprint(self) -> str:
-        """See `ImageDataModule`; names, groups and given splits are part of it, and the decoder with its versions."""
+        """Digest of all pictures, with their names, groups and given splits, and the decoder with its versions."""
         return hashlib.blake2b(self._names + self.decoded.fingerprint.encode(), digest_size=8).hexdigest()
 
     def prepare_data(self) -> None:
@@ -303,7 +303,7 @@ class FolderDataModule(ImageDataModule):
         return np.unique(self._groups[self._rows[split]])
 
     def test_arrays(self) -> dict[str, NDArray[np.integer]]:
-        """See `ImageDataModule`; groups are numbered in the order of their names."""
+        """What `ImageDataModule` returns; ``groups`` are numbered in the order of their names."""
         arrays = super().test_arrays()
         if self._groups is not None:
             arrays["groups"] = self._groups[self.splits["test"].subset.cpu().numpy()]

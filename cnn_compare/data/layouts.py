@@ -62,7 +62,7 @@ class Pictures:
         root: What the paths are relative to.
         layout: How the folder or table was understood, in words.
         pictures: Sorted by path.
-        class_names: In the order of their labels: sorted, as torchvision does. A class may have no picture.
+        class_names: Names in the order of their labels: sorted, as torchvision does. A class may have no picture.
         skipped: What is no picture: a reason -> how many files or folders.
         warnings: What may have been meant otherwise, in sentences without a full stop.
     """
@@ -345,7 +345,7 @@ def checked(found: Pictures, classes: Iterable[str], min_class_images: int = 0) 
 
     Args:
         found: The pictures.
-        classes: Those that there are besides those of the pictures, such as empty folders.
+        classes: Classes besides those of the pictures, such as empty folders.
         min_class_images: Classes with fewer pictures that are not for validation or test are left out.
 
     Raises:
@@ -490,7 +490,7 @@ def as_compared(name: str) -> str:
 
 
 def counts_in_words(counts: Mapping[str, int]) -> str:
-    """Such as ``1 hidden, 2 no pictures (.txt)``."""
+    """Counts in a sentence, such as ``1 hidden, 2 no pictures (.txt)``."""
     return ", ".join(f"{count:,} {what}" for what, count in sorted(counts.items()))
 
 

@@ -50,7 +50,7 @@ def _tensor(values: Any, what: str, expected: str, source: str) -> Tensor:
     try:
         # Contiguous, because torch takes no reversed arrays such as BGR images read as RGB.
         with warnings.catch_warnings():
-            # Of arrays that are read-only, as a file mapped into memory is: nothing is written to images.
+            # It warns of arrays that are read-only, as a file mapped into memory is: nothing is written to images.
             warnings.filterwarnings("ignore", "The given NumPy array is not writable")
             array = values if isinstance(values, Tensor) else torch.from_numpy(np.ascontiguousarray(values))
     except (TypeError, ValueError) as error:
@@ -70,7 +70,7 @@ def _channels_last(images: Tensor, source: str) -> Tensor:
 
 
 def _bytes(images: Tensor, source: str) -> Tensor:
-    """As uint8."""
+    """Convert pixels to uint8."""
     if images.dtype == torch.uint8 or not images.numel():
         return images
     pixels = images.float()
@@ -85,7 +85,7 @@ def _bytes(images: Tensor, source: str) -> Tensor:
 
 
 def _classes(labels: Tensor, num_classes: int, source: str) -> Tensor:
-    """As int64."""
+    """Convert labels to int64."""
     expected = f"labels (N,) that are whole numbers from 0 to {num_classes - 1}, one for each of class_names"
     if labels.ndim != 1:
         raise DataError(f"{source} returned labels of {_form(labels)}. Expected: {expected}.")

@@ -109,7 +109,7 @@ class EpochSampler(DistributedSampler[int]):
     Args:
         size: Number of images.
         seed: Seed of order and augmentation.
-        batch_size: Of all devices together.
+        batch_size: Images a step, of all devices together.
         rank: Number of this device.
         world_size: Number of devices.
         shuffle: True in training; False leaves the images in the order of the data.

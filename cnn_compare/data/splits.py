@@ -18,8 +18,8 @@ Indices = NDArray[np.int64]
 SHOWN = 50
 # Makes a split that lacks a class worse than any that has all of them.
 _FORBIDDEN = 1e9
-# Of `take_groups`: arrangements that are begun, pairs of group and class that are looked at, which takes about half a
-# second, and the smallest improvement, so that the rounding of sums decides nothing.
+# Limits of `take_groups`: arrangements that are begun; pairs of group and class that are looked at, which takes about
+# half a second; and the smallest improvement, so that the rounding of sums decides nothing.
 STARTS, MOST_TRIED, LEAST_GAIN = 10, 2_000_000, 1e-6
 
 
@@ -38,7 +38,7 @@ def count_of(size: float, images: int, num_classes: int, field: str, keep: int =
 
     Args:
         size: A number of images, or as a float below 1 their share, which is at least an image of each class.
-        images: Of all of them.
+        images: Number of all of them.
         num_classes: Number of classes.
         field: The setting that ``size`` comes from, for the message.
         keep: How many images of each class must be left.
@@ -61,7 +61,7 @@ def stratified_order(labels: NDArray[np.integer], seed: int) -> Indices:
 
     Args:
         labels: ``(N,)`` integers.
-        seed: Of the order.
+        seed: Seed of the order.
 
     Returns:
         ``(N,)`` indices.
@@ -76,7 +76,7 @@ def take(order: Indices, labels: NDArray[np.integer], size: int, keep: int = 0) 
 
     Args:
         order: Indices of images, as `stratified_order` gives them.
-        labels: Of all images that the indices stand for.
+        labels: Labels of all images that the indices stand for.
         size: How many to take: at least the number of classes.
         keep: How many of each class to leave.
 
@@ -112,11 +112,11 @@ def take_groups(
 
     Args:
         images: Indices of the images to cut.
-        labels: Of all images that the indices stand for.
-        groups: Likewise.
+        labels: Labels of all images that the indices stand for.
+        groups: Groups of all images.
         size: How many images to take, about.
-        keep: In how many groups each class must be left.
-        seed: Of the arrangements.
+        keep: Number of groups in which each class must be left.
+        seed: Seed of the arrangements.
 
     Returns:
         The images that are taken and the others, each in the order of ``images``; the same on every machine.
@@ -128,7 +128,7 @@ def take_groups(
 
     def costs(label: Indices, images: NDArray[Any], groups: NDArray[Any]) -> NDArray[np.float64]:
         lacking = (groups < 1) + np.maximum(0, keep - (groups_of[label] - groups))
-        # Of the number wanted, so that rare classes weigh as much as frequent ones.
+        # A share of the number wanted, so that rare classes weigh as much as frequent ones.
         found: NDArray[np.float64] = np.square(images / wanted[label] - 1) + _FORBIDDEN * lacking
         return found
 
@@ -158,7 +158,7 @@ def take_groups(
             taken[best] = not taken[best]
 
     generator, sizes = np.random.default_rng(seed), np.bincount(group_of)
-    # Of each group, the class that it has most of: it is the last one of its pairs by their numbers.
+    # The class that each group has most of: it is the last one of its pairs by their numbers.
     main_class = pair_label[np.lexsort((counts, pair_group))][np.bincount(pair_group).cumsum() - 1]
     arrangements: list[tuple[float, NDArray[np.bool_]]] = []
     while not arrangements or (len(arrangements) < STARTS and tries > 0):
@@ -225,11 +225,11 @@ def fold_of(
     """The fold in which each image is tested: with the same share of every class, and no group in two folds.
 
     Args:
-        labels: Of all images.
+        labels: Labels of all images.
         class_names: Names of the classes.
         folds: How many.
         seed: Decides which images are together.
-        groups: Of the images; None: each can be in any fold.
+        groups: Groups of the images; None: each can be in any fold.
 
     Returns:
         ``(N,)`` numbers from 0 to ``folds - 1``.
@@ -254,10 +254,10 @@ def require_room(
     """Check that images can be cut so that each class is in every split or fold.
 
     Args:
-        labels: Of the images that are to be cut.
+        labels: Labels of the images that are to be cut.
         class_names: Names of the classes.
         splits: Names of the splits, or number of folds.
-        groups: Of these images; None: each can be in any split.
+        groups: Groups of these images; None: each can be in any split.
 
     Raises:
         DataError: If classes have fewer images, or groups, than there are splits or folds.

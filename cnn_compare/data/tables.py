@@ -55,7 +55,7 @@ def read_table(
         data_dir: What paths are relative to; a bare name is looked for in all its folders. None: the table's folder.
         columns: Names of the columns that stand for ``path``, ``label``, ``split`` and ``group``. A list for ``label``:
             one column a class, of which exactly one holds 1.
-        min_class_images: As for `read_folders`.
+        min_class_images: Classes with fewer pictures that are not for validation or test are left out.
 
     Raises:
         FolderError: If the file cannot be read as such a table; with the line.
@@ -150,7 +150,7 @@ def _picture(cells: Mapping[str, list[str]], classes: Sequence[str], finder: _Fi
     """The picture of a row.
 
     Raises:
-        ValueError: With what the row has and must not have.
+        ValueError: What the row has and must not have.
     """
     for name, of in cells.items():
         if of == [""]:

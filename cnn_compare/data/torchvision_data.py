@@ -36,7 +36,7 @@ class TorchvisionDataModule(ImageDataModule):
     share, and the files are not looked at again.
 
     Args:
-        name: As torchvision spells it.
+        name: The data set's name, as torchvision spells it.
         data_dir: Folder in which torchvision looks for the data; None: ``$CNN_COMPARE_DATA_DIR``, else ``data``.
         **options: Those of `ImageDataModule`.
 
@@ -54,7 +54,7 @@ class TorchvisionDataModule(ImageDataModule):
 
     @property
     def class_names(self) -> tuple[str, ...]:  # type: ignore[override]
-        """In the order of the labels; known once the data is there."""
+        """Names in the order of the labels; known once the data is there."""
         return tuple(read_json(self._arrays() / "classes.json"))
 
     @property
