@@ -62,16 +62,16 @@ def global_seed() -> int:
     return int(os.environ.get("PL_GLOBAL_SEED", 0))
 
 
-def _noting_arguments(init: Any) -> Any:
-    """Wrap a constructor: the first one called, which is the most derived class's, keeps what it was given."""
+def _keeping_arguments(init: Any) -> Any:
+    """Wrap a constructor so that the object keeps what it was made with; the most derived one is called first."""
 
     @functools.wraps(init)
-    def noting(self: ImageDataModule, *arguments: Any, **options: Any) -> None:
+    def keeping(self: ImageDataModule, *arguments: Any, **options: Any) -> None:
         if "_arguments" not in vars(self):
             self._arguments = arguments, options
         init(self, *arguments, **options)
 
-    return noting
+    return keeping
 
 
 class ImageDataModule(L.LightningDataModule):
@@ -112,7 +112,7 @@ class ImageDataModule(L.LightningDataModule):
     usual_val_size: int | float = 0.1
     _arguments: tuple[tuple[Any, ...], dict[str, Any]]
 
-    @_noting_arguments
+    @_keeping_arguments
     def __init__(
         self,
         batch_size: int = 128,
@@ -152,11 +152,11 @@ class ImageDataModule(L.LightningDataModule):
         self._fingerprints: dict[str, str] = {}
 
     def __init_subclass__(cls, **options: Any) -> None:
-        """Note the arguments of the most derived constructor, for `config`."""
+        """Keep the arguments of the most derived constructor, for `config`."""
         super().__init_subclass__(**options)
         # A ``__new__`` would hide the constructor's arguments from the command line.
         if "__init__" in vars(cls):
-            cls.__init__ = _noting_arguments(cls.__init__)  # type: ignore[method-assign]
+            cls.__init__ = _keeping_arguments(cls.__init__)  # type: ignore[method-assign]
 
     def config(self) -> dict[str, Any]:
         """``class_path`` and ``init_args``, from which other processes make this data module again.
