@@ -46,7 +46,7 @@ def elsewhere(tmp_path, monkeypatch):
         (["fit", "--data.normalization=zscore"], 2, "zscore"),
         (["fit", "--data.no_such_option=1"], 2, "no_such_option"),
         (["fit", "--config=missing.yaml"], 2, "missing.yaml"),
-        (["fit", "--data.data_dir=empty"], 1, "DataUnavailableError: no CIFAR-10 in"),
+        (["fit", "--data.data_dir=empty"], 1, "DataUnavailableError: no CIFAR10 in"),
         (["fit", "--model.backbone=resnet20", "--model.weights=missing.pth"], 1, "missing.pth"),
         (["fit", "--model.backbone=resnet20", "--model.pretrained=true"], 2, "resnet20"),
         (["test", "--model.backbone=resnet18", "--model.pretrained=true"], 1, "resnet18-f37072fd.pth"),
