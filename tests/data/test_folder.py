@@ -375,7 +375,7 @@ def test_shares_that_whole_groups_do_not_allow_are_told(tmp_path):
     data.setup("fit")
     (test,) = [text for text in data.warnings if text.startswith("the test images")]
     assert "than the 20% that was asked for (a, 6%): groups stay whole, and no arrangement" in test
-    assert "    a: 30, 2, 2 (88, 6, 6 %)" in [*data._lines()]
+    assert "  a: 30, 2, 2 (88, 6, 6 %)" in [*data._lines()]
 
 
 def test_a_class_that_one_person_has_is_kept_from_no_split_but_refused(tmp_path):
