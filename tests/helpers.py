@@ -19,6 +19,9 @@ from torch import nn
 from cnn_compare import DigitsDataModule, compare
 from cnn_compare.archive import ARCHIVE, unpack
 from cnn_compare.cli import main
+from cnn_compare.report.findings import Findings
+from cnn_compare.report.load import find_runs
+from cnn_compare.report.sections import sections_of
 from cnn_compare.results import METRICS, Metric, RunResult, measured
 from cnn_compare.run_key import path_name
 
@@ -119,3 +122,20 @@ class BrightDigits(DigitsDataModule):
     def load(self, split):
         images, labels = super().load(split)
         return 255 - images, labels
+
+
+class Shown:
+    """What a report shows: the findings' own attributes and, where these have none, the keys of `results.json`."""
+
+    def __init__(self, found):
+        self.found, self.sections = found, sections_of(found)
+        self.tables = {key: section.table for key, section in self.sections.items() if section.table}
+        self.json = {name: value for section in self.sections.values() for name, value in section.json.items()}
+
+    def __getattr__(self, name):
+        return getattr(self.found, name) if hasattr(self.found, name) else self.json.get(name)
+
+
+def shown(folder: Path, **question) -> Shown:
+    """What `write_report` shows of a folder, without its files."""
+    return Shown(Findings(find_runs(folder), **question))

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from helpers import DROPS, command, predictions, run_command, small_comparison, wait_until, without_times
+from helpers import DROPS, Shown, command, predictions, run_command, shown, small_comparison, wait_until, without_times
 from rich.console import Console
 from sklearn.metrics import accuracy_score
 
@@ -32,8 +32,6 @@ from cnn_compare.errors import (
     UsageError,
 )
 from cnn_compare.experiment import apply_own_recipe, resolve_config
-from cnn_compare.report.analysis import analyze
-from cnn_compare.report.load import find_runs
 from cnn_compare.results import MANIFEST, RunFolder, RunResult
 from cnn_compare.run_key import RunKey
 
@@ -85,7 +83,7 @@ def test_the_same_seed_shows_every_backbone_the_same_data(finished):
     table = load_results(finished)
     assert (table.groupby("seed").data_fingerprint.nunique() == 1).all()
     assert table.data_fingerprint.nunique() == 2
-    found = analyze(find_runs(finished))
+    found = shown(finished)
     assert set(found.varied) == {"model.backbone", "seed_everything"}
     assert not [text for text in found.warnings if text.startswith("mixed")]
 
@@ -304,7 +302,7 @@ def test_variants_differ_in_what_they_declare_and_nothing_else(tmp_path):
     assert results["resnet20+flat"].declared_changes == {"model.label_smoothing": 0.2}
     assert results["lenet+own"].declared_changes["model.optimizer.class_path"] == "torch.optim.SGD"
     assert results["resnet20+published"].data_fingerprint == results["resnet20+flat"].data_fingerprint
-    findings = write_report(folder)
+    findings = Shown(write_report(folder))
     assert {network.name for network in findings.networks} > {"lenet (own)", "resnet20 (flat)"}
     assert not [warning for warning in findings.warnings if "mixed" in warning]
     text = (folder / "report.md").read_text()

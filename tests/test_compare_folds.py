@@ -7,7 +7,7 @@ import json
 
 import numpy as np
 import pytest
-from helpers import DATA, run_command, small_comparison
+from helpers import DATA, Shown, run_command, small_comparison
 from PIL import Image
 
 from cnn_compare import load_results, write_report
@@ -129,7 +129,7 @@ def test_each_repeat_has_a_table_of_its_folds(finished):
 def test_the_report_has_folds_and_repeats(finished):
     folder, _, _ = finished
     assert load_results(folder).fold.tolist() == [0, 1, 0, 1]
-    summary = write_report(folder)
+    summary = Shown(write_report(folder))
     assert summary.folds == "2 folds × 2 repeats"
     assert summary.unfinished is None
     assert not [warning for warning in summary.warnings if "mixed" in warning]

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from helpers import DROPS, command, predictions, run_command, small_comparison, wait_until, without_times
+from helpers import DROPS, Shown, command, predictions, run_command, small_comparison, wait_until, without_times
 from lightning import Trainer
 from torch import nn
 
@@ -408,7 +408,7 @@ def test_code_in_predictions_does_not_run(tmp_path):
     np.savez(
         folder / "lenet" / "seed_0" / "predictions.npz", labels=payload, predictions=payload, probabilities=payload
     )
-    summary = write_report(folder)
+    summary = Shown(write_report(folder))
     assert "Object arrays cannot be loaded" in summary.without_result[0]["reason"]
     assert not target.exists()
 

@@ -10,11 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import run_result
+from helpers import run_result, shown
 
 from cnn_compare.pictures import HeatMap, Leaked, Pictures
-from cnn_compare.report.analysis import analyze
-from cnn_compare.report.load import find_runs
 from cnn_compare.results import RunFolder
 
 ROOT = Path(__file__).parents[1]
@@ -85,10 +83,10 @@ def test_a_slim_comparison_reports_the_same(reference, tmp_path):
         store(tmp_path / name / "seed_0", 100 * float((predictions == labels).mean()), backbone=name)
         path = tmp_path / name / "seed_0" / "predictions.npz"
         np.savez_compressed(path, labels=labels, predictions=predictions, probabilities=probabilities)
-    before, size = analyze(find_runs(tmp_path)), path.stat().st_size
+    before, size = shown(tmp_path).json, path.stat().st_size
     reference.slim(tmp_path)
     reference.slim(tmp_path)
-    assert analyze(find_runs(tmp_path)) == before
+    assert shown(tmp_path).json == before
     assert path.stat().st_size < size / 2
 
 

@@ -9,7 +9,7 @@ import math
 import numpy as np
 import pytest
 import yaml
-from helpers import DATA, small_comparison, stored_comparison
+from helpers import DATA, Shown, shown, small_comparison, stored_comparison
 
 from cnn_compare.comparison.plan import Comparison, plan_runs
 from cnn_compare.comparison.search import Search, read_search, trials_of
@@ -17,10 +17,8 @@ from cnn_compare.configs import flatten
 from cnn_compare.errors import InvalidValueError
 from cnn_compare.experiment import resolve_config
 from cnn_compare.report import write_report
-from cnn_compare.report.analysis import analyze
-from cnn_compare.report.contents import tables
 from cnn_compare.report.load import find_runs
-from cnn_compare.report.search import expected_best, searched
+from cnn_compare.report.sections.search import expected_best, searched_of
 from cnn_compare.results import RunResult
 
 LR, SMOOTHING = "model.optimizer.init_args.lr", "model.label_smoothing"
@@ -129,7 +127,7 @@ def test_validation_chooses_the_settings_which_alone_are_trained_with_all_seeds_
     for seed in (0, 1):
         tuned = yaml.safe_load((folder / "lenet_relu+tuned_3" / f"seed_{seed}" / "config.yaml").read_text())
         assert tuned["model"] == chosen["model"]
-    summary = write_report(folder)
+    summary = Shown(write_report(folder))
     assert {network.name for network in summary.networks} == {"lenet_relu (common)", "lenet_relu (tuned_3)"}
     (searched,) = summary.searched
     assert searched.trials == 3
@@ -158,7 +156,7 @@ def test_expected_best_is_the_mean_over_all_draws_without_replacement_and_ends_a
 
 def test_the_table_of_a_search_sets_what_validation_promised_beside_other_seeds_and_the_common_settings(tmp_path):
     folder = stored_comparison("tuned", tmp_path)
-    found = searched(find_runs(folder))
+    found = searched_of(find_runs(folder))
     for each in found:
         best = f"{each.backbone}+tuned_8"
         results = {
@@ -170,7 +168,7 @@ def test_the_table_of_a_search_sets_what_validation_promised_beside_other_seeds_
         assert each.expected_pct[-1] == pytest.approx(validated[best, 0])  # The chosen trial is that run.
         assert each.retest_pct == pytest.approx(np.mean([validated[best, 1], validated[best, 2]]))
         assert each.common_pct == validated[f"{each.backbone}+common", 0]
-    table = tables(analyze(find_runs(folder)))["searched"]
+    table = shown(folder).tables["searched"]
     assert len(table.rows) == 2 * len(found)
     assert table.rows[0][-1] == "the common settings"
     assert f"{found[0].expected_pct[-1]:.2f}" in table.rows[1]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import yaml
-from helpers import DATA, run_command, small_comparison
+from helpers import DATA, Shown, run_command, small_comparison
 
 from cnn_compare import load_results, write_report
 from cnn_compare.comparison.plan import Comparison, plan_runs
@@ -82,7 +82,7 @@ def test_the_report_is_about_the_largest_subset(finished):
     table = load_results(finished)
     assert sorted(zip(table.train_subset, table.seed, strict=True)) == [(n, s) for n in (60, 120) for s in (0, 1)]
     assert (table.train_images == table.train_subset).all()
-    summary = write_report(finished)
+    summary = Shown(write_report(finished))
     (network,) = summary.networks
     largest = table[table.train_subset == 120].sort_values("seed").test_acc_pct.tolist()
     assert network.test_acc_pct == pytest.approx(largest)
@@ -106,7 +106,7 @@ def test_the_same_call_repeats_nothing_and_another_size_is_added(finished):
     after = {path: path.stat().st_mtime_ns for path in finished.rglob("result.json")}
     assert len(after) == len(before) + 2
     assert before.items() <= after.items()
-    assert [*write_report(finished).growth[0].test_acc_pct] == [60, 120, 240]
+    assert [*Shown(write_report(finished)).growth[0].test_acc_pct] == [60, 120, 240]
 
 
 def test_the_command_takes_the_subsets_from_a_file_and_shows_the_plan(tmp_path, capsys):

@@ -32,11 +32,12 @@ import numpy as np
 from cnn_compare.archive import pack, unpack
 from cnn_compare.files import write_bytes, write_text
 from cnn_compare.pictures import Pictures
-from cnn_compare.report.analysis import analyze
 from cnn_compare.report.columns import COLUMNS, columns
-from cnn_compare.report.contents import Table, figures, tables
+from cnn_compare.report.findings import Findings
 from cnn_compare.report.load import find_runs
-from cnn_compare.report.summary import Summary
+from cnn_compare.report.section import Table
+from cnn_compare.report.sections import sections_of
+from cnn_compare.report.sections.results import table_of
 from cnn_compare.report.tables import markdown_table
 from cnn_compare.report.wrong_labels import doubts
 
@@ -51,26 +52,33 @@ MARK = re.compile(
 LARGEST_EVENTS = 40_000
 
 
-def figure(summary: Summary, row: str, column: str = "") -> str:
+def figure(found: Findings, row: str, column: str = "") -> str:
     """The text of a mark's figure.
 
     Raises:
         KeyError: If the comparison has no such network, difference or column.
     """
     if row == "established":
-        return f"{sum(pair.differs for pair in summary.pairs)} of {len(summary.pairs)}"
-    for network in summary.networks:
+        return f"{sum(pair.differs for pair in found.pairs)} of {len(found.pairs)}"
+    for network in found.networks:
         if network.name == row:
             shown = {each.key: each for each in COLUMNS}[column]
             return shown.format(shown.value(network))
-    differences = tables(summary)["pairs"]
+    differences = _table(found, "differences")
     rows = {cells[0]: dict(zip(differences.columns, cells, strict=True)) for cells in differences.rows}
     return rows[row][column]
 
 
-def report_table(summary: Summary, key: str, headings: Sequence[str]) -> Table:
+def _table(found: Findings, key: str) -> Table:
+    table = sections_of(found)[key].table
+    if table is None:
+        raise KeyError(key)
+    return table
+
+
+def report_table(found: Findings, key: str, headings: Sequence[str]) -> Table:
     """A table of the report, or the columns of it that are named."""
-    whole = tables(summary)[key]
+    whole = _table(found, key)
     shown = [whole.columns.index(heading) for heading in headings or whole.columns]
     return replace(
         whole,
@@ -79,28 +87,28 @@ def report_table(summary: Summary, key: str, headings: Sequence[str]) -> Table:
     )
 
 
-def pairs(summary: Summary, network: str, headings: Sequence[str]) -> Table:
+def pairs(found: Findings, network: str, headings: Sequence[str]) -> Table:
     """A network's rows of the table of differences, with some of its columns."""
-    table = report_table(summary, "pairs", headings)
+    table = report_table(found, "differences", headings)
     return replace(table, rows=[cells for cells in table.rows if network in cells[0].split(" − ")])
 
 
-def drawn(page: str, summary_of: Callable[[str], Summary]) -> str:
-    """A page's text with all its marks filled anew; ``summary_of`` a comparison's name."""
+def drawn(page: str, found_in: Callable[[str], Findings]) -> str:
+    """A page's text with all its marks filled anew; ``found_in`` a comparison's name."""
 
     def content(mark: re.Match[str]) -> str:
         name, *words = shlex.split(mark["words"])
-        summary = summary_of(name)
+        found = found_in(name)
         match mark["kind"]:
             case "figure":
-                return f"{mark[1]}{figure(summary, *words)}{mark[4]}"
+                return f"{mark[1]}{figure(found, *words)}{mark[4]}"
             case "table":
-                shown = [column for column in columns(summary, "table") if not words or column.key in words]
-                table = figures(summary, shown)
+                shown = [column for column in columns(found, "table") if not words or column.key in words]
+                table = table_of(found, shown)
             case "pairs":
-                table = pairs(summary, words[0], words[1:])
+                table = pairs(found, words[0], words[1:])
             case key:
-                table = report_table(summary, key, words)
+                table = report_table(found, key, words)
         return f"{mark[1]}\n\n{markdown_table(table)}\n\n{mark[4]}"
 
     return MARK.sub(content, page)
@@ -108,11 +116,11 @@ def drawn(page: str, summary_of: Callable[[str], Summary]) -> str:
 
 def fill_pages(check: bool) -> list[str]:
     """Names of the pages that were stale; written anew unless they are only to be checked."""
-    summary_of = cache(lambda name: analyze(find_runs(LOGS / name)))
+    found_in = cache(lambda name: Findings(find_runs(LOGS / name)))
     stale = []
     for name in PAGES:
         before = (ROOT / name).read_text(encoding="utf-8")
-        after = drawn(before, summary_of)
+        after = drawn(before, found_in)
         if after != before:
             stale.append(name)
             if not check:

@@ -43,8 +43,8 @@ def run(arguments: list[str]) -> None:
     if options.measure_times:
         # It loads torch.
         from cnn_compare.comparison.turns import measure_times
-        from cnn_compare.report.analysis import find_question
         from cnn_compare.report.load import find_runs
+        from cnn_compare.report.pairs import find_question
 
         find_question(find_runs(options.runs_dir), **question)  # What is wrong with it is said before minutes pass.
         measure_times(options.runs_dir)

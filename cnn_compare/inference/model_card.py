@@ -14,9 +14,9 @@ from cnn_compare.backbones import find_backbone
 from cnn_compare.errors import NoRunsError, ResultError
 from cnn_compare.formatting import format_list
 from cnn_compare.inference.classifier import Classifier
-from cnn_compare.report.analysis import analyze
+from cnn_compare.report.findings import Findings
 from cnn_compare.report.load import find_runs
-from cnn_compare.report.summary import Network
+from cnn_compare.report.network import Network
 from cnn_compare.report.tables import escape
 from cnn_compare.results import MANIFEST, RunFolder, RunResult
 from cnn_compare.run_key import comparison_of
@@ -105,7 +105,7 @@ def _source(checkpoint: Path | None) -> Source:
     if checkpoint.name != RunFolder.BEST or not run.result.is_file():
         return Source(config)
     try:
-        own = analyze(find_runs(run.path))
+        own = Findings(find_runs(run.path))
         result = run.load_result()
     except (NoRunsError, ResultError):
         return Source(config)
@@ -116,7 +116,7 @@ def _source(checkpoint: Path | None) -> Source:
     if comparison is None or not (comparison / MANIFEST).is_file():
         return Source(config, result, trained)
     stored = find_runs(comparison)
-    networks = {network.name: network for network in analyze(stored).networks}
+    networks = {network.name: network for network in Findings(stored).networks}
     network = networks.get(result.network)
     if network is None or len(network.test_acc_pct) < 2 or not any(each.folder == run.path for each in stored.runs):
         network = None

@@ -19,8 +19,9 @@ from cnn_compare.formatting import (
     format_signed,
     format_significant,
 )
+from cnn_compare.report.findings import Findings
+from cnn_compare.report.network import Network
 from cnn_compare.report.statistics import Estimate
-from cnn_compare.report.summary import Network, Summary
 from cnn_compare.times import interval
 
 # The terminal's table; the table of Markdown and the page; a network's card, and a bar chart, on the page.
@@ -48,16 +49,12 @@ class Column:
     format: Callable[[Any], str]
     views: tuple[View, ...]
     note: str = ""
-    applies: Callable[[Summary], bool] = lambda summary: True
+    applies: Callable[[Findings], bool] = lambda found: True
     text: Callable[[Network], str] | None = None
 
     def cell(self, network: Network) -> str:
         """What a table shows of a network."""
         return self.text(network) if self.text else self.format(self.value(network))
-
-    def shown_on_card(self, network: Network) -> bool:
-        """Whether a network's card has a line for it: there is a value."""
-        return self.value(network) not in (None, "")
 
 
 def metric(name: str, heading: str, format: Callable[[Any], str], *views: View, **options: Any) -> Column:
@@ -67,7 +64,7 @@ def metric(name: str, heading: str, format: Callable[[Any], str], *views: View, 
 
 def fact(name: str, format: Callable[[Any], str] = str) -> Column:
     """What is known of the architecture, for its card."""
-    return Column(name, name, lambda network: network.architecture.get(name), format, ("card",))
+    return Column(name, name.replace("_", " "), lambda network: network.architecture.get(name), format, ("card",))
 
 
 def _percent(value: float | None) -> str:
@@ -142,6 +139,7 @@ def _calibration_text(network: Network) -> str:
 COLUMNS = (
     Column("network", "network", lambda network: network.name, str, ("terminal", "table")),
     Column("backbone", "backbone", lambda network: network.backbone if network.variant else None, str, ("card",)),
+    fact("key_idea"),
     fact("year"),
     fact("venue"),
     fact("paper"),
@@ -189,7 +187,7 @@ COLUMNS = (
         _percent,
         "terminal",
         "table",
-        applies=lambda summary: summary.unequal_classes,
+        applies=lambda found: found.unequal_classes,
         note="Balanced: mean recall over the classes; its interval covers other test images, not other seeds; with "
         "folds, other training images and seeds too.",
     ),
@@ -199,7 +197,7 @@ COLUMNS = (
         lambda network: network.balanced_pct and network.balanced_pct.low,
         _percent,
         ("table",),
-        applies=lambda summary: summary.unequal_classes,
+        applies=lambda found: found.unequal_classes,
         text=lambda network: _range(network.balanced_pct),
     ),
     metric("best_val_acc_pct", "best val. %", _percent, "table"),
@@ -236,7 +234,7 @@ COLUMNS = (
         "accuracy and time",
         lambda network: None if network.on_front is None else order_in_words(network),
         str,
-        ("table", "card"),
+        ("table",),
         text=order_in_words,
         note="Accuracy and time: dominated, where another network is at least as accurate and as fast, and one of the "
         "two is established; on the front, where beside each one that is not dominated it is established as more "
@@ -260,8 +258,8 @@ COLUMNS = (
     ),
     metric("first_epoch_s", "first epoch s", format_significant, "table"),
     metric("images_per_s", "images / s", lambda value: format_number(value, ",.0f"), "table"),
-    metric("params", "params", format_count, "terminal", "table", "card", "chart"),
-    metric("macs", "MACs", format_count, "table", "card", "chart", note="MACs: multiply-accumulates of one image."),
+    metric("params", "params", format_count, "terminal", "table", "chart"),
+    metric("macs", "MACs", format_count, "table", "chart", note="MACs: multiply-accumulates of one image."),
     metric(
         "training_memory_bytes",
         "memory",
@@ -280,7 +278,7 @@ COLUMNS = (
     metric("energy_j_per_epoch", "J / epoch", format_significant, "chart"),
     metric("fit_s", "s of a run", format_significant, "card"),
     metric("precise_bn_s", "s of it for batch norm's statistics", format_significant, "card"),
-    metric("test_top5_pct", "top-5 %", _percent, "card", applies=lambda summary: len(summary.class_names) > 5),
+    metric("test_top5_pct", "top-5 %", _percent, "card", applies=lambda found: len(found.class_names) > 5),
     metric("test_macro_f1_pct", "macro F1 %", _percent, "card"),
     Column(
         "overfit", "train − val., last epoch", _overfit, lambda points: f"{format_signed(points)} points", ("card",)
@@ -289,12 +287,12 @@ COLUMNS = (
 )
 
 
-def columns(summary: Summary, view: View) -> list[Column]:
+def columns(found: Findings, view: View) -> list[Column]:
     """What a view shows of a comparison's networks: every column that any of them has a value for."""
     return [
         column
         for column in COLUMNS
         if view in column.views
-        and column.applies(summary)
-        and any(column.value(network) is not None for network in summary.networks)
+        and column.applies(found)
+        and any(column.value(network) is not None for network in found.networks)
     ]

@@ -1,4 +1,4 @@
-"""What single test images show: which are hard, whose labels are in doubt, and what leaks change."""
+"""What single test images show: which are hard, and whose labels are in doubt."""
 
 from __future__ import annotations
 
@@ -9,20 +9,68 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cnn_compare.formatting import format_list
-from cnn_compare.pictures import MOST_NETWORKS, Leaked
-from cnn_compare.report import statistics
-from cnn_compare.report.cross_validation import Folds, accuracy_estimate
+from cnn_compare.pictures import MOST_NETWORKS
 from cnn_compare.report.load import Predictions, StoredRun
-from cnn_compare.report.statistics import Estimate
-from cnn_compare.report.summary import Answer, Leaks, ShownImage, WrongLabel, class_name
 from cnn_compare.report.wrong_labels import Suspicion, suspicious, worth_a_look
 
 HARDEST = 10
 WRONG_LABELS_SHOWN = 20
-# Of all test images: with more exact copies a report says so at its top.
-WARNED_SHARE = 0.01
 _NONE: Mapping[int, str] = {}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A network's answer to one image.
+
+    Args:
+        answer: The class that its seeds named most often.
+        probability_pct: Mean probability that these seeds gave it.
+    """
+
+    answer: str
+    probability_pct: float
+
+
+@dataclass(frozen=True)
+class ShownImage:
+    """A test image, and what the networks answered.
+
+    Args:
+        image: Its place in the test set, from 0.
+        name: Of the user's file; None where that is not known.
+        label: Its class.
+        answer: The wrong answer most often given; where there was none, the right one.
+        wrong_pct: In how many of all runs.
+        answers: By network.
+    """
+
+    image: int
+    name: str | None
+    label: str
+    answer: str
+    wrong_pct: float
+    answers: dict[str, Answer]
+
+
+@dataclass(frozen=True)
+class WrongLabel:
+    """A test image whose label is possibly wrong.
+
+    Args:
+        image: Its place in the test set, from 0.
+        name: Of the user's file; None where that is not known.
+        label: The class that it has in the data.
+        instead: The one that most runs name instead.
+        contradicted_pct: In how many runs, every network counting the same.
+        margin: Mean over the networks of the label's probability less that of the most probable other class.
+    """
+
+    image: int
+    name: str | None
+    label: str
+    instead: str
+    contradicted_pct: float
+    margin: float
 
 
 @dataclass(frozen=True)
@@ -126,6 +174,11 @@ class Answers:
         return named, 100 * share if self.networks else None
 
 
+def class_name(names: Sequence[str], label: int) -> str:
+    """What a class is called; its number where that is not recorded."""
+    return names[label] if label < len(names) else f"class {label}"
+
+
 def _most_frequent(classes: Sequence[int]) -> int:
     return int(np.bincount(classes).argmax())
 
@@ -155,66 +208,3 @@ def _joined(parts: Sequence[Predictions]) -> Predictions:
         return None if any(array is None for array in arrays) else np.concatenate(arrays)[order]
 
     return Predictions(*(joined(field.name) for field in fields(Predictions)))
-
-
-def without_leaks(
-    leaked: Leaked, answers: Answers, runs: Mapping[str, Sequence[StoredRun]], folds: Mapping[str, Folds]
-) -> Leaks:
-    """What leaks change: each network's accuracy without the test images that training has seen.
-
-    Args:
-        leaked: Which these are.
-        answers: Of all networks.
-        runs: Of all networks.
-        folds: What cross-validation tests; empty without it.
-    """
-    places = leaked.exact + leaked.near
-    seen = np.isin(answers.places, places)
-    without, of_leaked = {}, {}
-    if seen.any() and not seen.all():
-        right = {
-            name: np.stack([run.predictions == answers.labels for run in of]) for name, of in answers.networks.items()
-        }
-        of_leaked = {name: 100 * float(each[:, seen].mean()) for name, each in right.items()}
-        if folds:
-            estimates = [accuracy_estimate(_without(places, runs[name], folds[name])) for name in right]
-        else:
-            groups = None if answers.groups is None else answers.groups[~seen]
-            samples = [statistics.Sample.of(each[:, ~seen], groups) for each in right.values()]
-            estimates = statistics.accuracy_estimates(samples)
-        without = dict(zip(right, map(statistics.percent, estimates), strict=True))
-    return Leaks(len(leaked.exact), len(leaked.near), len(seen), leaked.complete, without, of_leaked)
-
-
-def _without(places: Sequence[int], runs: Sequence[StoredRun], folds: Folds) -> Folds:
-    """One network's folds without some images."""
-    rest = {}
-    for run in runs:
-        answers, key = run.predictions, (run.result.seed, run.result.fold)
-        if answers is not None and answers.rows is not None:
-            right = (answers.predictions == answers.labels)[~np.isin(answers.rows, places)]
-            if len(right):
-                rest[key] = replace(folds[key], accuracy=float(right.mean()), images=len(right))
-    return rest
-
-
-def leaks_warning(found: Leaks, accuracies: Mapping[str, Estimate]) -> list[str]:
-    """What the top of the report says: of exact copies, or of leaks that change an accuracy by more than its interval.
-
-    Args:
-        found: The leaks.
-        accuracies: Of all networks on all test images.
-    """
-    changed = [
-        name
-        for name, without in found.without_pct.items()
-        if not accuracies[name].low <= without.value <= accuracies[name].high
-    ]
-    if found.exact <= WARNED_SHARE * found.images and not changed:
-        return []
-    what = [f"{found.exact:,} of {found.images:,} test images have an exact copy among the training images"]
-    what += [f"{found.near:,} look alike one of them"] if found.near else []
-    what += [f"without them the accuracy of {format_list(changed)} is outside its interval"] if changed else []
-    return [
-        f"leaks: {'; '.join(what)}; the table of leaks has the accuracies without them, `cnn-compare data` the pairs"
-    ]

@@ -4,40 +4,38 @@ from __future__ import annotations
 
 import base64
 import gzip
+from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from plotly.offline import get_plotlyjs
 
 from cnn_compare.files import without_nan
-from cnn_compare.report.columns import columns
-from cnn_compare.report.contents import tables
-from cnn_compare.report.plots import Chart, charts
-from cnn_compare.report.summary import Summary
+from cnn_compare.report.findings import Findings
+from cnn_compare.report.section import Section
+from cnn_compare.report.tables import copies_of
 
 
-def page(summary: Summary) -> str:
+def page(found: Findings, sections: Mapping[str, Section]) -> str:
     """The whole page.
 
     Args:
-        summary: What it shows. All texts in it are escaped.
+        found: For its name, and what must be known first.
+        sections: What it shows. All texts in them are escaped.
     """
-    drawn = charts(summary)
+    answer, *others = (section for section in sections.values() if section.shown)
+    figures = {key: list(section.chart.figures.values()) for key, section in sections.items() if section.chart}
+    copies = {key: copies_of(section.table) for key, section in sections.items() if section.table}
     return (
         environment()
         .get_template("page.html.j2")
         .render(
-            summary=summary,
-            tables=tables(summary),
-            # What the page sorts the figures by.
-            sort_values=[
-                [column.value(network) for column in columns(summary, "table")] for network in summary.networks
-            ],
-            card=columns(summary, "card"),
-            charts={chart.key: chart for chart in drawn},
-            costs=[chart.key for chart in drawn if chart.key.startswith("cost-")],
-            figures=without_nan([_figure(chart) for chart in drawn]),
+            found=found,
+            sections=sections,
+            answer=answer,
+            others={section.key: section for section in others},
+            figures=without_nan(figures),
+            copies=copies,
             plotly=_packed_plotly(),
         )
     )
@@ -54,7 +52,3 @@ def environment() -> Environment:
 def _packed_plotly() -> str:
     """plotly.js, five megabytes of it, as two of base64; browsers since 2023 unpack it themselves."""
     return base64.b64encode(gzip.compress(get_plotlyjs().encode(), mtime=0)).decode()
-
-
-def _figure(chart: Chart) -> dict[str, Any]:
-    return {"key": chart.key, "figure": chart.figure, "options": list((chart.options or {}).values())}

@@ -9,9 +9,8 @@ import numpy as np
 
 from cnn_compare.errors import NoRunsError
 from cnn_compare.report import statistics
-from cnn_compare.report.analysis import analyze
+from cnn_compare.report.findings import Findings
 from cnn_compare.report.load import find_runs
-from cnn_compare.report.summary import Summary
 
 # What seeds of the project's stored CIFAR-10 comparisons deviate by, in points, where no other runs are at hand.
 USUAL_DEVIATION = 0.6
@@ -24,7 +23,7 @@ NETWORKS_CORRELATE, SEEDS_CORRELATE = 0.45, 0.55
 
 def undecided(folder: Path) -> int:
     """How many differences of a comparison are neither established, nor excluded by its margin."""
-    return sum(not pair.differs and not pair.same for pair in analyze(find_runs(folder)).pairs)
+    return sum(not pair.differs and not pair.same for pair in Findings(find_runs(folder)).pairs)
 
 
 def what_seeds_establish(folder: Path, networks: int, seeds: int) -> str:
@@ -87,15 +86,15 @@ def smallest_on(test_images: int, seeds: int, networks: int, accuracy: float) ->
 def _spread(folder: Path) -> tuple[float, float, str]:
     """Deviation over seeds, standard error of a difference from the test images, and where both are from."""
     try:
-        summary: Summary | None = analyze(find_runs(folder))
+        found: Findings | None = Findings(find_runs(folder))
     except NoRunsError:
-        summary = None
-    several = [network for network in summary.networks if network.sd_points] if summary else []
-    if summary is None or not several:
+        found = None
+    several = [network for network in found.networks if network.sd_points] if found else []
+    if found is None or not several:
         source = f"if seeds deviate by {USUAL_DEVIATION:g} points, and without what the test images add"
         return USUAL_DEVIATION / 100, 0.0, source
     deviation = math.sqrt(float(np.mean([(network.sd_points or 0) ** 2 for network in several])))
-    errors = [pair.image_error_points for pair in summary.pairs if not pair.of_trained]
+    errors = [pair.image_error_points for pair in found.pairs if not pair.of_trained]
     image_error = float(np.median(errors)) if errors else 0.0
     runs = sum(len(network.seeds) for network in several)
     return deviation / 100, image_error / 100, f"seeds deviate by {deviation:.2f} points in {runs} finished runs"

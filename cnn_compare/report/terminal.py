@@ -7,8 +7,10 @@ from typing import Any
 
 from rich.console import Console
 
-from cnn_compare.report.analysis import analyze
+from cnn_compare.report.findings import Findings
 from cnn_compare.report.load import find_runs
+from cnn_compare.report.sections.answer import of as answer_of
+from cnn_compare.report.sections.failures import without_result
 from cnn_compare.report.tables import terminal_table
 from cnn_compare.report.write import write_report
 
@@ -23,16 +25,17 @@ def print_report(folder: Path, write: bool = True, failures: bool = True, **ques
         question: As for `write_report`.
     """
     write = write or not (folder / "report.md").exists()
-    summary = write_report(folder, **question) if write else analyze(find_runs(folder), **question)
+    found = write_report(folder, **question) if write else Findings(find_runs(folder), **question)
+    answer = answer_of(found)
     console = Console(highlight=False, markup=False)
-    for sentence in summary.first:
+    for sentence in found.first:
         console.print(sentence)
-    if summary.networks:
-        console.print(terminal_table(summary, console.width, console.options.ascii_only))
-    for sentence in [*summary.warnings, *summary.declared_changes, *summary.verdict]:
+    if found.networks:
+        console.print(terminal_table(found, console.width, console.options.ascii_only))
+    for sentence in [*answer.json["warnings"], *answer.json["declared_changes"], *answer.sentences]:
         console.print(f"- {sentence}")
     runs_by_reason: dict[str, list[str]] = {}
-    for entry in summary.without_result:
+    for entry in without_result(found):
         if failures or entry["status"] not in ("failed", "diverged"):
             runs_by_reason.setdefault(entry["reason"], []).append(entry["run"])
     for reason, runs in runs_by_reason.items():

@@ -6,12 +6,13 @@ The answer; the order of the networks; what the best one costs; what would settl
 from __future__ import annotations
 
 from collections.abc import Sequence
-from statistics import fmean, median
+from statistics import median
 
 from cnn_compare.formatting import format_list, format_signed, format_significant
+from cnn_compare.report.network import Network
 from cnn_compare.report.order import Ratios, more_accurate
+from cnn_compare.report.pairs import Pair, Question
 from cnn_compare.report.statistics import MOST_WRONG, Estimate, unlike
-from cnn_compare.report.summary import Growth, Network, Pair, Question
 from cnn_compare.results import METRICS
 
 MOST_NAMES = 6
@@ -28,7 +29,7 @@ def verdict(
     pairs: Sequence[Pair],
     question: Question,
     ratios: Ratios | None,
-    growth: Sequence[Growth] = (),
+    more_images: str = "",
     complete: bool = True,
 ) -> list[str]:
     """What is established, what is not, and what it would take.
@@ -38,7 +39,7 @@ def verdict(
         pairs: Of all networks, or of each with the baseline.
         question: What the reader asked.
         ratios: Of the networks' seconds; None where times cannot be compared.
-        growth: Of networks that were trained with several numbers of images.
+        more_images: What more training images bring the best network; empty where that is not known.
         complete: Whether all runs are finished; if not, the verdict is of those that are.
     """
     if not networks:
@@ -52,14 +53,14 @@ def verdict(
     pairs = [pair for pair in pairs if {pair.first, pair.second} <= names]
     if len(kept) == 1:
         answer = f"{kept[0].name}: {_figures(kept[0])}; there is no other network to compare it with"
-        sentences = ["", _more_images(kept[0], growth)]
+        sentences = ["", more_images]
     else:
         order = "" if len(kept) == 2 or question.baseline or question.limits else _order(kept, pairs)
         answer = _answer(kept, pairs, question, order, complete)
         sentences = [
             _within_limits(kept, pairs, question) or order,
             _cost(kept, pairs, question, ratios),
-            _what_would_settle(kept, pairs, growth),
+            _what_would_settle(kept, pairs, more_images),
             _not_covered(kept, pairs),
         ]
     first = f"{nothing}; without {'it' if len(lost) == 1 else 'them'}, {answer}" if lost else answer
@@ -276,7 +277,7 @@ def _cost(networks: Sequence[Network], pairs: Sequence[Pair], question: Question
     return "; ".join(parts)
 
 
-def _what_would_settle(networks: Sequence[Network], pairs: Sequence[Pair], growth: Sequence[Growth]) -> str:
+def _what_would_settle(networks: Sequence[Network], pairs: Sequence[Pair], more_images: str) -> str:
     """Which differences more runs would show, and what more training images would bring the best network."""
     left = [pair for pair in pairs if not pair.differs and not pair.same]
     known = [pair.detects_points for pair in left if pair.detects_points]
@@ -289,23 +290,9 @@ def _what_would_settle(networks: Sequence[Network], pairs: Sequence[Pair], growt
         parts.append(f"with {then} {unit}, {found}" + (f"; with {now}, from {points[now]:.1f}" if now > 1 else ""))
     elif left:
         parts.append("more test images would narrow the intervals, and several seeds show what other seeds change")
-    parts.append(_more_images(networks[0], growth))
+    parts.append(more_images)
     text = "; ".join(filter(None, parts))
     return text[:1].upper() + text[1:] if left else text
-
-
-def _more_images(network: Network, growth: Sequence[Growth]) -> str:
-    """What a network is likely to reach with twice as many training images; the table has all of them."""
-    for each in growth:
-        if each.network == network.name and each.law is not None:
-            largest = max(each.test_acc_pct)
-            expected = each.law.accuracy(2 * largest)
-            return (
-                f"{each.network}, twice as many training images ({largest:,} → {2 * largest:,}): "
-                f"{fmean(each.test_acc_pct[largest]):.1f} % → {100 * expected.value:.1f} % (95 % "
-                f"{100 * expected.low:.1f} … {100 * expected.high:.1f})"
-            )
-    return ""
 
 
 def _not_covered(networks: Sequence[Network], pairs: Sequence[Pair]) -> str:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
 
 from cnn_compare.files import csv_text, write_csv, write_json, write_text
-from cnn_compare.report.analysis import analyze
-from cnn_compare.report.contents import tables
+from cnn_compare.report.findings import Findings
 from cnn_compare.report.load import find_runs, results_table
 from cnn_compare.report.page import page
-from cnn_compare.report.summary import Summary
+from cnn_compare.report.section import Section
+from cnn_compare.report.sections import sections_of
 from cnn_compare.report.tables import escape, markdown_table
 
-SCHEMA = 2
+SCHEMA = 3
 
 
 def write_report(
@@ -23,7 +23,7 @@ def write_report(
     baseline: str | None = None,
     margin: float | None = None,
     limits: Mapping[str, float] | None = None,
-) -> Summary:
+) -> Findings:
     """Write all forms of the report into a folder of runs.
 
     Args:
@@ -34,32 +34,34 @@ def write_report(
         limits: Metric -> its largest value, or smallest one where more is better; the best network within is named.
 
     Returns:
-        What the report says.
+        What the runs show.
 
     Raises:
         NoRunsError: If the folder is missing or holds no run of a comparison.
-        InvalidValueError: As `analyze` does.
+        InvalidValueError: As `Findings`.
     """
     folder = Path(folder)
-    stored = find_runs(folder)
-    summary = analyze(stored, baseline, margin, limits)
-    table = results_table([run.result for run in stored.all_runs])
+    found = Findings(find_runs(folder), baseline, margin, limits)
+    sections = sections_of(found)
+    table = results_table([run.result for run in found.stored.all_runs])
     cells = table.astype(object).where(table.notna(), None)
     write_text(folder / "results.csv", csv_text([table.columns, *cells.itertuples(index=False)]))
-    # The pictures have their own file.
-    write_json(folder / "results.json", _rounded({"schema": SCHEMA, **asdict(replace(summary, pictures=None))}))
+    json = _rounded({name: value for section in sections.values() for name, value in section.json.items()})
+    write_json(folder / "results.json", {"schema": SCHEMA, **json})
     wrong_labels = folder / "suspicious_labels.csv"
-    if summary.wrong_labels:
-        write_csv(wrong_labels, [asdict(each) for each in summary.wrong_labels])
+    if json.get("wrong_labels"):
+        write_csv(wrong_labels, json["wrong_labels"])
     else:
         wrong_labels.unlink(missing_ok=True)  # Of an earlier report.
-    write_text(folder / "report.md", _markdown(summary))
-    write_text(folder / "report.html", page(summary))
-    return summary
+    write_text(folder / "report.md", _markdown(found, sections))
+    write_text(folder / "report.html", page(found, sections))
+    return found
 
 
 def _rounded(value: Any) -> Any:
-    """The same value with ten digits of each float: the rest differs from processor to processor."""
+    """As plain values, with ten digits of each float: the rest differs from processor to processor."""
+    if is_dataclass(value) and not isinstance(value, type):
+        value = asdict(value)
     if isinstance(value, dict):
         return {key: _rounded(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -67,11 +69,15 @@ def _rounded(value: Any) -> Any:
     return float(f"{value:.10g}") if isinstance(value, float) else value
 
 
-def _markdown(summary: Summary) -> str:
-    parts = [f"# {escape(summary.name)}"]
-    parts += [f"> **{escape(warning)}**" for warning in [*summary.first, *summary.warnings]]
-    parts += [f"> {escape(sentence)}" for sentence in summary.declared_changes]
-    parts.append("\n".join(f"- {escape(sentence)}" for sentence in summary.verdict))
-    for table in tables(summary).values():
-        parts += [f"## {table.heading}", markdown_table(table), *([escape(table.note)] if table.note else [])]
+def _markdown(found: Findings, sections: Mapping[str, Section]) -> str:
+    answer, *others = sections.values()
+    parts = [f"# {escape(found.name)}"]
+    parts += [f"> **{escape(warning)}**" for warning in [*found.first, *answer.json["warnings"]]]
+    parts += [f"> {escape(sentence)}" for sentence in answer.json["declared_changes"]]
+    parts.append("\n".join(f"- {escape(sentence)}" for sentence in answer.sentences))
+    for section in others:
+        texts = [escape(sentence) for sentence in section.sentences]
+        if table := section.table:
+            texts += [markdown_table(table), *([escape(table.note)] if table.note else [])]
+        parts += [f"## {section.heading}", *texts] if texts else []
     return "\n\n".join(parts) + "\n"

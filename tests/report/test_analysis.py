@@ -8,7 +8,7 @@ from dataclasses import asdict
 
 import numpy as np
 import pytest
-from helpers import run_command, run_result, stored_comparison
+from helpers import Shown, run_command, run_result, shown, stored_comparison
 from rich.console import Console
 from scipy.stats import norm, sem, t
 from statsmodels.stats.proportion import proportion_confint
@@ -17,9 +17,6 @@ from cnn_compare import load_results, write_report
 from cnn_compare.cli import main
 from cnn_compare.errors import InvalidValueError, NoTrainedNetworkError
 from cnn_compare.inference.classifier import find_checkpoints
-from cnn_compare.report.analysis import analyze
-from cnn_compare.report.contents import tables
-from cnn_compare.report.load import find_runs
 from cnn_compare.report.statistics import balanced_estimate, share_estimate
 from cnn_compare.report.tables import terminal_table
 from cnn_compare.results import RunFolder
@@ -29,7 +26,7 @@ from cnn_compare.times import Times
 
 @pytest.fixture
 def summary(tmp_path):
-    return lambda: analyze(find_runs(tmp_path))
+    return lambda: shown(tmp_path)
 
 
 def text(summary):
@@ -84,7 +81,7 @@ def test_the_verdict_says_what_is_established_and_what_is_not(store_run, summary
     assert settle.startswith("More test images would narrow the intervals")
     assert not_covered.startswith("Not covered by the intervals: other seeds, other training images")
     assert "googlenet" in order
-    assert len(tables(found)["pairs"].rows) == 3
+    assert len(found.tables["differences"].rows) == 3
 
 
 def test_several_seeds_tell_what_more_would_show(store_run, summary):
@@ -120,10 +117,10 @@ def test_all_seeds_of_both_networks_count_where_some_differ(store_run, summary):
 
 def test_a_network_that_lost_its_seeds_is_compared_as_trained_and_claims_no_architecture(tmp_path):
     folder = stored_comparison("subset_5k", tmp_path)
-    whole = analyze(find_runs(folder))
+    whole = shown(folder)
     for seed in (1, 2):
         shutil.rmtree(folder / "vgg16_bn" / f"seed_{seed}")
-    less = analyze(find_runs(folder))
+    less = shown(folder)
     lost = [pair for pair in less.pairs if "vgg16_bn" in (pair.first, pair.second)]
     assert len(lost) == 5
     assert all(pair.of_trained for pair in lost)
@@ -141,7 +138,7 @@ def test_seeds_that_failed_are_said_beside_the_figures_of_the_others(store_run, 
         store_run("a", seed, right=range(700 + seed))
         store_run("b", seed, right=range(600 + seed))
     store_run("b", 2, status="diverged", reason="the loss became NaN", test_acc_pct=None)
-    found = write_report(tmp_path)
+    found = Shown(write_report(tmp_path))
     assert "runs that failed: b (1 of 3); accuracies are those of the others, and may be" in "".join(found.warnings)
     assert "| b | 2 of 3 |" in (tmp_path / "report.md").read_text()
 
@@ -151,15 +148,15 @@ def test_each_look_at_the_results_has_its_part_of_the_level_and_what_it_establis
     for seed, (first, second) in zip((7, 8, 9, 0), [(800, 600), (801, 601), (800, 600), (500, 900)], strict=True):
         store_run("a", seed, right=range(first))
         store_run("b", seed, right=range(second))
-    once = analyze(find_runs(tmp_path)).pairs[0]
+    once = shown(tmp_path).pairs[0]
     assert not once.differs
     (tmp_path / "manifest.json").write_text(json.dumps({"seeds": [7, 8, 9, 0], "looks": [3, 4]}))
-    looked = analyze(find_runs(tmp_path)).pairs[0]
+    looked = shown(tmp_path).pairs[0]
     assert looked.differs
     assert looked.points.high > once.points.high
     assert looked.p_corrected == pytest.approx(min(1.0, 2 * once.p_corrected))
     (tmp_path / "manifest.json").write_text(json.dumps({"seeds": [0, 7, 8, 9], "looks": [3, 4]}))
-    assert not analyze(find_runs(tmp_path)).pairs[0].differs
+    assert not shown(tmp_path).pairs[0].differs
 
 
 @pytest.mark.parametrize("damage", [{"looks": 3, "seeds": [0]}, {"margin": [1]}, {"looks": ["x"], "seeds": [0]}])
@@ -173,34 +170,34 @@ def test_damaged_questions_and_looks_do_not_stop_the_report(store_run, tmp_path,
 def test_a_margin_of_nothing_is_refused_and_not_taken_for_none(store_run, tmp_path):
     store_run("a")
     with pytest.raises(InvalidValueError, match="margin must be more than 0 points, up to 100, and is 0"):
-        analyze(find_runs(tmp_path), margin=0)
+        shown(tmp_path, margin=0)
 
 
 def test_a_baseline_is_compared_with_each_other_network_and_nothing_else_is(store_run, tmp_path):
     for name, right in (("a", 900), ("base", 800), ("c", 700), ("d", 799)):
         store_run(name, right=range(right))
-    found = analyze(find_runs(tmp_path), baseline="base")
+    found = shown(tmp_path, baseline="base")
     assert {frozenset((pair.first, pair.second)) for pair in found.pairs} == {
         frozenset((name, "base")) for name in ("a", "c", "d")
     }
     assert found.verdict[0].startswith("Beside the trained baseline base (80.00 %")
     assert found.verdict[0].endswith("more accurate: a; less accurate: c; not established: d.")
     with pytest.raises(InvalidValueError, match="baseline must be a network with finished runs: a, base, c, d, and is"):
-        analyze(find_runs(tmp_path), baseline="resnet18")
+        shown(tmp_path, baseline="resnet18")
 
 
 def test_networks_within_the_margin_are_the_same_and_the_faster_one_is_advised(store_run, tmp_path):
     store_run("slow", right=range(800), train_epoch_s=10.0, train_epochs_s=[11, 10.0, 10.1, 9.9])
     store_run("fast", right=[*range(799), 900], train_epoch_s=2.0, train_epochs_s=[3, 2.0, 2.1, 1.9])
-    found = analyze(find_runs(tmp_path), margin=1.0)
+    found = shown(tmp_path, margin=1.0)
     (pair,) = found.pairs
     assert (pair.same, pair.differs) == (True, False)
     assert found.verdict[0].endswith("; slow the same within 1 point.")
     assert len(found.verdict) == 3  # Nothing is left that more runs would settle.
-    slower = analyze(find_runs(tmp_path), margin=1.0, baseline="slow").verdict[1]
+    slower = shown(tmp_path, margin=1.0, baseline="slow").verdict[1]
     assert slower.startswith("slow takes 5.0")
     assert "times the seconds of fast, and they are the same within 1 point: where time counts, take fast" in slower
-    assert analyze(find_runs(tmp_path), margin=0.1).pairs[0].same is False
+    assert shown(tmp_path, margin=0.1).pairs[0].same is False
 
 
 def test_limits_leave_the_best_network_within_them_and_say_how_sure_that_is(store_run, tmp_path):
@@ -208,13 +205,13 @@ def test_limits_leave_the_best_network_within_them_and_say_how_sure_that_is(stor
     store_run("medium", right=range(800), params=9e6)
     store_run("other", right=[*range(799), 999], params=8e6)
     store_run("small", right=range(700), params=1e6)
-    said = text(analyze(find_runs(tmp_path), limits={"params": 10e6}))
+    said = text(shown(tmp_path, limits={"params": 10e6}))
     assert "With params at most" in said
     assert "medium is the best of 3" in said
     assert "its lead is not established over other." in said
-    assert "No network has" in text(analyze(find_runs(tmp_path), limits={"params": 10}))
+    assert "No network has" in text(shown(tmp_path, limits={"params": 10}))
     with pytest.raises(InvalidValueError, match="limit must be one of"):
-        analyze(find_runs(tmp_path), limits={"parameters": 10})
+        shown(tmp_path, limits={"parameters": 10})
 
 
 def test_times_measured_apart_are_ranked_though_the_trainings_were_disturbed(store_run, summary, tmp_path):
@@ -229,7 +226,7 @@ def test_times_measured_apart_are_ranked_though_the_trainings_were_disturbed(sto
     logs = [math.log(ratio) for ratio in (2.0, 2.1, 2.0)]
     low, high = np.exp(np.mean(logs) + np.array(t.interval(0.95, 2)) * sem(logs))
     assert f"slow takes 2.03 (95 % {low:.2f} … {high:.2f}) times the seconds of fast, and they cannot" in text(found)
-    figures = tables(found)["figures"]
+    figures = found.tables["results"]
     slow = dict(zip(figures.columns, figures.rows[0], strict=True))
     assert slow["s / epoch"].startswith("6.45 (")
     assert slow["× fastest"] == f"2.03 ({low:.2f} … {high:.2f})"
@@ -239,7 +236,7 @@ def test_times_measured_apart_are_ranked_though_the_trainings_were_disturbed(sto
     Times(rounds, "cpu: this one", True, "2026-01-02T03:04:05+00:00", milliseconds).save(tmp_path)
     logs = np.log(milliseconds["slow"])
     low, high = np.exp(logs.mean() + np.array(t.interval(0.95, 2)) * sem(logs))
-    figures = tables(summary())["figures"]
+    figures = summary().tables["results"]
     slow = dict(zip(figures.columns, figures.rows[0], strict=True))
     assert slow["ms / prediction"] == f"2 ({low:.3g} … {high:.3g})"
     assert summary().timings_ranked
@@ -317,11 +314,11 @@ def test_without_predictions_the_accuracies_alone_are_compared(store_run, summar
 
 def test_without_some_predictions_a_stored_comparison_establishes_no_more_and_names_the_files(tmp_path):
     folder = stored_comparison("subset_5k", tmp_path)
-    whole = analyze(find_runs(folder))
+    whole = shown(folder)
     deleted = [next((folder / network.name).glob("*/predictions.npz")) for network in whole.networks]
     for path in deleted:
         path.unlink()
-    less = analyze(find_runs(folder))
+    less = shown(folder)
 
     def established(summary):
         return {(pair.first, pair.second) for pair in summary.pairs if pair.differs}
@@ -336,7 +333,7 @@ def test_without_some_predictions_a_stored_comparison_establishes_no_more_and_na
 def test_a_missing_file_of_a_finished_run_is_named_with_what_the_report_lacks(store_run, tmp_path, file):
     store_run("a")
     (store_run("b", right=range(700)) / file).unlink()
-    found = write_report(tmp_path)
+    found = Shown(write_report(tmp_path))
     assert [entry["run"] for entry in found.without_result] == [f"b/seed_0/{file}"]
     assert f"| b/seed_0/{file} | the file is missing: " in (tmp_path / "report.md").read_text()
 
@@ -348,7 +345,7 @@ def test_an_unfinished_comparison_says_so_first_and_claims_nothing_of_what_is_mi
     store_run("a", seed=1, right=range(905))
     store_run("b", right=range(600))
     (store_run("c") / "result.json").unlink()
-    found = write_report(tmp_path)
+    found = Shown(write_report(tmp_path))
     first = "3 of 8 runs are finished (1 not finished, 4 not begun); networks without a finished run: c and d."
     assert found.unfinished == first
     assert (tmp_path / "report.md").read_text().splitlines()[2] == f"> **{first}**"
@@ -367,7 +364,7 @@ def test_the_runs_of_a_manifest_are_what_was_planned_not_all_combinations(store_
     (tmp_path / "manifest.json").write_text(json.dumps(planned))
     for run in runs:
         store_run(run["backbone"], run["seed"])
-    assert write_report(tmp_path).unfinished is None
+    assert Shown(write_report(tmp_path)).unfinished is None
 
 
 @pytest.mark.parametrize("runs", [5, [5], [{"backbone": 1}], [{"backbone": "a", "variant": None, "seed": "x"}]])
@@ -390,7 +387,7 @@ def test_confusion_classes_and_hardest_images_are_counted(store_run, summary):
     store_run("b", right=[index for index in range(1000) if index != 13])
     found = summary()
     network = next(network for network in found.networks if network.name == "a")
-    assert network.confusion[3][4] == 2
+    assert found.confusion["a"][3][4] == 2
     assert network.class_acc_pct[3].value == pytest.approx(99)
     hardest, next_ = found.hardest
     assert (hardest.image, hardest.label, hardest.answer, hardest.wrong_pct) == (13, "<d>", "<e>", 100.0)
@@ -401,7 +398,7 @@ def test_confusion_classes_and_hardest_images_are_counted(store_run, summary):
 
 def test_time_to_an_accuracy_is_counted_in_seconds_of_training(store_run, summary):
     store_run("a", right=range(900))  # 30 %, 60 %, 90 %, five seconds each
-    assert summary().networks[0].seconds_to_pct == {60: 10.0, 70: 15.0, 80: 15.0, 90: 15.0}
+    assert summary().seconds_to_pct["a"] == {60: 10.0, 70: 15.0, 80: 15.0, 90: 15.0}
 
 
 def test_two_comparisons_in_one_folder_keep_their_networks_apart(store_run, summary, tmp_path):
@@ -429,7 +426,7 @@ def test_a_damaged_file_is_listed_with_its_reason_and_the_rest_reported(store_ru
     store_run("good")
     folder = store_run("bad", right=range(700))
     (folder / file).write_bytes(content)
-    found = write_report(tmp_path)
+    found = Shown(write_report(tmp_path))
     (problem,) = found.without_result
     assert problem["run"] == f"bad/seed_0/{file}"
     assert reason in problem["reason"]
@@ -446,7 +443,7 @@ def test_predictions_of_python_objects_are_refused_and_not_opened(store_run, tmp
     folder = store_run("bad")
     objects = {name: np.array([Payload()], dtype=object) for name in ("labels", "predictions", "probabilities")}
     np.savez(folder / "predictions.npz", **objects)
-    found = write_report(tmp_path)
+    found = Shown(write_report(tmp_path))
     assert "cannot be read as predictions" in found.without_result[0]["reason"]
     assert not (tmp_path / "opened").exists()
 
@@ -468,7 +465,7 @@ def test_results_json_holds_the_summary_and_no_number_that_json_lacks(store_run,
 def test_nothing_finished_is_a_report_as_well(store_run, tmp_path):
     log = ["Traceback", "RuntimeError"]
     store_run("a", status="failed", reason="RuntimeError: out of\nmemory", test_acc_pct=None, log_tail=log)
-    found = write_report(tmp_path)
+    found = Shown(write_report(tmp_path))
     assert found.verdict == ["No run was finished: there is nothing to compare."]
     (failed,) = found.without_result
     assert (failed["run"], failed["status"]) == ("a/seed_0", "failed")
@@ -504,7 +501,7 @@ def test_balanced_accuracy_and_recalls_are_shown_where_classes_are_unequal_and_n
     for seed in (0, 1):
         store_run("lenet", seed, folder=folder, labels=labels, right=right, test_balanced_acc_pct=91.11)
         store_run("old", seed, folder=folder, labels=labels)
-    summary = write_report(folder)
+    summary = Shown(write_report(folder))
     report = (folder / "report.md").read_text()
     low, high = proportion_confint(20, 100, method="wilson")
     assert f"| &lt;d> | 100 | 20.0 ({100 * low:.1f} … {100 * high:.1f}) | 80.0" in report
@@ -549,7 +546,7 @@ def test_a_narrow_terminal_loses_other_columns_and_never_the_name(store_run, tmp
     for name in names:
         store_run(name)
     output = Console(width=width, file=io.StringIO())
-    output.print(terminal_table(analyze(find_runs(tmp_path)), width))
+    output.print(terminal_table(shown(tmp_path), width))
     lines = output.file.getvalue().splitlines()
     assert max(map(len, lines)) <= width
     cells = [line.split("│")[1].strip() for line in lines if line.startswith("│")]
@@ -582,7 +579,7 @@ def test_known_groups_widen_intervals_and_are_said_and_results_without_them_are_
     for folder, arrays in ((tmp_path / "with", groups), (tmp_path / "without", None)):
         store_run("resnet18", right=range(860), folder=folder, arrays=arrays)
         store_run("lenet", right=range(800), folder=folder, arrays=arrays)
-    grouped, plain = (analyze(find_runs(tmp_path / name)) for name in ("with", "without"))
+    grouped, plain = (shown(tmp_path / name) for name in ("with", "without"))
     assert (grouped.test_groups, plain.test_groups) == (20, None)
     assert [pair.differs for pair in plain.pairs] == [True]
     assert [pair.differs for pair in grouped.pairs] == [False]  # Sixty images, but of two groups of twenty.
@@ -590,14 +587,14 @@ def test_known_groups_widen_intervals_and_are_said_and_results_without_them_are_
         assert with_groups.accuracy_pct.low < without.accuracy_pct.low - 5
         for recall, independent in zip(with_groups.class_acc_pct, without.class_acc_pct, strict=True):
             assert recall.low <= independent.low
-    assert "20; intervals and tests take groups" in dict(tables(grouped)["conditions"].rows)["test groups"]
-    assert "test groups" not in dict(tables(plain)["conditions"].rows)
+    assert "20; intervals and tests take groups" in dict(grouped.tables["conditions"].rows)["test groups"]
+    assert "test groups" not in dict(plain.tables["conditions"].rows)
 
 
 def test_groups_that_differ_between_runs_are_not_used(store_run, tmp_path):
     store_run("resnet18", right=range(860), arrays={"groups": np.arange(1000) // 50})
     store_run("lenet", right=range(800), arrays={"groups": np.arange(1000) // 40})
-    assert [pair.differs for pair in analyze(find_runs(tmp_path)).pairs] == [True]
+    assert [pair.differs for pair in shown(tmp_path).pairs] == [True]
 
 
 @pytest.mark.parametrize("below", [".", "lenet+trial_0", "lenet+trial_0/seed_0"])
@@ -616,4 +613,4 @@ def test_trials_of_a_search_are_refused_in_one_line_wherever_they_lie(store_run,
 def test_a_comparison_may_be_called_search_and_a_run_is_reported_on_alone(store_run, tmp_path):
     run = store_run("lenet", folder=tmp_path / "search")
     for folder in (tmp_path, tmp_path / "search", run):
-        assert [network.name for network in analyze(find_runs(folder)).networks] == ["lenet"]
+        assert [network.name for network in shown(folder).networks] == ["lenet"]

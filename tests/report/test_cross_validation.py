@@ -7,14 +7,12 @@ import re
 
 import numpy as np
 import pytest
+from helpers import shown
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 from cnn_compare.files import write_json
-from cnn_compare.report.analysis import analyze
-from cnn_compare.report.contents import tables
 from cnn_compare.report.cross_validation import Fold, accuracy_estimate, differences, smallest_difference
-from cnn_compare.report.load import find_runs
 from cnn_compare.results import RunFolder
 
 IMAGES = 200
@@ -135,7 +133,7 @@ def test_a_report_says_folds_and_repeats_and_what_its_intervals_include(store_fo
     store_folds("good", 1)
     store_folds("alike", 1)
     store_folds("bad", 12)
-    summary = analyze(find_runs(tmp_path))
+    summary = shown(tmp_path)
     assert summary.unfinished is None
     (few,) = summary.warnings
     assert few.startswith("3 folds: every network was trained without 1/3 of the images")
@@ -152,10 +150,10 @@ def test_a_report_says_folds_and_repeats_and_what_its_intervals_include(store_fo
     for pair in summary.pairs:
         two, four, eight = pair.detects_points.values()
         assert eight < four < two
-    shown = tables(summary)
-    assert "folds" in shown["pairs"].columns
-    assert "s² (1/J + 1/(k − 1))" in shown["pairs"].note
-    assert dict(shown["conditions"].rows)["cross-validation"].startswith(
+    tables = summary.tables
+    assert "folds" in tables["differences"].columns
+    assert "s² (1/J + 1/(k − 1))" in tables["differences"].note
+    assert dict(tables["conditions"].rows)["cross-validation"].startswith(
         "3 folds × 2 repeats, the same for all networks"
     )
 
@@ -163,21 +161,21 @@ def test_a_report_says_folds_and_repeats_and_what_its_intervals_include(store_fo
 def test_out_of_fold_answers_stand_together_by_image(store_folds, tmp_path):
     store_folds("good", 1)
     store_folds("bad", 12)
-    summary = analyze(find_runs(tmp_path))
+    summary = shown(tmp_path)
     # Image i is number i // 3 of 20 in its fold, of which the last one is always wrong, and one before it where seed
     # and fold are an odd number together: image 55 is, both times.
     assert [image.wrong_pct == 100 for image in summary.hardest] == [True] * 4 + [False] * 6
     assert {image.image for image in summary.hardest[:4]} == {55, 57, 58, 59}
     worst = next(network for network in summary.networks if network.name == "bad")
-    assert sum(map(sum, worst.confusion)) == 120
-    assert sum(worst.confusion[label][label] for label in range(10)) == 120 - 3 * 12 * 2 - 3
+    assert sum(map(sum, summary.confusion[worst.name])) == 120
+    assert sum(summary.confusion[worst.name][label][label] for label in range(10)) == 120 - 3 * 12 * 2 - 3
 
 
 def test_missing_folds_are_said_and_pairs_are_compared_on_the_others(store_folds, tmp_path):
     store_folds("good", 1)
     store_folds("bad", 12, without=[(1, 2)])
     store_folds("alike", 1)
-    summary = analyze(find_runs(tmp_path))
+    summary = shown(tmp_path)
     assert summary.unfinished is not None
     assert {pair.seeds for pair in summary.pairs} == {(5, 5), (6, 6)}
     assert any(text.startswith("without a result on some folds: bad;") for text in summary.warnings)
@@ -190,7 +188,7 @@ def test_the_interval_of_balanced_accuracy_is_that_of_folds_too(store_run, tmp_p
         rows = np.flatnonzero(np.arange(60) % 3 == fold)
         arrays = {"rows": rows}
         store_run("lenet", right=range(16), labels=rows % 7, fold=fold, arrays=arrays, test_balanced_acc_pct=share)
-    (network,) = analyze(find_runs(tmp_path)).networks
+    (network,) = shown(tmp_path).networks
     expected = accuracy_estimate({(0, fold): Fold(share / 100, 20, 3) for fold, share in enumerate(shares)})
     assert network.balanced_pct.value == pytest.approx(81.0)
     assert (network.balanced_pct.low, network.balanced_pct.high) == pytest.approx(
@@ -201,7 +199,7 @@ def test_the_interval_of_balanced_accuracy_is_that_of_folds_too(store_run, tmp_p
 def test_a_baseline_and_a_margin_are_answered_with_folds_too(store_folds, tmp_path):
     for name, wrong in (("good", 1), ("alike", 1), ("bad", 12)):
         store_folds(name, wrong)
-    summary = analyze(find_runs(tmp_path), baseline="good", margin=20.0)
+    summary = shown(tmp_path, baseline="good", margin=20.0)
     assert [{pair.first, pair.second} for pair in summary.pairs] == [{"good", "alike"}, {"good", "bad"}]
     assert [pair.same for pair in summary.pairs] == [True, False]
     assert "less accurate: bad" in summary.verdict[0]
@@ -210,7 +208,7 @@ def test_a_baseline_and_a_margin_are_answered_with_folds_too(store_folds, tmp_pa
 def test_a_network_without_folds_beside_one_with_them_is_not_compared_with_it(store_folds, store_run, tmp_path):
     store_folds("good", 1)
     store_run("resnet18", right=range(100))
-    summary = analyze(find_runs(tmp_path))
+    summary = shown(tmp_path)
     assert not any(pair.differs for pair in summary.pairs)
 
 
@@ -220,7 +218,7 @@ def test_a_fold_without_its_rows_leaves_figures_by_class_out_and_nothing_else(st
         with np.load(path) as stored:
             kept = {name: stored[name] for name in stored.files if name != "rows"}
         RunFolder(path.parent).save_predictions(**kept)
-    summary = analyze(find_runs(tmp_path))
+    summary = shown(tmp_path)
     assert summary.networks[0].class_acc_pct == []
     assert summary.networks[0].accuracy_pct.value == pytest.approx(100 * (1 - 1.5 / 20))
 

@@ -5,6 +5,7 @@ import re
 
 import numpy as np
 import pytest
+from helpers import Shown
 
 from cnn_compare import write_report
 from cnn_compare.report.learning_curve import LearningCurve, fit_learning_curve
@@ -144,13 +145,13 @@ def growing(tmp_path, store_run):
 
 
 def test_the_comparison_is_about_the_largest_subset_and_the_others_are_in_the_curve(growing):
-    summary = write_report(growing)
+    summary = Shown(write_report(growing))
     assert {network.name: network.test_acc_pct for network in summary.networks} == {
         "quick": [74.4, 74.8],
         "slow": [32.0, 32.4],
     }
     assert [pair.differs for pair in summary.pairs] == [True]
-    assert (summary.warnings, summary.unfinished, summary.without_result) == ([], None, [])
+    assert (summary.warnings, summary.unfinished, summary.without_result) == ([], None, None)
     quick, slow = summary.growth
     assert quick.test_acc_pct == {250: [50.0, 50.4], 500: [60.0, 60.4], 1000: [68.0, 68.4], 2000: [74.4, 74.8]}
     # The error falls to 0.8 of itself with each doubling.
@@ -168,7 +169,7 @@ def test_the_comparison_is_about_the_largest_subset_and_the_others_are_in_the_cu
 def test_runs_of_smaller_subsets_that_are_missing_are_counted(growing):
     missing = growing / "quick" / "train_500" / "seed_1"
     (missing / "result.json").unlink()
-    summary = write_report(growing)
+    summary = Shown(write_report(growing))
     assert summary.unfinished.startswith("15 of 16 runs are finished (1 not finished)")
     assert [entry["run"] for entry in summary.without_result] == ["quick/train_500/seed_1"]
     assert summary.growth[0].law is None
@@ -178,10 +179,10 @@ def test_runs_of_smaller_subsets_that_are_missing_are_counted(growing):
 def test_a_run_on_other_data_than_that_of_its_size_is_a_warning(growing):
     path = growing / "slow" / "train_250" / "seed_0" / "result.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "data_fingerprint": "other"}))
-    assert any("mixed data" in warning for warning in write_report(growing).warnings)
+    assert any("mixed data" in warning for warning in Shown(write_report(growing)).warnings)
 
 
 def test_a_comparison_with_one_number_of_images_has_no_such_part(tmp_path, store_run):
     store_run(train_images=800)
-    assert write_report(tmp_path).growth == []
+    assert Shown(write_report(tmp_path)).growth is None
     assert "training images" not in (tmp_path / "report.md").read_text().replace("other training images", "")

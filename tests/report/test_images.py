@@ -10,12 +10,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from cleanlab.filter import find_label_issues
+from helpers import Shown
 from statsmodels.stats.proportion import proportion_confint
 
 from cnn_compare import write_report
 from cnn_compare.files import write_bytes
 from cnn_compare.pictures import HeatMap, Leaked, Pictures, labels_digest, small_picture
-from cnn_compare.report.contents import tables
 from cnn_compare.report.wrong_labels import doubts, flipped, suspicious, worth_a_look
 
 LABELS = np.arange(1000) % 10
@@ -77,7 +77,7 @@ def test_a_label_is_listed_where_most_networks_contradict_it_however_many_seeds_
             predictions = LABELS.copy()
             predictions[list(doubted[name])] = list(doubted[name].values())
             store_answers(store_run(name, seed), LABELS, predictions, certain=0.9 if name == "a" else 0.8)
-    summary = write_report(tmp_path)
+    summary = Shown(write_report(tmp_path))
     assert [(each.image, each.label, each.instead) for each in summary.wrong_labels] == [
         (13, "<d>", "<h>"),
         (25, "<f>", "<h>"),
@@ -89,14 +89,14 @@ def test_a_label_is_listed_where_most_networks_contradict_it_however_many_seeds_
         assert [row["image"] for row in csv.DictReader(file)] == ["13", "25"]
     store_answers(tmp_path / "b" / "seed_0", LABELS, LABELS)
     store_answers(tmp_path / "c" / "seed_0", LABELS, LABELS)
-    assert write_report(tmp_path).wrong_labels == []
+    assert Shown(write_report(tmp_path)).wrong_labels == []
     assert not (tmp_path / "suspicious_labels.csv").exists()
 
 
 def test_a_long_list_of_labels_is_shown_in_part_and_stored_whole(store_run, tmp_path):
     predictions = np.where(np.arange(1000) < 30, (LABELS + 1) % 10, LABELS)
     store_answers(store_run("a"), LABELS, predictions)
-    table = tables(write_report(tmp_path))["wrong_labels"]
+    table = Shown(write_report(tmp_path)).tables["wrong-labels"]
     assert len(table.rows) == 20
     assert "the 20 most suspicious of 30" in table.note
     assert "Of 10 listed, about 10 are wrong" in table.note
@@ -144,11 +144,11 @@ def test_without_a_label_worth_a_look_the_report_says_so(store_run, tmp_path):
     folder = store_run("a")
     with np.load(folder / "predictions.npz") as stored:
         np.savez(folder / "predictions.npz", **{**stored, "predictions": shares.argmax(1), "probabilities": shares})
-    summary = write_report(tmp_path)
+    summary = Shown(write_report(tmp_path))
     assert (summary.wrong_labels, summary.wrong_labels_pct) == ([], 0)
-    found = tables(summary)
+    found = summary.tables
     assert dict(found["conditions"].rows)["possible wrong labels"].startswith("none listed: of ten")
-    assert "wrong_labels" not in found
+    assert "wrong-labels" not in found
 
 
 def test_each_label_is_flipped_to_another_class_and_to_the_same_one_on_every_machine():
@@ -174,7 +174,7 @@ def test_accuracy_is_counted_without_leaks_and_exact_or_harmful_ones_are_a_warni
     store_run("a", right=range(800))
     store_run("b", right=range(700, 1000))
     replace(PICTURES, leaked=Leaked([*range(exact)], [*range(exact, leaks)], True)).save(tmp_path)
-    summary = write_report(tmp_path)
+    summary = Shown(write_report(tmp_path))
     assert (summary.leaks.exact, summary.leaks.near) == (exact, near)
     right = 800 - leaks
     without = summary.leaks.without_pct["a"]
@@ -185,15 +185,15 @@ def test_accuracy_is_counted_without_leaks_and_exact_or_harmful_ones_are_a_warni
     said = [text for text in summary.warnings if text.startswith("leaks: ")]
     assert len(said) == bool(warned)
     assert all(text in said[0] for text in warned)
-    row = tables(summary)["leaks"].rows[0]
+    row = summary.tables["leaks"].rows[0]
     assert row[:3] == ["a", "80.00", f"{100 * right / (1000 - leaks):.2f}"]
 
 
 def test_no_leaks_and_none_looked_for_are_told_apart(store_run, tmp_path):
     store_run("a")
-    assert "leaks" not in dict(tables(write_report(tmp_path))["conditions"].rows)
+    assert "leaks" not in dict(Shown(write_report(tmp_path)).tables["conditions"].rows)
     PICTURES.save(tmp_path)
-    found = tables(write_report(tmp_path))
+    found = Shown(write_report(tmp_path)).tables
     assert dict(found["conditions"].rows)["leaks"] == "no test image has a copy among the training images"
     assert "leaks" not in found
 
@@ -230,7 +230,7 @@ def test_a_damaged_file_of_pictures_is_listed_and_the_report_is_as_without_it(st
     write_report(tmp_path)
     before = (tmp_path / "results.json").read_text()
     (tmp_path / "pictures.json").write_text(content)
-    summary = write_report(tmp_path)
+    summary = Shown(write_report(tmp_path))
     assert [entry["run"] for entry in summary.without_result] == ["pictures.json"]
     after = json.loads((tmp_path / "results.json").read_text())
     assert {**after, "without_result": []} == json.loads(before)

@@ -11,13 +11,12 @@ import sys
 import numpy as np
 import plotly.graph_objects as go
 import pytest
+from helpers import Shown, shown
 
 from cnn_compare import write_report
 from cnn_compare.pictures import HeatMap, Leaked, Pictures, labels_digest, small_picture
-from cnn_compare.report.analysis import analyze
 from cnn_compare.report.images import Answers
 from cnn_compare.report.load import find_runs
-from cnn_compare.report.plots import charts
 from cnn_compare.times import Times
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -87,7 +86,7 @@ def test_every_chart_is_drawn_and_nothing_is_asked_of_the_network(open_page):
     for plot in page.locator(".plot").all():
         assert plot.locator("svg.main-svg").count() > 0
         assert plot.get_attribute("aria-label").startswith("Chart: ")
-    assert page.locator("#plot-accuracy-time .scatterlayer .points path").count() >= 4
+    assert page.locator("#plot-answer .scatterlayer .points path").count() >= 4
     assert page.locator("#plot-differences .heatmaplayer image, #plot-differences .hm").count() > 0
     assert page.noise == []
 
@@ -100,7 +99,7 @@ def test_a_training_that_diverged_is_drawn_as_far_as_it_has_numbers(browser, sto
     page = browser.new_page()
     page.goto((tmp_path / "report.html").as_uri())
     page.wait_for_selector("html[data-drawn=true]")
-    assert page.locator("#plot-by-epoch .scatterlayer .points path").count() == 1
+    assert page.locator("#plot-curves .scatterlayer .points path").count() == 1
     page.close()
 
 
@@ -113,7 +112,7 @@ def test_the_names_of_marks_that_lie_close_together_do_not_touch(browser, store_
     page = browser.new_page(viewport={"width": 1280, "height": 900})
     page.goto((tmp_path / "report.html").as_uri())
     page.wait_for_selector("html[data-drawn=true]")
-    boxes = [name.bounding_box() for name in page.locator("#plot-accuracy-time .textpoint text").all()]
+    boxes = [name.bounding_box() for name in page.locator("#plot-answer .textpoint text").all()]
     page.close()
     assert len(boxes) == 4
     for first, second in itertools.combinations(boxes, 2):
@@ -127,9 +126,9 @@ def test_the_names_of_marks_that_lie_close_together_do_not_touch(browser, store_
 @needs_browser
 def test_a_name_that_is_a_script_stays_text(open_page):
     page = open_page()
-    assert HOSTILE in page.locator("#t-figures").inner_text()
-    assert HOSTILE in page.locator(".card").all_inner_texts()[-1]
-    assert HOSTILE in "".join(page.locator("#plot-accuracy-time text").all_text_contents())
+    assert HOSTILE in page.locator("#t-results").inner_text()
+    assert HOSTILE in page.locator("#t-networks").inner_text()
+    assert HOSTILE in "".join(page.locator("#plot-answer text").all_text_contents())
     assert page.noise == []
 
 
@@ -153,10 +152,10 @@ def test_hard_images_are_seen_with_the_heat_map_of_every_network_beside_them(ope
 @needs_browser
 def test_the_table_sorts_by_any_column_both_ways_and_by_keyboard(open_page):
     page = open_page()
-    heading = page.locator("#t-figures thead th", has_text="s / epoch")
+    heading = page.locator("#t-results thead th", has_text="s / epoch")
 
     def order():
-        return page.locator("#t-figures tbody th").all_inner_texts()
+        return page.locator("#t-results tbody th").all_inner_texts()
 
     heading.locator("button").click()
     assert heading.get_attribute("aria-sort") == "ascending"
@@ -165,7 +164,7 @@ def test_the_table_sorts_by_any_column_both_ways_and_by_keyboard(open_page):
     page.keyboard.press("Enter")
     assert heading.get_attribute("aria-sort") == "descending"
     assert order() == [HOSTILE, "resnet18", "lenet", "alexnet"]
-    page.locator("#t-figures thead button").first.click()
+    page.locator("#t-results thead button").first.click()
     assert order() == sorted(order(), key=str.casefold)
 
 
@@ -179,7 +178,7 @@ def test_the_theme_is_the_readers_and_can_be_changed(open_page):
     for page, is_dark in ((light, False), (dark, True)):
         paper, ink = brightness(page)
         assert (paper < ink) is is_dark
-    label = dark.locator("#plot-accuracy-time .xtitle").evaluate("(e) => getComputedStyle(e).fill")
+    label = dark.locator("#plot-answer .xtitle").evaluate("(e) => getComputedStyle(e).fill")
     assert sum(int(part) for part in label[4:-1].split(",")) > 500
     dark.locator("#theme").click()
     paper, ink = brightness(dark)
@@ -206,7 +205,7 @@ def test_another_networks_confusion_is_shown_on_choice(open_page):
         return page.locator("#plot-confusion .heatmap-label").all_text_contents()
 
     before = cells()
-    page.locator("select").select_option(label="alexnet")
+    page.locator("[data-chart=confusion]").select_option(label="alexnet")
     page.wait_for_function(
         "(old) => document.querySelector('#plot-confusion').textContent !== old", arg="".join(before)
     )
@@ -236,30 +235,19 @@ def test_every_chart_is_valid_to_plotly(store_run, tmp_path):
         store_run("b", seed, right=range(700 - seed), train_epoch_s=400.0)
     milliseconds = {"a": [1.0, 1.1], "b": [20.0, 21.0]}
     Times({"a": [5.0, 5.1], "b": [400.0, 401.0]}, "cpu", False, "2026-01-02", milliseconds).save(tmp_path)
-    made = charts(analyze(find_runs(tmp_path)))
-    (chart,) = (chart for chart in made if chart.key == "accuracy-prediction")
-    front, a, b = chart.figure["data"]
+    made = {key: section.chart.figures for key, section in shown(tmp_path).sections.items() if section.chart}
+    front, a, b = made["answer"]["a prediction"]["data"]
     assert (front["x"], len(a["x"]), len(b["x"])) == (a["x"], 1, 1)  # The slower and less accurate one is not on it.
     assert (a["x"][0], b["x"][0]) == pytest.approx((math.sqrt(1.1), math.sqrt(420)))
-    assert {chart.key for chart in made} == {
-        *(
-            "accuracy-time",
-            "accuracy-prediction",
-            "cost-predict_ms",
-            "by-epoch",
-            "by-seconds",
-            "loss",
-            "differences",
-            "classes",
-            "confusion",
-        ),
-        "reliability",
-        *("cost-train_epoch_s", "cost-params", "cost-macs", "cost-training_memory_bytes", "cost-energy_j_per_epoch"),
+    assert set(made) == {
+        *("answer", "differences", "curves", "loss", "classes", "confusion", "calibration", "costs"),
     }
-    for chart in made:
-        for figure in [chart.figure, *(chart.options or {}).values()]:
-            if figure is not None:
-                go.Figure(figure)  # Raises for anything that plotly does not know.
+    assert list(made["answer"]) == ["training", "a prediction"]
+    assert list(made["curves"]) == ["epochs", "seconds"]
+    assert list(made["costs"]) == ["s / epoch", "ms / prediction", "params", "MACs", "memory", "J / epoch"]
+    for figures in made.values():
+        for figure in figures.values():
+            go.Figure(figure)  # Raises for anything that plotly does not know.
 
 
 @needs_browser
@@ -301,25 +289,24 @@ def test_a_thousand_classes_and_names_of_eighty_characters_fit_a_small_page(stor
     for name, wrong in ((network, 7), ("lenet", 8)):
         right = [index for index in range(3000) if labels[index] != wrong]
         store_run(name, right=right, labels=labels, class_names=names)
-    found = write_report(tmp_path)
+    found = Shown(write_report(tmp_path))
     page = (tmp_path / "report.html").read_text()
-    drawn = {chart.key: chart for chart in charts(found)}
-    figures = json.dumps([[chart.figure, chart.options] for chart in drawn.values()])
+    drawn = {key: section.chart.figures for key, section in found.sections.items() if section.chart}
+    figures = json.dumps([*drawn.values()])
     assert len(figures) < 200_000
     assert len(page) < 4_000_000
     assert sum((tmp_path / name).stat().st_size for name in ("report.md", "results.json")) < 1_000_000
     assert "confusion" not in drawn
-    assert len(drawn["classes"].figure["data"][0]["x"]) == 25
-    assert drawn["classes"].figure["data"][0]["x"][:2] == [names[7], names[8]]
-    assert max(map(len, drawn["classes"].figure["layout"]["yaxis"]["ticktext"])) <= 28
-    labels = drawn["differences"].figure["layout"]["yaxis"]["ticktext"]
+    assert len(drawn["classes"][""]["data"][0]["x"]) == 25
+    assert drawn["classes"][""]["data"][0]["x"][:2] == [names[7], names[8]]
+    assert max(map(len, drawn["classes"][""]["layout"]["yaxis"]["ticktext"])) <= 28
+    labels = drawn["differences"][""]["layout"]["yaxis"]["ticktext"]
     assert sorted(labels) == ["lenet", f"{'n' * 14}…{'n' * 13}"]
-    mistakes = {each.name: each.mistakes for each in found.networks}
-    assert [(it.label, it.answer, it.share_pct) for it in mistakes[network]] == [(7, 8, 100.0)]
+    assert found.mistakes[network] == [{"label": 7, "answer": 8, "share_pct": 100.0}]
     assert "## The commonest mistakes" in (tmp_path / "report.md").read_text()
 
 
 def test_every_chart_counts_epochs_from_one(comparison, tmp_path):
-    drawn = {chart.key: chart.figure for chart in charts(analyze(find_runs(tmp_path)))}
-    for key in ("by-epoch", "loss"):
-        assert {tuple(line["x"][:3]) for line in drawn[key]["data"] if line.get("showlegend", True)} == {(1, 2, 3)}
+    sections = shown(tmp_path).sections
+    for figure in (sections["curves"].chart.figures["epochs"], sections["loss"].chart.figures[""]):
+        assert {tuple(line["x"][:3]) for line in figure["data"] if line.get("showlegend", True)} == {(1, 2, 3)}

@@ -7,20 +7,18 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from helpers import shown
 
-from cnn_compare.report.analysis import analyze
-from cnn_compare.report.contents import tables
-from cnn_compare.report.load import find_runs
 from cnn_compare.report.order import standings, time_ratios
+from cnn_compare.report.pairs import Question
 from cnn_compare.report.statistics import Estimate
-from cnn_compare.report.summary import Question
 from cnn_compare.report.verdict import tiers, verdict
 from cnn_compare.times import Times
 
 
 @pytest.fixture
 def summary(tmp_path):
-    return lambda **question: analyze(find_runs(tmp_path), **question)
+    return lambda **question: shown(tmp_path, **question)
 
 
 @pytest.fixture
@@ -92,7 +90,7 @@ def test_intervals_of_more_than_20_points_say_nothing(store_run, summary):
         store_run("b", seed, right=range(b))
     said = summary().verdict[0]
     assert "2 seeds say nothing here" in said
-    assert tables(summary())["pairs"].rows[0][-1] == "says nothing"
+    assert summary().tables["differences"].rows[0][-1] == "says nothing"
     for seed, right in enumerate([200, 900]):
         store_run("c", seed, right=range(right))
     assert (

@@ -5,7 +5,7 @@ import re
 
 import pandas as pd
 import pytest
-from helpers import run_command, run_result
+from helpers import Shown, run_command, run_result
 
 from cnn_compare import load_results, write_report
 from cnn_compare.errors import NoRunsError
@@ -146,7 +146,7 @@ def test_a_run_of_fit_beside_a_comparison_is_listed_and_not_called_unfinished(tm
     store(tmp_path)
     (tmp_path / "version_0").mkdir()
     (tmp_path / "version_0" / "config.yaml").touch()
-    found = write_report(tmp_path)
+    found = Shown(write_report(tmp_path))
     (entry,) = (entry for entry in found.without_result if "version" in entry["run"])
     assert entry["run"] == "version_0"
     assert entry["reason"].startswith("a run of `fit`")

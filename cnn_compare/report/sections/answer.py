@@ -1,0 +1,307 @@
+"""The answer: what is established, what to read with care, and accuracy against time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence, Set
+from pathlib import Path
+from typing import Any
+
+from cnn_compare.formatting import format_list, format_significant
+from cnn_compare.report.charts import escaped, network_label, styles
+from cnn_compare.report.columns import columns
+from cnn_compare.report.control import declared_changes, other_pictures, unfinished
+from cnn_compare.report.findings import Findings
+from cnn_compare.report.load import distinct
+from cnn_compare.report.network import Network
+from cnn_compare.report.order import more_accurate, standings, time_ratios
+from cnn_compare.report.section import Chart, Figure, Section
+from cnn_compare.report.sections.curves import lagging
+from cnn_compare.report.sections.growth import growths_of, twice_as_many
+from cnn_compare.report.sections.leaks import leaks_of, warning
+from cnn_compare.report.sections.results import table_of
+from cnn_compare.report.verdict import verdict
+
+TRAINED_ON_TEST_SET = (
+    "the folds are of training and test images together: accuracies do not compare with those on the data's own test "
+    "set"
+)
+FEWEST_FOLDS = 5
+SMALLEST, LARGEST = 10, 44
+
+
+def of(found: Findings) -> Section:
+    """The verdict in sentences, beside the networks and a chart of accuracy against time."""
+    return Section(
+        "answer",
+        "The answer",
+        sentences=sentences(found),
+        table=table_of(found, columns(found, "terminal")) if found.networks else None,
+        chart=_chart(found),
+        json={
+            "name": found.name,
+            "about": about(found),
+            "other_pictures": other_pictures(found.stored),
+            "unfinished": unfinished(found.stored),
+            "warnings": warnings(found),
+            "declared_changes": declared_changes(found.groups),
+            "question": found.question,
+            "verdict": sentences(found),
+        },
+    )
+
+
+def about(found: Findings) -> list[str]:
+    """The data, the networks, the epochs, the device and the day, each in a few words."""
+    stored = found.stored
+    results = [run.result for run in stored.finished]
+    data = distinct(_data(run.config) for run in stored.finished)
+    images = [
+        f"{max(values):,} {split} images"
+        for split in ("train", "test")
+        if (values := [count for result in results if (count := getattr(result, f"{split}_images"))])
+    ]
+    counted = distinct(network.runs_in_words for network in found.networks)
+    runs = f" × {counted[0]}" if len(counted) == 1 else ""
+    epochs = distinct(run.config.get("trainer", {}).get("max_epochs") for run in stored.finished if run.config)
+    words = {
+        f"{', '.join(data)}": data,
+        ", ".join(images).replace("train images", "training").replace("test images", "test images"): images,
+        f"{len(found.networks)} network{'s' if len(found.networks) > 1 else ''}{runs}": results,
+        f"{' or '.join(epochs)} epochs": epochs,
+        max((result.finished_at or "" for result in results), default="")[:10]: results,
+    }
+    return [text for text, known in words.items() if text and known]
+
+
+def _data(config: Mapping[str, Any]) -> str | None:
+    """The data set, by its own name, its folder or its class."""
+    section = config.get("data") or {}
+    settings = section.get("init_args") or {}
+    of_folder = Path(str(settings.get("labels") or settings.get("data_dir") or "")).name
+    kind = str(section.get("class_path") or "").rpartition(".")[2].removesuffix("DataModule")
+    return settings.get("name") or (of_folder if kind == "Folder" else kind) or None
+
+
+def sentences(found: Findings) -> list[str]:
+    """What is established, what is not, and what it would take."""
+    counted = (each.name for each in found.networks if not each.at_chance or each.name == found.question.baseline)
+    best = next(counted, "")
+    more_images = twice_as_many(best, growths_of(found))
+    return verdict(found.networks, found.pairs, found.question, found.ratios, more_images, found.complete)
+
+
+def warnings(found: Findings) -> list[str]:
+    """What a reader must know of the comparison, the most serious first."""
+    results = [run.result for run in found.stored.finished]
+    own_data = any(result.data for result in results)
+    return [
+        *found.control.warnings,
+        *found.ignored,
+        *warning(leaks_of(found), {each.name: each.accuracy_pct for each in found.networks}),
+        *_few_folds(found.networks),
+        *([TRAINED_ON_TEST_SET] if found.folds and not own_data else []),
+        *_incomplete(found.networks),
+        *lagging(found),
+        # What was skipped of the user's files makes no times unequal, and is shown all the same.
+        *distinct(text for result in results for text in result.data.get("warnings", [])),
+    ]
+
+
+def _few_folds(networks: Sequence[Network]) -> list[str]:
+    fewest = min((network.folds for network in networks if network.folds), default=FEWEST_FOLDS)
+    if fewest >= FEWEST_FOLDS:
+        return []
+    left_out = f"every network was trained without 1/{fewest} of the images, and intervals are wide"
+    return [f"{fewest} folds: {left_out}; --folds={FEWEST_FOLDS} and more, and --repeats, say more"]
+
+
+def _incomplete(networks: Sequence[Network]) -> list[str]:
+    """Networks without some of their runs, and those with runs that learned nothing."""
+
+    def each(of: Sequence[tuple[Network, int]]) -> str:
+        return format_list([f"{network.name} ({count} of {network.planned})" for network, count in of])
+
+    failed = [(network, network.failed) for network in networks if network.failed]
+    lost = [
+        (network, network.runs_at_chance) for network in networks if network.runs_at_chance and not network.at_chance
+    ]
+    missing = [network.name for network in networks if network.folds and len(network.seeds) < network.planned]
+    texts = []
+    if failed:
+        others = "accuracies are those of the others, and may be too high for that reason"
+        texts.append(f"runs that failed: {each(failed)}; {others}")
+    if lost:
+        texts.append(f"runs that learned nothing: {each(lost)}; the mean accuracy counts them")
+    if missing:
+        texts.append(f"without a result on some folds: {format_list(missing)}; two are compared on those both have")
+    return texts
+
+
+ON_FRONT = (
+    " On the dotted line: those that are established as more accurate or faster beside each other one that is not "
+    "dominated."
+)
+
+
+def _chart(found: Findings) -> Chart | None:
+    """Test accuracy against the seconds of an epoch and, where they were measured, the milliseconds of a prediction."""
+    figures = {}
+    timed = [network for network in found.networks if network.epoch_s is not None]
+    if timed:
+        seconds = [network.epoch_s or math.nan for network in timed]
+        front = {network.name for network in timed if network.on_front}
+        figures["training"] = _accuracy_against(
+            found, timed, seconds, front, "training seconds per epoch", "s an epoch"
+        )
+    timed = [network for network in found.networks if network.predict_ms is not None]
+    if timed:
+        milliseconds = [network.metrics["predict_ms"] for network in timed]
+        learned = {network.name: network for network in timed if not network.at_chance}
+        rounds = found.stored.times.predict_ms if found.stored.times else {}
+        standing = standings(
+            {name: network.accuracy_pct.value for name, network in learned.items()},
+            {name: network.metrics["predict_ms"] for name, network in learned.items()},
+            more_accurate(found.pairs),
+            time_ratios({name: rounds[name] for name in learned}, in_turns=True),
+        )
+        front = {name for name, each in standing.items() if each.on_front}
+        title, unit = "milliseconds per prediction", "ms a prediction"
+        figures["a prediction"] = _accuracy_against(found, timed, milliseconds, front, title, unit)
+    if not figures:
+        return None
+    note = ON_FRONT if found.control.timings_ranked else " These times cannot be compared with each other."
+    return Chart(
+        figures, f"Test accuracy with its 95 % interval; the larger the mark, the more parameters.{note}", "Time of"
+    )
+
+
+def _accuracy_against(
+    found: Findings,
+    timed: Sequence[Network],
+    seconds: Sequence[float],
+    on_front: Set[str],
+    title: str,
+    unit: str,
+) -> Figure:
+    """Test accuracy against a time.
+
+    Args:
+        found: Of all networks, which decide on colours.
+        timed: The networks of the chart.
+        seconds: The time of each, in any unit.
+        on_front: Those on the Pareto front.
+        title: Of the time's axis.
+        unit: Behind a value.
+    """
+    style = styles(found.networks)
+    params = [network.metrics.get("params", 0) for network in timed]
+    data: list[Figure] = []
+    front = sorted(
+        (value, network.accuracy_pct.value)
+        for value, network in zip(seconds, timed, strict=True)
+        if network.name in on_front
+    )
+    if front:
+        data.append(
+            {
+                "type": "scatter",
+                "mode": "lines",
+                "x": [value for value, _ in front],
+                "y": [accuracy for _, accuracy in front],
+                "line": {"shape": "hv", "dash": "dot", "color": "#888888", "width": 1.5},
+                "name": "Pareto front",
+                "hoverinfo": "skip",
+            }
+        )
+    spread = max(seconds) / min(seconds) if min(seconds) > 0 else 1.0
+    positions = [math.log10(value) if spread > 8 else value for value in seconds]
+    growth = LARGEST - SMALLEST if len(set(params)) > 1 else 0
+    sizes = [SMALLEST + growth * math.sqrt(count / (max(params) or 1)) for count in params]
+    corners = _label_corners(timed, positions, sizes)
+    for network, value, size, corner in zip(timed, seconds, sizes, corners, strict=True):
+        color, symbol = style[network.name]
+        accuracy = network.accuracy_pct
+        known = not math.isnan(accuracy.low)
+        data.append(
+            {
+                "type": "scatter",
+                "mode": "markers+text",
+                "x": [value],
+                "y": [accuracy.value],
+                "text": [network_label(network.name)],
+                "textposition": corner,
+                "cliponaxis": False,
+                "name": escaped(network.name),
+                "error_y": {
+                    "type": "data",
+                    "symmetric": False,
+                    "array": [accuracy.high - accuracy.value if known else 0],
+                    "arrayminus": [accuracy.value - accuracy.low if known else 0],
+                    "color": color,
+                },
+                "marker": {
+                    "color": color,
+                    "symbol": symbol,
+                    "opacity": 0.85,
+                    "size": size,
+                },
+                "hovertemplate": f"{escaped(network.name)}<br>%{{y:.2f}} % at %{{x:.3g}} {unit}<extra></extra>",
+            }
+        )
+    axis: dict[str, Any] = {"title": {"text": title}, "type": "log" if spread > 8 else "linear"}
+    if spread > 8:
+        margin = 0.12 * math.log10(spread)
+        ticks = [digit * 10.0**power for power in range(-4, 7) for digit in (1, 2, 5)]
+        axis |= {
+            "range": [math.log10(min(seconds)) - margin, math.log10(max(seconds)) + margin],
+            "tickvals": ticks,
+            "ticktext": [format_significant(tick) for tick in ticks],
+        }
+    return {
+        "data": data,
+        "layout": {
+            "xaxis": axis,
+            "yaxis": {"title": {"text": "test accuracy %"}},
+            "height": 460,
+            "showlegend": False,
+        },
+    }
+
+
+def _label_corners(networks: Sequence[Network], positions: Sequence[float], sizes: Sequence[float]) -> list[str]:
+    """The corner of each mark at which its name overlaps the fewest marks and names.
+
+    Args:
+        networks: Of the chart.
+        positions: Of their marks along the horizontal axis.
+        sizes: Diameters of their marks, in pixels.
+    """
+    estimates = [network.accuracy_pct for network in networks]
+    ends = [end for estimate in estimates for end in (estimate.low, estimate.high) if not math.isnan(end)]
+    ends += [estimate.value for estimate in estimates]
+
+    def pixels(value: float, values: Sequence[float], room: int) -> float:
+        """For a wide screen; in a narrower chart names may still touch."""
+        least, most = min(values), max(values)
+        return room * (value - least) / (most - least) if most > least else room / 2
+
+    marks = [
+        (pixels(position, positions, 850), pixels(estimate.value, ends, 360), size / 2)
+        for position, estimate, size in zip(positions, estimates, sizes, strict=True)
+    ]
+    taken = [(x - radius, y - radius, x + radius, y + radius) for x, y, radius in marks]
+    corners = []
+    for network, (x, y, radius) in zip(networks, marks, strict=True):
+        width, height = 8 * len(network_label(network.name)), 16
+        candidates = []
+        for corner in ("top right", "top left", "bottom right", "bottom left"):
+            left = x + radius if corner.endswith("right") else x - radius - width
+            bottom = y + radius if corner.startswith("top") else y - radius - height
+            right, top = left + width, bottom + height
+            hidden = sum(left < d and c < right and bottom < f and e < top for c, e, d, f in taken)
+            candidates.append((hidden + 10 * (left < -90 or right > 940), corner, (left, bottom, right, top)))
+        _, corner, box = min(candidates, key=lambda candidate: candidate[0])
+        corners.append(corner)
+        taken.append(box)
+    return corners
