@@ -24,8 +24,8 @@ from cnn_compare.report.network import Network
 from cnn_compare.report.statistics import Estimate
 from cnn_compare.times import interval
 
-# The terminal's table; the table of Markdown and the page; a network's card, and a bar chart, on the page.
-View = Literal["terminal", "table", "card", "chart"]
+# The terminal's table; the page's first one; the table of results; what is known of the networks; a bar chart.
+View = Literal["terminal", "first", "table", "card", "chart"]
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ def _calibration_text(network: Network) -> str:
 
 
 COLUMNS = (
-    Column("network", "network", lambda network: network.name, str, ("terminal", "table")),
+    Column("network", "network", lambda network: network.name, str, ("terminal", "first", "table")),
     Column("backbone", "backbone", lambda network: network.backbone if network.variant else None, str, ("card",)),
     fact("key_idea"),
     fact("year"),
@@ -158,7 +158,7 @@ COLUMNS = (
         "test acc. %",
         lambda network: network.accuracy_pct.value,
         _percent,
-        ("terminal", "table"),
+        ("terminal", "first", "table"),
         text=_accuracy,
         note="Test accuracy: with the weights of the epoch that was best in validation; ± is the standard deviation "
         "over seeds or folds or, with one seed, the 95 % sampling error of the test images.",
@@ -186,6 +186,7 @@ COLUMNS = (
         "balanced %",
         _percent,
         "terminal",
+        "first",
         "table",
         applies=lambda found: found.unequal_classes,
         note="Balanced: mean recall over the classes; its interval covers other test images, not other seeds; with "
@@ -213,6 +214,7 @@ COLUMNS = (
         "s / epoch",
         format_significant,
         "terminal",
+        "first",
         "table",
         "chart",
         text=_seconds,
@@ -251,6 +253,7 @@ COLUMNS = (
         "predict_ms",
         "ms / prediction",
         format_significant,
+        "first",
         "table",
         "chart",
         text=_milliseconds,
@@ -258,7 +261,7 @@ COLUMNS = (
     ),
     metric("first_epoch_s", "first epoch s", format_significant, "table"),
     metric("images_per_s", "images / s", lambda value: format_number(value, ",.0f"), "table"),
-    metric("params", "params", format_count, "terminal", "table", "chart"),
+    metric("params", "params", format_count, "terminal", "first", "table", "chart"),
     metric("macs", "MACs", format_count, "table", "chart", note="MACs: multiply-accumulates of one image."),
     metric(
         "training_memory_bytes",

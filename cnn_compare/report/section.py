@@ -30,6 +30,7 @@ class Table:
         pictures: Of each row, a picture for each column, or None; the page then shows the rows as cards.
         values: Of each row, what the page sorts each column by; empty where it cannot be sorted.
         choice: What the reader chooses of the first column, where the page shows the rows of one of its texts alone.
+        intervals: Of each row, ``low, value, high`` that the page draws beside the second column, from 0 to 100.
     """
 
     columns: Sequence[str]
@@ -39,6 +40,7 @@ class Table:
     pictures: Sequence[Sequence[Thumbnail | None]] = ()
     values: Sequence[Sequence[Any]] = ()
     choice: str = ""
+    intervals: Sequence[tuple[float, float, float]] = ()
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
-from cnn_compare.formatting import format_list, format_significant
+from cnn_compare.formatting import MISSING, format_list, format_significant
 from cnn_compare.report.charts import escaped, network_label, styles
 from cnn_compare.report.columns import columns
 from cnn_compare.report.control import declared_changes, other_pictures, unfinished
@@ -15,12 +15,12 @@ from cnn_compare.report.findings import Findings
 from cnn_compare.report.load import distinct
 from cnn_compare.report.network import Network
 from cnn_compare.report.order import more_accurate, standings, time_ratios
-from cnn_compare.report.section import Chart, Figure, Section
+from cnn_compare.report.section import Chart, Figure, Section, Table
 from cnn_compare.report.sections.curves import lagging
 from cnn_compare.report.sections.growth import growths_of, twice_as_many
 from cnn_compare.report.sections.leaks import leaks_of, warning
-from cnn_compare.report.sections.results import table_of
-from cnn_compare.report.verdict import verdict
+from cnn_compare.report.statistics import Estimate
+from cnn_compare.report.verdict import tiers, verdict
 
 TRAINED_ON_TEST_SET = (
     "the folds are of training and test images together: accuracies do not compare with those on the data's own test "
@@ -36,7 +36,7 @@ def of(found: Findings) -> Section:
         "answer",
         "The answer",
         sentences=sentences(found),
-        table=table_of(found, columns(found, "terminal")) if found.networks else None,
+        table=_leaderboard(found) if found.networks else None,
         chart=_chart(found),
         json={
             "name": found.name,
@@ -49,6 +49,54 @@ def of(found: Findings) -> Section:
             "verdict": sentences(found),
         },
     )
+
+
+def _leaderboard(found: Findings) -> Table:
+    """The figures that most readers look for, and which networks can be told apart."""
+    shown = columns(found, "first")
+    estimates = [each.accuracy_pct for each in found.networks]
+    least, span = _ends(estimates)
+
+    def along(value: float) -> float:
+        return 0.0 if math.isnan(value) else 100 * (value - least) / span
+
+    standing = _standing(found)
+    return Table(
+        [
+            *(column.heading for column in shown),
+            f"beside {found.question.baseline}" if found.question.baseline else "tier",
+        ],
+        [[*(column.format(column.value(each)) for column in shown), standing[each.name]] for each in found.networks],
+        "The bar is the 95 % interval. "
+        + (
+            f"Beside {found.question.baseline}: what is established."
+            if found.question.baseline
+            else "Within a tier no difference is established."
+        ),
+        values=[[*(column.value(each) for column in shown), standing[each.name]] for each in found.networks],
+        intervals=[(along(each.low), along(each.value), along(each.high)) for each in estimates],
+    )
+
+
+def _ends(estimates: Sequence[Estimate]) -> tuple[float, float]:
+    """The least end of an interval, and how far it is from there to the largest one."""
+    known = [value for each in estimates for value in (each.low, each.value, each.high) if not math.isnan(value)]
+    return min(known), max(known) - min(known) or 1.0
+
+
+def _standing(found: Findings) -> dict[str, str]:
+    """The tier of each network, or what it is beside the baseline."""
+    standing = dict.fromkeys((network.name for network in found.networks), MISSING)
+    if found.question.baseline:
+        for pair in found.pairs:
+            first = pair.second == found.question.baseline
+            words = ("more accurate" if first else "less accurate") if pair.differs else "open"
+            standing[pair.first if first else pair.second] = "the same" if pair.same else words
+        return standing
+    learned = [network for network in found.networks if not network.at_chance]
+    for number, names in enumerate(tiers(learned, found.pairs), start=1):
+        standing |= dict.fromkeys(names, str(number))
+    return standing
 
 
 def about(found: Findings) -> list[str]:
