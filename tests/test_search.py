@@ -168,7 +168,7 @@ def test_the_table_of_a_search_sets_what_validation_promised_beside_other_seeds_
         assert each.expected_pct[-1] == pytest.approx(validated[best, 0])  # The chosen trial is that run.
         assert each.retest_pct == pytest.approx(np.mean([validated[best, 1], validated[best, 2]]))
         assert each.common_pct == validated[f"{each.backbone}+common", 0]
-    table = shown(folder).tables["searched"]
+    table = shown(folder).tables["search"]
     assert len(table.rows) == 2 * len(found)
     assert table.rows[0][-1] == "the common settings"
     assert f"{found[0].expected_pct[-1]:.2f}" in table.rows[1]

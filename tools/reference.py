@@ -8,7 +8,7 @@ python tools/reference.py tables --check             # say which page is stale i
 What stands between a mark and `<!-- end -->` is drawn from the stored runs of the comparison NAME:
 
 <!-- table NAME COLUMN... -->         a table; keys of `cnn_compare.report.columns.COLUMNS`, none: all of the report's
-<!-- KEY NAME HEADING... -->         the report's table growth, leaks, searched or variants; no heading: all columns
+<!-- KEY NAME HEADING... -->         the report's table growth, leaks, search or variants; no heading: all columns
 <!-- pairs NAME NETWORK HEADING... -->  the network's rows of the table of differences
 <!-- figure NAME NETWORK COLUMN -->   one figure within a sentence; the network in quotes where it has spaces
 <!-- figure NAME "A − B" HEADING -->  one cell of the report's table of differences
@@ -45,7 +45,7 @@ ROOT = Path(__file__).parents[1]
 LOGS = ROOT / "lightning_logs"
 PAGES = ("README.md", "README.ko.md", "docs/findings.md", "docs/statistics.md", "lightning_logs/README.md")
 MARK = re.compile(
-    r"(<!-- (?P<kind>table|pairs|figure|growth|leaks|searched|variants) (?P<words>[^>]*?) -->).*?(<!-- end -->)",
+    r"(<!-- (?P<kind>table|pairs|figure|growth|leaks|search|variants) (?P<words>[^>]*?) -->).*?(<!-- end -->)",
     re.DOTALL,
 )
 # Event files with pictures: they can be drawn again from the predictions.

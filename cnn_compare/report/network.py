@@ -38,7 +38,6 @@ class Network:
             training images.
         sd_points: Standard deviation over runs; None with one.
         metrics: By name, each combined by `cnn_compare.results.over_seeds`; without those that a seed lacks.
-        contended: Whether other processes used the machine during a run.
         architecture: As in `RunResult`.
         calibration: None without predictions.
         class_acc_pct: Recall: accuracy on the test images of each class; empty without predictions.
@@ -69,7 +68,6 @@ class Network:
     accuracy_pct: Estimate
     sd_points: float | None
     metrics: dict[str, float]
-    contended: bool
     architecture: dict[str, Any]
     calibration: Calibration | None
     class_acc_pct: list[Estimate]
@@ -190,7 +188,6 @@ def networks_of(
                 accuracy_pct=statistics.percent(estimates[name]),
                 sd_points=float(np.std(accuracies, ddof=1)) if several else None,
                 metrics=metrics,
-                contended=any(result.contended for result in results),
                 architecture=next((result.architecture for result in results if result.architecture), {}),
                 calibration=_calibration(predictions),
                 class_acc_pct=recalls,

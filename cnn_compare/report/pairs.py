@@ -65,20 +65,6 @@ class Pair:
     image_error_points: float
     detects_points: dict[int, float] = field(hash=False)
 
-    def detects_in_words(self, unit: str = "seed") -> str:
-        """What more seeds, or repeats, would establish; not whether they would establish the difference found here.
-
-        Source:
-            Hoenig and Heisey 2001, doi:10.1198/000313001300339897: power at the found difference says nothing new.
-        """
-        if not self.detects_points:
-            return "one seed cannot tell what more of them would show"
-        shown = [
-            f"{f'{points:.1f} points' if points < 100 else 'none'} with {count} {unit}{'s' if count > 1 else ''}"
-            for count, points in self.detects_points.items()
-        ]
-        return f"found in four cases of five: {', '.join(shown)}"
-
 
 def find_question(
     stored: StoredRuns,

@@ -27,7 +27,9 @@ TRAINED_ON_TEST_SET = (
     "set"
 )
 FEWEST_FOLDS = 5
-SMALLEST, LARGEST = 10, 44
+SMALLEST, LARGEST = 9, 30
+# What a wide screen has for marks, in pixels; in a narrower chart names may still touch.
+WIDTH, HEIGHT = 450, 300
 
 
 def of(found: Findings) -> Section:
@@ -289,9 +291,9 @@ def _accuracy_against(
                     "color": color,
                 },
                 "marker": {
-                    "color": color,
+                    "color": f"{color}55",  # Intervals are seen through it.
+                    "line": {"color": color, "width": 1.5},
                     "symbol": symbol,
-                    "opacity": 0.85,
                     "size": size,
                 },
                 "hovertemplate": f"{escaped(network.name)}<br>%{{y:.2f}} % at %{{x:.3g}} {unit}<extra></extra>",
@@ -311,7 +313,7 @@ def _accuracy_against(
         "layout": {
             "xaxis": axis,
             "yaxis": {"title": {"text": "test accuracy %"}},
-            "height": 460,
+            "height": 400,
             "showlegend": False,
         },
     }
@@ -330,12 +332,11 @@ def _label_corners(networks: Sequence[Network], positions: Sequence[float], size
     ends += [estimate.value for estimate in estimates]
 
     def pixels(value: float, values: Sequence[float], room: int) -> float:
-        """For a wide screen; in a narrower chart names may still touch."""
         least, most = min(values), max(values)
         return room * (value - least) / (most - least) if most > least else room / 2
 
     marks = [
-        (pixels(position, positions, 850), pixels(estimate.value, ends, 360), size / 2)
+        (pixels(position, positions, WIDTH), pixels(estimate.value, ends, HEIGHT), size / 2)
         for position, estimate, size in zip(positions, estimates, sizes, strict=True)
     ]
     taken = [(x - radius, y - radius, x + radius, y + radius) for x, y, radius in marks]
@@ -348,7 +349,7 @@ def _label_corners(networks: Sequence[Network], positions: Sequence[float], size
             bottom = y + radius if corner.startswith("top") else y - radius - height
             right, top = left + width, bottom + height
             hidden = sum(left < d and c < right and bottom < f and e < top for c, e, d, f in taken)
-            candidates.append((hidden + 10 * (left < -90 or right > 940), corner, (left, bottom, right, top)))
+            candidates.append((hidden + 10 * (left < -30 or right > WIDTH + 30), corner, (left, bottom, right, top)))
         _, corner, box = min(candidates, key=lambda candidate: candidate[0])
         corners.append(corner)
         taken.append(box)

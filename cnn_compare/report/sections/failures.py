@@ -18,7 +18,7 @@ def of(found: Findings) -> Section | None:
     if not entries:
         return None
     return Section(
-        "without-result",
+        "failures",
         "Runs without a result, and files that are missing or unreadable",
         table=Table(["run", "reason"], [[each["run"], each["reason"]] for each in entries], of_numbers=False),
         json={"without_result": entries},

@@ -55,7 +55,7 @@ def of(found: Findings) -> Section | None:
     if not searched:
         return None
     json = {"searched": searched}
-    return Section("searched", "Search", table=_table(searched), chart=_chart(searched), json=json)
+    return Section("search", "Search", table=_table(searched), chart=_chart(searched), json=json)
 
 
 def searched_of(stored: StoredRuns) -> list[Searched]:
