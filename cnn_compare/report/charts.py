@@ -18,6 +18,9 @@ from cnn_compare.report.section import Figure
 # Okabe and Ito's colours, which most colour-blind people can distinguish, without the yellow; with different symbols.
 COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8C8C8C")
 SYMBOLS = ("circle", "square", "diamond", "cross", "x", "triangle-up", "triangle-down", "pentagon", "star")
+# Light enough for dark numbers on every cell, in both themes.
+SHADES = [[0, "#f7fbff"], [1, "#6baed6"]]
+OPPOSITES = [[0, "#f4a582"], [0.5, "#f7f7f7"], [1, "#92c5de"]]
 ROW_HEIGHT = 34
 NAME_LENGTH = 28  # Of a network or a class beside a chart, in characters.
 
@@ -101,6 +104,8 @@ def heatmap(
         "z": values,
         "text": texts,
         "texttemplate": "%{text}",
+        "textfont": {"color": "#111111"},
+        "colorscale": SHADES,
         "hovertemplate": "%{y}, %{x}: %{text}<extra></extra>",
         "showscale": False,
         "xgap": 1,

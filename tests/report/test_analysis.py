@@ -457,7 +457,7 @@ def test_results_json_holds_the_summary_and_no_number_that_json_lacks(store_run,
         raise AssertionError(constant)
 
     stored = json.loads((tmp_path / "results.json").read_text(), parse_constant=refuse)
-    assert stored["schema"] == 2
+    assert stored["schema"] == 3
     assert {network["name"] for network in stored["networks"]} == {"a", "b"}
     assert math.isclose(stored["networks"][0]["accuracy_pct"]["value"], 80)
 

@@ -79,11 +79,63 @@ def open_page(browser, comparison):
         context.close()
 
 
+def unfold(page):
+    page.evaluate("document.querySelectorAll('details').forEach((details) => { details.open = true; })")
+
+
+@needs_browser
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_axe_finds_nothing(open_page, theme):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    page = open_page(theme=theme)
+    unfold(page)
+    page.wait_for_function("[...document.querySelectorAll('.plot')].every((plot) => plot.querySelector('svg'))")
+    found = axe.run(page).response["violations"]
+    assert [(each["id"], each["nodes"][0]["html"]) for each in found] == []
+
+
+@needs_browser
+def test_the_answer_and_the_leaderboard_are_on_the_first_screen(open_page):
+    for width in (1280, 390):
+        page = open_page(width=width)
+        for part in (".answer", "#t-answer tbody tr:first-child", "#t-answer tbody tr:last-child"):
+            box = page.locator(part).bounding_box()
+            assert box["y"] + box["height"] < 900, (width, part)
+    assert page.noise == []
+
+
+@needs_browser
+def test_a_table_is_copied_as_latex_markdown_and_csv(open_page):
+    page = open_page()
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    copied = {}
+    for button in page.locator("[data-copy=answer]").all():
+        name = button.inner_text()
+        button.click()
+        page.wait_for_function("(button) => button.textContent === 'Copied'", arg=button.element_handle())
+        copied[name] = page.evaluate("navigator.clipboard.readText()")
+    assert copied["LaTeX"].startswith("\\begin{tabular}{l")
+    assert copied["Markdown"].startswith("| network |")
+    assert copied["CSV"].startswith("network,test acc. %")
+    assert page.noise == []
+
+
+@needs_browser
+@pytest.mark.parametrize("format", ["SVG", "PNG"])
+def test_a_chart_is_saved_as_a_picture(open_page, format):
+    page = open_page(theme="dark")
+    with page.expect_download() as download:
+        page.locator("[data-save=answer]", has_text=format).click()
+    assert download.value.suggested_filename.endswith(f"-answer.{format.lower()}")
+
+
 @needs_browser
 def test_every_chart_is_drawn_and_nothing_is_asked_of_the_network(open_page):
     page = open_page()
-    assert page.locator(".plot").count() >= 10
+    unfold(page)
+    assert page.locator(".plot").count() == 8
     for plot in page.locator(".plot").all():
+        plot.locator("svg.main-svg").first.wait_for()
         assert plot.locator("svg.main-svg").count() > 0
         assert plot.get_attribute("aria-label").startswith("Chart: ")
     assert page.locator("#plot-answer .scatterlayer .points path").count() >= 4
@@ -127,7 +179,7 @@ def test_the_names_of_marks_that_lie_close_together_do_not_touch(browser, store_
 def test_a_name_that_is_a_script_stays_text(open_page):
     page = open_page()
     assert HOSTILE in page.locator("#t-results").inner_text()
-    assert HOSTILE in page.locator("#t-networks").inner_text()
+    assert HOSTILE in page.locator("#t-networks").text_content()
     assert HOSTILE in "".join(page.locator("#plot-answer text").all_text_contents())
     assert page.noise == []
 

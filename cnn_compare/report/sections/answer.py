@@ -29,7 +29,7 @@ TRAINED_ON_TEST_SET = (
 FEWEST_FOLDS = 5
 SMALLEST, LARGEST = 9, 30
 # What a wide screen has for marks, in pixels; in a narrower chart names may still touch.
-WIDTH, HEIGHT = 450, 300
+WIDTH, HEIGHT = 350, 300
 
 
 def of(found: Findings) -> Section:
@@ -299,12 +299,14 @@ def _accuracy_against(
                 "hovertemplate": f"{escaped(network.name)}<br>%{{y:.2f}} % at %{{x:.3g}} {unit}<extra></extra>",
             }
         )
-    axis: dict[str, Any] = {"title": {"text": title}, "type": "log" if spread > 8 else "linear"}
+    least, most = min(positions), max(positions)
+    width = most - least or abs(most) or 1.0
+    # With room for the names of the last marks.
+    axis: dict[str, Any] = {"title": {"text": title}, "range": [least - 0.1 * width, most + 0.3 * width]}
     if spread > 8:
-        margin = 0.12 * math.log10(spread)
         ticks = [digit * 10.0**power for power in range(-4, 7) for digit in (1, 2, 5)]
         axis |= {
-            "range": [math.log10(min(seconds)) - margin, math.log10(max(seconds)) + margin],
+            "type": "log",
             "tickvals": ticks,
             "ticktext": [format_significant(tick) for tick in ticks],
         }
@@ -349,7 +351,7 @@ def _label_corners(networks: Sequence[Network], positions: Sequence[float], size
             bottom = y + radius if corner.startswith("top") else y - radius - height
             right, top = left + width, bottom + height
             hidden = sum(left < d and c < right and bottom < f and e < top for c, e, d, f in taken)
-            candidates.append((hidden + 10 * (left < -30 or right > WIDTH + 30), corner, (left, bottom, right, top)))
+            candidates.append((hidden + 10 * (left < -40 or right > WIDTH + 105), corner, (left, bottom, right, top)))
         _, corner, box = min(candidates, key=lambda candidate: candidate[0])
         corners.append(corner)
         taken.append(box)

@@ -33,7 +33,7 @@ def recall(found: Findings) -> Section | None:
     values = [[network.class_acc_pct[label].value for label in shown] for network in networks]
     texts = [[f"{value:.0f}" for value in row] for row in values]
     labels = (network_label, short_label)
-    figure = heatmap([network.name for network in networks], names, values, texts, labels, colorscale="Viridis")
+    figure = heatmap([network.name for network in networks], names, values, texts, labels)
 
     def cell(recall: Estimate) -> str:
         return f"{recall.value:.1f} ({recall.low:.1f} … {recall.high:.1f})"
@@ -110,7 +110,7 @@ def _matrix(found: Findings, counts: Counts) -> Figure:
     names = [class_name(found.class_names, label) for label in range(len(counts))]
     shares = (100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)).tolist()
     texts = [[f"{share:.0f}" if share >= 0.5 else "" for share in row] for row in shares]
-    return heatmap(names, names, shares, texts, colorscale="Blues", reversescale=True, zmin=0, zmax=100)
+    return heatmap(names, names, shares, texts, zmin=0, zmax=100)
 
 
 def _mistakes(counts: Counts) -> list[dict[str, Any]]:

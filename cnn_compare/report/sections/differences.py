@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cnn_compare.formatting import format_p, format_signed
-from cnn_compare.report.charts import heatmap, network_label
+from cnn_compare.report.charts import OPPOSITES, heatmap, network_label
 from cnn_compare.report.findings import Findings
 from cnn_compare.report.section import Chart, Section, Table
 from cnn_compare.report.verdict import outcome
@@ -64,8 +64,7 @@ def _chart(found: Findings) -> Chart:
         values,
         texts,
         (network_label, network_label),
-        colorscale="RdBu",
-        reversescale=True,
+        colorscale=OPPOSITES,
         zmin=-largest,
         zmax=largest,
     )
