@@ -29,7 +29,6 @@ from lightning.pytorch.plugins import TorchCheckpointIO
 from cnn_compare.backbones import find_backbone
 from cnn_compare.callbacks import (
     BestCheckpoint,
-    ConfusionFigures,
     EpochSeed,
     EpochTimer,
     FitSummary,
@@ -195,8 +194,8 @@ class ExperimentCLI(LightningCLI):
         args: As for `LightningCLI`; None takes the command line.
         run: Whether to parse and run a subcommand; otherwise ``trainer``, ``model`` and ``datamodule`` are made, and
             no configuration is stored.
-        callbacks: Added to those of the configuration, `EpochSeed` and `StopWhenDiverged`; None: timer, progress bar,
-            figures of the test, and checkpoints.
+        callbacks: Added to those of the configuration, `EpochSeed` and `StopWhenDiverged`; None: timer, progress bar
+            and checkpoints.
         parser_kwargs: As for `LightningCLI`: arguments of the parser, and of each command's by the command's name.
         **overrides: Arguments of `Trainer` that take precedence over the configuration.
     """
@@ -217,7 +216,7 @@ class ExperimentCLI(LightningCLI):
         self.timer: EpochTimer | None = None
         if callbacks is None:
             self.timer = EpochTimer()
-            callbacks = [self.timer, progress(), ConfusionFigures()]
+            callbacks = [self.timer, progress()]
         super().__init__(
             ClassifierModule,
             ImageDataModule,

@@ -20,7 +20,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchmetrics import MetricCollection
-from torchmetrics.functional.classification import multiclass_confusion_matrix
 
 from cnn_compare.backbones import (
     InputConversion,
@@ -85,8 +84,7 @@ class ClassifierModule(L.LightningModule):
 
     Batches are ``(images (B, 3, H, W) float, labels)``; `class_targets` says which labels are understood. Logs, once an
     epoch: ``train/loss``, ``train/acc``, ``lr``; for ``val`` and ``test``: ``loss`` and the names of
-    `evaluation_metrics`. After a test, ``test_outputs`` holds each image's label, prediction and probabilities, and
-    ``test_confusion`` the counts ``(classes, classes)``.
+    `evaluation_metrics`. After a test, ``test_outputs`` holds each image's label, prediction and probabilities.
 
     On several devices (Lightning's ``strategy="ddp"``) every logged value and output is of all devices together, and
     the gradient is the mean over the whole batch. Images with the label -100 count nowhere: `ImageDataModule` pads a
@@ -183,7 +181,6 @@ class ClassifierModule(L.LightningModule):
         self.val_metrics, self.test_metrics = metrics.clone("val/"), metrics.clone("test/")
         self._answers: list[tuple[Tensor, Tensor]] = []
         self.test_outputs: dict[str, Tensor] = {}
-        self.test_confusion: Tensor | None = None
 
     @property
     def memory_format(self) -> torch.memory_format:
@@ -468,12 +465,11 @@ class ClassifierModule(L.LightningModule):
         self._evaluate(batch, self.hparams["flip_tta"])
 
     def on_test_epoch_end(self) -> None:
-        """Log ``test/loss`` and the metrics; set ``test_outputs`` and ``test_confusion``."""
+        """Log ``test/loss`` and the metrics; set ``test_outputs``."""
         logits, labels = (answers.cpu() for answers in self._log_evaluation("test", self.test_metrics))
         probabilities = logits.softmax(1)
         predictions = probabilities.argmax(1)
         self.test_outputs = {"labels": labels, "predictions": predictions, "probabilities": probabilities}
-        self.test_confusion = multiclass_confusion_matrix(predictions, labels, self.num_classes, validate_args=False)
 
     def probabilities(self, images: Tensor) -> Tensor:
         """Of each class ``(B, num_classes)``, as in a test; of images as the network gets them."""

@@ -1,7 +1,6 @@
 """Callbacks, one a file."""
 
 from cnn_compare.callbacks.best_checkpoint import BestCheckpoint
-from cnn_compare.callbacks.confusion_figures import ConfusionFigures
 from cnn_compare.callbacks.epoch_seed import EpochSeed
 from cnn_compare.callbacks.epoch_timer import EpochTimer
 from cnn_compare.callbacks.fit_summary import FitSummary, not_validated
@@ -16,7 +15,6 @@ from cnn_compare.callbacks.throttled_progress_bar import ProgressLines, Throttle
 
 __all__ = [
     "BestCheckpoint",
-    "ConfusionFigures",
     "EpochSeed",
     "EpochTimer",
     "FitSummary",

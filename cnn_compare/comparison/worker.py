@@ -22,15 +22,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from cnn_compare.backbones import code_fingerprint, count_macs, count_parameters, find_backbone
-from cnn_compare.callbacks import (
-    ConfusionFigures,
-    EpochTimer,
-    MachineLoad,
-    MetricsCsv,
-    TextLog,
-    not_validated,
-    precise_bn_s,
-)
+from cnn_compare.callbacks import EpochTimer, MachineLoad, MetricsCsv, TextLog, not_validated, precise_bn_s
 from cnn_compare.checkpointing import resumable
 from cnn_compare.comparison.spec import Config, Progress, RunSpec, Started, WorkerSpec
 from cnn_compare.errors import DivergedError, own_error
@@ -144,7 +136,7 @@ class MeasuredRun:
         cli = ExperimentCLI(
             args=deepcopy(spec.config),  # The parser replaces parts of what it is given.
             run=False,
-            callbacks=[*measuring, *callbacks, ConfusionFigures(), self.best, last],
+            callbacks=[*measuring, *callbacks, self.best, last],
             logger=self.logger,
             devices=_devices(spec.config, worker),
             # Lightning would otherwise take the processes of a SLURM job around the comparison for those of the run.
