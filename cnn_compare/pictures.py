@@ -5,15 +5,14 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cnn_compare.errors import ResultError
-from cnn_compare.files import read_json, write_json
+from cnn_compare.records import read_record, write_record
 
 SCHEMA = 1
 MOST_NETWORKS = 12
@@ -82,12 +81,24 @@ class Pictures:
     @property
     def bytes(self) -> int:
         """Of all pictures."""
-        urls = [*self.pictures.values(), *(each.picture for maps in self.heat_maps.values() for each in maps.values())]
-        return sum(map(len, urls))
+        return sum(map(len, self._urls))
+
+    @property
+    def _urls(self) -> list[str]:
+        maps = [each.picture for maps in self.heat_maps.values() for each in maps.values()]
+        return [*self.pictures.values(), *maps]
+
+    def __post_init__(self) -> None:
+        if not all(url.startswith("data:image/") for url in self._urls):
+            raise ValueError("a picture is none")  # Else the page would ask another machine for it.
+        if self.bytes > 2 * MOST_BYTES:
+            raise ValueError("its pictures are larger than this program makes them")
+        if min([*self.leaked.exact, *self.leaked.near, *self.asked], default=0) < 0:
+            raise ValueError("a place in the test set is negative")
 
     def save(self, folder: Path) -> None:
         """Write the file, all of it or nothing."""
-        write_json(self.path(folder), {"schema": SCHEMA, **asdict(self)})
+        write_record(self.path(folder), self, SCHEMA)
 
     @classmethod
     def load(cls, folder: Path) -> Self | None:
@@ -97,47 +108,7 @@ class Pictures:
             ResultError: If it is damaged, or of another version.
         """
         path = cls.path(folder)
-        try:
-            stored = read_json(path)
-            if stored.pop("schema") != SCHEMA:
-                raise ValueError("it is of another schema")
-            heat_maps = {
-                str(network): {
-                    int(image): HeatMap(_url(each["picture"]), int(each["answer"])) for image, each in maps.items()
-                }
-                for network, maps in stored["heat_maps"].items()
-            }
-            leaked = stored["leaked"]
-            pictures = cls(
-                test_labels=str(stored["test_labels"]),
-                names={int(image): str(name) for image, name in stored["names"].items()},
-                pictures={int(image): _url(url) for image, url in stored["pictures"].items()},
-                leaked=Leaked(_places(leaked["exact"]), _places(leaked["near"]), bool(leaked["complete"])),
-                asked=_places(stored["asked"]),
-                heat_maps=heat_maps,
-                notes=[str(note) for note in stored["notes"]],
-            )
-            if pictures.bytes > 2 * MOST_BYTES:
-                raise ValueError("its pictures are larger than this program makes them")
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-            raise ResultError(path, f"it holds no pictures ({error})") from error
-        return pictures
-
-
-def _url(value: Any) -> str:
-    # Else the page would ask another machine for it.
-    if not isinstance(value, str) or not value.startswith("data:image/"):
-        raise ValueError("a picture is none")
-    return value
-
-
-def _places(values: Any) -> list[int]:
-    places = [int(value) for value in values]
-    if min(places, default=0) < 0:
-        raise ValueError("a place in the test set is negative")
-    return places
+        return read_record(path, cls, SCHEMA) if path.exists() else None
 
 
 def labels_digest(labels: NDArray[Any]) -> str:

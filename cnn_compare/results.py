@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import io
-import json
 import math
 import statistics
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, Self
 
 from cnn_compare.errors import ResultError
-from cnn_compare.files import read_json, write_bytes, write_text
+from cnn_compare.files import write_bytes, write_text
+from cnn_compare.records import read_record, write_record
 from cnn_compare.run_key import RunKey, run_paths
 
 SCHEMA = 2
@@ -70,8 +69,6 @@ METRICS: dict[str, tuple[str, bool | None]] = {
     "params": ("", False),
     "macs": ("", False),
     "training_memory_bytes": ("B", False),
-    # Of earlier versions: on a CPU it holds the libraries too.
-    "peak_memory_bytes": ("B", False),
     "energy_j_per_epoch": ("J", False),
     "other_cpu_pct": ("%", None),
 }
@@ -103,8 +100,7 @@ class RunResult:
             training until the validation accuracy first was at ``target_acc_pct``; it is missing where it never was.
             ``precise_bn_s`` is the part of ``fit_s`` that recomputing batch norm's statistics took.
             ``training_memory_bytes`` is the peak of what data, network and training took: torch's memory on a GPU,
-            elsewhere the growth of the process (`cnn_compare.machine.PeakMemory`). Earlier versions recorded
-            ``peak_memory_bytes`` instead, which on a CPU is that of the whole process.
+            elsewhere the growth of the process (`cnn_compare.machine.PeakMemory`).
         best_epoch: The first epoch with the best validation value of what ``--monitor`` names, counted from 0.
         train_images: How many images the run was trained on.
         test_images: How many images it was tested on.
@@ -123,7 +119,6 @@ class RunResult:
         architecture: What the registry knows of the backbone: ``year``, ``venue``, ``paper``, ``key_idea``, ``depth``.
         finished_at: When the run ended, in ISO 8601.
         code_fingerprint: As `cnn_compare.backbones.code_fingerprint` gives it.
-        schema: Version of this record.
     """
 
     backbone: str
@@ -156,7 +151,6 @@ class RunResult:
     architecture: dict[str, Any] = field(default_factory=dict)
     finished_at: str | None = None
     code_fingerprint: dict[str, str] = field(default_factory=dict)
-    schema: int = SCHEMA
 
     @property
     def key(self) -> RunKey:
@@ -174,46 +168,20 @@ class RunResult:
 
     def save(self, path: Path) -> None:
         """Write as JSON, atomically. NaN and infinity, which a diverging test loss may be, come back from `load`."""
-        write_text(path, json.dumps(asdict(self), indent=2) + "\n")
+        write_record(path, self, SCHEMA)
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Read what `save` wrote, also that of schema 1.
+        """Read what `save` wrote.
 
         Raises:
             ResultError: If the file is missing, not whole, or of another schema.
         """
-        try:
-            stored = read_json(path)
-        except FileNotFoundError as error:
-            raise ResultError(path, "the file is missing") from error
-        except (OSError, ValueError) as error:
-            raise ResultError(path, f"it cannot be read as JSON ({error})") from error
-        schema = stored.get("schema") if isinstance(stored, dict) else None
-        if schema not in (1, SCHEMA):
-            raise ResultError(path, f"its schema is {schema!r}, and this version reads 1 and {SCHEMA}")
-        if schema == 1:
-            stored = _from_schema_1(stored)
-        wrong = {name for name in ("backbone", "seed", "status") if name not in stored} | _wrong_fields(cls, stored)
-        if not wrong:
-            metrics = {name: Metric(**metric) for name, metric in stored.get("metrics", {}).items()}
-            result = cls(**{**stored, "metrics": metrics})
-            accuracy = result.value("test_acc_pct")
-            if result.status != "finished" or not result.tested or (accuracy is not None and 0 <= accuracy <= 100):
-                return result
-            wrong = {"test_acc_pct"}
-        raise ResultError(path, f"its fields are not those of a result ({', '.join(sorted(wrong))})")
-
-
-def _from_schema_1(stored: Mapping[str, Any]) -> dict[str, Any]:
-    """Schema 1 kept each metric as a field of its own, and the seconds of every epoch under ``train_epoch_s``."""
-    new_names = {"train_epoch_s": "train_epochs_s", "val_epoch_s": "val_epochs_s", "declared": "declared_changes"}
-    result = {name: value for name, value in stored.items() if name not in {*METRICS, *new_names}}
-    result |= {new: stored[old] for old, new in new_names.items() if old in stored}
-    values = {name: stored.get(name) for name in METRICS}
-    seconds: Any = stored.get("train_epoch_s")
-    values["train_epoch_s"] = usual_epoch_s(seconds) if _is_of_type(seconds, "list[float]") else None
-    return result | {"schema": SCHEMA, "metrics": {name: vars(metric) for name, metric in measured(values).items()}}
+        result = read_record(path, cls, SCHEMA)
+        accuracy = result.value("test_acc_pct")
+        if result.status == "finished" and result.tested and not (accuracy is not None and 0 <= accuracy <= 100):
+            raise ResultError(path, "its test_acc_pct is none")
+        return result
 
 
 def measured(values: Mapping[str, float | None]) -> dict[str, Metric]:
@@ -291,48 +259,26 @@ def different_pictures(results: Sequence[RunResult]) -> list[list[RunResult]]:
         settings = str(sorted(item for item in result.declared_changes.items() if item[0].startswith("data.")))
         if result.pictures:
             groups.setdefault(settings, {}).setdefault(result.pictures, []).append(result)
-        if result.data.get("splits"):
-            # Earlier versions recorded numbers of images alone. A subset's training images are chosen of them.
-            counts = Counter[str]()
-            for name, split in result.data["splits"].items():
-                counts.update(split["classes"] if name != "train" or result.train_subset is None else {})
-            of_size = groups.setdefault(f"{settings}, counts of {result.train_subset}", {})
-            of_size.setdefault(str(sorted(counts.items())), []).append(result)
     return next(([*found.values()] for found in groups.values() if len(found) > 1), [])
 
 
-def _wrong_fields(cls: type, stored: Mapping[str, Any]) -> set[str]:
-    """Names that a dataclass does not have, and those whose value from JSON is not of the annotated type."""
-    types = {field.name: str(field.type) for field in fields(cls)}
-    return {name for name, value in stored.items() if name not in types or not _is_of_type(value, types[name])}
-
-
-def _is_of_type(value: Any, annotation: str) -> bool:
-    """Whether a value from JSON is of a field's annotated type."""
-    if annotation.endswith(" | None"):
-        return value is None or _is_of_type(value, annotation.removesuffix(" | None"))
-    if annotation.startswith("list["):
-        return isinstance(value, list) and all(_is_of_type(item, annotation[5:-1]) for item in value)
-    if annotation == "dict[str, Metric]":
-        return isinstance(value, dict) and all(_is_of_type(item, "Metric") for item in value.values())
-    if annotation.startswith("dict["):
-        return isinstance(value, dict)
-    if annotation == "Metric":
-        complete = isinstance(value, dict) and len(value) == len(fields(Metric))
-        return complete and not _wrong_fields(Metric, value)
-    if annotation == "Status":
-        return value in get_args(Status)
-    if annotation == "float":
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    return type(value).__name__ == annotation
-
-
-@dataclass(frozen=True)
+@dataclass
 class RunFolder:
     """A run's folder: the name of each file in it. All of them are written atomically, but for the logs.
 
     Args:
         path: The folder.
+
+    Attributes:
+        result: The run's `RunResult`, written last of all.
+        config: The whole configuration, defaults written out.
+        code: The fingerprint of the network's code that its checkpoints were trained with.
+        curves: Every logged value, one row a validation or end of an epoch.
+        predictions: Label, answer and probabilities of each test image, and what `ImageDataModule.test_arrays` adds.
+        log: What the run printed.
+        lock: Held by the process that works on the run.
+        checkpoints: Folder of ``best.ckpt``, ``last.ckpt`` and, while training, those before them.
+        best: The weights of the best validation.
     """
 
     path: Path
@@ -341,45 +287,12 @@ class RunFolder:
     CONFIG = "config.yaml"
     LAST, PREVIOUS, BEST, PREVIOUS_BEST = "last.ckpt", "previous.ckpt", "best.ckpt", "previous_best.ckpt"
 
-    @property
-    def result(self) -> Path:
-        """The run's `RunResult`, written last of all."""
-        return self.path / self.RESULT
-
-    @property
-    def config(self) -> Path:
-        """The whole configuration, defaults written out."""
-        return self.path / self.CONFIG
-
-    @property
-    def code(self) -> Path:
-        """The fingerprint of the network's code that its checkpoints were trained with."""
-        return self.path / "code.json"
-
-    @property
-    def curves(self) -> Path:
-        """Every logged value, one row a validation or end of an epoch."""
-        return self.path / "metrics.csv"
-
-    @property
-    def predictions(self) -> Path:
-        """Label, answer and probabilities of each test image, and what `ImageDataModule.test_arrays` adds."""
-        return self.path / "predictions.npz"
-
-    @property
-    def log(self) -> Path:
-        """What the run printed."""
-        return self.path / "run.log"
-
-    @property
-    def lock(self) -> Path:
-        """Held by the process that works on the run."""
-        return self.path / ".lock"
-
-    @property
-    def checkpoints(self) -> Path:
-        """Folder of ``best.ckpt``, ``last.ckpt`` and, while training, those before them."""
-        return self.path / "checkpoints"
+    def __post_init__(self) -> None:
+        self.result, self.config, self.code = self.path / self.RESULT, self.path / self.CONFIG, self.path / "code.json"
+        self.curves, self.predictions = self.path / "metrics.csv", self.path / "predictions.npz"
+        self.log, self.lock = self.path / "run.log", self.path / ".lock"
+        self.checkpoints = self.path / "checkpoints"
+        self.best = self.checkpoints / self.BEST
 
     def load_result(self) -> RunResult:
         """See `RunResult.load`."""
@@ -408,3 +321,19 @@ class RunFolder:
 def run_folders(comparison: Path, holding: str) -> list[RunFolder]:
     """The folders of a comparison's runs that hold a file of that name."""
     return [RunFolder(path) for path in run_paths(comparison, holding)]
+
+
+def tested_runs(comparison: Path) -> dict[str, list[tuple[RunFolder, RunResult]]]:
+    """Network -> its finished and tested runs; where numbers of training images vary, those with the most."""
+    found: dict[str, list[tuple[RunFolder, RunResult]]] = {}
+    for folder in run_folders(comparison, RunFolder.RESULT):
+        try:
+            result = folder.load_result()
+        except ResultError:
+            continue  # The report lists it.
+        if result.status == "finished" and result.tested:
+            found.setdefault(result.network, []).append((folder, result))
+    for name, runs in found.items():
+        most = max(result.train_subset or math.inf for _, result in runs)
+        found[name] = [run for run in runs if (run[1].train_subset or math.inf) == most]
+    return found

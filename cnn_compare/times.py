@@ -6,12 +6,11 @@ import itertools
 import math
 import statistics
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
-from cnn_compare.errors import ResultError
-from cnn_compare.files import read_json, write_json
+from cnn_compare.records import read_record, write_record
 
 SCHEMA = 1
 
@@ -46,9 +45,15 @@ class Times:
         """How many there were."""
         return min(map(len, self.epoch_s.values()))
 
+    def __post_init__(self) -> None:
+        if len({len(rounds) for rounds in self.epoch_s.values()}) != 1 or self.rounds < 2:
+            raise ValueError("its rounds are not complete")
+        if min(map(min, (*self.epoch_s.values(), *self.predict_ms.values()))) <= 0:
+            raise ValueError("a time is not positive")
+
     def save(self, folder: Path) -> None:
         """Write the file, all of it or nothing."""
-        write_json(self.path(folder), {"schema": SCHEMA, **asdict(self)})
+        write_record(self.path(folder), self, SCHEMA)
 
     @classmethod
     def load(cls, folder: Path) -> Self | None:
@@ -58,20 +63,7 @@ class Times:
             ResultError: If it is damaged, or of another version.
         """
         path = cls.path(folder)
-        try:
-            stored = read_json(path)
-            if stored.pop("schema") != SCHEMA:
-                raise ValueError("it is of another schema")
-            times = cls(**stored)
-            if len({len(rounds) for rounds in times.epoch_s.values()}) != 1 or times.rounds < 2:
-                raise ValueError("its rounds are not complete")
-            for rounds in (*times.epoch_s.values(), *times.predict_ms.values()):
-                interval(rounds)
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-            raise ResultError(path, str(error)) from error
-        return times
+        return read_record(path, cls, SCHEMA) if path.exists() else None
 
 
 def interval(values: Sequence[float], level: float = 0.05) -> tuple[float, float, float]:

@@ -7,7 +7,6 @@ Source:
 from __future__ import annotations
 
 import copy
-import math
 import os
 import sys
 import threading
@@ -35,7 +34,7 @@ from cnn_compare.errors import CnnCompareError, ResultError, RunError, own_error
 from cnn_compare.experiment import ExperimentCLI
 from cnn_compare.machine import describe_device, now
 from cnn_compare.profiling import burst, take_turns
-from cnn_compare.results import MANIFEST, RunFolder, RunResult, run_folders
+from cnn_compare.results import MANIFEST, RunResult, tested_runs
 from cnn_compare.schedules import WarmupCosine
 from cnn_compare.times import Times, precision
 from cnn_compare.trusted import require_trusted
@@ -138,17 +137,9 @@ def _not_timed(folder: Path, reason: str) -> RunError:
 def _configs(folder: Path) -> dict[str, Config]:
     """Network -> the configuration of a finished run, with the most training images where their number varies."""
     configs: dict[str, Config] = {}
-    most: dict[str, float] = {}
-    for run in run_folders(folder, RunFolder.RESULT):
+    for name, ((run, _), *_) in tested_runs(folder).items():
         try:
-            result = run.load_result()
-            name = result.network
-            images = result.train_subset or math.inf
-            if result.status == "finished" and images > most.get(name, 0):
-                most[name] = images
-                configs[name] = yaml.safe_load(run.config.read_text(encoding="utf-8"))
-        except ResultError:
-            continue  # The report lists it.
+            configs[name] = yaml.safe_load(run.config.read_text(encoding="utf-8"))
         except (OSError, ValueError, yaml.YAMLError) as error:
             raise _not_timed(folder, f"{run.config} cannot be read ({error})") from error
     if not configs:

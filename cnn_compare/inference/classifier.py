@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, get_args
 
@@ -25,34 +23,17 @@ from cnn_compare.errors import (
     CheckpointFileError,
     InvalidValueError,
     NoTrainedNetworkError,
-    ResultError,
     UsageError,
     own_error,
 )
 from cnn_compare.files import ADDRESS, is_address
+from cnn_compare.inference.best import find_checkpoints
 from cnn_compare.module import ClassifierModule
-from cnn_compare.results import RunFolder, RunResult, first_best, run_folders
 
 Picture = str | Path | Image.Image | NDArray[np.uint8]
 
-# Height and width of images in memory, for checkpoints of earlier versions, which do not hold them.
-EARLIER_STORED_SIZE = {"CIFAR10DataModule": 32, "DigitsDataModule": 32}
-
 # Of a network's input; a hostile checkpoint must not fill the memory.
 LARGEST = 4096
-
-
-@dataclass(frozen=True)
-class Found:
-    """Checkpoints that a path stands for.
-
-    Args:
-        checkpoints: One, or those of all seeds of a network.
-        description: Which these are, in words.
-    """
-
-    checkpoints: list[Path]
-    description: str
 
 
 class Classifier:
@@ -275,63 +256,6 @@ class Classifier:
         return pd.DataFrame(columns)
 
 
-def find_checkpoints(path: Path, ensemble: bool = False) -> Found:
-    """What a path stands for; see `Classifier.load`.
-
-    Raises:
-        NoTrainedNetworkError: If there is no checkpoint.
-        InvalidValueError: If an ensemble is asked for, and the path is no comparison's with several seeds.
-    """
-    if not path.exists():
-        raise NoTrainedNetworkError(path, ADDRESS if is_address(str(path)) else "there is no such file or folder")
-    places = [path / RunFolder.BEST, RunFolder(path).checkpoints / RunFolder.BEST] if path.is_dir() else [path]
-    if (checkpoint := next((place for place in places if place.is_file()), None)) is not None:
-        if ensemble:
-            raise InvalidValueError("ensemble", True, f"given with the folder of a comparison, which {path} is not")
-        return Found([checkpoint], "")
-    if not path.is_dir():
-        raise NoTrainedNetworkError(path, "it is no file")
-    by_network: dict[str, list[tuple[Path, RunResult]]] = {}
-    for folder in run_folders(path, RunFolder.RESULT):
-        try:
-            result = folder.load_result()
-        except ResultError:
-            continue  # The report lists it.
-        if result.status == "finished" and result.tested:
-            by_network.setdefault(result.network, []).append((folder.path, result))
-    for name, runs in by_network.items():
-        # Of several numbers of training images, the report is about the largest.
-        most = max(result.train_subset or math.inf for _, result in runs)
-        by_network[name] = [run for run in runs if (run[1].train_subset or math.inf) == most]
-    if not by_network:
-        raise NoTrainedNetworkError(path, "the folder holds neither a checkpoint nor a finished and tested run")
-    accuracy = {
-        name: math.fsum(result.metrics["test_acc_pct"].value for _, result in runs) / len(runs)
-        for name, runs in by_network.items()
-    }
-    best = max(accuracy, key=accuracy.__getitem__)
-    runs = sorted(by_network[best], key=lambda run: (run[1].seed, run[1].fold or 0))
-    what = "seed" if runs[0][1].fold is None else "fold"
-    of = f"the only network in {path}" if len(accuracy) == 1 else f"the best of {len(accuracy)} networks in {path}"
-    which = f"{best}, {of}: {accuracy[best]:.2f} % of the test images are right"
-    if ensemble:
-        if len(runs) == 1:
-            raise InvalidValueError("ensemble", True, f"left out: {best}, the best network in {path}, has one {what}")
-        which += f" in the mean over {what}s; the mean probability of its {len(runs)} {what}s"
-        chosen = [folder for folder, _ in runs]
-    else:
-        index = first_best([result.value("best_val_acc_pct") or math.nan for _, result in runs], True)
-        if len(runs) > 1:
-            number = runs[index][1].seed if runs[index][1].fold is None else runs[index][1].fold
-            which += f" in the mean over {len(runs)} {what}s; {what} {number}, the best in validation"
-        chosen = [runs[index][0]]
-    checkpoints = [RunFolder(folder).checkpoints / RunFolder.BEST for folder in chosen]
-    for checkpoint in checkpoints:
-        if not checkpoint.is_file():
-            raise NoTrainedNetworkError(checkpoint, f"there is no such file, and {best} is the best network in {path}")
-    return Found(checkpoints, which)
-
-
 def _preparation(path: Path, stored: Any, given: Mapping[str, Any]) -> dict[str, Any]:
     """``class_names``, ``decoding``, ``image_size`` and ``mean_std`` of a checkpoint.
 
@@ -341,19 +265,14 @@ def _preparation(path: Path, stored: Any, given: Mapping[str, Any]) -> dict[str,
         given: What the user says; None: nothing.
     """
     known: dict[str, Any] = dict(stored) if isinstance(stored, dict) else {}
-    if known and "stored_size" not in known:
-        earlier = EARLIER_STORED_SIZE.get(str(known.get("class_path")).rpartition(".")[2])
-        known |= {} if earlier is None else {"stored_size": earlier}
     if isinstance(known.get("stored_size"), list):
         # Images that are not square were resized to the network's square input, proportions and all.
         known |= {"stored_size": known.get("image_size"), "fit": "squash"}
     for name, value in given.items():
         if value is not None and known.setdefault(name, value) != value:
             raise InvalidValueError(name, value, f"left out, or {known[name]!r} as {path} holds")
-    if not isinstance(stored, dict):
-        known.setdefault("stored_size", known.get("image_size"))
-    needed = ["class_names", "image_size", "normalization", *(["stored_size"] if isinstance(stored, dict) else [])]
-    if missing := [name for name in needed if known.get(name) is None]:
+    known.setdefault("stored_size", known.get("image_size"))
+    if missing := [name for name in ("class_names", "image_size", "normalization") if known.get(name) is None]:
         way_out = f"Give {', '.join(missing)} as well."
         raise UsageError(f"{path} does not say all that it takes to use its network. {way_out}", missing)
     try:

@@ -17,6 +17,7 @@ from cnn_compare.data.check import Images
 from cnn_compare.data.check import leaked as leaked_images
 from cnn_compare.errors import InvalidValueError, RunError
 from cnn_compare.experiment import make_data
+from cnn_compare.inference.best import best_validated
 from cnn_compare.inference.grad_cam import heat_maps, require_captum, under_heat
 from cnn_compare.module import ClassifierModule
 from cnn_compare.pictures import MOST_BYTES, MOST_NETWORKS, HeatMap, Leaked, Pictures, small_picture
@@ -200,10 +201,9 @@ def _explained(
 
 def _best_runs(runs: Sequence[StoredRun], images: Sequence[int]) -> list[tuple[StoredRun, list[int]]]:
     """For each image the run that was best in validation of those that were tested with it; each run's images."""
-    # Not the best in the test, because the test set is used once.
-    ordered = sorted(runs, key=lambda run: -(run.result.value("best_val_acc_pct") or 0.0))
-    rest, chosen = list(images), []
-    for run in ordered:
+    left, rest, chosen = list(runs), list(images), []
+    while left:
+        run = left.pop(best_validated([each.result for each in left]))
         rows = run.predictions.rows if run.predictions else None
         tested = [image for image in rest if rows is None or image in rows]
         rest = [image for image in rest if image not in tested]
@@ -213,7 +213,7 @@ def _best_runs(runs: Sequence[StoredRun], images: Sequence[int]) -> list[tuple[S
 
 
 def _heat_of(run: StoredRun, images: Sequence[int], loaded: _Loaded) -> dict[int, Heat]:
-    checkpoint = RunFolder(run.folder).checkpoints / RunFolder.BEST
+    checkpoint = RunFolder(run.folder).best
     if not checkpoint.is_file():
         raise RunError(f"there is no {checkpoint}")
     require_checkpoint(checkpoint)

@@ -19,7 +19,8 @@ from PIL import Image
 
 from cnn_compare.data.decode import Decoding, decode
 from cnn_compare.errors import MissingExtraError, NoTrainedNetworkError
-from cnn_compare.inference.classifier import Classifier, find_checkpoints
+from cnn_compare.inference.best import find_checkpoints
+from cnn_compare.inference.classifier import Classifier
 from cnn_compare.machine import PeakMemory, describe_device, tune_process
 from cnn_compare.profiling import in_bf16, measured_alone, seconds_of
 from cnn_compare.trusted import trust, trusted

@@ -271,13 +271,6 @@ COLUMNS = (
         "chart",
         note="Memory: the peak of data, network and training; on a GPU torch's, on a CPU the growth of the process.",
     ),
-    metric(
-        "peak_memory_bytes",
-        "process memory",
-        format_bytes,
-        "table",
-        note="Process memory, of earlier versions: the peak; on a CPU with some 900 MiB that the libraries take.",
-    ),
     metric("energy_j_per_epoch", "J / epoch", format_significant, "chart"),
     metric("fit_s", "s of a run", format_significant, "card"),
     metric("precise_bn_s", "s of it for batch norm's statistics", format_significant, "card"),

@@ -264,7 +264,7 @@ def results_table(results: list[RunResult]) -> pd.DataFrame:
         "metrics",
     }
     rows = [
-        {name: value for name, value in asdict(result).items() if name not in nested and name != "schema"}
+        {name: value for name, value in asdict(result).items() if name not in nested}
         | {name: result.value(name) for name in dict.fromkeys([*METRICS, *result.metrics])}
         | {"network": result.network}
         for result in results

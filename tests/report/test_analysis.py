@@ -418,8 +418,8 @@ def test_two_comparisons_in_one_folder_keep_their_networks_apart(store_run, summ
         ("config.yaml", b"- 1", "holds no configuration"),
         ("result.json", b'{"schema": 1, "backbone"', "cannot be read as JSON"),
         ("result.json", b'{"schema": 7}', "its schema is 7"),
-        ("result.json", b'{"schema": 1, "backbone": "x", "seed": 0, "status": "finished"}', "test_acc_pct"),
-        ("result.json", b'{"schema": 1, "backbone": 5, "seed": "0", "status": "done"}', "backbone, seed, status"),
+        ("result.json", b'{"schema": 2, "backbone": "x", "seed": 0, "status": "finished"}', "test_acc_pct"),
+        ("result.json", b'{"schema": 2, "backbone": 5, "seed": "0", "status": "done"}', "backbone, seed, status"),
     ],
 )
 def test_a_damaged_file_is_listed_with_its_reason_and_the_rest_reported(store_run, tmp_path, file, content, reason):

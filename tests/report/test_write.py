@@ -64,17 +64,6 @@ def test_a_run_without_a_result_and_a_failed_one_are_listed_with_their_reasons(t
     assert "0 of 2 runs are finished (1 failed, 1 not finished); networks without a finished run: vgg16." in text
 
 
-def test_memory_with_the_libraries_as_earlier_versions_recorded_it_has_its_own_column(tmp_path):
-    store(tmp_path, backbone="new", training_memory_bytes=2**25)
-    assert "process memory" not in write_and_find(tmp_path, "report.md").read_text()
-    store(tmp_path, backbone="old", training_memory_bytes=None, peak_memory_bytes=2**30)
-    text = write_and_find(tmp_path, "report.md").read_text()
-    cells = {line.split(" | ")[0]: line.split(" | ")[-2:] for line in text.splitlines()}
-    assert cells["| network"] == ["memory", "process memory |"]
-    assert cells["| new"] == ["32 MiB", "– |"]
-    assert cells["| old"] == ["–", "1,024 MiB |"]
-
-
 def test_names_stay_text_in_markdown(tmp_path):
     store(tmp_path, backbone="<script>|x")
     assert "| &lt;script>\\|x | 1 |" in write_and_find(tmp_path, "report.md").read_text()
