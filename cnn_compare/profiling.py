@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import itertools
-import json
 import multiprocessing
 import random
 import statistics
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import nn
@@ -21,7 +20,7 @@ from torch.nn import functional as F
 from cnn_compare.backbones import Stem, build_backbone, count_macs, count_parameters, find_backbone
 from cnn_compare.configs import as_list
 from cnn_compare.errors import InvalidValueError
-from cnn_compare.files import write_text
+from cnn_compare.files import write_json
 from cnn_compare.formatting import format_list
 from cnn_compare.machine import PeakMemory, describe_device, now, tune_process
 from cnn_compare.times import precision
@@ -76,6 +75,7 @@ def profile(
     Raises:
         UnknownBackboneError: If a backbone does not exist.
         UsageError: If the images are too small for one.
+        InvalidValueError: If there are no names, or ``output`` is a folder.
     """
     backbones = as_list(backbones)
     if not backbones:
@@ -84,30 +84,16 @@ def profile(
         raise InvalidValueError("image_size", image_size, "at least 1")
     for name in backbones:
         find_backbone(name).require_image_size(stem, image_size, "image_size", "stem")
-    return measured_alone(measure, [(name, image_size, stem) for name in backbones], output)
-
-
-def measured_alone(measure: Callable[..., T], arguments: Iterable[Sequence[Any]], output: str) -> list[T]:
-    """What a function measures of each of several things, and store it: one after another, in a fresh process each.
-
-    Args:
-        measure: A function at the top of a module; it returns a dataclass of plain values.
-        arguments: Of each call.
-        output: JSON file for the results.
-
-    Raises:
-        InvalidValueError: If ``output`` is a folder.
-    """
     if Path(output).is_dir():
         raise InvalidValueError("output", output, "a file, and not a folder")
     Path(output).parent.mkdir(parents=True, exist_ok=True)  # Before the measurements, in case it cannot be made.
     # A fresh process each: the memory peak of one network would hide that of the next.
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([measure.__module__])
+    context.set_forkserver_preload([__name__])
     with ProcessPoolExecutor(1, mp_context=context, max_tasks_per_child=1) as pool:
-        results = [pool.submit(measure, *each).result() for each in arguments]
-    write_text(Path(output), json.dumps([asdict(result) for result in results], indent=2) + "\n")  # type: ignore[call-overload]
-    return results
+        profiles = [pool.submit(measure, name, image_size, stem).result() for name in backbones]
+    write_json(Path(output), [asdict(each) for each in profiles])
+    return profiles
 
 
 def measure(backbone: str, image_size: int, stem: Stem) -> Profile:
@@ -127,18 +113,21 @@ def measure(backbone: str, image_size: int, stem: Stem) -> Profile:
     def train(bf16: bool = False) -> torch.Tensor:
         return train_step(network, optimizer, train_batch, labels, bf16)
 
-    train_s = statistics.median(seconds_of(train, device))
+    def median_s(step: Callable[[], object]) -> float:
+        return statistics.median(seconds_of(step, device))
+
+    train_s = median_s(train)
     network.eval()
     with torch.inference_mode():
         single, many = images(1), images(INFERENCE_BATCH)
         latencies = sorted(seconds_of(lambda: network(single), device))
-        inference_s = statistics.median(seconds_of(lambda: network(many), device))
+        inference_s = median_s(lambda: network(many))
     peak_memory_bytes = memory.bytes(device)
     network.train()
-    train_bf16_s = statistics.median(seconds_of(lambda: train(bf16=True), device))
+    train_bf16_s = median_s(lambda: train(bf16=True))
     network.eval()
     with torch.inference_mode():
-        inference_bf16_s = statistics.median(seconds_of(in_bf16(lambda: network(many), device), device))
+        inference_bf16_s = median_s(in_bf16(lambda: network(many), device))
     return Profile(
         backbone=backbone,
         stem=stem,
@@ -182,9 +171,13 @@ def in_bf16(step: Callable[[], T], device: torch.device) -> Callable[[], T]:
     return run
 
 
-def seconds_of(step: Callable[[], object], device: torch.device, repeats: int = REPEATS) -> list[float]:
-    """Durations of so many single steps, or of those that there is time for, without two warm-up steps."""
-    return list(_timed(step, device, repeats))[2:]
+def seconds_of(step: Callable[[], object], device: torch.device) -> list[float]:
+    """Durations of 20 single steps, or of those that there is time for, without two warm-up steps."""
+    end, seconds = time.perf_counter() + SECONDS, list[float]()
+    # At least three after the warm-up.
+    while len(seconds) < 5 or (len(seconds) < REPEATS + 2 and time.perf_counter() < end):
+        seconds.append(burst(step, device))
+    return seconds[2:]
 
 
 def bf16_in_words(ratios: Mapping[str, Mapping[str, float]]) -> str:
@@ -201,15 +194,6 @@ def bf16_in_words(ratios: Mapping[str, Mapping[str, float]]) -> str:
         names = "all" if len(paying) == len(by_network) > 1 else format_list([*paying]) if paying else "none"
         parts.append(f"in {what} for {names}" + (f" ({times} times as fast as float32)" if paying else ""))
     return f"bf16 pays here {' and '.join(parts)}."
-
-
-def _timed(step: Callable[[], object], device: torch.device, repeats: int) -> Iterator[float]:
-    end = time.perf_counter() + SECONDS
-    done = 0
-    # At least three after the warm-up, then as many as there is time for.
-    while done < 5 or (done < repeats + 2 and time.perf_counter() < end):
-        yield burst(step, device)
-        done += 1
 
 
 def burst(step: Callable[[], object], device: torch.device, steps: int = 1) -> float:

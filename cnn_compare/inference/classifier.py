@@ -271,8 +271,10 @@ def _preparation(path: Path, stored: Any, given: Mapping[str, Any]) -> dict[str,
     for name, value in given.items():
         if value is not None and known.setdefault(name, value) != value:
             raise InvalidValueError(name, value, f"left out, or {known[name]!r} as {path} holds")
-    known.setdefault("stored_size", known.get("image_size"))
-    if missing := [name for name in ("class_names", "image_size", "normalization") if known.get(name) is None]:
+    needed = ["class_names", "image_size", "normalization", "stored_size"]
+    if not isinstance(stored, dict):
+        known.setdefault(needed.pop(), known.get("image_size"))
+    if missing := [name for name in needed if known.get(name) is None]:
         way_out = f"Give {', '.join(missing)} as well."
         raise UsageError(f"{path} does not say all that it takes to use its network. {way_out}", missing)
     try:

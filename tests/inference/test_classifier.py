@@ -129,10 +129,9 @@ def without(checkpoint, path, *names, of_data=()):
     return path
 
 
-def test_checkpoints_of_earlier_versions_load(trained, pictures, tmp_path):
+def test_what_a_checkpoint_lacks_is_asked_for_and_taken_as_keywords(trained, pictures, tmp_path):
     checkpoint, picture = trained[2], pictures / "grün" / "00.png"
     expected = Classifier.load(checkpoint)(picture)
-    # Before versions and numbers were stored, numbers of "own" and the size of folders' pictures were.
     older = Classifier.load(
         without(checkpoint, tmp_path / "older.ckpt", "versions", "data_fingerprint", of_data=["mean_std"])
     )
@@ -149,22 +148,8 @@ def test_checkpoints_of_earlier_versions_load(trained, pictures, tmp_path):
         Classifier.load(oldest, **{**asked, "class_names": ["x"]})
     with pytest.raises(InvalidValueError, match="no training images are at hand"):
         Classifier.load(oldest, **{**asked, "normalization": "own"})
-
-
-def test_cifar_and_digits_checkpoints_of_before_had_images_of_32_pixels(make_trainer, tmp_path):
-    trainer = make_trainer()
-    module, data = ClassifierModule("lenet_relu"), DigitsDataModule(train_subset=40, val_size=20, image_size=24)
-    trainer.strategy.connect(module)
-    trainer.test(module, data, verbose=False)
-    trainer.save_checkpoint(tmp_path / "new.ckpt")
-    assert Classifier.load(tmp_path / "new.ckpt").decoding.side == 32
-    old = without(tmp_path / "new.ckpt", tmp_path / "old.ckpt", of_data=["stored_size", "mean_std"])
-    assert Classifier.load(old).decoding.side == 32
-    content = torch.load(old, weights_only=True)
-    content["data"]["class_path"] = "mine.Data"
-    torch.save(content, old)
     with pytest.raises(UsageError, match="Give stored_size as well"):
-        Classifier.load(old)
+        Classifier.load(without(checkpoint, tmp_path / "old.ckpt", of_data=["stored_size"]))
 
 
 @pytest.mark.parametrize("options", [{"image_size": 64}, {"fit": "crop"}, {"class_names": ["x", "y", "z"]}])
