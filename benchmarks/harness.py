@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cnn_compare import EpochTimer
-from cnn_compare.callbacks import ThrottledProgressBar
+from cnn_compare.callbacks import FitProgress
 from cnn_compare.experiment import ExperimentCLI, checkpoints
 from cnn_compare.machine import describe_device, versions
 
@@ -109,7 +109,7 @@ def fit(arguments: list[str], turn: Connection) -> None:
     with tempfile.TemporaryDirectory() as folder:
         ExperimentCLI(
             ["fit", *arguments],
-            callbacks=[Turns(turn, timer), timer, ThrottledProgressBar(), *checkpoints(None, "val/acc")],
+            callbacks=[Turns(turn, timer), timer, FitProgress(), *checkpoints(None, "val/acc")],
             default_root_dir=folder,
             max_epochs=1_000,
         )

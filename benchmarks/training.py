@@ -40,7 +40,7 @@ from torchvision import transforms
 
 from cnn_compare import ClassifierModule, EpochTimer, build_backbone
 from cnn_compare.backbones import Stem
-from cnn_compare.callbacks import ThrottledProgressBar
+from cnn_compare.callbacks import FitProgress
 from cnn_compare.data import ImageDataModule
 from cnn_compare.data.module import MEAN_STD
 from cnn_compare.machine import now, tune_process
@@ -199,7 +199,7 @@ def lightning(case: Case, turn: Connection) -> None:
     with tempfile.TemporaryDirectory() as folder:
         trainer = L.Trainer(
             max_epochs=1_000,
-            callbacks=[Turns(turn, timer), timer, ThrottledProgressBar()],
+            callbacks=[Turns(turn, timer), timer, FitProgress()],
             default_root_dir=folder,
             enable_checkpointing=False,
             num_sanity_val_steps=0,

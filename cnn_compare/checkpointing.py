@@ -23,6 +23,9 @@ from cnn_compare.results import RunFolder
 CHECKPOINT_KEYS = {"state_dict", "pytorch-lightning_version"}
 """What each of Lightning's checkpoints has."""
 
+BEST_STATE = "best.ckpt"
+"""The name of `BestCheckpoint`'s state in a checkpoint."""
+
 log = logging.getLogger(__name__)
 
 
@@ -179,10 +182,8 @@ def resumable(checkpoints: Path) -> Path | None:
         if not path.exists() or not _readable(path):
             continue
         content = read_stored(path)
-        states = [state for name, state in content["callbacks"].items() if name.startswith("ModelCheckpoint{")]
-        known = next((state["best_model_path"] for state in states if state["monitor"]), "")
         try:
-            if known:
+            if content["callbacks"].get(BEST_STATE, {}).get("best_model_path"):
                 # A copied run must not use the original's.
                 best_weights(path, content["global_step"], str(path))
             return path

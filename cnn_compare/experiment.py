@@ -31,11 +31,11 @@ from cnn_compare.callbacks import (
     BestCheckpoint,
     EpochSeed,
     EpochTimer,
+    FitProgress,
     FitSummary,
     LastCheckpoint,
     StopWhenDiverged,
     StopWithoutProgress,
-    progress,
 )
 from cnn_compare.checkpointing import (
     AtomicCheckpointIO,
@@ -216,7 +216,7 @@ class ExperimentCLI(LightningCLI):
         self.timer: EpochTimer | None = None
         if callbacks is None:
             self.timer = EpochTimer()
-            callbacks = [self.timer, progress()]
+            callbacks = [self.timer, FitProgress()]
         super().__init__(
             ClassifierModule,
             ImageDataModule,

@@ -48,11 +48,9 @@ class EpochTimer(Callback):
         return self._fit_s_before + running
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Start the wall clock."""
         self._fit_started = time.perf_counter()
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Stop the wall clock."""
         self._fit_s_before, self._fit_started = self.fit_s, None
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -99,24 +97,24 @@ class EpochTimer(Callback):
             self._train_started += self.val_epoch_s[-1]
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Note how many images the epoch used, also one that has ended early."""
         self.epoch_images.append(int(_reduce(trainer, self._epoch_images, "sum")))
 
-    def leave_out(self, seconds: float) -> None:
-        """Do not count the last seconds, which another callback took, in the running epoch or validation."""
-        self._train_started += seconds
-        self._val_started += seconds
-
     def state_dict(self) -> dict[str, Any]:
-        """The times so far, for the checkpoint."""
         names = ("train_epoch_s", "val_epoch_s", "epoch_images", "fit_s")
         return {name: getattr(self, name) for name in names}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Inverse of `state_dict`."""
         self.epoch_images = list(state_dict["epoch_images"])
         self.train_epoch_s, self.val_epoch_s = list(state_dict["train_epoch_s"]), list(state_dict["val_epoch_s"])
         self._fit_s_before = state_dict["fit_s"]
+
+
+def leave_out(trainer: L.Trainer, seconds: float) -> None:
+    """Do not count the last seconds, which another callback took, in a trainer's running epoch or validation."""
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, EpochTimer):
+            callback._train_started += seconds
+            callback._val_started += seconds
 
 
 def _reduce(trainer: L.Trainer, value: float | Tensor, how: Literal["max", "sum"]) -> float:

@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from cnn_compare.callbacks.last_checkpoint import LastCheckpoint
+from cnn_compare.callbacks.checkpoints import LastCheckpoint
 from cnn_compare.callbacks.metrics_csv import MetricRows
 from cnn_compare.callbacks.precise_batch_norm import precise_bn_s
 from cnn_compare.checkpointing import logs_folder
@@ -56,7 +56,6 @@ class FitSummary(MetricRows):
         self.monitor, self.target_acc = monitor, target_acc
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Print."""
         validated = [row for row in self.rows if self.monitor in row]
         if not validated:
             raise not_validated(trainer.global_step)

@@ -44,11 +44,9 @@ class MachineLoad(Callback):
         return (self.other_cpu_pct or 0.0) > self._limit_pct or self.other_gpu_processes > 0
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Begin to measure."""
         self.start(pl_module.device, trainer.num_devices)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Measure what there was since the start."""
         self.measure(pl_module.device, trainer.num_devices)
 
     def start(self, device: torch.device, devices: int = 1) -> None:

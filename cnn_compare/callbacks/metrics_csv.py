@@ -32,7 +32,6 @@ class MetricRows(Callback):
         self._known = dict(trainer.callback_metrics)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Add what the validation has measured."""
         if trainer.validating and trainer.state.fn == TrainerFn.FITTING:
             self._add(trainer, {})
 
@@ -56,11 +55,9 @@ class MetricRows(Callback):
         return {"epoch": trainer.current_epoch, "step": trainer.global_step}
 
     def state_dict(self) -> dict[str, Any]:
-        """The rows so far, for the checkpoint."""
         return {"rows": self.rows}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Inverse of `state_dict`."""
         self.rows = list(state_dict["rows"])
 
 
@@ -76,7 +73,6 @@ class MetricsCsv(MetricRows):
         self.path = path
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Add the epoch's row, and write all."""
         super().on_train_epoch_end(trainer, pl_module)
         if trainer.is_global_zero:
             write_csv(self.path, self.rows)

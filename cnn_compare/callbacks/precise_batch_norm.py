@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader
 
-from cnn_compare.callbacks.epoch_timer import EpochTimer
+from cnn_compare.callbacks.epoch_timer import leave_out
 from cnn_compare.data.module import global_seed
 from cnn_compare.errors import InvalidValueError
 from cnn_compare.machine import now
@@ -101,9 +101,7 @@ class PreciseBatchNorm(Callback):
             for layer, mode in modes.items():
                 layer.training = mode
         self.seconds.append(now(pl_module.device) - started)
-        for callback in trainer.callbacks:  # type: ignore[attr-defined]
-            if isinstance(callback, EpochTimer):
-                callback.leave_out(self.seconds[-1])
+        leave_out(trainer, self.seconds[-1])
 
     def _recompute(self, trainer: L.Trainer, pl_module: L.LightningModule, layers: Sequence[Any]) -> None:
         statistics: dict[Any, Tensor] = {}
@@ -152,11 +150,9 @@ class PreciseBatchNorm(Callback):
                 break
 
     def state_dict(self) -> dict[str, Any]:
-        """The seconds so far, for the checkpoint."""
         return {"seconds": self.seconds}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Inverse of `state_dict`."""
         self.seconds = list(state_dict["seconds"])
 
 

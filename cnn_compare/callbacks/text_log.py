@@ -27,7 +27,6 @@ class TextLog(MetricRows):
         self._started = 0.0
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Write the start banner."""
         self._started = time.monotonic()
         name = str(pl_module.hparams.get("backbone", type(pl_module).__name__))
         self.path = self.dir / (self.filename or f"{name.replace('/', '_').replace(':', '_')}.log")
@@ -45,7 +44,6 @@ class TextLog(MetricRows):
         self._write(*lines, "")
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Write the end banner."""
         minutes, seconds = divmod(round(time.monotonic() - self._started), 60)
         lines = [f"Training complete in {minutes}m {seconds}s"]
         if accuracies := [row["val/acc"] for row in self.rows if "val/acc" in row]:

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import math
 import threading
-import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from rich import progress as rich_progress
 from rich.console import Console
 
 from cnn_compare.comparison.executor import Executor
 from cnn_compare.comparison.spec import Progress, RunSpec
 from cnn_compare.errors import ResultError, RunError
+from cnn_compare.progress import Display
 from cnn_compare.results import RunFolder, RunResult
 from cnn_compare.run_key import RunKey
 
 LOG_LINES = 20
-# Between two lines of progress where the output is no terminal.
-LINE_INTERVAL_S = 5.0
 
 
 def run_all(
@@ -55,7 +51,7 @@ def run_all(
         display.end(spec, result)
         return result
 
-    with _Display(specs, console or Console(stderr=True)) as display, ThreadPoolExecutor(executor.jobs) as pool:
+    with _Display(specs, console) as display, ThreadPoolExecutor(executor.jobs) as pool:
         try:
             return list(pool.map(run, specs))
         except BaseException:
@@ -115,34 +111,19 @@ def _last_lines(path: Path) -> list[str]:
 
 
 class _Display:
-    """A progress bar over all runs: how many have ended, which are active, and how long the rest may take.
+    """Progress over all runs: how many have ended, which are active, and how long the rest may take."""
 
-    Where the output is no terminal, a plain line takes its place, every few seconds at most.
-    """
-
-    def __init__(self, specs: Sequence[RunSpec], console: Console) -> None:
+    def __init__(self, specs: Sequence[RunSpec], console: Console | None) -> None:
         self.lock = threading.Lock()  # Each run has a thread of its own.
-        self.ended = 0
+        self.ended, self.total = 0, len(specs)
         self.active: dict[RunKey, tuple[str, float]] = {}  # Run -> description, share that is done.
-        self.bar = rich_progress.Progress(
-            rich_progress.TextColumn("run"),
-            rich_progress.MofNCompleteColumn(),
-            rich_progress.TextColumn("{task.description}"),
-            rich_progress.BarColumn(),
-            rich_progress.TimeElapsedColumn(),
-            rich_progress.TextColumn("left"),
-            rich_progress.TimeRemainingColumn(),
-            console=console,
-        )
-        self.task = self.bar.add_task("", total=len(specs))
-        self.total, self.printed_at = len(specs), -math.inf
+        self.display = Display("run", console, line_after_s=0.0)
 
     def __enter__(self) -> _Display:
-        self.bar.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.bar.stop()
+        self.display.stop()
 
     def update(self, spec: RunSpec, progress: Progress) -> None:
         """Show how far a run is."""
@@ -162,18 +143,13 @@ class _Display:
         outcome = f"{accuracy:.2f} %" if accuracy is not None else f"{result.status}: {result.reason}"
         outcome += "" if spec.tested or accuracy is None else " of the validation images"
         line = f"{spec.key.label}: {outcome}" + (f", {remark}" if remark else "")
-        self.bar.console.print(line, highlight=False, markup=False, soft_wrap=True)
+        self.display.print(line)
 
     def _refresh(self) -> None:
         descriptions = [description for description, _ in self.active.values()]
         text = next(iter(descriptions), "")
         if len(descriptions) > 1:
             text += f" and {len(descriptions) - 1} more"
-        now = time.monotonic()
-        if text and not self.bar.console.is_terminal and now - self.printed_at >= LINE_INTERVAL_S:
-            self.printed_at = now
-            line = f"run {self.ended + 1} of {self.total}: {text}"
-            self.bar.console.print(line, highlight=False, markup=False, soft_wrap=True)
-        self.bar.update(
-            self.task, completed=self.ended + sum(share for _, share in self.active.values()), description=text
-        )
+        done = self.ended + sum(share for _, share in self.active.values())
+        line = f"run {self.ended + 1} of {self.total}: {text}" if text else ""
+        self.display.show(done, self.total, text, line)

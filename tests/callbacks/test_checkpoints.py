@@ -49,7 +49,7 @@ def digits():
 def fit(make_trainer, tmp_path, monkeypatch):
     """A function that trains in ``tmp_path``; it returns the trainer and the rows of ``metrics.csv``."""
     # Such short epochs would not each be saved.
-    monkeypatch.setattr("cnn_compare.callbacks.last_checkpoint.EPOCH_TIME_PER_SAVE", 0)
+    monkeypatch.setattr("cnn_compare.callbacks.checkpoints.EPOCH_TIME_PER_SAVE", 0)
 
     def run(*callbacks, schedule=None, resume=False, **options):
         torch.manual_seed(0)

@@ -1,4 +1,4 @@
-"""`best.ckpt`: the weights of a run's best validation."""
+"""`best.ckpt`, the weights of a run's best validation, and `last.ckpt`, its whole state."""
 
 from __future__ import annotations
 
@@ -9,11 +9,40 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from cnn_compare.callbacks.epoch_timer import EpochTimer
-from cnn_compare.callbacks.last_checkpoint import LastCheckpoint
-from cnn_compare.checkpointing import best_weights
+from cnn_compare.callbacks.epoch_timer import leave_out
+from cnn_compare.checkpointing import BEST_STATE, best_weights
 from cnn_compare.metrics import monitors
 from cnn_compare.results import RunFolder
+
+# Training time per saving time. A VGG's weights with Adam's moments are 1.5 GB: saving them after every short epoch
+# would take longer than training.
+EPOCH_TIME_PER_SAVE = 10
+
+
+class LastCheckpoint(ModelCheckpoint):
+    """Save after the first epoch, and after later ones as long as saving takes at most a tenth of the time.
+
+    An interruption costs at most ten times the duration of saving, or one epoch if that is longer. An epoch that a
+    limit has ended early is not saved: nothing could go on within it as if there had been no limit.
+
+    Args:
+        folder: Folder of ``last.ckpt``; None: beside the logs.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        super().__init__(folder, filename="last", save_on_train_epoch_end=True, enable_version_counter=False)
+        self._due = 0.0
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        start = time.monotonic()
+        # All devices have to take part in saving, and their clocks may differ.
+        if trainer.is_last_batch and trainer.strategy.broadcast(start >= self._due):
+            super().on_train_epoch_end(trainer, pl_module)
+            if trainer.is_global_zero and self.dirpath:
+                # This checkpoint knows the best epoch's weights as they are now.
+                Path(self.dirpath, RunFolder.PREVIOUS_BEST).unlink(missing_ok=True)
+            end = time.monotonic()
+            self._due = end + EPOCH_TIME_PER_SAVE * (end - start)
 
 
 class BestCheckpoint(ModelCheckpoint):
@@ -42,12 +71,7 @@ class BestCheckpoint(ModelCheckpoint):
     @property
     def state_key(self) -> str:
         """Another than that of a user's own `ModelCheckpoint` of the same metric."""
-        return f"{self._earlier_state_key} of best.ckpt"
-
-    @property
-    def _earlier_state_key(self) -> str:
-        """What checkpoints of version 0.2.0 and before have."""
-        return super().state_key.replace(type(self).__qualname__, ModelCheckpoint.__qualname__, 1)
+        return BEST_STATE
 
     def _save_checkpoint(self, trainer: L.Trainer, filepath: str) -> None:
         start, best = time.monotonic(), Path(filepath)
@@ -58,9 +82,7 @@ class BestCheckpoint(ModelCheckpoint):
         super()._save_checkpoint(trainer, filepath)
         # Between two steps, batches whose gradients are accumulated change the statistics of batch norm.
         self._last_global_step_saved = -1
-        for callback in trainer.callbacks:  # type: ignore[attr-defined]
-            if isinstance(callback, EpochTimer):
-                callback.leave_out(time.monotonic() - start)
+        leave_out(trainer, time.monotonic() - start)
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Find the best weights that a checkpoint knows; Lightning would forget them if the folder is another one.
@@ -68,8 +90,7 @@ class BestCheckpoint(ModelCheckpoint):
         Raises:
             ResumeError: If they are not there.
         """
-        states = checkpoint["callbacks"]
-        state = states.setdefault(self.state_key, states.get(self._earlier_state_key))
+        state = checkpoint["callbacks"].get(BEST_STATE)
         if not state or not state["best_model_path"]:
             return
         folder = Path(str(self.dirpath)).resolve()

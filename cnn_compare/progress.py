@@ -1,0 +1,75 @@
+"""How far long work is: a bar in a terminal or a notebook, elsewhere a line every few seconds."""
+
+from __future__ import annotations
+
+import time
+from typing import Self
+
+from rich import progress as bars
+from rich.console import Console
+
+REDRAW_S, LINE_S = 0.25, 5.0
+
+
+class Display:
+    """A bar, or lines; drawn so rarely that it takes no time from the work.
+
+    Args:
+        what: The work, in a word before the bar.
+        console: Where it is shown; None: standard error.
+        after_s: Seconds until a bar appears.
+        line_after_s: Seconds until the first line appears.
+    """
+
+    def __init__(
+        self, what: str, console: Console | None = None, after_s: float = 0.0, line_after_s: float = LINE_S
+    ) -> None:
+        self.console = console or Console(stderr=True)
+        self._is_live = self.console.is_terminal or self.console.is_jupyter
+        self._interval_s, wait_s = (REDRAW_S, after_s) if self._is_live else (LINE_S, line_after_s)
+        self._due = time.monotonic() + wait_s
+        self._bar = bars.Progress(
+            bars.TextColumn(what),
+            bars.BarColumn(),
+            bars.MofNCompleteColumn(),
+            bars.TextColumn("{task.description}"),
+            bars.TimeElapsedColumn(),
+            bars.TextColumn("left"),
+            bars.TimeRemainingColumn(),
+            console=self.console,
+        )
+        self._task = self._bar.add_task("")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def show(self, done: float, total: float | None, text: str, line: str) -> None:
+        """Show how far the work is, if it is due or done.
+
+        Args:
+            done: Of ``total``; both in any unit.
+            total: None: not known.
+            text: What stands behind the bar.
+            line: What is printed where there is no bar; empty: nothing.
+        """
+        now = time.monotonic()
+        if now < self._due and not (self._bar.live.is_started and done == total):
+            return
+        self._due = now + self._interval_s
+        if self._is_live:
+            self._bar.start()
+            self._bar.update(self._task, completed=done, total=total, description=text)
+        elif line:
+            self.print(line)
+
+    def print(self, line: str) -> None:
+        """Print a line of plain text, above the bar if there is one."""
+        self.console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    def stop(self) -> None:
+        """Leave the bar as it is; `show` would draw it again."""
+        if self._bar.live.is_started:
+            self._bar.stop()
