@@ -4,7 +4,7 @@
   LeNet on 1,000 images of CIFAR-10, one epoch, with its validation and its test of 10,000 images.
 - memory: the largest resident set of `fit`, with two and with eight epochs, over an idle process.
 - jobs: `--jobs=auto` against one and two runs at a time. Unset OMP_NUM_THREADS first: the threads that torch takes by
-  itself are what runs share. With `--before FOLDER`, a clone of an earlier version takes part, one run at a time.
+  itself are what runs share.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from harness import ROOT, in_turn, median_ratio, report
@@ -57,24 +56,24 @@ MIXES = {
 }
 
 
-def wall(*command: str, clone: Path = ROOT) -> Callable[[], float]:
-    """Seconds that a command takes with the version in a clone."""
+def wall(*command: str) -> Callable[[], float]:
+    """Seconds that a command takes."""
 
     def measure() -> float:
-        environment = {**os.environ, "PYTHONPATH": str(clone)}
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         start = time.perf_counter()
-        subprocess.run(command, check=True, capture_output=True, cwd=clone, env=environment)
+        subprocess.run(command, check=True, capture_output=True, cwd=ROOT, env=environment)
         return time.perf_counter() - start
 
     return measure
 
 
-def comparison(*options: str, clone: Path = ROOT) -> Callable[[], float]:
+def comparison(*options: str) -> Callable[[], float]:
     """Seconds of a comparison, in a folder that is not kept."""
 
     def measure() -> float:
         with tempfile.TemporaryDirectory() as folder:
-            return wall(*CLI, "compare", "--name=x", f"--log_dir={folder}", *options, clone=clone)()
+            return wall(*CLI, "compare", "--name=x", f"--log_dir={folder}", *options)()
 
     return measure
 
@@ -111,13 +110,11 @@ def startup(repeats: int) -> None:
     report("startup", rows, seconds)
 
 
-def jobs(mixes: list[str], repeats: int, before: Path | None) -> None:
-    """`--jobs=auto` against one and two, and against an earlier version."""
+def jobs(mixes: list[str], repeats: int) -> None:
+    """`--jobs=auto` against one and two."""
     rows, raw = [], {}
     for mix in mixes:
         ways = {f"--jobs={count}": comparison(*MIXES[mix], f"--jobs={count}") for count in ("auto", 1, 2)}
-        if before:
-            ways["before"] = comparison(*MIXES[mix], "--jobs=1", clone=before.resolve())
         seconds = raw[mix] = in_turn(ways, repeats, warm_up=0)
         medians = {way: statistics.median(values) for way, values in seconds.items()}
         row = {f"{way}, s": median for way, median in medians.items()}
@@ -154,10 +151,9 @@ def main() -> None:
     parser.add_argument("subject", choices=("startup", "memory", "jobs"))
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--only", choices=MIXES, action="append", help="of jobs: only these mixes")
-    parser.add_argument("--before", type=Path, metavar="FOLDER", help="of jobs: a clone of an earlier version")
     options = parser.parse_args()
     if options.subject == "jobs":
-        jobs(options.only or list(MIXES), options.repeats, options.before)
+        jobs(options.only or list(MIXES), options.repeats)
     else:
         {"startup": startup, "memory": memory}[options.subject](options.repeats)
 

@@ -24,6 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
+from cnn_compare.files import write_json
+
 Row = dict[str, Any]
 
 ROOT = Path(__file__).parents[1]
@@ -106,7 +108,7 @@ class Work:
     def training(self, against: str, repeats: int) -> Iterator[Row]:
         """The rows of training.py, with every single measurement; a process a network, so that one can fail."""
         repeats, batches = (1, ["--batches=2"]) if self.rehearsal else (repeats, [])
-        for backbone in ("lenet", *self.later("resnet18")):
+        for backbone in ("lenet",) if self.rehearsal else ("lenet", "resnet18"):
             output = self.scratch / backbone
             options = [f"--output={output}", f"--repeats={repeats}", "--backbones", backbone]
             self.python("benchmarks/training.py", against, *options, *batches)
@@ -114,10 +116,6 @@ class Work:
             stored = json.loads(path.read_text())
             for row in stored["rows"]:
                 yield {**row, "seconds": stored["raw"][backbone]}
-
-    def later(self, *values: Any) -> tuple[Any, ...]:
-        """What a rehearsal leaves out."""
-        return () if self.rehearsal else values
 
     def compare(self, log_dir: Path, name: str, *options: str) -> Iterator[Row]:
         """Run a comparison; a row for each run that has ended, also where a limit ends the comparison early."""
@@ -167,19 +165,6 @@ def report(work: Work) -> Iterator[Row]:
     yield {"what": "the whole command", "seconds": time.monotonic() - start, "wanted_s": 90}
 
 
-def jobs(work: Work) -> Iterator[Row]:
-    """Images a second of one, two, four and eight runs at a time, all together; each trains for ten seconds."""
-    options = ["--recipe=report_scratch", "--data.image_size=32", "--model.stem=cifar", "--data.train_subset=10000"]
-    options += ["--data.val_size=500", "--trainer.precision=bf16-mixed"]
-    options += ["--trainer.max_epochs=-1", "--trainer.max_time=00:00:00:10"]
-    for backbone in ("lenet", *work.later("resnet18")):
-        for count in (1, *work.later(2, 4, 8)):
-            many = [f"--backbones=[{backbone}]", f"--seeds={list(range(count))}", f"--jobs={count}"]
-            found = list(work.compare(work.scratch / f"{backbone}_{count}", "jobs", *options, *many))
-            speeds = [row["images_per_s"] for row in found if "images_per_s" in row]
-            yield {"backbone": backbone, "jobs": count, "images_per_s": math.fsum(speeds), "runs": len(speeds)}
-
-
 def anchors(work: Work) -> Iterator[Row]:
     """Accuracies, as far as the time goes; runs that earlier calls finished are not repeated."""
     yield from work.compare(work.log_dir, "anchors", "--config=anchors", "--jobs=2")
@@ -200,7 +185,6 @@ STEPS = {
     "bare": Step("the same against a bare loop, both compiled, bfloat16", 180, lambda work: work.training("bare", 5)),
     "speedrun": Step("seconds and accuracy of recipes/speedrun.yaml", 180, speedrun),
     "report": Step("the report's four networks, ten epochs, 64 px", 180, report),
-    "jobs": Step("images/s in all of 1, 2, 4 and 8 runs at a time", 300, jobs),
     "anchors": Step("accuracies of five networks, three seeds", 600, anchors),
 }
 
@@ -224,7 +208,7 @@ def run_steps(steps: Mapping[str, Step], output: Path, rehearsal: bool, seconds:
         record: Row = {"step": name, "what": step.what, "rehearsal": rehearsal, "limit_s": limit_s}
         record |= {"status": "running", "reason": None, "rows": []}
         path, start = output / f"{name}.json", time.monotonic()
-        store(path, record)
+        write_json(path, record)
         with tempfile.TemporaryDirectory() as scratch:
             log_path = Path(scratch) / "log"
             with log_path.open("w") as log:
@@ -233,7 +217,7 @@ def run_steps(steps: Mapping[str, Step], output: Path, rehearsal: bool, seconds:
                         raise StepError("skipped", "no time is left")
                     for row in step.rows(Work(rehearsal, Path(scratch), log_dir, log, limit_s)):
                         record["rows"].append(row)
-                        store(path, record)
+                        write_json(path, record)
                     record["status"] = "finished"
                 except StepError as error:
                     record |= {"status": error.status, "reason": str(error)}
@@ -241,18 +225,10 @@ def run_steps(steps: Mapping[str, Step], output: Path, rehearsal: bool, seconds:
                     record |= {"status": "failed", "reason": f"{type(error).__name__}: {error}"}
             record["log_tail"] = log_path.read_text(errors="replace").splitlines()[-60:]
         record["seconds"] = time.monotonic() - start
-        store(path, record)
+        write_json(path, record)
         statuses[name] = record["status"]
         print(f"{name}: {record['status']} after {record['seconds']:.0f} s. {record['reason'] or ''}", flush=True)
     return statuses
-
-
-def store(path: Path, content: Any) -> None:
-    """Write JSON so that no reader sees a half-written file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".tmp")
-    partial.write_text(json.dumps(content, indent=1) + "\n")
-    partial.replace(path)
 
 
 def machine() -> Row:
@@ -283,7 +259,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     found = machine()
     if not (options.rehearse or found["device"].startswith("cuda")):
         parser.error("no CUDA device; --rehearse runs all steps at toy size")
-    store(output / "machine.json", found)
+    write_json(output / "machine.json", found)
     steps = {name: STEPS[name] for name in options.what or STEPS}
     statuses = run_steps(steps, output, options.rehearse, options.seconds - (time.monotonic() - begun))
     return int(any(status in ("failed", "timed out") for status in statuses.values()))

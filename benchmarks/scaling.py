@@ -27,12 +27,7 @@ from cnn_compare.files import write_csv
 from cnn_compare.results import RunResult, measured
 
 TRIVIAL = ["--data=DigitsDataModule", "--data.train_subset=40", "--data.val_size=20", "--trainer.max_epochs=1"]
-EPOCHS = [
-    "--data=DigitsDataModule",
-    "--data.augmentation=crop_flip",
-    "--trainer.max_epochs=4",
-    "--trainer.accelerator=cpu",
-]
+EPOCHS = [TRIVIAL[0], "--data.augmentation=crop_flip", "--trainer.max_epochs=4", "--trainer.accelerator=cpu"]
 
 
 def compare(folder: Path, *options: str, threads: int = 1) -> float:
