@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from harness import ROOT, in_turn, median_ratio, report
@@ -152,10 +153,8 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--only", choices=MIXES, action="append", help="of jobs: only these mixes")
     options = parser.parse_args()
-    if options.subject == "jobs":
-        jobs(options.only or list(MIXES), options.repeats)
-    else:
-        {"startup": startup, "memory": memory}[options.subject](options.repeats)
+    subjects = {"startup": startup, "memory": memory, "jobs": partial(jobs, options.only or list(MIXES))}
+    subjects[options.subject](options.repeats)
 
 
 if __name__ == "__main__":

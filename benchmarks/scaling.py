@@ -132,11 +132,8 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=200, help="of each scheduler")
     parser.add_argument("--rounds", type=int, default=5, help="of the devices")
     options = parser.parse_args()
-    measure = {
-        "schedulers": lambda: schedulers(options.runs),
-        "devices": lambda: devices(options.rounds),
-        "reports": reports,
-    }
+    measure = {"schedulers": partial(schedulers, options.runs), "devices": partial(devices, options.rounds)}
+    measure["reports"] = reports
     for part in options.parts:
         report(f"scaling_{part}", measure[part](), None)
 
