@@ -22,12 +22,13 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchmetrics import MetricCollection
 
 from cnn_compare.backbones import (
-    InputConversion,
     Stem,
     build_backbone,
+    converts_input,
     find_backbone,
     find_head,
     given_as_object,
+    set_input_conversion,
     train_head_alone,
 )
 from cnn_compare.checkpointing import other_setting, read_stored
@@ -60,8 +61,6 @@ from cnn_compare.schedules import (
 )
 from cnn_compare.trusted import names_in, require_trusted, trust
 
-log = logging.getLogger(__name__)
-
 Images = tuple[Tensor, Tensor]
 EVALUATED_TOGETHER = 8192
 Freeze = Literal["none", "backbone"]
@@ -73,9 +72,9 @@ if TYPE_CHECKING:
 else:
     Backbone = str
 
-# Logged values are those of all devices already.
 log = logging.getLogger(__name__)
 
+# Logged values are those of all devices already.
 warnings.filterwarnings("ignore", "It is recommended to use `self.log.*sync_dist=True")
 
 
@@ -190,9 +189,8 @@ class ClassifierModule(L.LightningModule):
     def forward(self, images: Tensor) -> Tensor:
         """Logits ``(B, num_classes)`` of images ``(B, 3, H, W)``; in training mode the backbone's whole output."""
         if images.is_floating_point():
-            images = images.to(
-                self.dtype
-            )  # Data comes as float32, whatever the trainer's precision makes of the network.
+            # Data comes as float32, whatever the trainer's precision makes of the network.
+            images = images.to(self.dtype)
         images = images.contiguous(memory_format=self.memory_format)
         if self.hparams["compile"]:
             if not 0 < self._largest_batch == len(images) - 1:  # A last batch that a single image has joined.
@@ -221,7 +219,7 @@ class ClassifierModule(L.LightningModule):
             # For `TensorBoardLogger(log_graph=True)`.
             self.example_input_array = torch.zeros(1, 3, image_size, image_size)
         if self.hparams["pretrained"]:
-            InputConversion(self.backbone).enabled = getattr(data, "normalization", None) == "imagenet"
+            set_input_conversion(self.backbone, getattr(data, "normalization", None) == "imagenet")
             if stage == "fit" and entry.mean_std and getattr(data, "mean_std", entry.mean_std) != entry.mean_std:
                 mean_std = [list(part) for part in entry.mean_std]
                 log.warning("%s was trained with --data.normalization='%s', and gets another.", entry.name, mean_std)
@@ -261,7 +259,7 @@ class ClassifierModule(L.LightningModule):
         if "callbacks" not in checkpoint:
             self._put_averages(checkpoint)
         checkpoint["hyper_parameters"] = {**self.hparams, "pretrained": False, "weights": None}
-        checkpoint["transform_input"] = InputConversion(self.backbone).enabled
+        checkpoint["transform_input"] = converts_input(self.backbone)
         checkpoint["versions"] = versions()
         if self._trainer and time_limit(self.trainer) is None and self.make_lr_scheduler is not None:
             checkpoint["planned_steps"] = self.total_steps()
@@ -291,7 +289,7 @@ class ClassifierModule(L.LightningModule):
         for name in ("backbone", "num_classes", "stem"):
             if stored.get(name, self.hparams[name]) != self.hparams[name]:
                 raise other_setting(f"model.{name}", stored[name], self.hparams[name])
-        InputConversion(self.backbone).enabled = checkpoint.get("transform_input", False)
+        set_input_conversion(self.backbone, checkpoint.get("transform_input", False))
         if self._trainer and self.trainer.state.fn == TrainerFn.FITTING:
             loop = checkpoint["loops"]["fit_loop"]
             if not loop["epoch_loop.batch_progress"]["is_last_batch"]:

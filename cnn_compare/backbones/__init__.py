@@ -13,17 +13,17 @@ from cnn_compare.backbones.registry import (
     list_backbones,
     register_backbone,
 )
-from cnn_compare.backbones.torchvision_models import InputConversion
+from cnn_compare.backbones.torchvision_models import converts_input, set_input_conversion
 
 __all__ = [
     "BackboneEntry",
     "Costs",
-    "InputConversion",
     "Stem",
     "alexnet",
     "build_backbone",
     "cifar_resnet",
     "code_fingerprint",
+    "converts_input",
     "costs_of",
     "count_macs",
     "count_parameters",
@@ -39,6 +39,7 @@ __all__ = [
     "mobilenet",
     "register_backbone",
     "resnet",
+    "set_input_conversion",
     "train_head_alone",
     "vgg",
 ]

@@ -122,51 +122,37 @@ _entries: dict[str, BackboneEntry] = {}
 
 
 def register_backbone(
-    *,
-    year: int,
-    venue: str,
-    paper: str,
-    min_image_size: int,
-    image_size: int = 224,
-    depth: int | None = None,
-    imagenet_weights: str | None = None,
-    recipe_changes: Mapping[str, Any] | None = None,
-    stuck_adam_lr: float | None = None,
+    *, year: int, venue: str, paper: str, min_image_size: int, **facts: Any
 ) -> Callable[[Builder], Builder]:
     """Register a function as a backbone under the function's name; its docstring begins with ``Name: key idea``.
 
-    The arguments are those of `BackboneEntry`.
+    The arguments, and further ``facts``, are those of `BackboneEntry`.
 
     Raises:
         UsageError: If the name is registered already; the first backbone keeps it.
     """
+    facts |= {"year": year, "venue": venue, "paper": paper, "min_image_size": min_image_size}
 
     def register(build: Builder) -> Builder:
         name = build.__name__
         if name in _entries:
-            first = _entries[name].build
-            owner = f"{first.__module__}.{first.__qualname__}"
+            owner = _owner(_entries[name])
             raise UsageError(f"the name {name!r} is taken by {owner}. Register the new backbone under another name.")
-        first_line = (inspect.getdoc(build) or "").partition("\n")[0]
+        first_line = _first_line(build)
         key_idea = (first_line.partition(": ")[2] or first_line).removesuffix(".")
-        _entries[name] = BackboneEntry(
-            name,
-            build,
-            year,
-            venue,
-            paper,
-            key_idea,
-            min_image_size,
-            image_size,
-            depth=depth,
-            imagenet_weights=imagenet_weights,
-            recipe_changes=recipe_changes or {},
-            stuck_adam_lr=stuck_adam_lr,
-            module=build.__module__,
-        )
+        _entries[name] = BackboneEntry(name, build, key_idea=key_idea, module=build.__module__, **facts)
         return build
 
     return register
+
+
+def _first_line(documented: object) -> str:
+    """The first line of an object's docstring; a class without one has none, and not that of torch.nn.Module."""
+    return inspect.cleandoc(documented.__doc__ or "").partition("\n")[0]
+
+
+def _owner(entry: BackboneEntry) -> str:
+    return f"{entry.build.__module__}.{entry.build.__qualname__}"
 
 
 def list_backbones(pattern: str = "*") -> list[BackboneEntry]:
@@ -261,7 +247,7 @@ def _named_entry(name: str) -> BackboneEntry:
         raise UnknownBackboneError(name, known)
     owners = [f"{point.dist.name} {point.dist.version} ({point.value})" for point in points if point.dist]
     if registered:
-        owners.insert(0, f"{registered.build.__module__}.{registered.build.__qualname__}")
+        owners.insert(0, _owner(registered))
     if len(owners) > 1:
         also = f"{' and '.join(owners[1:])} adds it too"
         way_out = "Uninstall one, or name a callable: package.module:callable."
@@ -282,7 +268,7 @@ def _object_entry(network: nn.Module) -> BackboneEntry:
             raise InvalidValueError("stem", stem, "'imagenet' for a network given as an object: it keeps its own stem")
         return network
 
-    return BackboneEntry(name, build, key_idea=(inspect.getdoc(network) or "").partition("\n")[0])
+    return BackboneEntry(name, build, key_idea=_first_line(network))
 
 
 def _lost_object_entry(name: str) -> BackboneEntry:
@@ -333,9 +319,8 @@ def _importable_entry(name: str) -> BackboneEntry:
             raise UnknownBackboneError(name, _entries, reason)
         return network
 
-    # A class without a docstring has none, and not that of torch.nn.Module.
-    key_idea = inspect.cleandoc(function.__doc__ or "").partition("\n")[0]
-    return BackboneEntry(name, build, key_idea=key_idea, module=getattr(function, "__module__", None) or module_name)
+    module = getattr(function, "__module__", None) or module_name
+    return BackboneEntry(name, build, key_idea=_first_line(function), module=module)
 
 
 def _timm_entry(name: str) -> BackboneEntry:

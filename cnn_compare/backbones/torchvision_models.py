@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 
@@ -25,25 +25,16 @@ def torchvision_model(name: str, num_classes: int, **options: Any) -> Any:
     return models.get_model(name, weights=None, num_classes=num_classes, **options)
 
 
-class InputConversion:
-    """A network's conversion of its input from ImageNet's normalisation to mean and deviation 0.5.
+def converts_input(network: nn.Module) -> bool:
+    """Whether a network converts its input from ImageNet's normalisation to mean and deviation 0.5.
 
     GoogLeNet's and Inception's ImageNet weights were trained on images normalised with 0.5/0.5. These two networks can
     convert images normalised as ImageNet's, and must not convert images that are normalised with 0.5/0.5 already.
-
-    Args:
-        network: Any network; one without the conversion ignores ``enabled``.
     """
+    return bool(getattr(network, "transform_input", False))
 
-    def __init__(self, network: nn.Module) -> None:
-        self._network: Any = network
 
-    @property
-    def enabled(self) -> bool:
-        """Whether the network converts its input."""
-        return bool(getattr(self._network, "transform_input", False))
-
-    @enabled.setter
-    def enabled(self, value: bool) -> None:
-        if hasattr(self._network, "transform_input"):
-            self._network.transform_input = value
+def set_input_conversion(network: nn.Module, on: bool) -> None:
+    """Let a network convert its input, as `converts_input` says, or not; of no effect on one that cannot."""
+    if hasattr(network, "transform_input"):
+        cast(Any, network).transform_input = on

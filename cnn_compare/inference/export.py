@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cnn_compare.backbones import InputConversion
+from cnn_compare.backbones import converts_input
 from cnn_compare.checkpointing import require_checkpoint
 from cnn_compare.data.augment import to_input
 from cnn_compare.errors import (
@@ -182,7 +182,7 @@ def facts_of(classifier: Classifier) -> dict[str, Any]:
         "mean_std": [list(part) for part in classifier.mean_std],
         "backbone": module.hparams["backbone"],
         "stem": module.hparams["stem"],
-        "transform_input": InputConversion(module.backbone).enabled,
+        "transform_input": converts_input(module.backbone),
         "flip_tta": module.hparams["flip_tta"],
         "checkpoint_sha256": digest,
         "data_fingerprint": classifier.fingerprint,
