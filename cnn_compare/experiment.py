@@ -374,7 +374,7 @@ class ExperimentCLI(LightningCLI):
         """
         super().instantiate_classes()
         checkpoint = self._get(self.config, "ckpt_path")
-        if self.subcommand in EVALUATIONS and not checkpoint and hasattr(self.model.backbone, "has_fresh_head"):
+        if self.subcommand in EVALUATIONS and not checkpoint and self.model.has_fresh_head:
             reason = f", and those given are not for model.num_classes={self.model.num_classes}: the head is untrained"
             raise _no_weights(self.subcommand, reason)
         if not self.stored_data or self._get(self.config, "allow_other_data"):

@@ -28,6 +28,7 @@ from cnn_compare.backbones import (
     find_backbone,
     find_head,
     given_as_object,
+    load_weights,
     set_input_conversion,
     train_head_alone,
 )
@@ -166,7 +167,11 @@ class ClassifierModule(L.LightningModule):
         self.make_optimizer = _without_parser(optimizer)
         self.make_lr_scheduler = lr_scheduler and _without_parser(lr_scheduler)
         self.lr_interval = lr_interval
-        self.backbone = build_backbone(backbone, num_classes, stem, weights or ("imagenet" if pretrained else None))
+        self.backbone = build_backbone(backbone, num_classes, stem)
+        source = weights or ("imagenet" if pretrained else "")
+        self.has_fresh_head = not source or load_weights(
+            self.backbone, source, entry.name, stem, num_classes, entry.imagenet_weights
+        )
         self.backbone.to(memory_format=self.memory_format)
         # No part of the checkpoint: a fit computes them anew.
         self.register_buffer("loss_weights", None, persistent=False)
@@ -262,7 +267,7 @@ class ClassifierModule(L.LightningModule):
         checkpoint["transform_input"] = converts_input(self.backbone)
         checkpoint["versions"] = versions()
         if self._trainer and time_limit(self.trainer) is None and self.make_lr_scheduler is not None:
-            checkpoint["planned_steps"] = self.total_steps()
+            checkpoint["planned_steps"] = total_steps(self.trainer)
         data = getattr(self._trainer, "datamodule", None)
         if (preparation := getattr(data, "preparation", None)) is not None:
             checkpoint["data"] = preparation
@@ -322,7 +327,6 @@ class ClassifierModule(L.LightningModule):
         self._check_val_every_n_epoch = self.trainer.check_val_every_n_epoch
 
     def on_train_end(self) -> None:
-        """Leave the trainer as it was."""
         self.trainer.check_val_every_n_epoch = self._check_val_every_n_epoch
 
     def on_train_epoch_start(self) -> None:
@@ -412,9 +416,7 @@ class ClassifierModule(L.LightningModule):
         """Forget the answers of an evaluation that was interrupted."""
         self._answers.clear()
 
-    def on_test_epoch_start(self) -> None:
-        """Forget the answers of an evaluation that was interrupted."""
-        self._answers.clear()
+    on_test_epoch_start = on_validation_epoch_start
 
     def _evaluate(self, batch: Images, flip_tta: bool = False) -> None:
         """Keep a batch's logits and labels, those of all devices."""
@@ -448,7 +450,6 @@ class ClassifierModule(L.LightningModule):
         return logits, labels
 
     def validation_step(self, batch: Images, batch_idx: int) -> None:
-        """Keep the answers to one validation batch."""
         self._evaluate(batch)
 
     def on_validation_epoch_end(self) -> None:
@@ -459,7 +460,6 @@ class ClassifierModule(L.LightningModule):
             self._log_training()
 
     def test_step(self, batch: Images, batch_idx: int) -> None:
-        """Keep the answers to one test batch."""
         self._evaluate(batch, self.hparams["flip_tta"])
 
     def on_test_epoch_end(self) -> None:
@@ -511,10 +511,6 @@ class ClassifierModule(L.LightningModule):
         if resumed:
             require_same_schedule(self.trainer, resumed, scheduler, settings["interval"])
         return {"optimizer": optimizer, "lr_scheduler": settings}
-
-    def total_steps(self) -> float:
-        """Optimiser steps of the whole run; see `schedules.total_steps`."""
-        return total_steps(self.trainer)
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
         """As Lightning's; the length of a run with a time limit is estimated anew at each step."""

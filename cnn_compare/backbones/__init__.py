@@ -14,6 +14,7 @@ from cnn_compare.backbones.registry import (
     register_backbone,
 )
 from cnn_compare.backbones.torchvision_models import converts_input, set_input_conversion
+from cnn_compare.backbones.weights import load_weights
 
 __all__ = [
     "BackboneEntry",
@@ -36,6 +37,7 @@ __all__ = [
     "inception",
     "lenet",
     "list_backbones",
+    "load_weights",
     "mobilenet",
     "register_backbone",
     "resnet",

@@ -7,7 +7,7 @@ import logging
 import re
 from http.client import HTTPException
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +25,7 @@ _OLD_DENSENET_NAME = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)"
 
 def load_weights(
     network: nn.Module, weights: str | Path, backbone: str, stem: str, num_classes: int, imagenet_weights: str | None
-) -> None:
+) -> bool:
     """Replace a network's parameters by stored ones, in place.
 
     The head keeps its fresh parameters if the stored head has another number of classes. Auxiliary heads may be missing
@@ -39,6 +39,9 @@ def load_weights(
         stem: Its stem.
         num_classes: The width of its head.
         imagenet_weights: Name of the weights that ``imagenet`` stands for, as in `BackboneEntry`.
+
+    Returns:
+        Whether the head is fresh.
 
     Raises:
         UsageError: If ``weights`` is ``imagenet`` and there are none for this backbone and stem.
@@ -57,7 +60,7 @@ def load_weights(
         stored = _from_timm(imagenet_weights)
     else:
         stored = _read(_torchvision_file(imagenet_weights))
-    _fit(network, stored, weights, backbone, stem, num_classes)
+    return _fit(network, stored, weights, backbone, stem, num_classes)
 
 
 def _torchvision_file(imagenet_weights: str) -> Path:
@@ -120,7 +123,7 @@ def _read(path: Path) -> dict[str, Tensor]:
 
 def _fit(
     network: nn.Module, stored: dict[str, Tensor], source: str | Path, backbone: str, stem: str, num_classes: int
-) -> None:
+) -> bool:
     own = network.state_dict()
     stored = {_OLD_DENSENET_NAME.sub(r"\1\2", key): value for key, value in stored.items()}
     for wrapper in _WRAPPERS:
@@ -159,6 +162,6 @@ def _fit(
             ["model.stem"],
         )
     if head:
-        cast(Any, network).has_fresh_head = True
         log.info("%s is for %d classes, %s has %d: its head starts fresh.", source, *classes, backbone, num_classes)
     network.load_state_dict({key: stored[key] for key in shared - head}, strict=False)
+    return bool(head)

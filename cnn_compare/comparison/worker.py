@@ -30,7 +30,6 @@ from cnn_compare.experiment import ExperimentCLI, checkpoints
 from cnn_compare.files import read_json, write_json
 from cnn_compare.machine import PeakMemory, describe_device, versions
 from cnn_compare.metrics import monitors
-from cnn_compare.module import ClassifierModule
 from cnn_compare.results import (
     Metric,
     RunResult,
@@ -41,6 +40,7 @@ from cnn_compare.results import (
     training_s,
     usual_epoch_s,
 )
+from cnn_compare.schedules import total_steps
 
 
 def run_worker(spec: RunSpec, worker: WorkerSpec, parent: Connection | None) -> None:
@@ -113,8 +113,7 @@ class SendProgress(Callback):
         """Send after every hundredth of the batches."""
         batches = int(trainer.num_training_batches)
         if batch_idx % max(1, batches // 100) == 0:
-            assert isinstance(pl_module, ClassifierModule)
-            self.parent.send(Progress(trainer.current_epoch, trainer.global_step / pl_module.total_steps()))
+            self.parent.send(Progress(trainer.current_epoch, trainer.global_step / total_steps(trainer)))
 
 
 class MeasuredRun:
