@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import inspect
-import logging
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from pydoc import locate
 from typing import Any
 
@@ -27,6 +25,7 @@ from lightning.pytorch.cli import instantiate_class
 from torch import nn
 
 from cnn_compare.errors import InvalidValueError, RefusedSettingError, RunError, UsageError
+from cnn_compare.formatting import quiet
 from cnn_compare.metrics import evaluation_metrics, monitors
 from cnn_compare.schedules import interval
 
@@ -248,7 +247,7 @@ def make_trainer(settings: Mapping[str, Any]) -> Trainer:
         and not (isinstance(value, dict) and "class_path" in value)
         and not (isinstance(value, list) and any(isinstance(item, dict) for item in value))
     }
-    with _without_notes():
+    with quiet():  # Of the devices that Lightning finds, the trainer that trains says it again.
         trainer: Trainer = _make("trainer", lambda **given: Trainer(**QUIET, **given), plain)
     return trainer
 
@@ -341,20 +340,6 @@ def _make(section: str, make: Any, settings: Mapping[str, Any]) -> Any:
                 continue
             raise RefusedSettingError(f"{section}.{name}", value, str(error)) from error
         raise RefusedSettingError(section, None, str(error)) from error
-
-
-@contextmanager
-def _without_notes() -> Iterator[None]:
-    """Without what Lightning says of the devices that it finds: the trainer that trains says it again."""
-    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
 
 
 def check_network(network: nn.Module, name: str, image_size: int, num_classes: int) -> None:

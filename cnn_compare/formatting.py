@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import codecs
 import io
+import logging
 import math
 import sys
 import unicodedata
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 MISSING = "–"
 
@@ -93,6 +96,19 @@ def print_on_any_terminal() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # Not so in a notebook, which shows everything.
             stream.reconfigure(errors="cnn_compare_ascii")
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Do without warnings, and without log messages that are no errors: what libraries say of themselves."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
 
 
 def print_table(

@@ -154,10 +154,7 @@ class Classifier:
         versions, fingerprint = content.get("versions"), content.get("data_fingerprint")
         return cls(
             module,
-            facts["class_names"],
-            facts["decoding"],
-            facts["image_size"],
-            facts["mean_std"],
+            **facts,
             checkpoint=path,
             fingerprint=fingerprint if isinstance(fingerprint, str) else None,
             versions=versions if isinstance(versions, dict) else None,

@@ -8,9 +8,7 @@ import importlib.util
 import io
 import json
 import logging
-import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -31,6 +29,7 @@ from cnn_compare.errors import (
 )
 from cnn_compare.experiment import data_defaults, make_data
 from cnn_compare.files import require_absent, write_bytes
+from cnn_compare.formatting import quiet
 from cnn_compare.inference.classifier import Classifier
 from cnn_compare.inference.model_card import model_card
 from cnn_compare.machine import versions
@@ -131,7 +130,7 @@ def export(classifier: Classifier, format: Format = "onnx", output: str | Path |
     classifier.module.requires_grad_(False)
     write, load = FORMATS[format]
     try:
-        with _quiet():
+        with quiet():
             content = write(PixelsToProbabilities(classifier), pixels[:2], facts)
             difference = largest_difference(classifier.probabilities, load(content, classifier), pixels)
     # Tracing meets all that a network, which may be the user's own code, can do.
@@ -334,19 +333,3 @@ FORMATS: dict[
     "torch_export": (_to_torch_export, _run_torch_export),
     "safetensors": (_to_safetensors, _run_safetensors),
 }
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without what the exporters say of themselves."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
