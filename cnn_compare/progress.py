@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Self
 
@@ -18,15 +19,16 @@ class Display:
         what: The work, in a word before the bar.
         console: Where it is shown; None: standard error.
         after_s: Seconds until a bar appears.
-        line_after_s: Seconds until the first line appears.
+        line_after_s: Seconds until the first line appears; None: as many as between two lines.
     """
 
     def __init__(
-        self, what: str, console: Console | None = None, after_s: float = 0.0, line_after_s: float = LINE_S
+        self, what: str, console: Console | None = None, after_s: float = 0.0, line_after_s: float | None = None
     ) -> None:
         self.console = console or Console(stderr=True)
         self._is_live = self.console.is_terminal or self.console.is_jupyter
-        self._interval_s, wait_s = (REDRAW_S, after_s) if self._is_live else (LINE_S, line_after_s)
+        self._interval_s = REDRAW_S if self._is_live else LINE_S
+        wait_s = after_s if self._is_live else LINE_S if line_after_s is None else line_after_s
         self._due = time.monotonic() + wait_s
         self._bar = bars.Progress(
             bars.TextColumn(what),
@@ -38,7 +40,7 @@ class Display:
             bars.TimeRemainingColumn(),
             console=self.console,
         )
-        self._task = self._bar.add_task("")
+        self._task = self._bar.add_task("", total=None)
 
     def __enter__(self) -> Self:
         return self
@@ -46,12 +48,12 @@ class Display:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def show(self, done: float, total: float | None, text: str, line: str) -> None:
+    def show(self, done: float, total: float, text: str, line: str) -> None:
         """Show how far the work is, if it is due or done.
 
         Args:
             done: Of ``total``; both in any unit.
-            total: None: not known.
+            total: Infinite: not known.
             text: What stands behind the bar.
             line: What is printed where there is no bar; empty: nothing.
         """
@@ -61,7 +63,8 @@ class Display:
         self._due = now + self._interval_s
         if self._is_live:
             self._bar.start()
-            self._bar.update(self._task, completed=done, total=total, description=text)
+            known = total if math.isfinite(total) else None
+            self._bar.update(self._task, completed=done, total=known, description=text)
         elif line:
             self.print(line)
 

@@ -36,6 +36,7 @@ from cnn_compare.data import decode
 from cnn_compare.data.decode import Decoding, Facts, Job, decoder, plugins
 from cnn_compare.errors import DataError, InvalidValueError, StorageError
 from cnn_compare.files import read_json, write_json
+from cnn_compare.progress import Display
 
 # Pictures that a process decodes before it writes them and reports.
 CHUNK = 16
@@ -43,8 +44,6 @@ CHUNK = 16
 AHEAD = 2
 # Work that is expected to take less is done at once, by this process and without a progress bar.
 SHORT_S, TRIAL_S = 1.0, 0.1
-# Between two lines of progress where the output is no terminal.
-LINE_INTERVAL_S = 5.0
 # What the cache takes, at most, where the environment does not say.
 LIMIT_GB = 50.0
 
@@ -443,26 +442,5 @@ def progress(verb: str, total: int) -> Iterator[Callable[[int], None]]:
     Yields:
         A function that takes the number of those done.
     """
-    from rich import progress as bars
-    from rich.console import Console
-
-    console = Console(stderr=True)
-    columns = (bars.TextColumn(verb), bars.BarColumn(), bars.MofNCompleteColumn(), bars.TimeRemainingColumn())
-    bar = bars.Progress(*columns, console=console, disable=not console.is_terminal)
-    task, began_at = bar.add_task("", total=total), time.monotonic()
-    printed_at = began_at
-
-    def show(done: int) -> None:
-        nonlocal printed_at
-        now = time.monotonic()
-        bar.update(task, completed=done)
-        if now - began_at >= SHORT_S:
-            bar.start()  # Without effect if it has been.
-        if not console.is_terminal and now - printed_at >= LINE_INTERVAL_S:
-            printed_at = now
-            print(f"{verb} {done:,} of {total:,} pictures", file=sys.stderr)
-
-    try:
-        yield show
-    finally:
-        bar.stop()
+    with Display(verb, after_s=SHORT_S) as display:
+        yield lambda done: display.show(done, total, "", f"{verb} {done:,} of {total:,} pictures")

@@ -161,7 +161,7 @@ def test_no_paths_are_an_empty_array(tmp_path):
 
 def test_processes_give_what_one_process_gives(photos, tmp_path, decodings, in_processes, monkeypatch, capfd):
     (photos / "text.jpg").write_text("no picture")
-    monkeypatch.setattr(cache, "LINE_INTERVAL_S", 0.0)
+    monkeypatch.setattr("cnn_compare.progress.LINE_S", 0.0)
     shared = decoded(photos, files(photos), SMALL)
     assert len(decodings) < len(files(photos))
     monkeypatch.undo()

@@ -166,7 +166,7 @@ def test_pictures_decoded_by_processes_a_few_at_a_time_are_those_decoded_one_by_
 
 
 def test_progress_of_a_long_prediction_is_a_line_now_and_then(trained, pictures, capsys, monkeypatch):
-    monkeypatch.setattr(cache, "LINE_INTERVAL_S", 0.0)
+    monkeypatch.setattr("cnn_compare.progress.LINE_S", 0.0)
     status, output, errors = predict(capsys, trained[2], pictures / "grün")
     assert status == 0
     assert output.startswith("path,label,probability")
