@@ -188,7 +188,7 @@ class ClassifierModule(L.LightningModule):
 
     @property
     def memory_format(self) -> torch.memory_format:
-        """Of images and weights; no attribute, because ``torch.save`` cannot store one."""
+        """The memory format of images and weights; no attribute, because ``torch.save`` cannot store one."""
         return torch.channels_last if self.hparams["channels_last"] else torch.contiguous_format
 
     def forward(self, images: Tensor) -> Tensor:
@@ -309,7 +309,7 @@ class ClassifierModule(L.LightningModule):
 
     @classmethod
     def load_from_checkpoint(cls, checkpoint_path: Any, *arguments: Any, **options: Any) -> Self:
-        """As Lightning's, but the file is read as data: objects that would run code are refused.
+        """Read a checkpoint as Lightning does, but as data: objects that would run code are refused.
 
         Raises:
             UntrustedCodeError: If it names a network, or anything else, that would be imported from outside this
@@ -470,7 +470,7 @@ class ClassifierModule(L.LightningModule):
         self.test_outputs = {"labels": labels, "predictions": predictions, "probabilities": probabilities}
 
     def probabilities(self, images: Tensor) -> Tensor:
-        """Of each class ``(B, num_classes)``, as in a test; of images as the network gets them."""
+        """Probabilities ``(B, num_classes)`` of the classes, as in a test, for images as the network gets them."""
         logits = self._log_mean_probabilities(images) if self.hparams["flip_tta"] else self._logits(images)
         return logits.softmax(1)
 
@@ -513,7 +513,7 @@ class ClassifierModule(L.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": settings}
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
-        """As Lightning's; the length of a run with a time limit is estimated anew at each step."""
+        """Estimate the length of a run with a time limit anew, and let the schedule go on."""
         if isinstance(scheduler, WarmupCosine) and time_limit(self.trainer) is not None:
             span_run(scheduler, self.trainer)
         super().lr_scheduler_step(scheduler, metric)

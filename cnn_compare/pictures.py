@@ -16,7 +16,7 @@ from cnn_compare.records import read_record, write_record
 
 SCHEMA = 1
 MOST_NETWORKS = 12
-"""Of so many networks, the most accurate ones, a report shows the answers to single images."""
+"""The number of networks, the most accurate ones, whose answers to single images a report shows."""
 # Of all pictures in one report together; larger ones are refused when they are read.
 MOST_BYTES = 400 * 1024
 # Up to so many pixels a picture is stored as it is; larger ones are compressed with losses.
@@ -80,7 +80,7 @@ class Pictures:
 
     @property
     def bytes(self) -> int:
-        """Of all pictures."""
+        """The size of all pictures together."""
         return sum(map(len, self._urls))
 
     @property

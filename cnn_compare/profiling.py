@@ -162,7 +162,7 @@ def train_step(
 
 
 def in_bf16(step: Callable[[], T], device: torch.device) -> Callable[[], T]:
-    """The same step in bf16, in a context of its own each time, so that it converts the weights as every use does."""
+    """A step in bf16, in a context of its own each time, so that it converts the weights as every use does."""
 
     def run() -> T:
         with torch.autocast(device.type, torch.bfloat16):

@@ -86,7 +86,7 @@ def ratio(slower: Sequence[float], faster: Sequence[float], level: float = 0.05)
 
 
 def ratio_apart(slower: Sequence[float], faster: Sequence[float], level: float = 0.05) -> tuple[float, float, float]:
-    """The same from values that have nothing in common, such as the epochs of two trainings.
+    """`ratio` of values that have nothing in common, such as the epochs of two trainings.
 
     Source:
         Welch 1947, doi:10.1093/biomet/34.1-2.28, on the logarithms.

@@ -51,7 +51,7 @@ def names_in(value: Any) -> Iterator[str]:
 
 
 def untrusted(value: Any) -> list[str]:
-    """Those of `names_in` that are neither known nor trusted."""
+    """The names of `names_in` that are neither known nor trusted."""
     allowed = (*KNOWN, *_given)
     return [name for name in dict.fromkeys(names_in(value)) if not any(_is_below(name, above) for above in allowed)]
 

@@ -145,7 +145,7 @@ def test_turns_are_taken_by_themselves_where_clocks_were_disturbed_for_a_tenth_o
     tmp_path, monkeypatch, when, contended, stored, expected
 ):
     limits = []
-    monkeypatch.setattr(turns, "let_networks_take_turns", lambda folder, limit_s: limits.append(limit_s))
+    monkeypatch.setattr(turns, "_measure_and_save", lambda folder, limit_s: limits.append(limit_s))
     if stored:
         Times({name: [1.0, 1.1] for name in stored}, "cpu", False, "").save(tmp_path)
     results = [

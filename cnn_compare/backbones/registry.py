@@ -272,7 +272,7 @@ def _object_entry(network: nn.Module) -> BackboneEntry:
 
 
 def _lost_object_entry(name: str) -> BackboneEntry:
-    """Of the name that a checkpoint has, which holds the object's weights only."""
+    """The entry of the name that a checkpoint has, which holds the object's weights only."""
 
     def build(num_classes: int, stem: Stem) -> nn.Module:
         reason = (

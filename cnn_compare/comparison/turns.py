@@ -70,7 +70,7 @@ def measure_times(folder: str | Path) -> None:
     if not (folder / MANIFEST).exists():
         raise _not_timed(folder, f"it is no comparison's folder, which holds a {MANIFEST}")
     with comparison_lock(folder):
-        let_networks_take_turns(folder)
+        _measure_and_save(folder)
 
 
 def measure_times_if_needed(folder: Path, when: When, results: Sequence[RunResult], executor: Executor) -> None:
@@ -98,12 +98,12 @@ def measure_times_if_needed(folder: Path, when: When, results: Sequence[RunResul
             return
         limit_s = SHARE_OF_TRAINING * sum(result.value("fit_s") or 0.0 for result in finished) / executor.jobs
     try:
-        let_networks_take_turns(folder, limit_s)
+        _measure_and_save(folder, limit_s)
     except CnnCompareError as error:
         print(error, file=sys.stderr)
 
 
-def let_networks_take_turns(folder: Path, limit_s: float | None = None) -> None:
+def _measure_and_save(folder: Path, limit_s: float | None = None) -> None:
     """`measure_times` of a comparison whose lock is held, in so many seconds, and at most 30 a network."""
     configs = _configs(folder)
     most_s = SECONDS_A_NETWORK * len(configs)

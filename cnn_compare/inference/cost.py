@@ -88,7 +88,7 @@ def _torch(file: str) -> tuple[Path, str, int, Probabilities]:
 
 
 def _onnx(path: Path) -> tuple[Path, str, int, Probabilities]:
-    """Likewise of an ONNX file that takes ``(batch, side, side, 3)`` uint8, as exported."""
+    """File, runtime, side and function of an ONNX file that takes ``(batch, side, side, 3)`` uint8, as exported."""
     if not path.is_file():
         raise NoTrainedNetworkError(path, "there is no such file")
     if importlib.util.find_spec("onnxruntime") is None:

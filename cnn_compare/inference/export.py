@@ -191,7 +191,7 @@ def facts_of(classifier: Classifier) -> dict[str, Any]:
 
 
 def check_pixels(classifier: Classifier) -> tuple[Pixels, str]:
-    """As many images as the largest batch of a check has, and what they are, in words.
+    """Return as many images as the largest batch of a check has, and what they are, in words.
 
     Test images, spread over all of them, where the data that the checkpoint names is there; else random colours.
     """
