@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from typing import cast
 
 from torch import nn
 
@@ -70,8 +71,7 @@ def alexnet(num_classes: int, stem: Stem) -> nn.Module:
     4,096 on a 6x6 grid).
     """
     if stem == "imagenet":
-        network: nn.Module = torchvision_model("alexnet", num_classes)
-        return network
+        return cast(nn.Module, torchvision_model("alexnet", num_classes))
     return _alexnet(num_classes, stem, widths=(64, 192, 384, 256, 256), batch_norm=False)
 
 

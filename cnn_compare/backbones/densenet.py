@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import cast
 
 from torch import nn
 
@@ -19,8 +20,7 @@ def _densenet(name: str, num_classes: int, stem: Stem) -> nn.Module:
         network.features.conv0 = nn.Conv2d(3, 64, kernel_size=3, padding=1, bias=False)
         nn.init.kaiming_normal_(network.features.conv0.weight)
         network.features.pool0 = nn.Identity()
-    checked: nn.Module = network
-    return checked
+    return cast(nn.Module, network)
 
 
 @_densenet_entry(imagenet_weights="DenseNet121_Weights.IMAGENET1K_V1", depth=121)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import cast
 
 from torch import nn
 
@@ -19,8 +20,7 @@ def _resnet(name: str, num_classes: int, stem: Stem) -> nn.Module:
         network.conv1 = nn.Conv2d(3, 64, kernel_size=3, padding=1, bias=False)
         nn.init.kaiming_normal_(network.conv1.weight, mode="fan_out", nonlinearity="relu")
         network.maxpool = nn.Identity()
-    checked: nn.Module = network
-    return checked
+    return cast(nn.Module, network)
 
 
 @_resnet_entry(imagenet_weights="ResNet18_Weights.IMAGENET1K_V1", depth=18)

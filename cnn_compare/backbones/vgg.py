@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 
@@ -21,8 +21,7 @@ _DEPTHS = {"vgg11": (1, 1, 2, 2, 2), "vgg13": (2, 2, 2, 2, 2), "vgg16": (2, 2, 3
 def _vgg(name: str, num_classes: int, stem: Stem) -> nn.Module:
     """Torchvision's VGG; with the cifar stem the same convolutions, then global pooling and one linear layer."""
     if stem == "imagenet":
-        network: nn.Module = torchvision_model(name, num_classes)
-        return network
+        return cast(nn.Module, torchvision_model(name, num_classes))
     # Not torchvision's with its head replaced: filling that head's 120 M parameters takes seconds.
     depth, _, batch_norm = name.partition("_")
     layers: list[nn.Module] = []
