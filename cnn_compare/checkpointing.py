@@ -182,8 +182,10 @@ def resumable(checkpoints: Path) -> Path | None:
         if not path.exists() or not _readable(path):
             continue
         content = read_stored(path)
+        if (state := content["callbacks"].get(BEST_STATE)) is None:
+            continue  # Of an earlier version.
         try:
-            if content["callbacks"].get(BEST_STATE, {}).get("best_model_path"):
+            if state["best_model_path"]:
                 # A copied run must not use the original's.
                 best_weights(path, content["global_step"], str(path))
             return path
