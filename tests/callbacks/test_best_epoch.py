@@ -77,15 +77,3 @@ def test_a_checkpoint_of_the_users_own_may_watch_the_same_metric(train, script, 
     content = torch.load(tmp_path / "all.ckpt", weights_only=True)
     for callback in callbacks:
         assert content["callbacks"][callback.state_key]["best_model_path"] == callback.best_model_path
-
-
-def test_the_best_value_in_a_checkpoint_of_an_earlier_version_is_found(tmp_path):
-    key = (
-        "ModelCheckpoint{'monitor': 'val/acc', 'mode': 'max', 'every_n_train_steps': 0, 'every_n_epochs': 1, "
-        "'train_time_interval': None}"
-    )
-    # No path: where the weights are is another test's.
-    state = {"best_model_path": "", "best_model_score": torch.tensor(0.4)}
-    checkpoint, best = {"callbacks": {key: state}}, BestCheckpoint(tmp_path)
-    best.on_load_checkpoint(None, None, checkpoint)
-    assert checkpoint["callbacks"][best.state_key] == state
