@@ -54,9 +54,7 @@ class Classifier:
         others: Further classifiers with the same classes and decoding: all probabilities are means with theirs.
 
     Attributes:
-        module: As given.
-        class_names: A list.
-        decoding: As given, like all others.
+        class_names: A list; all other arguments are attributes of the same names, too.
     """
 
     def __init__(
