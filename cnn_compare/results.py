@@ -22,6 +22,9 @@ MANIFEST, SPLITS = "manifest.json", "splits.csv"
 SEARCH = "search"
 """The folder, in that of a comparison, of the trials that chose its networks' settings."""
 
+LOG_LINES = 20
+"""What a result keeps of the log of a run without an accuracy."""
+
 Status = Literal["finished", "failed", "diverged"]
 
 
@@ -293,6 +296,15 @@ class RunFolder:
         self.log, self.lock = self.path / "run.log", self.path / ".lock"
         self.checkpoints = self.path / "checkpoints"
         self.best = self.checkpoints / self.BEST
+
+    def log_tail(self) -> list[str]:
+        """The last lines of the log, empty without one; bytes that are not UTF-8 are replaced."""
+        try:
+            with self.log.open("rb") as file:
+                file.seek(max(0, self.log.stat().st_size - 20_000))
+                return file.read().decode(errors="replace").splitlines()[-LOG_LINES:]
+        except OSError:
+            return []
 
     def load_result(self) -> RunResult:
         """See `RunResult.load`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -16,8 +17,6 @@ from cnn_compare.errors import ResultError, RunError
 from cnn_compare.progress import Display
 from cnn_compare.results import RunFolder, RunResult
 from cnn_compare.run_key import RunKey
-
-LOG_LINES = 20
 
 
 def run_all(
@@ -41,13 +40,18 @@ def run_all(
         if earlier := finished_result(spec.folder):
             display.end(spec, earlier, finished_earlier(earlier))
             return earlier
-        result, attempts = None, 0
-        while result is None or (result.status == "failed" and attempts <= retries):
-            attempts += 1
-            reason = executor.run(spec, partial(display.update, spec))
+        for attempt in range(1, retries + 2):
+            tried = replace(spec, attempts=attempt)
+            reason = executor.run(tried, partial(display.update, spec))
             if interrupted.is_set():
-                return spec.result("failed", reason="interrupted")  # Nobody gets it, and it is not stored.
-            result = _record(spec, reason, attempts)
+                return tried.result("failed", reason="interrupted")  # Nobody gets it, and it is not stored.
+            try:
+                result = spec.folder.load_result()
+            except ResultError:
+                result = tried.result("failed", reason=reason or "it left no result")
+                spec.folder.save_result(result)
+            if result.status != "failed":
+                break
         display.end(spec, result)
         return result
 
@@ -85,29 +89,6 @@ def finished_result(folder: RunFolder) -> RunResult | None:
     except ResultError:
         return None
     return None if result.status == "failed" else result
-
-
-def _record(spec: RunSpec, reason: str | None, attempts: int) -> RunResult:
-    """The result that a run has left, or one that says why it left none; completed by what only the parent knows."""
-    try:
-        result = spec.folder.load_result()
-    except ResultError:
-        result = spec.result("failed", reason=reason or "it left no result")
-    if result.status != "finished" or attempts > 1:
-        result.attempts = attempts
-        result.log_tail = _last_lines(spec.folder.log) if result.status != "finished" else []
-        spec.folder.save_result(result)
-    return result
-
-
-def _last_lines(path: Path) -> list[str]:
-    """The last lines of a log; bytes that are not UTF-8 are replaced."""
-    try:
-        with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - 20_000))
-            return file.read().decode(errors="replace").splitlines()[-LOG_LINES:]
-    except OSError:
-        return []
 
 
 class _Display:

@@ -25,6 +25,7 @@ class RunSpec:
         recipe: Name of the recipe, for the report.
         declared_changes: Dotted names and values of what the variant and the backbone's own recipe change.
         tested: Whether the network sees the test images; a trial of a search does not.
+        attempts: How often the run was begun within one command, this time included.
     """
 
     key: RunKey
@@ -33,6 +34,7 @@ class RunSpec:
     recipe: str | None = None
     declared_changes: Config = field(default_factory=dict)
     tested: bool = True
+    attempts: int = 1
 
     def with_threads(self, threads: int) -> RunSpec:
         """This run with a number of torch's threads, where its configuration names none."""
@@ -46,6 +48,8 @@ class RunSpec:
             tested=self.tested,
             declared_changes=self.declared_changes,
             status=status,
+            attempts=self.attempts,
+            log_tail=[] if status == "finished" else self.folder.log_tail(),
             finished_at=datetime.now().astimezone().isoformat(timespec="seconds"),
             **fields,
         )

@@ -83,6 +83,7 @@ def _run_first_process(spec: RunSpec, worker: WorkerSpec, parent: Connection) ->
     except Exception as error:
         logging.getLogger(__name__).exception("the run failed")
         cause = own_error(error) or error
+        sys.stdout.flush()  # The result holds the end of the log.
         status: Status = "diverged" if isinstance(cause, DivergedError) else "failed"
         return spec.result(status, reason=f"{type(cause).__name__}: {cause}")
 
