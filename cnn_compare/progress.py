@@ -39,6 +39,7 @@ class Display:
             bars.TextColumn("left"),
             bars.TimeRemainingColumn(),
             console=self.console,
+            auto_refresh=False,  # It would take a thread.
         )
         self._task = self._bar.add_task("", total=None)
 
@@ -64,7 +65,7 @@ class Display:
         if self._is_live:
             self._bar.start()
             known = total if math.isfinite(total) else None
-            self._bar.update(self._task, completed=done, total=known, description=text)
+            self._bar.update(self._task, completed=done, total=known, description=text, refresh=True)
         elif line:
             self.print(line)
 

@@ -24,7 +24,7 @@ class FitProgress(ProgressBar):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        self._show(batch_idx, self.total_train_batches, _epoch(trainer))
+        self._show(batch_idx, trainer.num_training_batches, _epoch(trainer))
 
     def on_validation_batch_end(
         self,
@@ -35,7 +35,7 @@ class FitProgress(ProgressBar):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        self._show(batch_idx, self.total_val_batches_current_dataloader, "validation")
+        self._show(batch_idx, trainer.num_val_batches[dataloader_idx], "validation")
 
     def on_test_batch_end(
         self,
@@ -46,11 +46,11 @@ class FitProgress(ProgressBar):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        self._show(batch_idx, self.total_test_batches_current_dataloader, "test")
+        self._show(batch_idx, trainer.num_test_batches[dataloader_idx], "test")
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if (accuracy := trainer.callback_metrics.get("val/acc")) is not None:
-            batches = self.total_train_batches
+            batches = trainer.num_training_batches
             text = f"{_epoch(trainer)}: validation accuracy {100 * float(accuracy):.2f} %"
             self._display.show(batches, batches, text, text)
 
