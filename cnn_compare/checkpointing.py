@@ -179,11 +179,9 @@ def resumable(checkpoints: Path) -> Path | None:
         checkpoints: The run's folder of checkpoints.
     """
     for path in (checkpoints / RunFolder.LAST, checkpoints / RunFolder.PREVIOUS):
-        if not path.exists() or not _readable(path):
-            continue
-        content = read_stored(path)
-        if (state := content["callbacks"].get(BEST_STATE)) is None:
-            continue  # Of an earlier version.
+        content = _whole(path)
+        if content is None or (state := content["callbacks"].get(BEST_STATE)) is None:
+            continue  # There is none, or one of an earlier version.
         try:
             if state["best_model_path"]:
                 # A copied run must not use the original's.
@@ -210,18 +208,21 @@ def best_weights(path: Path, step: int, known: str) -> Path:
     folders = dict.fromkeys([path.resolve().parent, Path(known).resolve().parent])
     candidates = [folder / name for folder in folders for name in (RunFolder.BEST, RunFolder.PREVIOUS_BEST)]
     for candidate in candidates:
-        if candidate.exists() and _readable(candidate) and read_stored(candidate)["global_step"] <= step:
+        if (content := _whole(candidate)) is not None and content["global_step"] <= step:
             return candidate
     reason = f"the best weights of its first {step} steps are not in {candidates[0]}"
     raise ResumeError(path, f"{reason}; give model.weights={path} to train anew from its own weights")
 
 
-def _readable(path: Path) -> bool:
+def _whole(path: Path) -> dict[str, Any] | None:
+    """A checkpoint's content, all of which is read; None if there is none, or it is damaged and set aside."""
     try:
-        torch.load(path, map_location="cpu", weights_only=True)
+        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        return None
     # A damaged archive can raise anything.
     except Exception as error:
         log.warning("%s cannot be read and is set aside: %s: %s", path, type(error).__name__, error)
         path.replace(path.with_name(f"{path.name}.damaged"))
-        return False
-    return True
+        return None
+    return content
