@@ -20,9 +20,6 @@ from cnn_compare.errors import CheckpointError, CheckpointFileError, ResumeError
 from cnn_compare.files import ADDRESS, is_address, write_bytes
 from cnn_compare.results import RunFolder
 
-CHECKPOINT_KEYS = {"state_dict", "pytorch-lightning_version"}
-"""What each of Lightning's checkpoints has."""
-
 BEST_STATE = "best.ckpt"
 """The name of `BestCheckpoint`'s state in a checkpoint."""
 
@@ -56,7 +53,7 @@ def require_checkpoint(path: str | Path) -> dict[str, Any]:
         CheckpointFileError: If there is no such file, it cannot be read as data, or it holds something else.
     """
     content = read_stored(path)
-    if not content.keys() >= CHECKPOINT_KEYS:
+    if not content.keys() >= {"state_dict", "pytorch-lightning_version"}:
         reason = f"it holds weights alone, which are given as model.weights={path}, or something else"
         raise CheckpointFileError(path, reason)
     return content

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 
-from cnn_compare.checkpointing import CHECKPOINT_KEYS, read_stored
+from cnn_compare.checkpointing import require_checkpoint
 from cnn_compare.data.augment import to_input
 from cnn_compare.data.decode import Decoding, Fit, decode, prepare, reason_of
 from cnn_compare.data.layouts import printable
@@ -132,12 +132,9 @@ class Classifier:
     def _read(cls, path: Path, given: Mapping[str, Any], backbone: nn.Module | None) -> Self:
         """The classifier of one checkpoint."""
         try:
-            content = read_stored(path)
+            content = require_checkpoint(path)
         except CheckpointFileError as error:
             raise NoTrainedNetworkError(path, error.reason) from error
-        if not content.keys() >= CHECKPOINT_KEYS:
-            reason = "it holds weights alone, or something else, and not of which network and classes they are"
-            raise NoTrainedNetworkError(path, f"{reason}; in Python, Classifier(ClassifierModule(weights=...), ...)")
         facts = _preparation(path, content.get("data"), given)
         # Compiling takes minutes, for some pictures.
         options: dict[str, Any] = {"compile": False} | ({} if backbone is None else {"backbone": backbone})
