@@ -63,11 +63,11 @@ def _time_predictions(files: Sequence[str], output: str) -> None:
         {
             "file": shorten(each.file, 32),
             "runtime": each.runtime,
-            "ms a prediction": f"{mean:.3g}",
+            "ms": f"{mean:.3g}",
             "95 %": f"{low:.3g} to {high:.3g}",
-            "MiB on disk": f"{each.file_bytes / 2**20:,.1f}",
+            "MiB": f"{each.file_bytes / 2**20:,.1f}",
         }
         for each, (mean, low, high) in zip(measured, intervals, strict=True)
     ]
-    print_table(rows, 2, title=f"{measured[0].device}; one decoded picture at a time")
+    print_table(rows, 2, title=f"{measured[0].device}; milliseconds of one decoded picture")
     print(f"stored: {output}")
