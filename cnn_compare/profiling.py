@@ -41,7 +41,7 @@ USUAL_ROUNDS, LONGEST_TURN_S = 12, 1.0
 
 @dataclass(frozen=True)
 class Profile:
-    """The measured costs of one backbone; names end in units, latencies are for one image."""
+    """The measured costs of one backbone; names end in units; ``predict_ms`` is for one image."""
 
     backbone: str
     stem: str
@@ -50,8 +50,7 @@ class Profile:
     macs: int
     weight_bytes: int
     train_images_per_s: float
-    latency_p50_ms: float
-    latency_p90_ms: float
+    predict_ms: float
     inference_images_per_s: float
     peak_memory_bytes: int
     train_bf16_images_per_s: float
@@ -120,7 +119,7 @@ def measure(backbone: str, image_size: int, stem: Stem) -> Profile:
     network.eval()
     with torch.inference_mode():
         single, many = images(1), images(INFERENCE_BATCH)
-        latencies = sorted(seconds_of(lambda: network(single), device))
+        predict_s = median_s(lambda: network(single))
         inference_s = median_s(lambda: network(many))
     peak_memory_bytes = memory.bytes(device)
     network.train()
@@ -136,8 +135,7 @@ def measure(backbone: str, image_size: int, stem: Stem) -> Profile:
         macs=count_macs(backbone, image_size, 10, stem),
         weight_bytes=sum(tensor.nbytes for tensor in network.state_dict().values()),
         train_images_per_s=TRAIN_BATCH / train_s,
-        latency_p50_ms=1000 * statistics.median(latencies),
-        latency_p90_ms=1000 * latencies[int(0.9 * (len(latencies) - 1))],
+        predict_ms=1000 * predict_s,
         inference_images_per_s=INFERENCE_BATCH / inference_s,
         peak_memory_bytes=peak_memory_bytes,
         train_bf16_images_per_s=TRAIN_BATCH / train_bf16_s,

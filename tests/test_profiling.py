@@ -23,7 +23,7 @@ def test_profile_writes_every_figure_of_every_backbone(tmp_path, capsys):
     assert first["params"] == 456 + 2_416 + 48_120 + 10_164 + 850
     assert first["weight_bytes"] == 4 * first["params"]
     assert first["macs"] == 28 * 28 * 6 * 75 + 10 * 10 * 16 * 150 + 400 * 120 + 120 * 84 + 84 * 10
-    assert 0 < first["latency_p50_ms"] <= first["latency_p90_ms"]
+    assert first["predict_ms"] > 0
     assert first["train_images_per_s"] > 0
     assert first["inference_images_per_s"] > first["train_images_per_s"]
     assert first["peak_memory_bytes"] > first["weight_bytes"]
