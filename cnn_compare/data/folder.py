@@ -25,6 +25,7 @@ from cnn_compare.data.layouts import (
     read_folders,
     some,
     understood_in_words,
+    without_small_classes,
 )
 from cnn_compare.data.loaded import as_tensors
 from cnn_compare.data.module import ImageDataModule, require
@@ -123,9 +124,10 @@ class FolderDataModule(ImageDataModule):
         side = stored_size or self.image_size * (2 if "resized_crop" in self.augmentation else 1)
         self.decoding = Decoding(side, fit, (background[0], background[1], background[2]), max_pixels)
         if self.labels is not None:
-            self.pictures = read_table(self.labels, group, self.data_dir, columns, min_class_images)
+            self.pictures = read_table(self.labels, group, self.data_dir, columns)
         elif self.data_dir is not None:
-            self.pictures = read_folders(self.data_dir, min_class_images)
+            self.pictures = read_folders(self.data_dir)
+        self.pictures = without_small_classes(self.pictures, min_class_images)
         if group_pattern is not None:
             self.pictures = group_by_pattern(self.pictures, group_pattern)
         self.class_names = self.pictures.class_names

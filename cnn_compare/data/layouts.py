@@ -75,7 +75,7 @@ class Pictures:
     warnings: list[str] = field(default_factory=list)
 
 
-def read_folders(root: Path, min_class_images: int = 0) -> Pictures:
+def read_folders(root: Path) -> Pictures:
     """The pictures of a folder that holds one folder a class, or a folder a split with one folder a class in each.
 
     A folder is a split if it holds folders with pictures and its name is a usual word for one, such as ``train``,
@@ -85,7 +85,6 @@ def read_folders(root: Path, min_class_images: int = 0) -> Pictures:
 
     Args:
         root: The folder.
-        min_class_images: Classes with fewer pictures that are not for validation or test are left out.
 
     Raises:
         FolderError: If there is no picture, a single class, or folders that could be read in two ways.
@@ -97,7 +96,7 @@ def read_folders(root: Path, min_class_images: int = 0) -> Pictures:
     if not top.holds_pictures:
         problem = "there is no picture in it, and it should hold a folder with pictures for each class"
         raise FolderError(root, problem + (f" (skipped: {counts_in_words(skipped)})" if skipped else ""))
-    return _Layout(root, top, skipped).understood(min_class_images)
+    return _Layout(root, top, skipped).understood()
 
 
 def unpack(file: Path) -> str:
@@ -158,7 +157,7 @@ class _Layout:
         self.folders = {name: each for name, each in self.top.folders.items() if not each.holds_others_only}
         self.splits = _splits_of(self.folders)
 
-    def understood(self, min_class_images: int) -> Pictures:
+    def understood(self) -> Pictures:
         """All pictures with their labels."""
         if any(self.folders[name].with_pictures for name in self.splits):
             layout = self._read_splits()
@@ -173,7 +172,7 @@ class _Layout:
         if self.top.path:
             layout += f", inside of {self.top.path}"
         found = Pictures(self.root, layout, self.pictures, (), dict(self.skipped), self.warnings)
-        return checked(found, self.classes, min_class_images)
+        return checked(found, self.classes)
 
     def _looked_through(self, folder: _Folder, classes: Iterable[str] | None = None) -> _Folder:
         """A folder, or the one in it that holds the classes, if there is nothing else; a split or class is none.
@@ -340,31 +339,41 @@ def group_by_pattern(pictures: Pictures, pattern: str) -> Pictures:
     return replace(pictures, pictures=grouped)
 
 
-def checked(found: Pictures, classes: Iterable[str], min_class_images: int = 0) -> Pictures:
-    """Sort the pictures, name the classes, leave small ones out, and warn of what looks wrong.
+def checked(found: Pictures, classes: Iterable[str] = ()) -> Pictures:
+    """Sort the pictures, name the classes, and warn of what looks wrong.
 
     Args:
         found: The pictures.
         classes: Classes besides those of the pictures, such as empty folders.
-        min_class_images: Classes with fewer pictures that are not for validation or test are left out.
+
+    Raises:
+        FolderError: If there are fewer than two classes.
+    """
+    names = sorted({*classes, *(picture.label for picture in found.pictures)})
+    if len(names) < 2:
+        problem = f"a single class, {names[0]!r}" if names else "no class"
+        raise FolderError(found.root, f"it holds {problem}, and there must be at least two")
+    warnings = [*found.warnings, *_alike(names), *_not_read(found.skipped)]
+    pictures = sorted(found.pictures, key=lambda picture: picture.path)
+    return replace(found, pictures=pictures, class_names=tuple(names), warnings=warnings)
+
+
+def without_small_classes(found: Pictures, least: int) -> Pictures:
+    """Leave out classes with fewer pictures that are not for validation or test.
 
     Raises:
         FolderError: If fewer than two classes are left.
     """
     trained = Counter(picture.label for picture in found.pictures if picture.split in (None, "train"))
-    all_names = sorted({*classes, *(picture.label for picture in found.pictures)})
-    small = [name for name in all_names if trained[name] < min_class_images]
-    names = [name for name in all_names if trained[name] >= min_class_images]
+    names = [name for name in found.class_names if trained[name] >= least]
+    small = [name for name in found.class_names if trained[name] < least]
     if len(names) < 2:
-        after = f" after data.min_class_images={min_class_images} left out {some(small)}" if small else ""
-        problem = f"a single class, {names[0]!r}" if names else "no class"
-        raise FolderError(found.root, f"it holds {problem}{after}, and there must be at least two")
-    warnings = [*found.warnings, *_alike(names), *_not_read(found.skipped)]
-    if small:
-        what = f"classes with fewer than data.min_class_images={min_class_images} images"
-        warnings.append(f"{what} are left out, {len(small):,} in all: {some(small)}")
-    left = {*names}
-    pictures = sorted((each for each in found.pictures if each.label in left), key=lambda picture: picture.path)
+        problem = f"a single class, {names[0]!r}," if names else "no class"
+        problem += f" after data.min_class_images={least} left out {some(small)}"
+        raise FolderError(found.root, f"it holds {problem}, and there must be at least two")
+    what = f"classes with fewer than data.min_class_images={least} images are left out, {len(small):,} in all"
+    pictures = [picture for picture in found.pictures if trained[picture.label] >= least]
+    warnings = [*found.warnings, f"{what}: {some(small)}"] if small else found.warnings
     return replace(found, pictures=pictures, class_names=tuple(names), warnings=warnings)
 
 

@@ -40,7 +40,6 @@ def read_table(
     group: str | None = None,
     data_dir: Path | None = None,
     columns: Mapping[str, str | list[str]] | None = None,
-    min_class_images: int = 0,
 ) -> Pictures:
     r"""The pictures of a CSV file whose first line names its columns, in any case.
 
@@ -55,7 +54,6 @@ def read_table(
         data_dir: What paths are relative to; a bare name is looked for in all its folders. None: the table's folder.
         columns: Names of the columns that stand for ``path``, ``label``, ``split`` and ``group``. A list for ``label``:
             one column a class, of which exactly one holds 1.
-        min_class_images: Classes with fewer pictures that are not for validation or test are left out.
 
     Raises:
         FolderError: If the file cannot be read as such a table; with the line.
@@ -102,7 +100,7 @@ def read_table(
         (),
         {"empty rows": empty} if empty else {},
     )
-    return checked(found, (), min_class_images)
+    return checked(found)
 
 
 def _read(file: Path, columns: Mapping[str, str | list[str]]) -> tuple[list[str], list[tuple[int, list[str]]]]:

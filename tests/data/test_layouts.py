@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from cnn_compare.data.layouts import Pictures, pictures_in, read_folders, split_named
+from cnn_compare.data.layouts import Pictures, pictures_in, read_folders, split_named, without_small_classes
 from cnn_compare.data.tables import read_table
 from cnn_compare.errors import FolderError, InvalidValueError
 
@@ -233,7 +233,7 @@ def test_small_classes_are_left_out_where_that_is_asked_for_and_named(tmp_path):
     tree(tmp_path, ".", ("cat", "dog"), 5)
     touch(tmp_path, *(f"rare {n}/1.jpg" for n in range(7)), "two/1.jpg", "two/2.jpg")
     (tmp_path / "empty").mkdir()
-    found = read_folders(tmp_path, 3)
+    found = without_small_classes(read_folders(tmp_path), 3)
     assert found.class_names == ("cat", "dog")
     assert {picture.label for picture in found.pictures} == {"cat", "dog"}
     told = (
@@ -242,9 +242,9 @@ def test_small_classes_are_left_out_where_that_is_asked_for_and_named(tmp_path):
     assert found.warnings == [f"{told}, rare 3 and 4 more"]
     assert len(read_folders(tmp_path).class_names) == 11
     with pytest.raises(FolderError, match=r"no class after data\.min_class_images=9 left out cat, dog"):
-        read_folders(tmp_path, 9)
+        without_small_classes(read_folders(tmp_path), 9)
     touch(tmp_path / "b", *(f"train/{name}/{n}.jpg" for name in "ab" for n in range(3)), "test/c/1.jpg")
-    assert read_folders(tmp_path / "b", 1).class_names == ("a", "b")
+    assert without_small_classes(read_folders(tmp_path / "b"), 1).class_names == ("a", "b")
 
 
 # Tables
