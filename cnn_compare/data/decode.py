@@ -6,11 +6,10 @@ The file is also the program of a decoding process, see `serve`: run by its path
 from __future__ import annotations
 
 import hashlib
-import importlib
 import json
 import logging
-import operator
 import os
+import pickle
 import stat
 import sys
 import warnings
@@ -105,20 +104,19 @@ def plugins() -> list[list[str]] | None:
     """The formats that other packages, or the user's script, have registered with Pillow in this process.
 
     Returns:
-        Of each: its name, the package with its version, and where the two functions are that `Image.register_open`
-        takes, as ``module:name``; so another process can register it. None if one is where no other can import it.
+        Of each: its name, the package with its version, and the two functions that `Image.register_open` takes, pickled
+        by their names; so another process can register it. None if one is where no other can import it.
     """
     found = []
-    for name, (factory, accept) in Image.OPEN.items():
-        if _is_own(factory):
-            continue
-        places = [name, _package(factory)]
-        for function in (factory, accept):
-            place = "" if function is None else f"{function.__module__}:{function.__qualname__}"
-            if place and (place.startswith("__main__:") or _at(place) is not function):
+    for name, functions in Image.OPEN.items():
+        if not _is_own(functions[0]):
+            try:
+                pickled = pickle.dumps(functions)
+            except (pickle.PicklingError, AttributeError):
                 return None
-            places.append(place)
-        found.append(places)
+            if b"__main__" in pickled:
+                return None
+            found.append([name, _package(functions[0]), pickled.hex()])
     return found
 
 
@@ -129,15 +127,6 @@ def _is_own(function: Any) -> bool:
 def _package(function: Any) -> str:
     package = str(function.__module__).partition(".")[0]
     return f"{package} {getattr(sys.modules.get(package), '__version__', '')}".strip()
-
-
-def _at(place: str) -> Any:
-    """What is at ``module:name``; None if there is no such thing, and for an empty text."""
-    module, _, name = place.partition(":")
-    try:
-        return operator.attrgetter(name)(importlib.import_module(module)) if place else None
-    except (ImportError, AttributeError):
-        return None
 
 
 def decode(path: Path, decoding: Decoding) -> tuple[NDArray[np.uint8], Facts]:
@@ -373,8 +362,8 @@ def serve() -> None:
     decoding = fields.pop("decoding")
     if registered := fields.pop("plugins"):
         Image.init()  # Else Pillow's own formats would take the place of a plugin of the same name later.
-        for name, _, factory, accept in registered:
-            Image.register_open(name, _at(factory), _at(accept))
+        for name, _, functions in registered:
+            Image.register_open(name, *pickle.loads(bytes.fromhex(functions)))  # noqa: S301, of the process that began it
     job = Job(decoding=Decoding(**{**decoding, "background": tuple(decoding["background"])}), **fields)
     for line in sys.stdin:
         try:
