@@ -71,7 +71,6 @@ def read_table(
     place = {name: [_places(header, column)[0] for column in of] for name, of in named.items()}
     finder = _Finder(data_dir or file.parent, below=data_dir is not None)
     pictures: dict[int, Picture] = {}
-    missing: dict[int, str] = {}
     empty = 0
     for line, row in rows:
         values = [plain_text(value.strip()) for value in row]
@@ -86,12 +85,10 @@ def read_table(
             pictures[line] = _picture(cells, named["label"], finder)
         except ValueError as error:
             raise FolderError(file, f"line {line} has {error}") from error
-        if pictures[line].path in finder.missing:
-            missing[line] = pictures[line].path
     if not pictures:
         raise FolderError(file, "there is no picture in it")
-    if len(missing) == len(pictures):
-        raise FolderError(file, finder.none_of(missing))
+    if all(picture.path in finder.missing for picture in pictures.values()):
+        raise FolderError(file, finder.none_of(pictures))
     _require_sound(file, pictures)
     found = Pictures(
         finder.root,
@@ -249,9 +246,9 @@ class _Finder:
             inside = os.path.relpath(folder, self.root)
             yield from (os.path.normpath(os.path.join(inside, name)) for name in names)  # noqa: PTH118, of a million
 
-    def none_of(self, missing: Mapping[int, str]) -> str:
-        """Why none of the pictures is there, by the first one, and what might be meant: line -> path."""
-        line, path = next(iter(missing.items()))
+    def none_of(self, missing: Mapping[int, Picture]) -> str:
+        """Why none of the pictures is there, by the first one, and what might be meant: line -> picture."""
+        line, path = next((line, picture.path) for line, picture in missing.items())
         name = path.replace("\\", "/").rpartition("/")[2]
         near = next(iter(_by_key(islice(self._files(), _LOOKED_AT)).get(_key(name), [])), None)
         absolute = PurePosixPath(path).is_absolute() or PureWindowsPath(path).is_absolute()
