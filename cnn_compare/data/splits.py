@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from cnn_compare.errors import DataError, InvalidValueError
+from cnn_compare.formatting import format_list
 
 Indices = NDArray[np.int64]
 
@@ -285,8 +286,9 @@ def not_in_every_split(
         + (f", and {elsewhere[name]} in other splits" if elsewhere.get(name) else "")
         for name, count in parts.items()
     }
-    where = f"each of {splits} folds" if isinstance(splits, int) else _each_of(splits)
+    where = f"{splits} folds" if isinstance(splits, int) else format_list(splits)
     least, needed = min(parts.values()), splits if isinstance(splits, int) else len(splits)
+    where = f"each of {where}" if needed > 1 else where
     if len(parts) == 1:
         ((name, count),) = counts.items()
         what, listed, them = f"class {name!r}", f"it has {count}", "it"
@@ -303,10 +305,6 @@ def not_in_every_split(
         ("data.group", "data.split_seed", "data.min_class_images"),
         parts=dict(parts),
     )
-
-
-def _each_of(splits: Sequence[str]) -> str:
-    return splits[0] if len(splits) == 1 else f"each of {', '.join(splits[:-1])} and {splits[-1]}"
 
 
 def class_counts(
