@@ -36,7 +36,7 @@ Facts = Mapping[str, Any]
 
 
 @dataclass
-class Section:
+class Part:
     """A part of the page: sentences, a table whose rows are keyed by its headings, and captions with pictures.
 
     A column without a heading holds bars. Pictures are ``data:`` URLs. ``warns`` sets the part off from the others.
@@ -49,7 +49,7 @@ class Section:
     warns: bool = False
 
 
-def report_on_data(config: Facts, backbones: Sequence[str], output: Path, name: str) -> list[Section]:
+def report_on_data(config: Facts, backbones: Sequence[str], output: Path, name: str) -> list[Part]:
     """Look at a data set, and write ``data.json`` and ``data.html``.
 
     Args:
@@ -87,9 +87,9 @@ def report_on_data(config: Facts, backbones: Sequence[str], output: Path, name: 
     }
     facts["findings"] = [*_findings(facts)]
     write_json(output / "data.json", facts)
-    sections = [section for make in SECTIONS if (section := make(facts, images))]
-    write_text(output / "data.html", environment().get_template("data.html.j2").render(name=name, sections=sections))
-    return sections
+    parts = [part for make in PARTS if (part := make(facts, images))]
+    write_text(output / "data.html", environment().get_template("data.html.j2").render(name=name, parts=parts))
+    return parts
 
 
 def _require_output(output: Path, data: ImageDataModule) -> None:
@@ -183,13 +183,13 @@ def _findings(facts: Facts) -> Iterator[str]:
         )
 
 
-def _read_first(facts: Facts, images: Images) -> Section:
+def _read_first(facts: Facts, images: Images) -> Part:
     findings = facts["findings"]
     nothing = "Nothing was found that would mislead a comparison."
-    return Section("Read first", findings or [nothing], warns=bool(findings))
+    return Part("Read first", findings or [nothing], warns=bool(findings))
 
 
-def _classes(facts: Facts, images: Images) -> Section:
+def _classes(facts: Facts, images: Images) -> Part:
     """Images of each class, of many classes those with the fewest training images, and a few pictures of each."""
     found = facts["understood"]
     counts = {SPLITS[name]: split["classes"] for name, split in found["splits"].items()}
@@ -209,19 +209,19 @@ def _classes(facts: Facts, images: Images) -> Section:
         members = np.flatnonzero(training & (images.labels == label))
         chosen = members[:: max(1, len(members) // OF_A_CLASS)][:OF_A_CLASS]
         pictures.append((name, [small_picture(images.pixels(number), PICTURE_PX) for number in chosen]))
-    return Section("Classes", [*understood_in_words(found)], rows, pictures)
+    return Part("Classes", [*understood_in_words(found)], rows, pictures)
 
 
-def _bad_files(facts: Facts, images: Images) -> Section | None:
+def _bad_files(facts: Facts, images: Images) -> Part | None:
     rows = [{"file": path, "reason": reason} for path, reason in facts["understood"]["bad_files"].items()]
-    return Section("Files that cannot be used", [], rows[:CLASSES]) if rows else None
+    return Part("Files that cannot be used", [], rows[:CLASSES]) if rows else None
 
 
 def _bar(count: int, most: int) -> str:
     return "━" * max(1, round(_BAR * count / most)) if count else ""
 
 
-def _sizes(facts: Facts, images: Images) -> Section:
+def _sizes(facts: Facts, images: Images) -> Part:
     """Widths and heights, what `fit` does to the pictures, and bars of ranges unless all pictures are in one."""
     found = facts["sizes"]
     fit, width, height, aspect = found["fit"], found["width"], found["height"], found["aspect"]
@@ -254,10 +254,10 @@ def _sizes(facts: Facts, images: Images) -> Section:
             ends = f"{start} and more" if below is None else f"{start} to {format_significant(below)}"
             cells = {"pictures with": f"{what} {ends} {unit}".strip(), "images": f"{each['images']:,}"}
             rows.append({**cells, "": _bar(each["images"], most)})
-    return Section("Sizes", sentences, rows)
+    return Part("Sizes", sentences, rows)
 
 
-def _copies(facts: Facts, images: Images) -> Section:
+def _copies(facts: Facts, images: Images) -> Part:
     found = facts["copies"]
     sentences = [
         f"Pairs of copies: {found['found']:,}. Exact ones are equal in every pixel that the network gets; near ones "
@@ -283,10 +283,10 @@ def _copies(facts: Facts, images: Images) -> Section:
         lines = [f"{each['name']} ({SPLITS[each['split']]}, {each['label']})" for each in both]
         caption = f"{'exact' if pair['exact'] else 'near'}: {lines[0]} and {lines[1]}"
         pictures.append((caption, [small_picture(images.pixels(each["number"]), PICTURE_PX) for each in both]))
-    return Section("Copies", sentences, rows, pictures)
+    return Part("Copies", sentences, rows, pictures)
 
 
-def _can_show_section(facts: Facts, images: Images) -> Section | None:
+def _can_show_part(facts: Facts, images: Images) -> Part | None:
     found, of_groups = facts["can_show"], facts["understood"]["splits"]["test"]["groups"] is not None
     if not found:
         return None
@@ -309,10 +309,10 @@ def _can_show_section(facts: Facts, images: Images) -> Section | None:
     for accuracy, by_seeds in found["points"].items():
         cells = {f"{seeds} seed{'s' * (seeds != '1')}": f"{points:.1f}" for seeds, points in by_seeds.items()}
         rows.append({"accuracy": f"{accuracy} %", **cells})
-    return Section("What the test images can show", sentences, rows)
+    return Part("What the test images can show", sentences, rows)
 
 
-def _costs_section(facts: Facts, images: Images) -> Section | None:
+def _costs_part(facts: Facts, images: Images) -> Part | None:
     costs = facts["costs"]
     if not costs:
         return None
@@ -330,8 +330,8 @@ def _costs_section(facts: Facts, images: Images) -> Section | None:
     sentence = f"Measured on {costs[0]['device']}; without the start of each run"
     if None not in total:
         sentence += f". All of it with {epochs} epochs and 3 seeds: {format_duration(3 * sum(total))}"
-    return Section("What a comparison costs here", [f"{sentence}."], rows)
+    return Part("What a comparison costs here", [f"{sentence}."], rows)
 
 
 # In their order on the page; each is left out where it has nothing to say.
-SECTIONS = (_read_first, _classes, _bad_files, _sizes, _copies, _can_show_section, _costs_section)
+PARTS = (_read_first, _classes, _bad_files, _sizes, _copies, _can_show_part, _costs_part)

@@ -50,10 +50,10 @@ def run(arguments: list[str]) -> None:
         return
     name = root.name if root else str(settings.get("name") or options["data"]["class_path"].rpartition(".")[2])
     output = Path(options["output"] or Path("data_report") / name)
-    for section in report_on_data(options, as_list(options["backbones"]), output, name):
-        print(f"\n{section.heading}")
-        for sentence in section.sentences:
+    for part in report_on_data(options, as_list(options["backbones"]), output, name):
+        print(f"\n{part.heading}")
+        for sentence in part.sentences:
             print(textwrap.fill(sentence, 79, initial_indent="- ", subsequent_indent="  "))
-        if section.rows:
-            print_table(section.rows, 1)
+        if part.rows:
+            print_table(part.rows, 1)
     print(f"report: {output / 'data.html'}")
