@@ -12,13 +12,13 @@ ROUNDING = 0.02
 """By how much probabilities in half precision may fail to add up to 1."""
 
 
-def class_targets(labels: Tensor, images: int, num_classes: int) -> Tensor:
+def class_targets(labels: Tensor, count: int, num_classes: int) -> Tensor:
     """Labels as torch's cross-entropy takes them.
 
     Args:
         labels: The class of each image, ``(B,)`` or ``(B, 1)`` of any integer type or bool, `PADDING` for none; or the
             probability of each class, ``(B, num_classes)`` of any type: soft labels, or one-hot ones.
-        images: Their number, B.
+        count: Number of images, B.
         num_classes: Number of classes.
 
     Returns:
@@ -30,7 +30,7 @@ def class_targets(labels: Tensor, images: int, num_classes: int) -> Tensor:
     found = f"labels that are a {type(labels).__name__}"
     if isinstance(labels, Tensor):
         found = f"labels of shape {tuple(labels.shape)} and type {labels.dtype}"
-        if labels.shape in ((images,), (images, 1)) and not (labels.is_floating_point() or labels.is_complex()):
+        if labels.shape in ((count,), (count, 1)) and not (labels.is_floating_point() or labels.is_complex()):
             classes = labels.flatten().long()
             # On a GPU, every step would wait for the answer.
             if labels.device.type != "cpu":
@@ -39,13 +39,13 @@ def class_targets(labels: Tensor, images: int, num_classes: int) -> Tensor:
             if not len(wrong):
                 return classes
             found = f"the label {int(wrong[0])}"
-        elif labels.shape == (images, num_classes) and not labels.is_complex():
+        elif labels.shape == (count, num_classes) and not labels.is_complex():
             shares = labels if labels.is_floating_point() else labels.float()
             if (shares >= 0).all() and ((shares.sum(1) - 1).abs() < ROUNDING).all():
                 return shares
             found += ", whose rows do not add up to 1"
     expected = (
-        f"the class of each of the {images} images, a whole number from 0 to {num_classes - 1}, or a row of "
+        f"the class of each of the {count} images, a whole number from 0 to {num_classes - 1}, or a row of "
         f"{num_classes} probabilities for each"
     )
     raise DataError(f"the data loader returned {found}. Expected: {expected}.")

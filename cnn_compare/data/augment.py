@@ -77,13 +77,13 @@ def steps_of(augmentation: Augmentation) -> tuple[Step, ...]:
 
 
 def draw(
-    generator: np.random.Generator, images: int, steps: Sequence[Step], stored: tuple[int, int], size: int
+    generator: np.random.Generator, count: int, steps: Sequence[Step], stored: tuple[int, int], size: int
 ) -> dict[Step, Tensor]:
     """Random numbers for augmentation, one row an image.
 
     Args:
         generator: Source of the numbers.
-        images: Their number, N.
+        count: Number of images, N.
         steps: Steps of the augmentation.
         stored: Height and width of the stored images, in pixels.
         size: Height and width that the network takes.
@@ -97,24 +97,24 @@ def draw(
     cutout = (size, size) if "resized_crop" in steps else stored
     limits = [2 * MAX_SHIFT + 1, 2 * MAX_SHIFT + 1, 2, *cutout]
     # In one call, whose numbers runs of the past had.
-    table = torch.from_numpy(generator.integers(0, limits, size=(images, len(limits))))
+    table = torch.from_numpy(generator.integers(0, limits, size=(count, len(limits))))
     drawn: dict[Step, Tensor] = {"crop": table[:, :2], "flip": table[:, 2], "cutout": table[:, 3:]}
     # Each of the others has a generator of its own, so that none changes what another one draws.
     for_boxes, for_factors = generator.spawn(2)
     if "resized_crop" in steps:
-        drawn["resized_crop"] = torch.from_numpy(random_boxes(for_boxes, images, *stored))
+        drawn["resized_crop"] = torch.from_numpy(random_boxes(for_boxes, count, *stored))
     if "color_jitter" in steps:
-        factors = for_factors.uniform(1 - JITTER, 1 + JITTER, (images, 3)).astype(np.float32)
+        factors = for_factors.uniform(1 - JITTER, 1 + JITTER, (count, 3)).astype(np.float32)
         drawn["color_jitter"] = torch.from_numpy(factors)
     return drawn
 
 
-def random_boxes(generator: np.random.Generator, images: int, height: int, width: int) -> NDArray[np.int64]:
+def random_boxes(generator: np.random.Generator, count: int, height: int, width: int) -> NDArray[np.int64]:
     """Random parts of images, of the area and aspect that torchvision's ``RandomResizedCrop`` draws.
 
     Args:
         generator: Source of the numbers.
-        images: Number of images.
+        count: Number of images, N.
         height: Height of each image, in pixels.
         width: Width of each image, in pixels.
 
@@ -127,8 +127,8 @@ def random_boxes(generator: np.random.Generator, images: int, height: int, width
     """
     aspect = np.clip(width / height, *ASPECT)
     h, w = min(height, round(width / aspect)), min(width, round(height * aspect))
-    boxes = np.tile([(height - h) // 2, (width - w) // 2, h, w], (images, 1))
-    without = np.arange(images)
+    boxes = np.tile([(height - h) // 2, (width - w) // 2, h, w], (count, 1))
+    without = np.arange(count)
     for _ in range(10):
         areas = height * width * generator.uniform(*AREA, len(without))
         aspects = np.exp(generator.uniform(math.log(ASPECT[0]), math.log(ASPECT[1]), len(without)))

@@ -34,12 +34,12 @@ def require_size(field: str, size: float) -> None:
         raise InvalidValueError(field, size, "a number of images, at least 1, or a share such as 0.2")
 
 
-def count_of(size: float, images: int, num_classes: int, field: str, keep: int = 0) -> int:
+def count_of(size: float, available: int, num_classes: int, field: str, keep: int = 0) -> int:
     """How many images a split takes.
 
     Args:
         size: A number of images, or as a float below 1 their share, which is at least an image of each class.
-        images: Number of all of them.
+        available: Number of images there are.
         num_classes: Number of classes.
         field: The setting that ``size`` comes from, for the message.
         keep: How many images of each class must be left.
@@ -47,8 +47,8 @@ def count_of(size: float, images: int, num_classes: int, field: str, keep: int =
     Raises:
         InvalidValueError: If there are not so many images, or fewer than classes.
     """
-    most = images - keep * num_classes
-    count = min(most, max(num_classes, round(size * images))) if isinstance(size, float) else size
+    most = available - keep * num_classes
+    count = min(most, max(num_classes, round(size * available))) if isinstance(size, float) else size
     if not num_classes <= count <= most:
         expected = f"from {num_classes} (one image a class) to {most} for this data"
         raise InvalidValueError(field, size, expected)
@@ -102,7 +102,7 @@ def _nth_of_class(labels: NDArray[np.integer]) -> tuple[Indices, Indices]:
 
 
 def take_groups(
-    images: Indices, labels: NDArray[np.integer], groups: NDArray[np.integer], size: int, keep: int, seed: int
+    rows: Indices, labels: NDArray[np.integer], groups: NDArray[np.integer], size: int, keep: int, seed: int
 ) -> tuple[Indices, Indices]:
     """Cut images in two so that no group is on both sides, and each class is taken in about the same share.
 
@@ -112,7 +112,7 @@ def take_groups(
     groups have, it can be missed by half of a large one.
 
     Args:
-        images: Indices of the images to cut.
+        rows: Indices of the images to cut.
         labels: Labels of all images that the indices stand for.
         groups: Groups of all images.
         size: How many images to take, about.
@@ -120,17 +120,17 @@ def take_groups(
         seed: Seed of the arrangements.
 
     Returns:
-        The images that are taken and the others, each in the order of ``images``; the same on every machine.
+        The images that are taken and the others, each in the order of ``rows``; the same on every machine.
     """
-    label_of, group_of = (np.unique(each[images], return_inverse=True)[1] for each in (labels, groups))
+    label_of, group_of = (np.unique(each[rows], return_inverse=True)[1] for each in (labels, groups))
     (pair_group, pair_label), counts = np.unique(np.stack([group_of, label_of]), axis=1, return_counts=True)
-    wanted, groups_of = np.bincount(label_of) * (size / len(images)), np.bincount(pair_label)
+    wanted, groups_of = np.bincount(label_of) * (size / len(rows)), np.bincount(pair_label)
     tries = MOST_TRIED // (len(counts) + 400)  # The 400 are NumPy's calls.
 
-    def costs(label: Indices, images: NDArray[Any], groups: NDArray[Any]) -> NDArray[np.float64]:
-        lacking = (groups < 1) + np.maximum(0, keep - (groups_of[label] - groups))
+    def costs(label: Indices, images_taken: NDArray[Any], groups_taken: NDArray[Any]) -> NDArray[np.float64]:
+        lacking = (groups_taken < 1) + np.maximum(0, keep - (groups_of[label] - groups_taken))
         # A share of the number wanted, so that rare classes weigh as much as frequent ones.
-        found: NDArray[np.float64] = np.square(images / wanted[label] - 1) + _FORBIDDEN * lacking
+        found: NDArray[np.float64] = np.square(images_taken / wanted[label] - 1) + _FORBIDDEN * lacking
         return found
 
     def taken_of(taken: NDArray[np.bool_]) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -146,10 +146,10 @@ def take_groups(
         nonlocal tries
         while True:
             tries -= 1
-            images, groups = (each[pair_label] for each in taken_of(taken))
+            images_taken, groups_taken = (each[pair_label] for each in taken_of(taken))
             sign = np.where(taken, -1, 1)[pair_group]
-            after = costs(pair_label, images + sign * counts, groups + sign)
-            changes = np.bincount(pair_group, after - costs(pair_label, images, groups))
+            after = costs(pair_label, images_taken + sign * counts, groups_taken + sign)
+            changes = np.bincount(pair_group, after - costs(pair_label, images_taken, groups_taken))
             if held is not None:
                 changes[held] = 0
             best = changes.argmin()
@@ -177,7 +177,7 @@ def take_groups(
                 taken, found, since = other, cheaper, 0
         arrangements.append((found, taken))
     chosen = min(arrangements, key=lambda each: each[0])[1][group_of]
-    return images[chosen], images[~chosen]
+    return rows[chosen], rows[~chosen]
 
 
 def cut(
