@@ -8,6 +8,7 @@ from typing import Any
 
 from cnn_compare.configs import shipped
 from cnn_compare.helptext import ASK, ParserAsked, choices_of, names_of, options_of, text_of
+from cnn_compare.private import actions_of
 
 SHELLS = ("bash", "zsh", "tcsh")
 FILE = {"bash": "_shtab_compgen_files", "zsh": "_files", "tcsh": "f"}
@@ -40,7 +41,7 @@ def completion_script(shell: str, commands: Mapping[str, str], run: Callable[[st
 def _add(command: argparse.ArgumentParser, action: argparse.Action) -> None:
     """Add an option with what completion has to know of it."""
     names = names_of(action) or [action.dest]
-    known = {name for other in command._actions for name in other.option_strings}
+    known = {name for other in actions_of(command) for name in other.option_strings}
     if known & {*names}:
         return  # Several data modules have it.
     takes_value: dict[str, Any] = {"nargs": action.nargs} if action.nargs != 0 else {"action": "store_true"}

@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import copy
 import inspect
+import json
 import logging
 import re
 import sys
-import typing
 import warnings
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -48,6 +48,7 @@ from cnn_compare.checkpointing import (
 from cnn_compare.checks import check_machine, check_settings, make_optimizer
 from cnn_compare.configs import find_file, merge_config
 from cnn_compare.data import CIFAR10DataModule, FolderDataModule, ImageDataModule, TorchvisionDataModule
+from cnn_compare.data.once import once
 from cnn_compare.errors import (
     CheckpointError,
     CheckpointFileError,
@@ -62,6 +63,7 @@ from cnn_compare.machine import tune_process
 from cnn_compare.metrics import monitors
 from cnn_compare.module import ClassifierModule
 from cnn_compare.parsing import OneLineErrors
+from cnn_compare.private import actions_of, forget_order_of_types, read_file_into
 from cnn_compare.results import SPLITS, RunFolder
 from cnn_compare.trusted import names_in, require_trusted, trust, untrusted
 
@@ -114,10 +116,7 @@ class Parser(TopicHelp, OneLineErrors, LightningArgumentParser):
     """LightningCLI's parser; what it refuses is a `ConfigurationError`, and its help fits a screen."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        # Where another package, such as sklearn.datasets, has written `float | int`, Python's cache of types returns
-        # that for `int | float` too, and `val_size=20` would be read as 20.0: a share, and no number of images.
-        for clear in getattr(typing, "_cleanups", ()):
-            clear()
+        forget_order_of_types()
         super().__init__(*args, **options)
 
     def dump(self, namespace: Namespace, *arguments: Any, **options: Any) -> str:
@@ -163,7 +162,7 @@ def _drop_objects(node: Any) -> None:
 def _arguments_of(cls: type[ImageDataModule]) -> dict[str, argparse.Action]:
     parser = ArgumentParser(add_help=False)
     parser.add_class_arguments(cls, "data")
-    return {action.dest: action for action in parser._actions if "." in action.dest}
+    return {action.dest: action for action in actions_of(parser) if "." in action.dest}
 
 
 # Lightning suspects a mistake where a program has arguments of its own.
@@ -214,6 +213,7 @@ class ExperimentCLI(LightningCLI):
         tune_process()
         self.overrides = overrides
         self.timer: EpochTimer | None = None
+        self.command_parsers: list[LightningArgumentParser] = []
         if callbacks is None:
             self.timer = EpochTimer()
             callbacks = [self.timer, FitProgress()]
@@ -265,7 +265,7 @@ class ExperimentCLI(LightningCLI):
             UntrustedCodeError: If it names code that is neither this package's nor named by the user.
         """
         super().parse_arguments(parser, args)
-        self.given = Namespace()  # type: ignore[no-untyped-call]
+        self.given = _namespace()
         self.stored_data: dict[str, Any] = {}
         command = self.config.get("subcommand")
         checkpoint = self.config.get(f"{command}.ckpt_path")
@@ -284,7 +284,7 @@ class ExperimentCLI(LightningCLI):
             self.stored_data = content.get("data", {})
             self._require_trusted(checkpoint, content.get("hyper_parameters") or {})
         default_data = data_defaults(self.stored_data)
-        self._subcommand_parsers[command].set_defaults({"data": default_data})
+        dict(zip(STAGES, self.command_parsers, strict=True))[command].set_defaults({"data": default_data})
         super().parse_arguments(parser, args)
         self.config[command].ckpt_path = checkpoint
         if self.config.get(f"{command}.data.init_args.normalization") == "own":
@@ -329,6 +329,7 @@ class ExperimentCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add what `fit` and comparisons have in common, and what the use of a checkpoint takes."""
+        self.command_parsers.append(parser)
         _add_common(parser)
         parser.add_argument(
             "--allow_other_data",
@@ -358,12 +359,6 @@ class ExperimentCLI(LightningCLI):
             self.config = self.parser.parse_object(config)
         if self.subcommand:
             self.config[f"{self.subcommand}.recipe"] = None
-        # A checkpoint has set it already.
-        if self._get(self.config, "model.num_classes") is None:
-            config = plain_config(self.parser, self.config)
-            section = config[self.subcommand] if self.subcommand else config
-            name = f"{self.subcommand}.model.num_classes" if self.subcommand else "model.num_classes"
-            self.config[name] = with_num_classes(section)["model"]["num_classes"]
 
     def instantiate_classes(self) -> None:
         """Make trainer, module and data; compare the data with the checkpoint's.
@@ -372,7 +367,19 @@ class ExperimentCLI(LightningCLI):
             CheckpointError: If it is other data, or prepared otherwise.
             UsageError: If the head is to be evaluated as it starts, because the weights are for other classes.
         """
-        super().instantiate_classes()
+        # The data first, because it knows the number of classes; the configuration, which is stored, stays plain.
+        command, section = self.subcommand, self.config[self.subcommand] if self.subcommand else self.config
+        alone = _namespace(data=section.data)
+        alone = _namespace(**{"subcommand": command, command: alone}) if command else alone
+        self.datamodule = self._get(self.parser.instantiate_classes(alone, instantiate_groups=False), "data")
+        # A checkpoint, or the comparison, has set it already.
+        if section.model.num_classes is None:
+            section.model.num_classes = getattr(self.datamodule, "num_classes", USUAL_CLASSES)
+        config = self.config.clone()
+        config[f"{command}.data" if command else "data"] = self.datamodule
+        self.config_init = self.parser.instantiate_classes(config)
+        self.model = self._get(self.config_init, "model")
+        self.trainer = self.instantiate_trainer()
         checkpoint = self._get(self.config, "ckpt_path")
         if self.subcommand in EVALUATIONS and not checkpoint and self.model.has_fresh_head:
             reason = f", and those given are not for model.num_classes={self.model.num_classes}: the head is untrained"
@@ -425,6 +432,10 @@ class ExperimentCLI(LightningCLI):
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
             trainer.strategy.checkpoint_io = AtomicCheckpointIO()
         return trainer
+
+
+def _namespace(**values: Any) -> Namespace:
+    return Namespace(**values)  # type: ignore[no-untyped-call]
 
 
 def _no_weights(command: str, reason: str = "") -> UsageError:
@@ -527,7 +538,7 @@ def _read_recipe(parser: Any, config: Namespace, given: str | Path, folder: Path
     beside = folder / given
     path = find_file("recipe", beside if beside.is_file() else given, "recipes")
     config["recipe"] = []  # Where jsonargparse notes the path.
-    ActionConfigFile.apply_config(parser, config, "recipe", str(path))
+    read_file_into(parser, config, "recipe", str(path))
     del config["recipe"]
 
 
@@ -545,7 +556,7 @@ def resolve_config(config: Mapping[str, Any], recipe: str | Path | None = None) 
         ConfigurationError: If a setting does not exist or has the wrong type.
         InvalidValueError: If there is no such recipe.
     """
-    parser, base = _resolver(), Namespace()  # type: ignore[no-untyped-call]
+    parser, base = _resolver(), _namespace()
     parser.files.clear()
     # A copy, because parsing puts its own objects into what it is given.
     given = {name: copy.deepcopy(value) for name, value in config.items() if value is not None}
@@ -560,16 +571,19 @@ def _resolver() -> Parser:
 
 
 def make_data(config: Mapping[str, Any]) -> ImageDataModule:
-    """The data module of a configuration."""
-    parser = Parser()
-    parser.add_lightning_class_args(ImageDataModule, "data", subclass_mode=True)
-    section = parser.parse_object({"data": copy.deepcopy(config["data"])})
-    data: ImageDataModule = parser.instantiate_classes(section)["data"]
-    return data
+    """The data module of a configuration; within `reading_once` the same one for the same settings."""
+    section = config["data"]
+
+    def make() -> ImageDataModule:
+        parsed = _namespace(data=_resolver().parse_object({"data": copy.deepcopy(section)}).data)
+        data: ImageDataModule = _resolver().instantiate_classes(parsed, instantiate_groups=False).data
+        return data
+
+    return once(("data", json.dumps(section, sort_keys=True, default=repr)), make)
 
 
-def with_num_classes(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A configuration with the data's number of classes, where it names none.
+def read_classes(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Read the data for its number of classes, and fill that in where the configuration names none.
 
     Raises:
         InvalidValueError: If it names another one.

@@ -9,6 +9,8 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from cnn_compare.private import HelpAction, actions_of
+
 if TYPE_CHECKING:
     _Parser = argparse.ArgumentParser
 else:
@@ -37,7 +39,7 @@ class ParserAsked(Exception):  # noqa: N818, it is no error
         self.parser = parser
 
 
-class GiveParser(argparse._HelpAction):
+class GiveParser(HelpAction):
     """The action of `ASK`; as for ``--help``, nothing else is parsed."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
@@ -45,7 +47,7 @@ class GiveParser(argparse._HelpAction):
         raise ParserAsked(parser)
 
 
-class _Help(argparse._HelpAction):
+class _Help(HelpAction):
     """``--help``, ``--help=TOPIC``, ``--help=all``."""
 
     def __init__(self, **options: Any) -> None:
@@ -72,13 +74,13 @@ class TopicHelp(_Parser):
         width = min(shutil.get_terminal_size().columns, WIDEST)
         if topic in TOPICS:
             return "\n\n".join(_section(*section, width) for section in self.topic_sections(topic))
-        own = [action for action in self._actions if _topic(action) is None and action.help != argparse.SUPPRESS]
+        own = [action for action in actions_of(self) if _topic(action) is None and action.help != argparse.SUPPRESS]
         own.sort(key=lambda action: FIRST.index(action.dest) if action.dest in FIRST else len(FIRST))
         if topic == "all":
             sections = [("options", own), *(section for name in TOPICS for section in self.topic_sections(name))]
             return "\n\n".join(_section(*section, width) for section in sections if section[1])
         head = [f"usage: {self.prog.replace(' [options]', '')} [options]", self.description, self.epilog]
-        topics = [f"--help={name}" for name in TOPICS if name in map(_topic, self._actions)]
+        topics = [f"--help={name}" for name in TOPICS if name in map(_topic, actions_of(self))]
         more = [f"{', '.join(topics)}: the settings of these.", "--help=all: everything, in full."][not topics :]
         # Whole sentences if that fits a screen.
         for shorten in (False, True):
@@ -90,7 +92,7 @@ class TopicHelp(_Parser):
 
     def topic_sections(self, topic: str) -> list[tuple[str, Sequence[argparse.Action]]]:
         """Headings and options of a topic; a subclass may add those of classes that a setting can name."""
-        return [(topic, [action for action in self._actions if _topic(action) == topic])]
+        return [(topic, [action for action in actions_of(self) if _topic(action) == topic])]
 
 
 def _topic(action: argparse.Action) -> str | None:
@@ -100,7 +102,7 @@ def _topic(action: argparse.Action) -> str | None:
 
 def options_of(parser: argparse.ArgumentParser) -> list[argparse.Action]:
     """All that a parser takes and lists, with those of classes that a setting can name."""
-    actions = list(parser._actions)
+    actions = list(actions_of(parser))
     if isinstance(parser, TopicHelp):
         actions += [action for topic in TOPICS for _, found in parser.topic_sections(topic) for action in found]
     return [action for action in actions if action.help != argparse.SUPPRESS]
@@ -142,7 +144,7 @@ def _section(heading: str, actions: Sequence[argparse.Action], width: int) -> st
     """Options with the whole text about each, what they take, and their default."""
     lines = [f"{heading}:"]
     for action in actions:
-        if action.help == argparse.SUPPRESS or isinstance(action, argparse._HelpAction):
+        if action.help == argparse.SUPPRESS or isinstance(action, HelpAction):
             continue
         value = getattr(action.default, "class_path", action.default)
         default = "" if value in (None, argparse.SUPPRESS, ()) else f"default: {value}"

@@ -6,7 +6,6 @@ import logging
 import math
 import warnings
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
@@ -49,6 +48,7 @@ from cnn_compare.errors import InvalidValueError, ResumeError
 from cnn_compare.labels import class_targets, true_classes
 from cnn_compare.machine import versions
 from cnn_compare.metrics import evaluation_metrics
+from cnn_compare.private import logs_graph, without_parser
 from cnn_compare.schedules import (
     Interval,
     WarmupCosine,
@@ -164,8 +164,8 @@ class ClassifierModule(L.LightningModule):
             }
         )
         self.num_classes, self.label_smoothing = num_classes, label_smoothing
-        self.make_optimizer = _without_parser(optimizer)
-        self.make_lr_scheduler = lr_scheduler and _without_parser(lr_scheduler)
+        self.make_optimizer = without_parser(optimizer)
+        self.make_lr_scheduler = lr_scheduler and without_parser(lr_scheduler)
         self.lr_interval = lr_interval
         self.backbone = build_backbone(backbone, num_classes, stem)
         source = weights or ("imagenet" if pretrained else "")
@@ -220,7 +220,7 @@ class ClassifierModule(L.LightningModule):
             self._set_trained_layers(image_size)
             images = 1 if getattr(data, "batch_size", 0) == 1 else 2
             check_training(self.backbone, self.hparams["backbone"], image_size, self.num_classes, images)
-        if any(getattr(logger, "_log_graph", False) for logger in self.trainer.loggers):
+        if any(map(logs_graph, self.trainer.loggers)):
             # For `TensorBoardLogger(log_graph=True)`.
             self.example_input_array = torch.zeros(1, 3, image_size, image_size)
         if self.hparams["pretrained"]:
@@ -552,11 +552,3 @@ def _fingerprint(data: Any) -> str | None:
     except Exception as error:
         log.warning("the checkpoint holds no data fingerprint: %s: %s", type(error).__name__, error)
         return None
-
-
-def _without_parser(make: Any) -> Any:
-    """A factory that ``torch.save`` can store: that of a configuration, but without the parser it was made by."""
-    if isinstance(make, partial) and make.func.__module__.startswith("jsonargparse."):
-        _, cls = make.args
-        return partial(cls, **make.keywords)
-    return make

@@ -16,6 +16,7 @@ import yaml
 from cnn_compare.configs import flatten
 from cnn_compare.errors import ConfigurationError
 from cnn_compare.helptext import ASK, GiveParser
+from cnn_compare.private import actions_of
 
 if TYPE_CHECKING:
     _Parser = argparse.ArgumentParser
@@ -53,7 +54,9 @@ class OneLineErrors(_Parser):
             super().error(message, *([ex] if ex else []))  # Raises: only then does jsonargparse call with `ex`.
         # jsonargparse notes here that the mistake is among the options of a subcommand.
         parser: OneLineErrors = getattr(ex, "subcommand_parser", None) or self
-        raise parser._with_file(one_line(message, parser._option_string_actions))
+        raise parser._with_file(
+            one_line(message, [name for action in actions_of(parser) for name in action.option_strings])
+        )
 
     def parse_path(self, path: Any, *args: Any, **options: Any) -> Any:
         """As jsonargparse's; what is wrong with the file is said with its name."""

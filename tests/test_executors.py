@@ -29,7 +29,7 @@ from cnn_compare.comparison.plan import Comparison, plan_runs
 from cnn_compare.comparison.runner import run_all
 from cnn_compare.data.order import EpochSampler, shard, shard_size
 from cnn_compare.errors import InvalidValueError, MissingExtraError, RunError
-from cnn_compare.experiment import resolve_config, with_num_classes
+from cnn_compare.experiment import read_classes, resolve_config
 from cnn_compare.results import RunResult
 
 TWO_DEVICES = {"max_epochs": 3, "accelerator": "cpu", "devices": 2}
@@ -123,7 +123,7 @@ class Pairs:
 
 
 def test_runs_side_by_side_start_seed_by_seed_the_longest_first(tmp_path):
-    config = with_num_classes(resolve_config({"data": DATA}))
+    config = read_classes(resolve_config({"data": DATA}))
     executor = Pairs()
     specs = plan_runs(Comparison("small", ["lenet", "resnet20"], [5, 3, 4], config=config, log_dir=str(tmp_path)))
     assert [spec.key.label for spec in specs[:2]] == ["resnet20/5", "lenet/5"]

@@ -12,12 +12,12 @@ from helpers import DATA, small_comparison
 from cnn_compare.comparison.jobs import jobs_on_cores, planned_work
 from cnn_compare.comparison.local import LocalExecutor
 from cnn_compare.comparison.plan import Comparison, plan_runs
-from cnn_compare.experiment import resolve_config, with_num_classes
+from cnn_compare.experiment import read_classes, resolve_config
 from cnn_compare.results import MANIFEST, Metric
 
 
 def planned(backbones, seeds):
-    config = with_num_classes(resolve_config({"data": DATA}))
+    config = read_classes(resolve_config({"data": DATA}))
     return plan_runs(Comparison("x", backbones, seeds, config=config))
 
 

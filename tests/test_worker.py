@@ -14,7 +14,7 @@ from torchmetrics.classification import MulticlassHammingDistance
 from cnn_compare.backbones import code_fingerprint
 from cnn_compare.comparison.spec import Progress, RunSpec, WorkerSpec
 from cnn_compare.comparison.worker import MeasuredRun, SendProgress, discard_checkpoints_of_other_code
-from cnn_compare.experiment import experiment_parser, plain_config, with_num_classes
+from cnn_compare.experiment import experiment_parser, plain_config, read_classes
 from cnn_compare.files import read_json, write_bytes, write_json
 from cnn_compare.results import Metric, RunFolder
 from cnn_compare.run_key import RunKey
@@ -29,7 +29,7 @@ def make_run(tmp_path_factory):
         settings = {"max_epochs": 2, "accelerator": "cpu", **trainer}
         parsed = parser.parse_object({"trainer": settings, "model": {"backbone": "lenet"}, "data": DATA})
         folder = RunFolder(tmp_path_factory.mktemp("run"))
-        config = {"seed_everything": 3, **with_num_classes(plain_config(parser, parsed))}
+        config = {"seed_everything": 3, **read_classes(plain_config(parser, parsed))}
         spec = RunSpec(RunKey("lenet", seed=3), config, folder, "modern", declared_changes={"model.stem": "cifar"})
         return MeasuredRun(spec, WorkerSpec(), callbacks)
 

@@ -19,6 +19,7 @@ from cnn_compare.comparison.plan import Comparison, plan_runs, unsuited, until_d
 from cnn_compare.comparison.preview import preview
 from cnn_compare.comparison.runner import runs_failed
 from cnn_compare.comparison.search import read_search, trials_of
+from cnn_compare.data.once import reading_once
 from cnn_compare.errors import InvalidValueError
 from cnn_compare.experiment import (
     ComparisonFile,
@@ -26,7 +27,7 @@ from cnn_compare.experiment import (
     RecipeFile,
     experiment_parser,
     plain_config,
-    with_num_classes,
+    read_classes,
 )
 from cnn_compare.formatting import print_table
 from cnn_compare.inference.collect import collect_pictures
@@ -38,6 +39,7 @@ NO_OPTIONS = ("config", "recipe", "looks", "tested")
 """Fields of a `Comparison` that the command fills in."""
 
 
+@reading_once()
 def run(arguments: list[str]) -> None:
     """Carry out the runs that are not finished, and report; or only show what would be run."""
     given = [argument for argument in arguments if argument.startswith("--model.backbone")]
@@ -50,7 +52,7 @@ def run(arguments: list[str]) -> None:
     files = [str(path) for path in (parsed.recipe, *(parsed.config or [])) if path is not None]
     comparison = Comparison(
         **{field.name: options[field.name] for field in fields(Comparison) if field.name not in NO_OPTIONS},
-        config=with_num_classes({name: options[name] for name in SETTINGS}),
+        config=read_classes({name: options[name] for name in SETTINGS}),
         recipe=Path(files[0]).stem if files else None,
     )
     _executor(options)  # Its mistakes, too, are refused before anything is run.

@@ -21,8 +21,9 @@ from cnn_compare.comparison.spec import Config, RunSpec
 from cnn_compare.comparison.turns import measure_times_if_needed
 from cnn_compare.configs import as_list
 from cnn_compare.data import ImageDataModule
+from cnn_compare.data.once import reading_once
 from cnn_compare.errors import InvalidValueError
-from cnn_compare.experiment import make_data, resolve_config, with_num_classes
+from cnn_compare.experiment import make_data, read_classes, resolve_config
 from cnn_compare.files import write_json, write_text
 from cnn_compare.results import MANIFEST, SPLITS, RunResult
 from cnn_compare.run_key import RunKey
@@ -72,12 +73,13 @@ def compare(
         raise InvalidValueError("model.backbone", given, "left out: backbones names what is compared")
     _refuse_objects(as_list(backbones))
     settings = {name: options.pop(name) for name in SETTINGS if name in options}
-    config = with_num_classes(resolve_config({**settings, "data": _data_config(settings.get("data"))}, recipe))
     recipe_name = None if recipe is None else Path(recipe).stem
-    comparison = Comparison(name, backbones, **options, config=config, recipe=recipe_name)
-    if executor is not None and comparison.search is not None:
-        raise InvalidValueError("executor", type(executor).__name__, "left out with search, which takes several")
-    return carry_out(comparison, lambda: executor or LocalExecutor()).folder
+    with reading_once():
+        config = read_classes(resolve_config({**settings, "data": _data_config(settings.get("data"))}, recipe))
+        comparison = Comparison(name, backbones, **options, config=config, recipe=recipe_name)
+        if executor is not None and comparison.search is not None:
+            raise InvalidValueError("executor", type(executor).__name__, "left out with search, which takes several")
+        return carry_out(comparison, lambda: executor or LocalExecutor()).folder
 
 
 @dataclass(frozen=True)

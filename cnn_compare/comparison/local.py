@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import math
 import multiprocessing
@@ -31,8 +32,12 @@ def require_main_guard() -> None:
     The process that started it then says so. A run's process imports the script for the backbones that
     the script may define.
     """
-    # The same sign by which multiprocessing itself refuses to start a process.
-    if getattr(multiprocessing.current_process(), "_inheriting", False):
+    # multiprocessing imports the script under this name.
+    imported = any(
+        frame.function == "<module>" and frame.frame.f_globals["__name__"] == "__mp_main__"
+        for frame in inspect.stack(context=0)
+    )
+    if imported and multiprocessing.parent_process() is not None:
         os._exit(NO_MAIN_GUARD)
 
 

@@ -18,7 +18,7 @@ from cnn_compare.comparison.spec import Config, RunSpec
 from cnn_compare.configs import as_list, differences, flatten, merge_config
 from cnn_compare.data.module import SPLIT_SEED
 from cnn_compare.errors import InvalidValueError
-from cnn_compare.experiment import apply_own_recipe, resolve_config, stop_at, with_num_classes
+from cnn_compare.experiment import apply_own_recipe, read_classes, resolve_config, stop_at
 from cnn_compare.formatting import format_list
 from cnn_compare.results import RunFolder
 from cnn_compare.run_key import RunKey, path_name
@@ -75,7 +75,7 @@ class Comparison:
         times: Whether the networks take turns alone on this machine after all runs, to measure the seconds of an epoch:
             ``auto``: if runs disturbed each other or were disturbed, within a tenth of the training's time;
             ``always``: until the ratio between any two is known to 5 %, or for 30 s a network; ``never``.
-        config: The settings that all runs have in common, as `resolve_config` and `with_num_classes` return them.
+        config: The settings that all runs have in common, as `resolve_config` and `read_classes` return them.
         recipe: Name of the file that ``config`` comes from, for the report.
         looks: Numbers of seeds at which the report is looked at, where it decides whether to go on.
         tested: Whether the networks see the test images; the trials of a search do not.
@@ -355,7 +355,7 @@ def _network_config(shared: Config, backbone: str, changes: Config) -> Config:
     check_settings(config, ("train", "val", "test"))
     # Looked up once for all networks, because a large folder takes seconds to read.
     if [config["data"], config["model"]["num_classes"]] != [shared["data"], shared["model"]["num_classes"]]:
-        config = with_num_classes(config)
+        config = read_classes(config)
     if config["target_acc"] is not None:
         stop_at(config["target_acc"])
     if config["patience"] is not None:

@@ -30,6 +30,7 @@ from cnn_compare.comparison.plan import When
 from cnn_compare.comparison.spec import Config, WorkerSpec
 from cnn_compare.comparison.worker import exit_with_parent
 from cnn_compare.data import ImageDataModule
+from cnn_compare.data.once import reading_once
 from cnn_compare.errors import CnnCompareError, ResultError, RunError, own_error
 from cnn_compare.experiment import ExperimentCLI
 from cnn_compare.machine import describe_device, now
@@ -159,7 +160,8 @@ def _run_turns(configs: Mapping[str, Config], limit_s: float, worker: WorkerSpec
         for stream in (sys.stdout, sys.stderr):
             os.dup2(nowhere.fileno(), stream.fileno())
     try:
-        parent.send(_measure(configs, limit_s))
+        with reading_once():
+            parent.send(_measure(configs, limit_s))
     except Exception as error:  # It runs the user's code, which can raise anything.
         cause = own_error(error) or error
         parent.send(f"{type(cause).__name__}: {cause}")

@@ -30,6 +30,7 @@ from cnn_compare.data.layouts import (
 from cnn_compare.data.loaded import as_tensors
 from cnn_compare.data.module import ImageDataModule, require
 from cnn_compare.data.module import Split as LoadedSplit
+from cnn_compare.data.once import once
 from cnn_compare.data.order import ResidentDataset
 from cnn_compare.data.splits import Indices, class_counts, cut, fold_of, not_in_every_split, require_size
 from cnn_compare.data.tables import USED, read_table
@@ -124,9 +125,11 @@ class FolderDataModule(ImageDataModule):
         side = stored_size or self.image_size * (2 if "resized_crop" in self.augmentation else 1)
         self.decoding = Decoding(side, fit, (background[0], background[1], background[2]), max_pixels)
         if self.labels is not None:
-            self.pictures = read_table(self.labels, group, self.data_dir, columns)
+            table = self.labels, group, self.data_dir, columns
+            self.pictures = once(("table", repr(table)), lambda: read_table(*table))
         elif self.data_dir is not None:
-            self.pictures = read_folders(self.data_dir)
+            folder = self.data_dir
+            self.pictures = once(("folder", folder), lambda: read_folders(folder))
         self.pictures = without_small_classes(self.pictures, min_class_images)
         if group_pattern is not None:
             self.pictures = group_by_pattern(self.pictures, group_pattern)
@@ -180,7 +183,8 @@ class FolderDataModule(ImageDataModule):
     @cached_property
     def decoded(self) -> Decoded:
         """The decoded pictures, in the order of ``pictures``: bad ones too, whose pixels are zeros."""
-        return decoded(self.pictures.root, [picture.path for picture in self.pictures.pictures], self.decoding)
+        root, paths = self.pictures.root, [picture.path for picture in self.pictures.pictures]
+        return once(("decoded", root, *paths, self.decoding), lambda: decoded(root, paths, self.decoding))
 
     @property
     def bad_files(self) -> dict[str, str]:

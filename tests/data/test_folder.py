@@ -24,7 +24,7 @@ from cnn_compare.comparison.compare import write_all_splits
 from cnn_compare.comparison.plan import Comparison, plan_runs
 from cnn_compare.data.splits import take_groups
 from cnn_compare.errors import DataError, FolderError, InvalidValueError
-from cnn_compare.experiment import resolve_config, with_num_classes
+from cnn_compare.experiment import read_classes, resolve_config
 
 ALL = ("train", "val", "test")
 
@@ -561,7 +561,7 @@ def test_a_variant_with_other_splits_gets_a_file_of_its_own(tmp_path):
         "pad": {"data": {"init_args": {"fit": "pad"}}},
         "other": {"data": {"init_args": {"split_seed": 1}}},
     }
-    specs = plan_runs(Comparison("mine", ["lenet"], [0, 1], config=with_num_classes(config), variants=variants))
+    specs = plan_runs(Comparison("mine", ["lenet"], [0, 1], config=read_classes(config), variants=variants))
     write_all_splits(tmp_path / "out", specs)
     found = {path.name: path.read_text(encoding="utf-8") for path in (tmp_path / "out").iterdir()}
     expected = {

@@ -1,0 +1,49 @@
+"""Private parts of other packages that this one uses, each with the reason: there is no public way."""
+
+from __future__ import annotations
+
+import argparse
+import typing
+from functools import partial
+from typing import Any
+
+# jsonargparse takes actions of this class, and no others of a user's, for no setting: they are not in a configuration.
+HelpAction = argparse._HelpAction
+
+
+def actions_of(parser: argparse.ArgumentParser) -> list[argparse.Action]:
+    """What a parser takes, for help and completion. argparse only formats this list.
+
+    jsonargparse's own completion looks through every subclass of the class of a setting: of torch's, for minutes.
+    """
+    return parser._actions
+
+
+def forget_order_of_types() -> None:
+    """Clear Python's cache of types.
+
+    Where another package, such as sklearn.datasets, has written `float | int`, the cache returns that for `int | float`
+    too, and `val_size=20` would be read as 20.0: a share, and no number of images.
+    """
+    for clear in getattr(typing, "_cleanups", ()):
+        clear()
+
+
+def read_file_into(parser: Any, config: Any, name: str, path: str) -> None:
+    """Put a file's settings over those that a parser has read so far, as for ``--config``, which takes no defaults."""
+    from jsonargparse import ActionConfigFile  # type: ignore[attr-defined]
+
+    ActionConfigFile.apply_config(parser, config, name, path)
+
+
+def logs_graph(logger: Any) -> bool:
+    """Whether a logger is a `TensorBoardLogger(log_graph=True)`, which keeps that to itself."""
+    return bool(getattr(logger, "_log_graph", False))
+
+
+def without_parser(make: Any) -> Any:
+    """A factory that ``torch.save`` can store: jsonargparse's is a function of its own that holds the parser."""
+    if isinstance(make, partial) and make.func.__module__.startswith("jsonargparse."):
+        _, cls = make.args
+        return partial(cls, **make.keywords)
+    return make
