@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -68,6 +69,7 @@ class FolderDataModule(ImageDataModule):
         columns: Other names of the columns in ``labels``, such as ``{path: image_id, label: dx, group: lesion_id}``; a
             list for ``label``: one column a class, of which one holds 1.
         min_class_images: Classes with fewer pictures that are not given for validation or test are left out.
+        classes: Names of at least two classes: all others are left out; None: none is.
         **options: Those of `ImageDataModule`; ``val_size`` is only used where there are no validation images yet, and
             a share is one of the images that are not for testing. A ``fold`` takes no notice of splits that there are.
 
@@ -90,6 +92,7 @@ class FolderDataModule(ImageDataModule):
         stored_size: int | None = None,
         columns: dict[str, str | list[str]] | None = None,
         min_class_images: int = 0,
+        classes: list[str] | None = None,
         **options: Any,
     ) -> None:
         super().__init__(**options)
@@ -119,18 +122,24 @@ class FolderDataModule(ImageDataModule):
         self.data_dir = None if data_dir is None else Path(data_dir).expanduser().absolute()
         self.labels = None if labels is None else Path(labels).expanduser().absolute()
         self.columns, self.group, self.group_pattern = columns, group, group_pattern
-        self.min_class_images = min_class_images
+        self.min_class_images, self.classes = min_class_images, classes
         self.test_size, self.on_bad_file, self.stored_size = test_size, on_bad_file, stored_size
         # With resized_crop, a part of a picture is enlarged to the whole.
         side = stored_size or self.image_size * (2 if "resized_crop" in self.augmentation else 1)
         self.decoding = Decoding(side, fit, (background[0], background[1], background[2]), max_pixels)
         if self.labels is not None:
-            table = self.labels, group, self.data_dir, columns
-            self.pictures = once(("table", repr(table)), lambda: read_table(*table))
+            where = self.labels, group, self.data_dir, columns
+            self.pictures = once(("table", repr(where)), lambda: read_table(*where))
         elif self.data_dir is not None:
             folder = self.data_dir
             self.pictures = once(("folder", folder), lambda: read_folders(folder))
         self.pictures = without_small_classes(self.pictures, min_class_images)
+        if classes is not None:
+            there = self.pictures.class_names
+            usable = len({*classes}) >= 2 and {*classes} <= {*there}
+            require("classes", classes, usable, f"a list of at least two of {some(there)}")
+            pictures = [picture for picture in self.pictures.pictures if picture.label in classes]
+            self.pictures = replace(self.pictures, pictures=pictures, class_names=tuple(sorted({*classes})))
         if group_pattern is not None:
             self.pictures = group_by_pattern(self.pictures, group_pattern)
         self.class_names = self.pictures.class_names
@@ -147,7 +156,7 @@ class FolderDataModule(ImageDataModule):
         """What a checkpoint stores; ``pictures`` tells whether the split would still be the same."""
         digest = hashlib.blake2b(self._names, digest_size=4).hexdigest()
         cut = f", groups cut by {GROUP_RULES}" if self._groups is not None and self._sizes else ""
-        own = ("columns", "group", "group_pattern", "min_class_images", "test_size", "on_bad_file")
+        own = ("columns", "group", "group_pattern", "min_class_images", "classes", "test_size", "on_bad_file")
         return {
             **super().preparation,
             **{option: getattr(self, option) for option in own},

@@ -224,6 +224,17 @@ def test_small_classes_are_left_out_as_requested_and_this_is_stored(tmp_path):
     assert data.preparation["min_class_images"] == 3
 
 
+def test_only_the_classes_that_are_named_are_used_and_this_is_stored(tmp_path):
+    data = folder(paint_classes(tmp_path, a=8, b=8, c=8), classes=["c", "a"])
+    assert data.class_names == ("a", "c")
+    assert {row["label"] for rows in splits(data).values() for row in rows} == {"a", "c"}
+    assert data.preparation["classes"] == ["c", "a"]
+    with pytest.raises(
+        InvalidValueError, match=r"data\.classes must be a list of at least two of a, b, c"
+    ):
+        folder(tmp_path, classes=["a", "d"])
+
+
 def test_small_classes_can_be_kept_in_training_to_look_at_them(tmp_path):
     data = folder(paint_classes(tmp_path, a=20, b=20, rare=2, once=1), batch_size=5)
     data.keep_small_classes = True
