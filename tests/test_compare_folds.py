@@ -38,7 +38,7 @@ def test_a_plan_has_one_run_for_each_network_seed_and_fold_with_the_same_folds_f
 
 
 def test_a_repeat_is_a_seed():
-    assert planned(seeds=0, folds=5, repeats=3).all_seeds == [0, 1, 2]
+    assert planned(seeds=0, folds=5).all_seeds == [0]
     assert planned(seeds=[4, 7], folds=5).all_seeds == [4, 7]
 
 
@@ -46,9 +46,6 @@ def test_a_repeat_is_a_seed():
     ("options", "message"),
     [
         ({"folds": 1}, r"folds must be at least 2"),
-        ({"repeats": 2}, r"repeats must be left out without folds"),
-        ({"folds": 2, "repeats": 0}, r"repeats must be at least 1"),
-        ({"folds": 2, "repeats": 2, "seeds": [0, 1]}, r"repeats must be left out with seeds"),
         ({"folds": 2, "data": merge_config(DATA, {"init_args": {"fold": [0, 2]}})}, r"data\.fold must be left out"),
         ({"folds": 2, "data": merge_config(DATA, {"init_args": {"split_seed": 1}})}, r"data\.split_seed must be left"),
     ],
@@ -87,7 +84,7 @@ def finished(tmp_path_factory, pictures):
     once = {"data": pictures, "folds": 2, "trainer": {"max_epochs": 1}, "model": {"stem": "cifar"}}
     small_comparison(logs, **once)
     first = {path: path.stat().st_mtime_ns for path in logs.rglob("result.json")}
-    folder = small_comparison(logs, **once, repeats=2)
+    folder = small_comparison(logs, **once, seeds=[0, 1])
     return folder, first, once
 
 
@@ -140,7 +137,7 @@ def test_a_lost_manifest_is_rebuilt_from_the_folds_and_other_folds_are_refused(f
     folder, _, once = finished
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("result.json")}
     (folder / MANIFEST).unlink()
-    small_comparison(folder.parent, **once, repeats=2)
+    small_comparison(folder.parent, **once, seeds=[0, 1])
     assert "is rebuilt from the runs' configurations" in capfd.readouterr().err
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("result.json")} == before
     for folds, told in ((4, "folds is 2 there and 4 now"), (None, "folds is 2 there and None now")):

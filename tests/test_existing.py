@@ -226,7 +226,7 @@ def test_a_comparison_whose_pictures_have_changed_is_refused_with_the_ways_out(t
     assert len(ran) == 5
 
 
-@pytest.mark.parametrize("further", [{"folds": 2, "repeats": 2}, {"train_subsets": [4, 6]}])
+@pytest.mark.parametrize("further", [{"folds": 2, "seeds": [0, 1]}, {"train_subsets": [4, 6]}])
 def test_pictures_that_stay_are_resumed_in_folds_and_subsets_too(tmp_path, pictures, ran, further):
     root, options = pictures
     small_comparison(tmp_path, **options, **further)

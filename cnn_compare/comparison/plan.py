@@ -46,10 +46,9 @@ class Comparison:
     Args:
         name: Of the comparison: its folder is ``<log_dir>/<name>``.
         backbones: Names, as `build_backbone` takes them, or one name.
-        seeds: Each backbone is trained once with each; or one seed.
+        seeds: Each backbone is trained once with each; or one seed. With ``folds``, each cuts them anew.
         folds: Cross-validation: the images, also those of a test set that the data has, are cut into so many folds, the
             same for all backbones, and each is tested by a network that was trained without it, nor with its groups.
-        repeats: How often this is done, each time with other folds: seeds 0, 1 and so on.
         train_subsets: Train every backbone with each of these numbers of training images, in ascending order; smaller
             subsets are parts of larger ones. The report compares the largest, and shows how accuracy grows with images.
         on_existing: What to do about a comparison of that name.
@@ -85,7 +84,6 @@ class Comparison:
     backbones: Sequence[str] | str
     seeds: Sequence[int] | int = (0,)
     folds: int | None = None
-    repeats: int | None = None
     train_subsets: Sequence[int] = ()
     on_existing: OnExisting = "resume"
     log_dir: str = "lightning_logs"
@@ -114,23 +112,8 @@ class Comparison:
 
     @property
     def all_seeds(self) -> list[int]:
-        """Each seed with which a network is trained; a repeat of cross-validation is one, which cuts new folds.
-
-        Raises:
-            InvalidValueError: If both seeds and repeats are given, or repeats without folds.
-        """
-        seeds, repeats = as_list(self.seeds), self.repeats
-        if repeats is None:
-            return seeds
-        if self.folds is None:
-            raise InvalidValueError(
-                "repeats", repeats, "left out without folds: a training is done again with more seeds"
-            )
-        if repeats < 1:
-            raise InvalidValueError("repeats", repeats, "at least 1")
-        if seeds != [0]:
-            raise InvalidValueError("repeats", repeats, "left out with seeds: with folds, each of them is one")
-        return list(range(repeats))
+        """The seeds as a list; with folds, each cuts new ones, which is a repeat of the cross-validation."""
+        return as_list(self.seeds)
 
     @property
     def folder(self) -> Path:

@@ -229,9 +229,7 @@ def test_only_the_classes_that_are_named_are_used_and_this_is_stored(tmp_path):
     assert data.class_names == ("a", "c")
     assert {row["label"] for rows in splits(data).values() for row in rows} == {"a", "c"}
     assert data.preparation["classes"] == ["c", "a"]
-    with pytest.raises(
-        InvalidValueError, match=r"data\.classes must be a list of at least two of a, b, c"
-    ):
+    with pytest.raises(InvalidValueError, match=r"data\.classes must be a list of at least two of a, b, c"):
         folder(tmp_path, classes=["a", "d"])
 
 

@@ -163,7 +163,7 @@ def _few_folds(networks: Sequence[Network]) -> list[str]:
     if fewest >= FEWEST_FOLDS:
         return []
     left_out = f"every network was trained without 1/{fewest} of the images, and intervals are wide"
-    return [f"{fewest} folds: {left_out}; --folds={FEWEST_FOLDS} and more, and --repeats, say more"]
+    return [f"{fewest} folds: {left_out}; --folds={FEWEST_FOLDS} and more, and more --seeds, say more"]
 
 
 def _incomplete(networks: Sequence[Network]) -> list[str]:
