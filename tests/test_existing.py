@@ -23,6 +23,7 @@ from cnn_compare.cli import main
 from cnn_compare.comparison.local import LocalExecutor
 from cnn_compare.errors import ComparisonExistsError, InvalidValueError
 from cnn_compare.experiment import make_data
+from cnn_compare.report.control import other_pictures
 from cnn_compare.results import MANIFEST, Metric, RunResult
 
 ROOT = Path(__file__).parents[1]
@@ -234,7 +235,7 @@ def test_pictures_that_stay_are_resumed_in_folds_and_subsets_too(tmp_path, pictu
     folder = small_comparison(tmp_path, **options, **further)
     small_comparison(tmp_path, **{**options, "backbones": ["resnet20"]}, **further)
     assert len(ran) == 2 * runs
-    assert write_report(folder).other_pictures is None
+    assert other_pictures(write_report(folder).stored) is None
     CHANGES["replaced"](root)
     with pytest.raises(ComparisonExistsError, match="runs of other pictures"):
         small_comparison(tmp_path, **options, **further)
