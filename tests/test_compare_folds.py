@@ -127,7 +127,7 @@ def test_the_report_has_folds_and_repeats(finished):
     folder, _, _ = finished
     assert load_results(folder).fold.tolist() == [0, 1, 0, 1]
     summary = Shown(write_report(folder))
-    assert summary.folds == "2 folds × 2 repeats"
+    assert summary.json["folds"] == "2 folds × 2 repeats"
     assert summary.unfinished is None
     assert not [warning for warning in summary.warnings if "mixed" in warning]
     assert (summary.test_images, summary.test_groups) == (16, 8)
