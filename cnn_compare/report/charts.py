@@ -85,7 +85,7 @@ def band(along: Sequence[float], lowest: Sequence[float], highest: Sequence[floa
 def axes(data: list[Figure], horizontal: str, vertical: str) -> Figure:
     """A figure with titles beside its axes."""
     layout = {"xaxis": {"title": {"text": horizontal}}, "yaxis": {"title": {"text": vertical}, "rangemode": "normal"}}
-    return {"data": data, "layout": {**layout, "height": 380 + 5 * len(data)}}  # A legend of many networks is high.
+    return {"data": data, "layout": {**layout, "height": 370 + 8 * len(data)}}  # A legend of many networks is high.
 
 
 def heatmap(

@@ -32,7 +32,7 @@ def of(found: Findings) -> Section | None:
     layout = {
         "xaxis": {"title": {"text": "mean confidence %"}, "range": [0, 102]},
         "yaxis": {"title": {"text": "answers that are right %"}, "range": [0, 102]},
-        "height": 460,
+        "height": 400 + 10 * len(data),
     }
     caption = (
         "Answers in 15 bins of confidence: below the dotted line a network is surer than it is right. ECE is the mean "
