@@ -105,6 +105,46 @@ def test_the_answer_and_the_leaderboard_are_on_the_first_screen(open_page):
 
 
 @needs_browser
+def test_warnings_and_long_parts_are_folded_and_a_link_opens_its_part(open_page):
+    page = open_page()
+    warnings = page.locator("details.warnings")
+    assert "Read with care (" in warnings.locator("summary").inner_text()
+    assert not warnings.locator("li").first.is_visible()
+    for key in ("loss", "calibration", "costs", "networks"):
+        assert page.locator(f"#{key}").get_attribute("open") is None
+    page.locator("nav a", has_text="Costs").click()
+    page.locator("#plot-costs svg").first.wait_for()
+    assert page.locator("nav").bounding_box()["y"] == pytest.approx(0, abs=1)  # It stays.
+    assert page.noise == []
+
+
+@needs_browser
+def test_the_mistakes_of_the_chosen_network_alone_are_shown(browser, store_run, tmp_path):
+    labels = np.arange(600) % 60
+    for name in ("lenet", "alexnet"):
+        store_run(name, right=range(60 if name == "lenet" else 300, 600), labels=labels)
+    write_report(tmp_path)
+    page = browser.new_page()
+    page.goto((tmp_path / "report.html").as_uri())
+    rows = page.locator("#t-confusion tbody tr:visible th")
+    assert set(rows.all_inner_texts()) == {"lenet"}
+    page.locator("[data-rows=confusion]").select_option(label="alexnet")
+    assert set(rows.all_inner_texts()) == {"alexnet"}
+    page.close()
+
+
+@needs_browser
+def test_no_name_beside_a_mark_is_cut_on_a_phone(open_page):
+    page = open_page(width=390)
+    chart = page.locator("#plot-answer").bounding_box()
+    for name in page.locator("#plot-answer .textpoint text").all():
+        box = name.bounding_box()
+        if HOSTILE not in name.text_content():  # It is longer than the chart is wide on either side.
+            assert chart["x"] <= box["x"]
+            assert box["x"] + box["width"] <= chart["x"] + chart["width"]
+
+
+@needs_browser
 def test_a_table_is_copied_as_latex_markdown_and_csv(open_page):
     page = open_page()
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
