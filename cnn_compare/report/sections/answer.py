@@ -28,8 +28,6 @@ TRAINED_ON_TEST_SET = (
 )
 FEWEST_FOLDS = 5
 SMALLEST, LARGEST = 9, 30
-# What a wide screen has for marks, in pixels; in a narrower chart names may still touch.
-WIDTH, HEIGHT = 350, 300
 
 
 def of(found: Findings) -> Section:
@@ -268,8 +266,7 @@ def _accuracy_against(
     positions = [math.log10(value) if spread > 8 else value for value in seconds]
     growth = LARGEST - SMALLEST if len(set(params)) > 1 else 0
     sizes = [SMALLEST + growth * math.sqrt(count / (max(params) or 1)) for count in params]
-    corners = _label_corners(timed, positions, sizes)
-    for network, value, size, corner in zip(timed, seconds, sizes, corners, strict=True):
+    for network, value, size in zip(timed, seconds, sizes, strict=True):
         color, symbol = style[network.name]
         accuracy = network.accuracy_pct
         known = not math.isnan(accuracy.low)
@@ -280,7 +277,7 @@ def _accuracy_against(
                 "x": [value],
                 "y": [accuracy.value],
                 "text": [network_label(network.name)],
-                "textposition": corner,
+                "textposition": "top right",  # The page looks for the best corner.
                 "cliponaxis": False,
                 "name": escaped(network.name),
                 "error_y": {
@@ -319,40 +316,3 @@ def _accuracy_against(
             "showlegend": False,
         },
     }
-
-
-def _label_corners(networks: Sequence[Network], positions: Sequence[float], sizes: Sequence[float]) -> list[str]:
-    """The corner of each mark at which its name overlaps the fewest marks and names.
-
-    Args:
-        networks: Of the chart.
-        positions: Of their marks along the horizontal axis.
-        sizes: Diameters of their marks, in pixels.
-    """
-    estimates = [network.accuracy_pct for network in networks]
-    ends = [end for estimate in estimates for end in (estimate.low, estimate.high) if not math.isnan(end)]
-    ends += [estimate.value for estimate in estimates]
-
-    def pixels(value: float, values: Sequence[float], room: int) -> float:
-        least, most = min(values), max(values)
-        return room * (value - least) / (most - least) if most > least else room / 2
-
-    marks = [
-        (pixels(position, positions, WIDTH), pixels(estimate.value, ends, HEIGHT), size / 2)
-        for position, estimate, size in zip(positions, estimates, sizes, strict=True)
-    ]
-    taken = [(x - radius, y - radius, x + radius, y + radius) for x, y, radius in marks]
-    corners = []
-    for network, (x, y, radius) in zip(networks, marks, strict=True):
-        width, height = 8 * len(network_label(network.name)), 16
-        candidates = []
-        for corner in ("top right", "top left", "bottom right", "bottom left"):
-            left = x + radius if corner.endswith("right") else x - radius - width
-            bottom = y + radius if corner.startswith("top") else y - radius - height
-            right, top = left + width, bottom + height
-            hidden = sum(left < d and c < right and bottom < f and e < top for c, e, d, f in taken)
-            candidates.append((hidden + 10 * (left < -40 or right > WIDTH + 105), corner, (left, bottom, right, top)))
-        _, corner, box = min(candidates, key=lambda candidate: candidate[0])
-        corners.append(corner)
-        taken.append(box)
-    return corners
