@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from cnn_compare.report.control import declared_changes, other_pictures, unfinis
 from cnn_compare.report.findings import Findings
 from cnn_compare.report.load import distinct
 from cnn_compare.report.network import Network
-from cnn_compare.report.order import more_accurate, standings, time_ratios
+from cnn_compare.report.order import Ratios, more_accurate, standings, time_ratios
 from cnn_compare.report.section import Chart, Figure, Section, Table
 from cnn_compare.report.sections.curves import lagging
 from cnn_compare.report.sections.growth import growths_of, twice_as_many
@@ -194,62 +194,43 @@ ON_FRONT = (
 
 def _chart(found: Findings) -> Chart | None:
     """Test accuracy against the seconds of an epoch and, where they were measured, the milliseconds of a prediction."""
-    figures = {}
-    timed = [network for network in found.networks if network.epoch_s is not None]
-    if timed:
-        seconds = [network.epoch_s or math.nan for network in timed]
-        front = {network.name for network in timed if network.on_front}
-        figures["training"] = _accuracy_against(
-            found, timed, seconds, front, "training seconds per epoch", "s an epoch"
-        )
-    timed = [network for network in found.networks if network.predict_ms is not None]
-    if timed:
-        milliseconds = [network.metrics["predict_ms"] for network in timed]
-        learned = {network.name: network for network in timed if not network.at_chance}
-        rounds = found.stored.times.predict_ms if found.stored.times else {}
-        standing = standings(
-            {name: network.accuracy_pct.value for name, network in learned.items()},
-            {name: network.metrics["predict_ms"] for name, network in learned.items()},
-            more_accurate(found.pairs),
-            time_ratios({name: rounds[name] for name in learned}, in_turns=True),
-        )
-        front = {name for name, each in standing.items() if each.on_front}
-        title, unit = "milliseconds per prediction", "ms a prediction"
-        figures["a prediction"] = _accuracy_against(found, timed, milliseconds, front, title, unit)
-    if not figures:
-        return None
+    rounds = found.stored.times.predict_ms if found.stored.times else {}
+    learned = [each.name for each in found.networks if not each.at_chance]
+    predicting = time_ratios({name: rounds[name] for name in learned if name in rounds}, in_turns=True)
+    axes = {
+        "training": ("train_epoch_s", found.ratios, "training seconds per epoch", "s an epoch"),
+        "a prediction": ("predict_ms", predicting, "milliseconds per prediction", "ms a prediction"),
+    }
+    figures = {
+        name: _accuracy_against(found, metric, ratios, title, unit)
+        for name, (metric, ratios, title, unit) in axes.items()
+        if any(metric in network.metrics for network in found.networks)
+    }
     note = ON_FRONT if found.control.timings_ranked else " These times cannot be compared with each other."
-    return Chart(
-        figures, f"Test accuracy with its 95 % interval; the larger the mark, the more parameters.{note}", "Time of"
-    )
+    caption = f"Test accuracy with its 95 % interval; the larger the mark, the more parameters.{note}"
+    return Chart(figures, caption, "Time of") if figures else None
 
 
-def _accuracy_against(
-    found: Findings,
-    timed: Sequence[Network],
-    seconds: Sequence[float],
-    on_front: Set[str],
-    title: str,
-    unit: str,
-) -> Figure:
+def _accuracy_against(found: Findings, metric: str, ratios: Ratios | None, title: str, unit: str) -> Figure:
     """Test accuracy against a time.
 
     Args:
-        found: Of all networks, which decide on colours.
-        timed: The networks of the chart.
-        seconds: The time of each, in any unit.
-        on_front: Those on the Pareto front.
+        found: With the networks.
+        metric: The time, in any unit.
+        ratios: Of the times, from which the Pareto front comes; None where they cannot be compared.
         title: Of the time's axis.
         unit: Behind a value.
     """
     style = styles(found.networks)
+    timed = [network for network in found.networks if metric in network.metrics]
+    seconds = [network.metrics[metric] for network in timed]
     params = [network.metrics.get("params", 0) for network in timed]
     data: list[Figure] = []
-    front = sorted(
-        (value, network.accuracy_pct.value)
-        for value, network in zip(seconds, timed, strict=True)
-        if network.name in on_front
-    )
+    learned = {network.name: network for network in timed if not network.at_chance}
+    accuracies = {name: network.accuracy_pct.value for name, network in learned.items()}
+    of_learned = {name: network.metrics[metric] for name, network in learned.items()}
+    standing = {} if ratios is None else standings(accuracies, of_learned, more_accurate(found.pairs), ratios)
+    front = sorted((of_learned[name], accuracies[name]) for name, each in standing.items() if each.on_front)
     if front:
         data.append(
             {
