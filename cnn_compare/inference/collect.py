@@ -73,7 +73,7 @@ def collect_pictures(folder: str | Path, images: Sequence[int] = (), explain: bo
             "this program have changed."
         )
     leaked = _leaked(main, loaded)
-    suspicious = [each.image for each in answers.suspicious()[0]]
+    suspicious = [each.image for each in answers.wrong_labels()[0]]
     hardest = answers.hardest()
     shown = list(dict.fromkeys([*images, *hardest, *suspicious[:WRONG_LABELS_SHOWN]]))
     found: dict[str, dict[int, Heat]] = {}

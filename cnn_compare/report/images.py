@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cnn_compare.pictures import MOST_NETWORKS
 from cnn_compare.report.load import Predictions, StoredRun
-from cnn_compare.report.wrong_labels import Suspicion, suspicious, worth_a_look
+from cnn_compare.report.wrong_labels import suspicious, worth_a_look
 
 HARDEST = 10
 WRONG_LABELS_SHOWN = 20
@@ -121,12 +121,6 @@ class Answers:
         places: list[int] = self.places[order[wrong[order] > 0]].tolist()
         return places
 
-    def suspicious(self) -> tuple[list[Suspicion], float]:
-        """The images whose labels are worth a look, and which share of these labels is likely to be wrong."""
-        networks = [[run.doubts for run in runs] for runs in self.networks.values()]
-        found, share = worth_a_look(suspicious(self.labels, networks), networks)
-        return [replace(each, image=int(self.places[each.image])) for each in found], share
-
     def shown(self, images: Sequence[int], order: Sequence[str]) -> list[ShownImage]:
         """What a report says of images; networks in the given order."""
         runs = [run for runs in self.networks.values() for run in runs]
@@ -158,13 +152,17 @@ class Answers:
         return class_name(self.class_names, label)
 
     def wrong_labels(self) -> tuple[list[WrongLabel], float | None]:
-        """`suspicious` with names, and the share in percent; None where no answers are at hand."""
-        found, share = self.suspicious()
+        """The images whose labels are worth a look, and in how many percent of these the label is likely to be wrong.
+
+        The share is None where no answers are at hand.
+        """
+        networks = [[run.doubts for run in runs] for runs in self.networks.values()]
+        found, share = worth_a_look(suspicious(self.labels, networks), networks)
         named = [
             WrongLabel(
-                image=each.image,
-                name=self.names.get(each.image),
-                label=self._class(int(self.labels[self.index(each.image)])),
+                image=int(self.places[each.image]),
+                name=self.names.get(int(self.places[each.image])),
+                label=self._class(int(self.labels[each.image])),
                 instead=self._class(each.instead),
                 contradicted_pct=each.contradicted_pct,
                 margin=each.margin,
