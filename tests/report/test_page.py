@@ -43,7 +43,7 @@ def comparison(store_run, tmp_path):
         for rank, name in enumerate(("resnet18", "lenet", "alexnet")):
             right = np.flatnonzero(draw.random(1000) < 0.85 - 0.1 * rank)
             store_run(name, seed, right=right, train_epoch_s=20.0 / (rank + 1), params=10 ** (7 - rank))
-    folder = store_run("evil", right=range(500), train_epoch_s=30.0)
+    folder = store_run("evil", right=range(500), train_epoch_s=30.0, data={"warnings": ["1 file is left out"]})
     text = (folder / "result.json").read_text()
     (folder / "result.json").write_text(text.replace('"evil"', f'"{HOSTILE}"').replace("shortcuts", HOSTILE))
     answers = Answers.of(find_runs(tmp_path).finished)
