@@ -20,6 +20,7 @@ from cnn_compare.inference.collect import collect_pictures
 from cnn_compare.pictures import MOST_BYTES, Pictures
 from cnn_compare.report.images import Answers
 from cnn_compare.report.load import find_runs
+from cnn_compare.report.sections.leaks import leaks_of
 
 
 @pytest.fixture(scope="module")
@@ -136,8 +137,8 @@ def test_of_folds_each_image_is_explained_by_a_network_that_never_saw_it(tmp_pat
         )["near"]
     assert len(found.leaked.exact + found.leaked.near) == leaked > 0
     report = write_report(folder)
-    assert report.leaks.images == 1797
-    assert report.leaks.without_pct["lenet"].value < 100
+    assert leaks_of(report).images == 1797
+    assert leaks_of(report).without_pct["lenet"].value < 100
     assert {image.image for image in report.hardest} == set(found.heat_maps["lenet"])
 
 
@@ -149,7 +150,7 @@ def test_of_limited_test_batches_the_tested_images_alone_are_shown_and_counted(t
     leaked = [*found.leaked.exact, *found.leaked.near]
     assert found.pictures
     assert max([*found.pictures, *leaked]) < 40
-    assert write_report(folder).leaks.images == 40
+    assert leaks_of(write_report(folder)).images == 40
 
 
 def test_data_that_is_no_longer_that_of_the_runs_is_refused(comparison, monkeypatch):
