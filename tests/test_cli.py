@@ -348,13 +348,24 @@ def test_a_comparison_of_the_package_is_known_by_its_name_and_a_file_of_that_pat
     assert resolved(["--config=report"], capsys)["name"] == "mine"
 
 
-def test_recipes_lists_what_is_installed_or_in_a_folder(recipe, capsys):
+def test_recipes_lists_what_is_installed_in_40_lines_of_80_columns(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
     _, output, _ = run_command(["recipes"], capsys)
-    names = [line for line in output.splitlines() if re.fullmatch(r"\w+", line)]
-    assert "    64 px is the smallest power of two that AlexNet takes" in output
+    lines = output.splitlines()
+    names = [line.split()[0] for line in lines if re.match(r"\w+  ", line)]
     assert names == [path.stem for kind in ("recipes", "comparisons") for path in SHIPPED if path.parent.name == kind]
+    assert len(lines) <= 40
+    assert max(map(len, lines)) <= 80
+    assert re.search("^budget +The same ten minutes for every network, not the same epochs.$", output, re.MULTILINE)
+
+
+def test_recipes_shows_one_whole_file_or_lists_those_in_a_folder(recipe, capsys):
+    _, output, _ = run_command(["recipes", "report"], capsys)
+    assert output.split("\n", 1)[1] == (ROOT / "configs" / "recipes" / "report.yaml").read_text()
     _, output, _ = run_command(["recipes", "recipes"], capsys)
-    assert output == "recipes/mine.yaml\n"
+    assert output.split() == ["recipes/mine.yaml"]
+    status, _, errors = run_command(["recipes", "unheard_of"], capsys)
+    assert (status, "quickstart" in errors) == (2, True)
 
 
 def test_whole_numbers_stay_whole_after_the_import_of_a_package_that_orders_types_otherwise():

@@ -114,7 +114,7 @@ def order_in_words(network: Network) -> str:
         return MISSING
     if network.dominated_by:
         return f"dominated by {network.dominated_by}"
-    return f"cannot be ordered beside {format_list(network.unordered, 3)}" if network.unordered else "on the front"
+    return f"undecided against {format_list(network.unordered, 3)}" if network.unordered else "on the front"
 
 
 def _seeds(network: Network) -> str:
@@ -240,7 +240,7 @@ COLUMNS = (
         text=order_in_words,
         note="Accuracy and time: dominated, where another network is at least as accurate and as fast, and one of the "
         "two is established; on the front, where beside each one that is not dominated it is established as more "
-        "accurate or as faster; the others cannot be ordered.",
+        "accurate or as faster; the others are undecided.",
     ),
     metric(
         "own_clock_epoch_s",

@@ -14,7 +14,7 @@ from cnn_compare.report.findings import Findings
 from cnn_compare.report.section import Table
 
 BAR_WIDTH = 8
-NAME_WIDTH = 14
+LEAST_NAME_WIDTH = 14
 # Columns with a bar beside the figure: its colour, and the value of a full bar (None: the largest one).
 BARS: dict[str, tuple[str, float | None]] = {"test_acc_pct": ("green", 100), "train_epoch_s": ("yellow", None)}
 
@@ -37,7 +37,9 @@ def terminal_table(found: Findings, width: int = 80, ascii_only: bool = False) -
         for column in shown
     }
     widths = {key: max(map(len, column)) for key, column in texts.items()}
-    widths["network"] = min(widths["network"], NAME_WIDTH)
+    # A name is broken between words: other columns are left out before it is broken inside of one.
+    longest_word = max(len(word) for name in texts["network"] for word in name.split())
+    widths["network"] = min(longest_word, max(LEAST_NAME_WIDTH, width // 2 - 4))
 
     def total(bars: bool) -> int:
         frame = 1 + sum(widths[column.key] + 3 for column in shown)

@@ -17,7 +17,8 @@ from cnn_compare.results import METRICS
 
 MOST_NAMES = 6
 """A sentence names no more networks than this beside the order, and counts the others."""
-LOWER_CASE = ("of these", "beside")  # A name keeps its own case.
+LIMITS = "The intervals"
+"""The sentence about what is not covered begins so."""
 FEW_PAIRS = 3
 """And no more differences than this."""
 SAYS_NOTHING = 20.0
@@ -46,14 +47,14 @@ def verdict(
         return ["No run was finished: there is nothing to compare."]
     lost = [network.name for network in networks if network.at_chance]
     kept = [network for network in networks if not network.at_chance or network.name == question.baseline]
-    nothing = f"{format_list(lost or [''], MOST_NAMES)} learned nothing (over the classes, no better than guessing)"
+    nothing = f"{format_list(lost or [''], MOST_NAMES)} learned nothing (no better than guessing)"
     if not kept:
-        return [f"{nothing}. A lower learning rate or more epochs may help: there is nothing to compare."]
+        return [f"{nothing}: there is nothing to compare. A lower learning rate or more epochs may help."]
     names = {network.name for network in kept}
     pairs = [pair for pair in pairs if {pair.first, pair.second} <= names]
     if len(kept) == 1:
         answer = f"{kept[0].name}: {_figures(kept[0])}; there is no other network to compare it with"
-        sentences = ["", more_images]
+        sentences = ["", _capital(more_images)]
     else:
         order = "" if len(kept) == 2 or question.baseline or question.limits else _order(kept, pairs)
         answer = _answer(kept, pairs, question, order, complete)
@@ -64,9 +65,13 @@ def verdict(
             _not_covered(kept, pairs),
         ]
     first = f"{nothing}; without {'it' if len(lost) == 1 else 'them'}, {answer}" if lost else answer
-    if first.startswith(LOWER_CASE):
-        first = first[0].upper() + first[1:]
+    if question.baseline is not None and not lost:  # Other answers begin with a name, which keeps its own case.
+        first = _capital(first)
     return [f"{sentence}." for sentence in [first, *sentences] if sentence]
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def outcome(pair: Pair, margin: float | None) -> str:
@@ -128,15 +133,14 @@ def _answer(networks: Sequence[Network], pairs: Sequence[Pair], question: Questi
     elif close and not (order and len(close) == others) and close != _first(networks, pairs):
         lead.append(f"{format_list(close, MOST_NAMES)} cannot be told apart from it")
     if trained:
-        lead.append(f"its lead over {format_list(trained, MOST_NAMES)} is that of networks trained with one seed")
+        lead.append(f"its lead over {format_list(trained, MOST_NAMES)} holds for the trained seed alone")
     if not lead and not close:
-        whole = "every other one" if complete else "every other network with finished runs"
-        lead.append(f"its lead over {whole} is established")
+        whole = "every other network" + ("" if complete else " with finished runs")
+        lead.append(f"its lead over {whole} is established" + (", for this seed" if one_seed else ""))
     title = "has the highest mean accuracy" if close or same or trained else "is the most accurate"
     title = "has the highest accuracy" if one_seed and (close or same) else title
     so_far = "" if complete else " so far"
-    which = "of these trained networks, " if one_seed else ""
-    return f"{which}{best.name} {title}{so_far}: {'; '.join([_figures(best), *lead])}"
+    return f"{best.name} {title}{so_far}: {'; '.join([_figures(best), *lead])}"
 
 
 def _first(networks: Sequence[Network], pairs: Sequence[Pair]) -> list[str]:
@@ -164,26 +168,27 @@ def _order(networks: Sequence[Network], pairs: Sequence[Pair]) -> str:
     empty = [pair for pair in pairs if _says_nothing(pair)]
     runs, wide = _runs(networks, pairs), f"wider than {SAYS_NOTHING:g} points"
     if len(empty) == len(pairs):
-        return f"{runs[0].upper()}{runs[1:]} say nothing here: the interval of every difference is {wide}"
+        return f"{_capital(runs)} say nothing here: the interval of every difference is {wide}"
     groups = tiers(networks, pairs)
-    order = f"First: {'; then '.join(map(', '.join, groups))}"
+    order = f"In order of accuracy: {'; then '.join(map(', '.join, groups))}"
     at = {name: tier for tier, group in enumerate(groups) for name in group}
     across = [pair for pair in pairs if at[pair.first] != at[pair.second]]
     left = [pair for pair in across if not pair.differs]
     if len(groups) == 1:
-        text = "No difference between them is established"
+        text = "No difference between the networks is established"
     elif not left:
-        text = f"{order}; every difference across is established"
+        text = f"{order}; every difference between these groups is established"
     elif len(across) - len(left) <= FEW_PAIRS:
         known = _named([pair for pair in across if pair.differs])
-        text = f"{order}; across, only {known} {'is' if len(across) - len(left) == 1 else 'are'} established"
+        verb = "is" if len(across) - len(left) == 1 else "are"
+        text = f"{order}; between these groups, only {known} {verb} established"
     else:
         which = _named(left) if len(left) <= FEW_PAIRS else f"{len(left)} of {len(across)} differences"
         open_ = f"{which} {'is' if len(left) == 1 else 'are'} not established"
-        text = f"{order}; across, {open_}"
+        text = f"{order}; between these groups, {open_}"
     if empty:
         which = _named(empty) if len(empty) <= FEW_PAIRS else f"{len(empty)} of {len(pairs)} differences"
-        text += f"; {runs} say nothing of {which}, with intervals {wide}"
+        text += f"; {runs} say nothing about {which}, with intervals {wide}"
     return text
 
 
@@ -193,7 +198,6 @@ def _named(pairs: Sequence[Pair]) -> str:
 
 def _baseline(networks: Sequence[Network], pairs: Sequence[Pair], question: Question) -> str:
     base = next(network for network in networks if network.name == question.baseline)
-    of_trained = " trained" if all(pair.of_trained for pair in pairs) else ""
     open_pairs = [pair for pair in pairs if not pair.differs and not pair.same]
     groups = {
         "more accurate": [pair.first for pair in pairs if pair.differs and pair.second == base.name],
@@ -202,12 +206,12 @@ def _baseline(networks: Sequence[Network], pairs: Sequence[Pair], question: Ques
             _other(pair, base.name) for pair in pairs if pair.same and not pair.differs
         ],
         "not established": [_other(pair, base.name) for pair in open_pairs if not _says_nothing(pair)],
-        f"{_runs(networks, pairs)} say nothing of": [
+        f"{_runs(networks, pairs)} say nothing about": [
             _other(pair, base.name) for pair in open_pairs if _says_nothing(pair)
         ],
     }
     found = "; ".join(f"{what}: {', '.join(names)}" for what, names in groups.items() if names)
-    return f"beside the{of_trained} baseline {base.name} ({_figures(base)}): {found}"
+    return f"compared with the baseline {base.name} ({_figures(base)}): {found}"
 
 
 def _other(pair: Pair, name: str) -> str:
@@ -243,14 +247,14 @@ def _within_limits(networks: Sequence[Network], pairs: Sequence[Pair], question:
         return f"With {limits}, {best.name} is the only choice: {_figures(best)}"
     known = {_other(pair, best.name): pair for pair in pairs if best.name in (pair.first, pair.second)}
     close = sorted(name for name in rest if name not in known or not known[name].differs)
-    sure = f"not established over {format_list(close, MOST_NAMES)}" if close else "established over every other one"
+    sure = f"not established over {format_list(close, MOST_NAMES)}" if close else "established over every other network"
     return f"With {limits}, {best.name} is the best of {len(inside)}: {_figures(best)}; its lead is {sure}"
 
 
 def _cost(networks: Sequence[Network], pairs: Sequence[Pair], question: Question, ratios: Ratios | None) -> str:
-    """How many times the seconds of a faster one the best network takes, which are dominated, and what is open."""
+    """How much longer the best network takes than a faster one, which are dominated, and what is open."""
     if ratios is None:
-        return "Times are shown, and not ranked: see above why they cannot be compared"
+        return "Times are shown and not ranked: the warnings say why they cannot be compared"
     best = networks[0] if question.baseline is None else next(n for n in networks if n.name == question.baseline)
     faster = [
         each.name for each in networks if (best.name, each.name) in ratios and ratios[best.name, each.name].low > 1
@@ -261,19 +265,20 @@ def _cost(networks: Sequence[Network], pairs: Sequence[Pair], question: Question
     if faster:
         other = max(equal or faster, key=lambda name: ratios[best.name, name].value)
         ratio = ratios[best.name, other]
-        seconds = f"{ratio.value:.2f} (95 % {ratio.low:.2f} … {ratio.high:.2f}) times the seconds of {other}"
+        seconds = f"{ratio.value:.2f} times (95 % {ratio.low:.2f} … {ratio.high:.2f}) as long as {other}"
         parts = [f"{best.name} takes {seconds}, the fastest"]
         if equal:
             alike = (
                 f"are the same within {_points(question.margin or 0)}" if known[other].same else "cannot be told apart"
             )
-            parts = [f"{best.name} takes {seconds}, and they {alike}: where time counts, take {other}"]
+            parts = [f"{best.name} takes {seconds}, and their accuracies {alike}: where time counts, take {other}"]
     dominated = [each.name for each in networks if each.dominated_by]
     unordered = [each.name for each in networks if each.unordered]
     if dominated:
-        parts.append(f"dominated: {format_list(dominated, MOST_NAMES)}")
+        names = format_list(dominated, MOST_NAMES)
+        parts.append(f"dominated (another network is at least as accurate and as fast): {names}")
     if unordered:
-        parts.append(f"cannot be ordered: {format_list(unordered, MOST_NAMES)}")
+        parts.append(f"undecided in accuracy and time: {format_list(unordered, MOST_NAMES)}")
     return "; ".join(parts)
 
 
@@ -286,20 +291,19 @@ def _what_would_settle(networks: Sequence[Network], pairs: Sequence[Pair], more_
         unit = "repeats" if networks[0].folds else "seeds"
         now, then, *_ = sorted(set.intersection(*map(set, known)) or known[0])
         points = {count: median(each[count] for each in known if count in each) for count in (now, then)}
-        found = f"differences from about {points[then]:.1f} points are established in four cases of five"
-        parts.append(f"with {then} {unit}, {found}" + (f"; with {now}, from {points[now]:.1f}" if now > 1 else ""))
+        found = f"a true difference of about {points[then]:.1f} points would be established in four cases of five"
+        parts.append(f"with {then} {unit}, {found}" + (f" (with {now}, one of {points[now]:.1f})" if now > 1 else ""))
     elif left:
-        parts.append("more test images would narrow the intervals, and several seeds show what other seeds change")
+        parts.append("more test images would narrow the intervals, and more seeds would show how much the seed matters")
     parts.append(more_images)
-    text = "; ".join(filter(None, parts))
-    return text[:1].upper() + text[1:] if left else text
+    return _capital("; ".join(filter(None, parts)))
 
 
 def _not_covered(networks: Sequence[Network], pairs: Sequence[Pair]) -> str:
     if any(network.folds for network in networks):
-        return "The intervals include other training images, test images and seeds, and not other machines"
+        return f"{LIMITS} cover other training images, test images and seeds, but not other machines"
     seeds = "other seeds, " if any(pair.of_trained for pair in pairs) else ""
-    text = f"Not covered by the intervals: {seeds}other training images (the split is fixed) and other machines"
+    text = f"{LIMITS} do not cover {seeds}other training images (the split is fixed) and other machines"
     return "; ".join(filter(None, [text, _unlike(networks)]))
 
 
@@ -312,5 +316,5 @@ def _unlike(networks: Sequence[Network]) -> str:
     least, most = several[0], several[-1]
     return (
         f"seeds of {most.name} deviate by {most.sd_points:.2f} points, those of {least.name} by {least.sd_points:.2f}: "
-        f"of such comparisons up to {100 * MOST_WRONG:.0f} % establish what is not so, instead of 5 %"
+        f"up to {100 * MOST_WRONG:.0f} % of such comparisons establish a difference that does not exist, instead of 5 %"
     )

@@ -73,13 +73,12 @@ def test_the_verdict_says_what_is_established_and_what_is_not(store_run, summary
     store_run("lenet", right=range(600), train_epoch_s=1.0)
     found = summary()
     answer, order, cost, settle, not_covered = found.verdict
-    assert answer == (
-        "Of these trained networks, resnet18 has the highest accuracy: 80.00 % (95 % 77.41 … 82.36) on one seed."
-    )
-    assert order == "First: resnet18, googlenet; then lenet; every difference across is established."
+    assert answer == "resnet18 has the highest accuracy: 80.00 % (95 % 77.41 … 82.36) on one seed."
+    groups = "resnet18, googlenet; then lenet"
+    assert order == f"In order of accuracy: {groups}; every difference between these groups is established."
     assert cost.startswith("No network is established as faster than resnet18")  # One epoch each: nothing tells.
     assert settle.startswith("More test images would narrow the intervals")
-    assert not_covered.startswith("Not covered by the intervals: other seeds, other training images")
+    assert not_covered.startswith("The intervals do not cover other seeds, other training images")
     assert "googlenet" in order
     assert len(found.tables["differences"].rows) == 3
 
@@ -97,11 +96,11 @@ def test_several_seeds_tell_what_more_would_show(store_run, summary):
     now, twice, four_times = pair.detects_points.values()
     assert list(pair.detects_points) == [3, 6, 12]
     assert four_times < twice < now
-    likely = f"With 6 seeds, differences from about {twice:.1f} points are established in four cases of five; with 3"
-    assert likely in text(found)
+    likely = f"With 6 seeds, a true difference of about {twice:.1f} points would be established in four cases of five"
+    assert f"{likely} (with 3, one of {now:.1f})" in text(found)
     assert "b has the highest mean accuracy" in text(found)
     assert "on 3 seeds" in text(found)
-    assert "trained networks" not in text(found)
+    assert "this seed" not in text(found)
     network = found.networks[0]
     assert network.sd_points == pytest.approx(np.std(network.test_acc_pct, ddof=1))
 
@@ -180,7 +179,7 @@ def test_a_baseline_is_compared_with_each_other_network_and_nothing_else_is(stor
     assert {frozenset((pair.first, pair.second)) for pair in found.pairs} == {
         frozenset((name, "base")) for name in ("a", "c", "d")
     }
-    assert found.verdict[0].startswith("Beside the trained baseline base (80.00 %")
+    assert found.verdict[0].startswith("Compared with the baseline base (80.00 %")
     assert found.verdict[0].endswith("more accurate: a; less accurate: c; not established: d.")
     with pytest.raises(InvalidValueError, match="baseline must be a network with finished runs: a, base, c, d, and is"):
         shown(tmp_path, baseline="resnet18")
@@ -196,7 +195,7 @@ def test_networks_within_the_margin_are_the_same_and_the_faster_one_is_advised(s
     assert len(found.verdict) == 3  # Nothing is left that more runs would settle.
     slower = shown(tmp_path, margin=1.0, baseline="slow").verdict[1]
     assert slower.startswith("slow takes 5.0")
-    assert "times the seconds of fast, and they are the same within 1 point: where time counts, take fast" in slower
+    assert "as long as fast, and their accuracies are the same within 1 point: where time counts, take fast" in slower
     assert shown(tmp_path, margin=0.1).pairs[0].same is False
 
 
@@ -225,7 +224,8 @@ def test_times_measured_apart_are_ranked_though_the_trainings_were_disturbed(sto
     assert not any("contended" in warning for warning in found.warnings)
     logs = [math.log(ratio) for ratio in (2.0, 2.1, 2.0)]
     low, high = np.exp(np.mean(logs) + np.array(t.interval(0.95, 2)) * sem(logs))
-    assert f"slow takes 2.03 (95 % {low:.2f} … {high:.2f}) times the seconds of fast, and they cannot" in text(found)
+    expected = f"slow takes 2.03 times (95 % {low:.2f} … {high:.2f}) as long as fast, and their accuracies cannot"
+    assert expected in text(found)
     figures = found.tables["results"]
     slow = dict(zip(figures.columns, figures.rows[0], strict=True))
     assert slow["s / epoch"].startswith("6.45 (")

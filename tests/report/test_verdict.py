@@ -55,7 +55,7 @@ def test_at_most_five_sentences_say_it_and_every_network_stands_in_the_order(mad
         assert all(sentence.endswith(".") and ". " not in sentence for sentence in said)
         assert not any(wrong in sentence for sentence in said for wrong in ("  ", " ;", "None", ": ;"))
         if count > 2 and not question.baseline and not question.limits and share:
-            order = said[1].replace(";", ",").replace(" then", "")
+            order = said[1].replace(";", ",").replace(":", ",").replace(" then", "")
             assert all(f" n{number}," in order for number in range(count))
 
 
@@ -77,11 +77,13 @@ def test_what_is_open_across_tiers_is_said(store_run, summary):
     store_run("c", right=[*range(740), *range(800, 826)])
     found = summary()
     assert [pair.differs for pair in found.pairs] == [False, True, True]
-    assert found.verdict[1] == "First: a, b; then c; every difference across is established."
+    assert (
+        found.verdict[1] == "In order of accuracy: a, b; then c; every difference between these groups is established."
+    )
     store_run("c", right=[*range(695), *range(800, 870)])
     found = summary()
     assert [pair.differs for pair in found.pairs] == [False, True, False]
-    assert found.verdict[1] == "First: a, b; then c; across, only a − c is established."
+    assert found.verdict[1] == "In order of accuracy: a, b; then c; between these groups, only a − c is established."
 
 
 def test_intervals_of_more_than_20_points_say_nothing(store_run, summary):
@@ -115,16 +117,14 @@ def test_a_network_that_learned_nothing_is_said_first_and_takes_no_part_in_the_o
     rounds = {"good": [4.0, 4.1, 4.0], "fair": [4.0, 4.1, 3.9], "dead": [1.0, 1.0, 1.1]}
     Times(rounds, "cpu: this one", False, "2026-01-02T03:04:05+00:00").save(tmp_path)
     found = summary()
-    assert found.verdict[0].startswith(
-        "dead learned nothing (over the classes, no better than guessing); without it, of these trained networks, good"
-    )
+    assert found.verdict[0].startswith("dead learned nothing (no better than guessing); without it, good is the most")
     assert not any("dead" in sentence for sentence in found.verdict[1:])
     dead = next(network for network in found.networks if network.name == "dead")
     assert (dead.at_chance, dead.on_front, dead.dominated_by) == (True, None, None)
     for name in ("good", "fair"):
         store_run(name, right=only_one_class(labels), labels=labels)
     (only,) = summary().verdict
-    assert "learned nothing (over the classes, no better than guessing). A lower learning rate" in only
+    assert "learned nothing (no better than guessing): there is nothing to compare. A lower learning rate" in only
 
 
 def test_seeds_that_learned_nothing_are_a_warning_where_others_of_the_network_did(store_run, summary):

@@ -175,3 +175,61 @@ def test_validation_far_below_training_at_first_is_a_warning_of_that_network(tmp
     text = write_and_find(tmp_path, "report.md").read_text()
     assert "validation far below training at the first epochs: lagging (10 % beside 34 % in epoch 1)." in text
     assert "sound: validation" not in text
+
+
+def printed_lines(folder, capsys, monkeypatch, *options):
+    monkeypatch.setenv("COLUMNS", "80")
+    _, output, _ = run_command(["report", str(folder), *options], capsys)
+    return output.splitlines()
+
+
+def test_the_terminal_shows_the_table_then_the_answer_and_three_reasons_at_most_then_each_kind_of_warning_in_a_line(
+    tmp_path, capsys, monkeypatch
+):
+    names = [f"my_package.networks:a_network_with_a_long_name_{number}" for number in range(6)]
+    for number, name in enumerate(names):
+        store(tmp_path, name, test_acc_pct=50.0 + number, device=f"device {number % 2}", contended=number < 3)
+        store(tmp_path, name, seed=1, test_acc_pct=51.5 + number, precision=f"precision {number % 2}")
+    lines = printed_lines(tmp_path, capsys, monkeypatch)
+    table = max(number for number, line in enumerate(lines) if line.startswith("└"))
+    assert lines[table + 1] == ""
+    assert lines[table + 2].startswith(f"{names[5]} ")
+    care = next(number for number, line in enumerate(lines) if line.startswith("read with care (5;"))
+    assert 1 <= sum(line.startswith("- ") for line in lines[:care]) <= 3
+    kinds = [line.split(":")[0] for line in lines[care + 1 : care + 6]]
+    assert kinds[:4] == ["- mixed devices", "- mixed precisions", "- contended", "- the file is missing (3)"]
+    assert kinds[4].startswith("- The intervals do not cover")
+    assert lines[care + 6] == f"report: {tmp_path / 'report.html'}"
+
+
+def test_no_word_is_broken_at_80_columns(tmp_path, capsys, monkeypatch):
+    names = [f"my_nets:network_with_a_long_name_{number}" for number in range(6)]
+    for number, name in enumerate(names):
+        store(tmp_path, name, test_acc_pct=50.0 + number, contended=True)
+    lines = printed_lines(tmp_path, capsys, monkeypatch)[:-1]  # The last one is a path, to be copied as a whole.
+    assert max(map(len, lines)) <= 80
+    words = [word.strip(" :;,.│") for line in lines for word in line.split()]
+    assert {word for word in words if word.startswith(("my_nets", "network_with"))} <= set(names)
+    assert sum(name in line for line in lines for name in names) >= 2 * len(names)
+
+
+def test_after_one_seed_the_next_command_asks_for_three_and_after_a_stop_for_the_same_again(
+    tmp_path, capsys, monkeypatch
+):
+    command = "cnn-compare compare --config mine.yaml"
+    (tmp_path / "manifest.json").write_text(json.dumps({"name": "mine", "command": command}))
+    store(tmp_path)
+    assert printed_lines(tmp_path, capsys, monkeypatch)[-1] == f"next: {command} --seeds '[0,1,2]'"
+    (tmp_path / "lenet" / "seed_0").mkdir(parents=True)
+    (tmp_path / "lenet" / "seed_0" / "config.yaml").write_text("{}")
+    assert printed_lines(tmp_path, capsys, monkeypatch)[-1] == f"next: {command}"
+
+
+def test_after_several_seeds_the_next_command_uses_the_best_network_where_its_weights_are(
+    tmp_path, capsys, monkeypatch
+):
+    for seed in range(2):
+        store(tmp_path, seed=seed)
+    assert printed_lines(tmp_path, capsys, monkeypatch)[-1].startswith("report: ")
+    (tmp_path / "resnet18" / "seed_1" / "checkpoints").mkdir()
+    assert printed_lines(tmp_path, capsys, monkeypatch)[-1] == f"next: cnn-compare predict {tmp_path} PICTURES"

@@ -77,9 +77,9 @@ def twice_as_many(network: str, growths: Sequence[Growth]) -> str:
             largest = max(each.test_acc_pct)
             expected = each.law.accuracy(2 * largest)
             return (
-                f"{network}, twice as many training images ({largest:,} → {2 * largest:,}): "
-                f"{statistics.fmean(each.test_acc_pct[largest]):.1f} % → {100 * expected.value:.1f} % (95 % "
-                f"{100 * expected.low:.1f} … {100 * expected.high:.1f})"
+                f"with twice as many training images ({2 * largest:,}), {network} would reach about "
+                f"{100 * expected.value:.1f} % (95 % {100 * expected.low:.1f} … {100 * expected.high:.1f}) instead of "
+                f"{statistics.fmean(each.test_acc_pct[largest]):.1f} %"
             )
     return ""
 
