@@ -106,6 +106,7 @@ class RunResult:
             elsewhere the growth of the process (`cnn_compare.machine.PeakMemory`).
         best_epoch: The first epoch with the best validation value of what ``--monitor`` names, counted from 0.
         train_images: How many images the run was trained on.
+        val_images: How many images it was validated with.
         test_images: How many images it was tested on.
         train_epochs_s: Seconds of training, one value an epoch, the first with its warm-up included.
         val_epochs_s: Seconds of validation, one value a validation.
@@ -139,6 +140,7 @@ class RunResult:
     metrics: dict[str, Metric] = field(default_factory=dict)
     best_epoch: int | None = None
     train_images: int | None = None
+    val_images: int | None = None
     test_images: int | None = None
     train_epochs_s: list[float] = field(default_factory=list)
     val_epochs_s: list[float] = field(default_factory=list)

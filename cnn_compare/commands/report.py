@@ -29,6 +29,11 @@ def run(arguments: list[str]) -> None:
         help="first let the comparison's networks take turns alone on this machine, up to 30 s each, to measure the "
         "seconds of an epoch",
     )
+    parser.add_argument(
+        "--latex",
+        action="store_true",
+        help="print the table of results as LaTeX, for a paper, and write nothing",
+    )
     add_trust(parser)
     options = parser.parse_args(arguments[1:])
     trust(*options.trust)
@@ -48,6 +53,14 @@ def run(arguments: list[str]) -> None:
 
         find_question(find_runs(options.runs_dir), **question)  # What is wrong with it is said before minutes pass.
         measure_times(options.runs_dir)
+    if options.latex:
+        from cnn_compare.report.analysis import analyze
+        from cnn_compare.report.latex import latex_table
+        from cnn_compare.report.load import find_runs
+
+        stored = find_runs(options.runs_dir)
+        print(latex_table(analyze(stored, **question), stored))
+        return
     from cnn_compare.report.terminal import print_report
 
     print_report(options.runs_dir, **question)

@@ -177,6 +177,7 @@ class MeasuredRun:
             metrics={**(self.test_metrics() if self.spec.tested else {}), **self.training_metrics()},
             best_epoch=int(self.best_row()["epoch"]),
             train_images=self.data.images_used(self.timer.epoch_images),
+            val_images=len(self.data.splits["val"]),
             test_images=len(self.model.test_outputs["labels"]) if self.spec.tested else None,
             train_epochs_s=self.timer.train_epoch_s,
             val_epochs_s=self.timer.val_epoch_s,
