@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Mapping
 from dataclasses import fields
@@ -35,7 +36,7 @@ from cnn_compare.inference.grad_cam import require_captum
 from cnn_compare.report.planning import undecided, what_seeds_establish
 from cnn_compare.report.terminal import print_report
 
-NO_OPTIONS = ("config", "recipe", "looks", "tested")
+NO_OPTIONS = ("config", "recipe", "command", "looks", "tested")
 """Fields of a `Comparison` that the command fills in."""
 
 
@@ -54,6 +55,7 @@ def run(arguments: list[str]) -> None:
         **{field.name: options[field.name] for field in fields(Comparison) if field.name not in NO_OPTIONS},
         config=read_classes({name: options[name] for name in SETTINGS}),
         recipe=Path(files[0]).stem if files else None,
+        command=shlex.join(["cnn-compare", *arguments]),
     )
     _executor(options)  # Its mistakes, too, are refused before anything is run.
     if options["explain"]:

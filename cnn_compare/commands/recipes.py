@@ -26,7 +26,7 @@ def run(arguments: list[str]) -> None:
         _print_list(shipped("recipes"))
         print("\ncomparisons, --config NAME of compare:")
         _print_list(shipped("comparisons"))
-        print("\n`cnn-compare recipes NAME` shows one: its command, what came of it, its settings.")
+        print("\n`cnn-compare recipes NAME` shows one: its command, results and settings.")
     elif Path(name).is_dir():
         if not (paths := sorted(Path(name).glob("*.yaml"))):
             raise InvalidValueError("the folder of recipes", name, "a folder of YAML files")

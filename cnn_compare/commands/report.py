@@ -54,12 +54,11 @@ def run(arguments: list[str]) -> None:
         find_question(find_runs(options.runs_dir), **question)  # What is wrong with it is said before minutes pass.
         measure_times(options.runs_dir)
     if options.latex:
-        from cnn_compare.report.analysis import analyze
+        from cnn_compare.report.findings import Findings
         from cnn_compare.report.latex import latex_table
         from cnn_compare.report.load import find_runs
 
-        stored = find_runs(options.runs_dir)
-        print(latex_table(analyze(stored, **question), stored))
+        print(latex_table(Findings(find_runs(options.runs_dir), **question)))
         return
     from cnn_compare.report.terminal import print_report
 

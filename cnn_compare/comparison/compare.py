@@ -202,6 +202,7 @@ def _record(comparison: Comparison, before: Config) -> Config:
     now["looks"] = list(comparison.looks) or before.get("looks", [])
     kept = {name: now[name] for name in ("name", *RECORDED)}
     config = without_backbone(comparison.config)
+    kept["command"] = now["command"] or before.get("command")
     return {"schema": MANIFEST_SCHEMA, **kept, "config": config, "threads": before.get("threads")}
 
 

@@ -76,6 +76,7 @@ class Comparison:
             ``always``: until the ratio between any two is known to 5 %, or for 30 s a network; ``never``.
         config: The settings that all runs have in common, as `resolve_config` and `read_classes` return them.
         recipe: Name of the file that ``config`` comes from, for the report.
+        command: What was entered, for the report; None from Python.
         looks: Numbers of seeds at which the report is looked at, where it decides whether to go on.
         tested: Whether the networks see the test images; the trials of a search do not.
     """
@@ -102,6 +103,7 @@ class Comparison:
     times: When = "auto"
     config: Config = field(default_factory=dict)
     recipe: str | None = None
+    command: str | None = None
     looks: Sequence[int] = ()
     tested: bool = True
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from cnn_compare.report.columns import columns
-from cnn_compare.report.load import StoredRuns
-from cnn_compare.report.method import how_it_was_done
-from cnn_compare.report.summary import Summary
+from cnn_compare.report.findings import Findings
+from cnn_compare.report.sections.method import how_it_was_done
 
 KEYS = ("network", "n", "test_acc_pct", "interval", "test_balanced_acc_pct", "train_epoch_s", "params", "macs")
 ESCAPES = str.maketrans(
@@ -26,22 +25,22 @@ ESCAPES = str.maketrans(
 )
 
 
-def latex_table(summary: Summary, stored: StoredRuns) -> str:
-    """The report's figures, a row a network, below a comment that says how they were measured.
+def latex_table(found: Findings) -> str:
+    r"""The report's figures, a row a network, below a comment that says how they were measured.
 
-    It needs ``\\usepackage{booktabs}``. Times are left out where they cannot be compared.
+    It needs ``\usepackage{booktabs}``. Times are left out where they cannot be compared.
     """
-    shown = [column for column in columns(summary, "table") if column.key in KEYS]
-    if not summary.timings_ranked:
+    shown = [column for column in columns(found, "table") if column.key in KEYS]
+    if not found.control.timings_ranked:
         shown = [column for column in shown if column.key != "train_epoch_s"]
     rows = [[column.heading for column in shown]]
-    rows += [[column.cell(network) for column in shown] for network in summary.networks]
+    rows += [[column.cell(network) for column in shown] for network in found.networks]
     heading, *body = (" & ".join(map(escape, row)) + r" \\" for row in rows)
     notes = " ".join(column.note for column in shown if column.note)
-    caption = f"{summary.name}: test accuracy in percent. {notes}"
+    caption = f"{found.name}: test accuracy in percent. {notes}"
     return "\n".join(
         [
-            *(f"% {line}" for line in how_it_was_done(stored).splitlines()),
+            *(f"% {line}" for line in how_it_was_done(found.stored).splitlines()),
             r"\begin{table}",
             r"\centering",
             rf"\caption{{{escape(caption)}}}",

@@ -21,6 +21,7 @@ from cnn_compare.report.sections import (
     growth,
     images,
     leaks,
+    method,
     published,
     results,
     search,
@@ -46,6 +47,7 @@ SECTIONS: tuple[Callable[[Findings], Section | None], ...] = (
     results.networks,
     published.of,
     published.conditions,
+    method.of,
     conditions.of,
     failures.of,
 )

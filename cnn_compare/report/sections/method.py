@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from cnn_compare.formatting import format_list
+from cnn_compare.report.findings import Findings
 from cnn_compare.report.load import StoredRun, StoredRuns, distinct
+from cnn_compare.report.section import Section
 
 DATA_SETS = {"CIFAR10": "CIFAR-10 (Krizhevsky 2009)", "Digits": "the handwritten digits of scikit-learn"}
 NORMALIZATIONS = {
@@ -38,6 +40,15 @@ SHOWN_ARGUMENTS = {
 }
 
 
+HOW_TO_CITE = "To cite the program: cnn_compare, with the version above, as CITATION.cff in its repository says."
+
+
+def of(found: Findings) -> Section | None:
+    """The paragraph, to be copied, and how to cite."""
+    text = how_it_was_done(found.stored)
+    return Section("method", "How it was done", [text, HOW_TO_CITE]) if text else None
+
+
 def how_it_was_done(stored: StoredRuns) -> str:
     """The data, the training, the seeds, the machine and the command, in sentences; empty without finished runs.
 
@@ -55,7 +66,8 @@ def _sentences(stored: StoredRuns, runs: Sequence[StoredRun]) -> Iterator[str]:
     yield f"{_images(runs)}."
     yield f"{_preparation(alike)}."
     yield f"{_start(alike)}."
-    yield f"{_training(alike)}."
+    if _each(alike, "model.optimizer", _class_name):
+        yield f"{_training(alike)}."
     yield from _extras(alike)
     yield from _differences(runs)
     yield f"{_selection(alike)}."
@@ -79,7 +91,9 @@ def _value(config: Mapping[str, Any], setting: str) -> Any:
 
 
 def _data(runs: Sequence[StoredRun]) -> str:
-    def name(section: Mapping[str, Any]) -> str:
+    def name(section: Mapping[str, Any] | None) -> str | None:
+        if section is None:
+            return None
         settings = section.get("init_args") or {}
         kind = str(section.get("class_path", "")).rpartition(".")[2].removesuffix("DataModule")
         place = Path(str(settings.get("labels") or settings.get("data_dir") or "")).parts
@@ -87,7 +101,9 @@ def _data(runs: Sequence[StoredRun]) -> str:
         return str(settings.get("name") or DATA_SETS.get(kind) or (of_folder if kind == "Folder" else kind))
 
     classes = distinct(len(run.result.class_names) for run in runs if run.result.class_names)
-    return _each(runs, "data", name) + (f", which has {' or '.join(classes)} classes" if classes else "")
+    return (_each(runs, "data", name) or "data whose name is not recorded") + (
+        f", which has {' or '.join(classes)} classes" if classes else ""
+    )
 
 
 def _images(runs: Sequence[StoredRun]) -> str:
@@ -129,6 +145,7 @@ def _preparation(runs: Sequence[StoredRun]) -> str:
 
 def _start(runs: Sequence[StoredRun]) -> str:
     def weights(model: Any) -> str:
+        model = model or {}
         given = model.get("weights")
         if model.get("pretrained") or given == "imagenet":
             return "ImageNet weights"
@@ -138,9 +155,12 @@ def _start(runs: Sequence[StoredRun]) -> str:
     return f"The networks{stem} started from {_each(runs, 'model', weights)}"
 
 
+def _class_name(section: Any) -> str | None:
+    return str(section["class_path"]).rpartition(".")[2] if isinstance(section, Mapping) else None
+
+
 def _training(runs: Sequence[StoredRun]) -> str:
     def optimizer(section: Any) -> str:
-        name = str(section["class_path"]).rpartition(".")[2]
         arguments = section.get("init_args") or {}
         shown = [
             f"{words} {format_list([f'{each:g}' for each in value])}"
@@ -149,12 +169,12 @@ def _training(runs: Sequence[StoredRun]) -> str:
             for key, words in SHOWN_ARGUMENTS.items()
             if (value := arguments.get(key)) not in (None, False, 0)
         ]
-        return f"{name} ({', '.join(shown)})".replace("Nesterov 1", "Nesterov")
+        return f"{_class_name(section)} ({', '.join(shown)})".replace("Nesterov 1", "Nesterov")
 
     def schedule(section: Any) -> str:
         if section is None:
             return "a constant learning rate"
-        name, arguments = str(section["class_path"]).rpartition(".")[2], section.get("init_args") or {}
+        name, arguments = _class_name(section), section.get("init_args") or {}
         if name == "WarmupCosine":
             warmup = 100 * arguments.get("warmup", 0)
             return f"a learning rate that rises over the first {warmup:g} % of the steps and falls to 0 along a cosine"
