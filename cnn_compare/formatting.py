@@ -6,7 +6,9 @@ import codecs
 import io
 import logging
 import math
+import shutil
 import sys
+import textwrap
 import unicodedata
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -109,6 +111,12 @@ def quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(before)
+
+
+def print_text(text: str) -> None:
+    """Print a sentence in lines as wide as the terminal, without a break inside of a word."""
+    width = shutil.get_terminal_size().columns
+    print(textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False))
 
 
 def print_table(

@@ -20,10 +20,16 @@ class Display:
         console: Where it is shown; None: standard error.
         after_s: Seconds until a bar appears.
         line_after_s: Seconds until the first line appears; None: as many as between two lines.
+        time_left: Whether a bar says how long is left; False: the text says it.
     """
 
     def __init__(
-        self, what: str, console: Console | None = None, after_s: float = 0.0, line_after_s: float | None = None
+        self,
+        what: str,
+        console: Console | None = None,
+        after_s: float = 0.0,
+        line_after_s: float | None = None,
+        time_left: bool = True,
     ) -> None:
         self.console = console or Console(stderr=True)
         self._is_live = self.console.is_terminal or self.console.is_jupyter
@@ -36,8 +42,7 @@ class Display:
             bars.MofNCompleteColumn(),
             bars.TextColumn("{task.description}"),
             bars.TimeElapsedColumn(),
-            bars.TextColumn("left"),
-            bars.TimeRemainingColumn(),
+            *([bars.TextColumn("left"), bars.TimeRemainingColumn()] if time_left else []),
             console=self.console,
             auto_refresh=False,  # It would take a thread.
         )

@@ -30,7 +30,7 @@ from cnn_compare.experiment import (
     plain_config,
     read_classes,
 )
-from cnn_compare.formatting import print_table
+from cnn_compare.formatting import print_table, print_text
 from cnn_compare.inference.collect import collect_pictures
 from cnn_compare.inference.grad_cam import require_captum
 from cnn_compare.report.planning import undecided, what_seeds_establish
@@ -121,9 +121,9 @@ def _show(comparison: Comparison) -> None:
     print_table(rows, len(rows[0]) - 1, title=f"{planned.folder}, nothing is run")
     if comparison.folds is None and comparison.search is None:
         networks = len({spec.key.network for spec in specs})
-        print(what_seeds_establish(planned.folder, networks, len(planned.all_seeds)))
+        print_text(what_seeds_establish(planned.folder, networks, len(planned.all_seeds)))
     for sentence in unsuited(specs):
-        print(sentence)
+        print_text(sentence)
 
 
 def _executor(options: Mapping[str, Any]) -> Executor:

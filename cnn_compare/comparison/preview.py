@@ -2,21 +2,44 @@
 
 from __future__ import annotations
 
+import math
 import statistics
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 
+import torch
+
+from cnn_compare.backbones import Stem, build_backbone, find_backbone
 from cnn_compare.comparison.existing import Existing
 from cnn_compare.comparison.jobs import work_of
 from cnn_compare.comparison.runner import finished_earlier
 from cnn_compare.comparison.spec import RunSpec
+from cnn_compare.data import DigitsDataModule, FolderDataModule
+from cnn_compare.experiment import make_data
 from cnn_compare.formatting import format_duration
+from cnn_compare.profiling import train_step
+from cnn_compare.run_key import RunKey
+
+TIMED_S = 8.0
+"""For so long, at most, steps of all networks together are timed."""
+Key = tuple[str, Stem, int, int]
 
 
-def preview(specs: Sequence[RunSpec], existing: Existing) -> list[dict[str, str]]:
+def preview(
+    specs: Sequence[RunSpec],
+    existing: Existing,
+    image_seconds: Callable[[Sequence[RunSpec]], list[float]] | None = None,
+) -> list[dict[str, str]]:
     """One row a planned run: its network, images, seed and fold, what happens to it, and about how long it trains.
 
-    A network that has finished with another seed and as many images gives the time. Others take the time that their
-    multiply-accumulates, images and epochs give, relative to the finished runs; without any, relative to the cheapest.
+    A network that has finished with another seed and as many images gives the time. Of others a few training steps are
+    timed, and the images and epochs give the rest; a user's own network is not built here, and takes the time of its
+    multiply-accumulates.
+
+    Args:
+        specs: The planned runs.
+        existing: What is there of them.
+        image_seconds: Times the networks, for tests; None: `seconds_per_image`.
     """
     work = {spec.key: work_of(spec) for spec in specs}
     measured: dict[tuple[str, int | None], list[float]] = {}
@@ -28,7 +51,21 @@ def preview(specs: Sequence[RunSpec], existing: Existing) -> list[dict[str, str]
             measured.setdefault((spec.key.network, spec.key.train_subset), []).append(fit_s)
             if work[spec.key]:
                 s_per_mac.append(fit_s / work[spec.key])
-    cheapest = min((macs for macs in work.values() if macs), default=0.0)
+    missing = {
+        _key(spec): spec
+        for spec in specs
+        if spec.key not in existing.results
+        and (spec.key.network, spec.key.train_subset) not in measured
+        and ":" not in spec.key.backbone
+    }
+    timed = dict(zip(missing, (image_seconds or seconds_per_image)([*missing.values()]), strict=True))
+    seconds: dict[RunKey, float] = {}
+    for spec in missing.values():
+        shown = _images_shown(spec)
+        if shown and not math.isnan(timed[_key(spec)]):
+            seconds[spec.key] = timed[_key(spec)] * shown
+            if work[spec.key]:
+                s_per_mac.append(seconds[spec.key] / work[spec.key])
     rows = []
     for spec in specs:
         macs = work[spec.key]
@@ -40,15 +77,70 @@ def preview(specs: Sequence[RunSpec], existing: Existing) -> list[dict[str, str]
             what = "goes on from its last checkpoint" if resumes else "is trained"
             if alike := measured.get((spec.key.network, spec.key.train_subset)):
                 how_long = f"{format_duration(statistics.median(alike))}, as with other runs"
-            elif not macs:
-                how_long = "unknown"
-            elif s_per_mac:
+            elif (per_image := timed.get(_key(spec), math.nan)) > 0 and (shown := _images_shown(spec)):
+                how_long = f"roughly {format_duration(per_image * shown)}, by a few steps"
+            elif macs and s_per_mac:
                 how_long = f"roughly {format_duration(macs * statistics.median(s_per_mac))}, by its MACs"
             else:
-                how_long = f"roughly {macs / cheapest:.3g} x the cheapest run, by its MACs"
+                how_long = "unknown"
         which = {"network": spec.key.network}
         which |= {} if spec.key.train_subset is None else {"training images": f"{spec.key.train_subset:,}"}
         which |= {"seed": str(spec.key.seed)}
         which |= {} if spec.key.fold is None else {"fold": str(spec.key.fold)}
         rows.append({**which, "run": what, "training": how_long})
     return rows
+
+
+def _key(spec: RunSpec) -> Key:
+    data, model = spec.config["data"]["init_args"], spec.config["model"]
+    size = data.get("image_size") or max(32, find_backbone(spec.key.backbone).min_size(model["stem"]))
+    return spec.key.backbone, model["stem"], size, data.get("batch_size") or 128
+
+
+def _images_shown(spec: RunSpec) -> float:
+    """How many training images a run gets to see in all its epochs; 0 where its epochs are not known."""
+    options, epochs = spec.config["data"]["init_args"], spec.config["trainer"]["max_epochs"] or 0
+    return max(0, epochs) * float(options.get("train_subset") or _training_images(spec))
+
+
+def _training_images(spec: RunSpec) -> float:
+    """About how many there are; nothing is downloaded or decoded for it."""
+    data = make_data(spec.config)
+    if isinstance(data, DigitsDataModule):
+        data.setup("fit")
+        return float(data.train_images)
+    val_size = data.val_size
+    images = 0.8 * len(data.pictures.pictures) if isinstance(data, FolderDataModule) else 50_000.0
+    return images * (1 - val_size) if val_size < 1 else images - val_size
+
+
+def seconds_per_image(specs: Sequence[RunSpec]) -> list[float]:
+    """Training seconds an image of each network, from a few steps on noise; NaN where that fails.
+
+    The first step, with its warm-up, does not count. All of it takes about `TIMED_S`, or three steps a network.
+    """
+    cuda = torch.cuda.is_available() and all(spec.config["trainer"].get("accelerator") != "cpu" for spec in specs)
+    device = torch.device("cuda" if cuda else "cpu")
+    return [_seconds_per_image(spec, device, TIMED_S / len(specs)) for spec in specs]
+
+
+def _seconds_per_image(spec: RunSpec, device: torch.device, budget_s: float) -> float:
+    backbone, stem, size, batch = _key(spec)
+    # Fewer images than in training: each takes about as long, and a large network ends in time.
+    batch, bf16 = min(batch, 16 if device.type == "cpu" else batch), "bf16" in str(spec.config["trainer"]["precision"])
+    try:
+        network = build_backbone(backbone, spec.config["model"]["num_classes"], stem).to(device)
+        network = network.to(memory_format=torch.channels_last).train()
+        optimizer = torch.optim.SGD(network.parameters(), lr=1e-6)
+        images = torch.randn(batch, 3, size, size, device=device).to(memory_format=torch.channels_last)
+        labels = torch.zeros(batch, dtype=torch.long, device=device)
+        durations: list[float] = []
+        while len(durations) < 3 or sum(durations) < budget_s:
+            began = time.perf_counter()
+            train_step(network, optimizer, images, labels, bf16).item()  # Waits for the device.
+            durations.append(time.perf_counter() - began)
+            if sum(durations) > budget_s and len(durations) > 1:
+                break
+        return statistics.median(durations[1:]) / batch
+    except Exception:  # Whatever is wrong with it, the run will say.
+        return math.nan

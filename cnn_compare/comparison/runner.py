@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -12,8 +14,10 @@ from pathlib import Path
 from rich.console import Console
 
 from cnn_compare.comparison.executor import Executor
+from cnn_compare.comparison.jobs import planned_work
 from cnn_compare.comparison.spec import Progress, RunSpec
 from cnn_compare.errors import ResultError, RunError
+from cnn_compare.formatting import format_duration
 from cnn_compare.progress import Display
 from cnn_compare.results import RunFolder, RunResult
 from cnn_compare.run_key import RunKey
@@ -98,7 +102,13 @@ class _Display:
         self.lock = threading.Lock()  # Each run has a thread of its own.
         self.ended, self.total = 0, len(specs)
         self.active: dict[RunKey, tuple[str, float]] = {}  # Run -> description, share that is done.
-        self.display = Display("run", console, line_after_s=0.0)
+        self.display = Display("run", console, line_after_s=0.0, time_left=False)
+        works = {spec.key: planned_work(spec) for spec in specs}
+        known = [work for work in works.values() if math.isfinite(work)]
+        usual = sum(known) / len(known) if known else 1.0
+        self.left = {key: work if math.isfinite(work) else usual for key, work in works.items()}
+        self.trained: dict[RunKey, float] = {}  # Run -> the work that this command has done of it.
+        self.epoch_ended, self.began = False, time.monotonic()
 
     def __enter__(self) -> _Display:
         return self
@@ -111,13 +121,21 @@ class _Display:
         epochs = spec.config["trainer"]["max_epochs"] or 0
         description = f"{spec.key.label}, epoch {progress.epoch + 1}" + (f" of {epochs}" if epochs > 0 else "")
         with self.lock:
-            self.active[spec.key] = description, min(progress.share, 1.0)
+            share = min(progress.share, 1.0)
+            _, before = self.active.get(spec.key, ("", share))  # A run that goes on has a share at its beginning.
+            self.active[spec.key] = description, share
+            work = self.left[spec.key] * max(0.0, share - before)
+            self.trained[spec.key] = self.trained.get(spec.key, 0.0) + work
+            self.epoch_ended |= progress.epoch > 0
             self._refresh()
 
     def end(self, spec: RunSpec, result: RunResult, remark: str = "") -> None:
         """Count a run as ended, and print its outcome."""
         with self.lock:
-            self.active.pop(spec.key, None)
+            work = self.left.pop(spec.key, 0.0)
+            if active := self.active.pop(spec.key, None):
+                self.trained[spec.key] += work * (1 - active[1])
+                self.epoch_ended = True
             self.ended += 1
             self._refresh()
         accuracy = result.value("test_acc_pct" if spec.tested else "best_val_acc_pct")
@@ -131,6 +149,15 @@ class _Display:
         text = next(iter(descriptions), "")
         if len(descriptions) > 1:
             text += f" and {len(descriptions) - 1} more"
+        text += self._left() if text else ""
         done = self.ended + sum(share for _, share in self.active.values())
         line = f"run {self.ended + 1} of {self.total}: {text}" if text else ""
         self.display.show(done, self.total, text, line)
+
+    def _left(self) -> str:
+        """About how long the rest takes, by what this command has done so far; nothing before the end of an epoch."""
+        done, elapsed_s = sum(self.trained.values()), time.monotonic() - self.began
+        if not self.epoch_ended or done <= 0:
+            return ""
+        left = sum(self.left.values()) - sum(self.left[key] * share for key, (_, share) in self.active.items())
+        return f", about {format_duration(elapsed_s * left / done)} left"

@@ -150,7 +150,7 @@ def test_the_reason_of_failed_runs_is_printed_once(tmp_path, capsys, failed):
     status, out, _ = run_command(["report", str(tmp_path)], capsys)
     assert status == 0
     assert out.count("out of memory") == (1 if failed else 0)
-    assert ("vgg16/seed_0, vgg16/seed_1: out of memory" in out) == bool(failed)
+    assert ("vgg16/seed_0 and vgg16/seed_1: out of memory" in out) == bool(failed)
 
 
 @pytest.mark.parametrize(
