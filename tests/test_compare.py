@@ -366,14 +366,42 @@ def test_a_target_that_is_no_share_is_refused_before_anything_runs(tmp_path, tar
     assert not list(tmp_path.iterdir())
 
 
-def test_progress_without_a_terminal_is_a_plain_line_now_and_then(tmp_path):
+def display_of(tmp_path, *seeds):
+    """A display of LeNet's runs of three epochs with these seeds, the runs, and what it prints."""
+    config = {"trainer": {"max_epochs": 3}, "model": {"num_classes": 10, "stem": "imagenet"}}
+    config["data"] = {"init_args": {}}
+    specs = [RunSpec(RunKey("lenet", seed=seed), config, RunFolder(tmp_path / str(seed))) for seed in seeds]
     console = Console(file=io.StringIO(), width=200)
-    spec = RunSpec(RunKey("lenet"), {"trainer": {"max_epochs": 3}}, RunFolder(tmp_path))
-    with runner._Display([spec, spec], console) as display:
+    return runner._Display(specs, console), specs, console.file
+
+
+def test_progress_without_a_terminal_is_a_plain_line_now_and_then(tmp_path):
+    display, (spec, _), output = display_of(tmp_path, 0, 1)
+    with display:
         for share in (0.1, 0.2, 0.3):
             display.update(spec, Progress(0, share))
-    lines = [line for line in console.file.getvalue().splitlines() if "run 1 of 2" in line]
+    lines = [line for line in output.getvalue().splitlines() if "run 1 of 2" in line]
     assert lines == ["run 1 of 2: lenet/0, epoch 1 of 3"]
+
+
+def test_the_time_left_is_shown_from_the_end_of_the_first_epoch_on(tmp_path, monkeypatch):
+    seconds = [1000.0]
+    monkeypatch.setattr(runner.time, "monotonic", lambda: seconds[0])
+    display, (first, second), output = display_of(tmp_path, 0, 1)
+    with display:
+        # It goes on from its middle, so that 100 s are for a quarter of a run; one and a quarter are left.
+        for spec, epoch, share, passed in ((first, 0, 0.5, 10), (first, 1, 0.75, 90)):
+            seconds[0] += passed
+            display.update(spec, Progress(epoch, share))
+        seconds[0] += 100
+        display.end(first, first.result("finished"))
+        display.update(second, Progress(0, 0.0))
+    lines = [line for line in output.getvalue().splitlines() if line.startswith("run ") and " of 2: " in line]
+    assert lines == [
+        "run 1 of 2: lenet/0, epoch 1 of 3",
+        "run 1 of 2: lenet/0, epoch 2 of 3, about 8 min left",
+        "run 2 of 2: lenet/1, epoch 1 of 3, about 7 min left",
+    ]
 
 
 def test_networks_known_to_learn_nothing_with_their_settings_are_named_before_the_first_run(

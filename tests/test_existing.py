@@ -412,11 +412,13 @@ def test_rerun_begins_one_run_anew_and_leaves_the_others(tmp_path, ran):
 
 def test_a_dry_run_shows_what_would_run_and_about_how_long_and_changes_nothing(tmp_path, ran, capfd, monkeypatch):
     monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setattr("cnn_compare.comparison.preview.seconds_per_image", lambda specs: [0.5] * len(specs))
     options = ["--backbones=[lenet,resnet20]", "--seeds=[0,1]", "--dry_run"]
     status, output, _ = compare_command(tmp_path, capfd, *options)
     assert status == 0
-    assert "roughly 1 x the cheapest run" in output
+    assert "roughly 2 min, by a few steps" in output  # 120 images, two epochs, half a second an image.
     assert not list(tmp_path.iterdir())
+    monkeypatch.setattr("cnn_compare.comparison.preview.seconds_per_image", lambda specs: [math.nan] * len(specs))
     small_comparison(tmp_path)
     before = files(tmp_path)
     rows = [line for line in compare_command(tmp_path, capfd, *options)[1].splitlines() if line.startswith("│")]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 
@@ -18,28 +18,18 @@ from cnn_compare.data import DigitsDataModule, FolderDataModule
 from cnn_compare.experiment import make_data
 from cnn_compare.formatting import format_duration
 from cnn_compare.profiling import train_step
-from cnn_compare.run_key import RunKey
 
 TIMED_S = 8.0
 """For so long, at most, steps of all networks together are timed."""
 Key = tuple[str, Stem, int, int]
 
 
-def preview(
-    specs: Sequence[RunSpec],
-    existing: Existing,
-    image_seconds: Callable[[Sequence[RunSpec]], list[float]] | None = None,
-) -> list[dict[str, str]]:
+def preview(specs: Sequence[RunSpec], existing: Existing) -> list[dict[str, str]]:
     """One row a planned run: its network, images, seed and fold, what happens to it, and about how long it trains.
 
     A network that has finished with another seed and as many images gives the time. Of others a few training steps are
     timed, and the images and epochs give the rest; a user's own network is not built here, and takes the time of its
     multiply-accumulates.
-
-    Args:
-        specs: The planned runs.
-        existing: What is there of them.
-        image_seconds: Times the networks, for tests; None: `seconds_per_image`.
     """
     work = {spec.key: work_of(spec) for spec in specs}
     measured: dict[tuple[str, int | None], list[float]] = {}
@@ -58,14 +48,10 @@ def preview(
         and (spec.key.network, spec.key.train_subset) not in measured
         and ":" not in spec.key.backbone
     }
-    timed = dict(zip(missing, (image_seconds or seconds_per_image)([*missing.values()]), strict=True))
-    seconds: dict[RunKey, float] = {}
-    for spec in missing.values():
-        shown = _images_shown(spec)
-        if shown and not math.isnan(timed[_key(spec)]):
-            seconds[spec.key] = timed[_key(spec)] * shown
-            if work[spec.key]:
-                s_per_mac.append(seconds[spec.key] / work[spec.key])
+    timed = dict(zip(missing, seconds_per_image([*missing.values()]), strict=True))
+    for key, spec in missing.items():
+        if work[spec.key] and not math.isnan(seconds := timed[key] * _images_shown(spec)):
+            s_per_mac.append(seconds / work[spec.key])
     rows = []
     for spec in specs:
         macs = work[spec.key]
