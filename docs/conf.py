@@ -40,7 +40,7 @@ autodoc_typehints = "none"
 
 def without_marks(app: Sphinx, page: str, source: list[str]) -> None:
     """Take out the marks of `tools/reference.py`: a line that begins with one would end its paragraph."""
-    source[0] = re.sub(r"<!-- (?:table|variants|pairs|figure|end)\b.*?-->", "", source[0])
+    source[0] = re.sub(r"<!-- (?:table|variants|growth|pairs|figure|end)\b.*?-->", "", source[0])
 
 
 def setup(app: Sphinx) -> None:

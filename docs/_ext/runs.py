@@ -15,11 +15,13 @@ The code of a page runs in its order, in a folder that is empty at the page's be
     ```
 
 Another exit status is a warning, which `make docs` turns into an error. Where all lines are `cnn-compare`, each is run
-in a fork of this process, which has imported torch once for all of them, and shows its output below it.
+in a fork of this process, which has imported torch once for all of them, and shows its output below it. A page's
+source keeps the outputs too: see `outputs`.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -34,6 +36,7 @@ from typing import Any, ClassVar
 
 from docutils import nodes
 from docutils.parsers.rst import directives
+from outputs import as_markdown, number_of, store, without_outputs
 from sphinx.application import Sphinx
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
@@ -59,6 +62,7 @@ class PageDirective(SphinxDirective):
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
             (folder / "configs").symlink_to(ROOT / "configs")
+            outputs_of(self.env.doctreedir, self.env.docname).unlink(missing_ok=True)
             self.env.temp_data["folder_is_empty"] = True
         return folder
 
@@ -110,6 +114,7 @@ class Run(PageDirective):
             ended = [("\n$ ".join(lines), self.end(code, *run_bash(code, folder)))]
         if "silent" in self.options:
             return []
+        self.keep(code, ended)
         if "fold" not in self.options:
             text = "\n\n".join(f"$ {line}\n{output}".rstrip() for line, output in ended)
             return [self.shown(text, "console")]
@@ -117,6 +122,16 @@ class Run(PageDirective):
         heading = nodes.raw("", f"<details><summary>{self.options['fold']}</summary>", format="html")
         end = nodes.raw("", "</details>", format="html")
         return [self.shown(f"$ {line}", "console"), heading, self.shown(output, "text"), end]
+
+    def keep(self, code: str, ended: list[tuple[str, str]]) -> None:
+        """Note what the lines print for the page's source; each line is shown too where there are several."""
+        shown = [f"$ {line}\n{output}".rstrip() for line, output in ended]
+        text = ended[0][1] if len(ended) == 1 else "\n\n".join(shown)
+        path = outputs_of(self.env.doctreedir, self.env.docname)
+        kept = json.loads(path.read_text()) if path.exists() else {}
+        if text:
+            kept[number_of(code)] = as_markdown(text, self.options.get("fold", ""))
+        path.write_text(json.dumps(kept))
 
     def end(self, code: str, status: int, output: str, seconds: float) -> str:
         """The output as it is shown; warns of another status than the expected one."""
@@ -182,8 +197,29 @@ def environment(folder: Path) -> dict[str, str]:
     return {**variables, "COLUMNS": str(WIDTH), "NO_COLOR": "1", "TERM": "dumb"}
 
 
+def outputs_of(doctrees: str | Path, page: str) -> Path:
+    """The file with what a page's lines print."""
+    return Path(doctrees, "pages", f"{page}.json")
+
+
+def as_built(app: Sphinx, page: str, source: list[str]) -> None:
+    """Take out the outputs of blocks that are run."""
+    if not page.endswith(".ko"):
+        source[0] = without_outputs(source[0])
+
+
+def store_outputs(app: Sphinx, exception: Exception | None) -> None:
+    """Write the outputs into the pages' sources."""
+    if exception is None:
+        kept = {path.stem: json.loads(path.read_text()) for path in Path(app.doctreedir, "pages").glob("*.json")}
+        for name in store(Path(app.srcdir), kept):
+            logger.info("%s: new outputs stored", name)
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
-    """Register the directives."""
+    """Register the directives, and what keeps outputs in the pages' sources."""
     app.add_directive("file", File)
     app.add_directive("run", Run)
+    app.connect("source-read", as_built)
+    app.connect("build-finished", store_outputs)
     return {"parallel_read_safe": True}
