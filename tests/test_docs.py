@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers import run_command
 
 from cnn_compare import build_backbone, errors, list_backbones
 from cnn_compare.commands import COMMANDS
@@ -23,6 +24,19 @@ def drawings(monkeypatch):
     pytest.importorskip("sphinx")
     monkeypatch.syspath_prepend(DOCS / "_ext")
     return importlib.import_module("drawings")
+
+
+@pytest.fixture
+def outputs(monkeypatch):
+    monkeypatch.syspath_prepend(DOCS / "_ext")
+    return importlib.import_module("outputs")
+
+
+def blocks_of(outputs, page):
+    """The blocks of commands on a page that show an output."""
+    kinds = ("{run}", "") if page.endswith(".ko") else ("{run}",)
+    found = [block for block in outputs.BLOCK.finditer(PAGES[page]) if block["kind"] in kinds]
+    return [block for block in found if ":silent:" not in block["options"]]
 
 
 def stages(drawings, name, stem, size):
@@ -51,6 +65,41 @@ def test_errors_that_the_page_names_exist():
 
 
 @pytest.mark.parametrize("page", sorted(set(PAGES) - NOT_RUN))
+def test_every_command_on_a_page_has_its_own_output_below_it(outputs, page):
+    for block in blocks_of(outputs, page):
+        if block["code"].startswith("cnn-compare "):
+            assert block["number"] == outputs.number_of(block["code"]), f"`make docs` stores: {block['code']}"
+
+
+def test_stored_help_is_what_the_commands_print(outputs, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "88")
+    blocks = [block for block in blocks_of(outputs, "commands") if block["code"].endswith(" --help")]
+    assert len(blocks) >= 8
+    for block in blocks:
+        status, help, _ = run_command(block["code"].split()[1:], capsys)
+        assert status == 0
+        assert help.strip() in block["output"], f"`make docs` stores: {block['code']}"
+
+
+def test_an_output_that_differs_in_numbers_alone_is_kept_and_one_of_another_form_is_replaced(outputs):
+    page = outputs.with_outputs("```{run}\nls\n```\nafter\n", {outputs.number_of("ls"): "1.5 s │ 90.1 %"})
+    number = outputs.number_of("ls")
+    assert page == f"```{{run}}\nls\n```\n\n<!-- output {number} -->\n1.5 s │ 90.1 %\n<!-- end output -->\nafter\n"
+    assert outputs.with_outputs(page, {number: "12.5 s │ 8 %"}) == page
+    assert "12 min" in outputs.with_outputs(page, {number: "12 min │ 8 %"})
+    assert outputs.without_outputs(page) == "```{run}\nls\n```\nafter\n"
+
+
+def test_the_korean_page_has_the_commands_and_outputs_of_the_english_one(outputs):
+    korean, english = (
+        [(block["code"], block["output"]) for block in blocks_of(outputs, page)]
+        for page in ("first_comparison.ko", "first_comparison")
+    )
+    assert len(english) >= 5
+    assert korean == english
+
+
+@pytest.mark.parametrize("page", sorted(page for page in set(PAGES) - NOT_RUN if not page.endswith(".ko")))
 def test_code_on_a_page_is_run_when_it_is_built(page):
     kinds = set(re.findall(r"^\s*(?:[*-] )*(?:- )?`{3,}([^\s`]+)", PAGES[page], re.MULTILINE))
     assert kinds <= {"{run}", "{file}", "{drawings}", "{toctree}", "{eval-rst}", "{raw}", "text"}
