@@ -70,6 +70,9 @@ def test_a_sentence_takes_its_figures_from_the_runs(reference, tmp_path):
     store(tmp_path / "mine" / "resnet18" / "seed_0", 73.5, backbone="resnet18")
     reference.fill_pages(check=False)
     assert re.sub("<!--.*?-->", "", page.read_text()) == "It is 60.50 and +12.50 and 1 of 1.\n"
+    page.write_text("<!-- figure mine test_images -->?<!-- end --> images, seed <!-- figure mine seed --><!-- end -->")
+    reference.fill_pages(check=False)
+    assert re.sub("<!--.*?-->", "", page.read_text()) == "1,000 images, seed 0"
     page.write_text("<!-- figure mine vgg16 test_acc_pct --><!-- end -->")
     with pytest.raises(KeyError, match="vgg16"):
         reference.fill_pages(check=False)

@@ -13,6 +13,7 @@ What stands between a mark and `<!-- end -->` is drawn from the stored runs of t
 <!-- figure NAME NETWORK COLUMN -->   one figure within a sentence; the network in quotes where it has spaces
 <!-- figure NAME "A − B" HEADING -->  one cell of the report's table of differences
 <!-- figure NAME established -->      how many differences are established, of all
+<!-- figure NAME device -->           what all its runs have recorded: device, train_images, test_images or seed
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ import numpy as np
 
 from cnn_compare.archive import pack, unpack
 from cnn_compare.files import write_bytes, write_text
+from cnn_compare.formatting import format_list
 from cnn_compare.pictures import Pictures
 from cnn_compare.report.columns import COLUMNS, columns
 from cnn_compare.report.findings import Findings
@@ -50,6 +52,7 @@ MARK = re.compile(
 )
 # Event files with pictures: they can be drawn again from the predictions.
 LARGEST_EVENTS = 40_000
+FACTS = ("device", "train_images", "test_images", "seed")
 
 
 def figure(found: Findings, row: str, column: str = "") -> str:
@@ -60,6 +63,9 @@ def figure(found: Findings, row: str, column: str = "") -> str:
     """
     if row == "established":
         return f"{sum(pair.differs for pair in found.pairs)} of {len(found.pairs)}"
+    if row in FACTS:
+        values = dict.fromkeys(getattr(run.result, row) for run in found.stored.finished)
+        return format_list([f"{value:,}" if isinstance(value, int) else value for value in values])
     for network in found.networks:
         if network.name == row:
             shown = {each.key: each for each in COLUMNS}[column]
