@@ -177,15 +177,15 @@ def _order(networks: Sequence[Network], pairs: Sequence[Pair]) -> str:
     if len(groups) == 1:
         text = "No difference between the networks is established"
     elif not left:
-        text = f"{order}; every difference between these groups is established"
+        text = f"{order}; every difference between these tiers is established"
     elif len(across) - len(left) <= FEW_PAIRS:
         known = _named([pair for pair in across if pair.differs])
         verb = "is" if len(across) - len(left) == 1 else "are"
-        text = f"{order}; between these groups, only {known} {verb} established"
+        text = f"{order}; between these tiers, only {known} {verb} established"
     else:
         which = _named(left) if len(left) <= FEW_PAIRS else f"{len(left)} of {len(across)} differences"
         open_ = f"{which} {'is' if len(left) == 1 else 'are'} not established"
-        text = f"{order}; between these groups, {open_}"
+        text = f"{order}; between these tiers, {open_}"
     if empty:
         which = _named(empty) if len(empty) <= FEW_PAIRS else f"{len(empty)} of {len(pairs)} differences"
         text += f"; {runs} say nothing about {which}, with intervals {wide}"

@@ -75,7 +75,7 @@ def test_the_verdict_says_what_is_established_and_what_is_not(store_run, summary
     answer, order, cost, settle, not_covered = found.verdict
     assert answer == "resnet18 has the highest accuracy: 80.00 % (95 % 77.41 … 82.36) on one seed."
     groups = "resnet18, googlenet; then lenet"
-    assert order == f"In order of accuracy: {groups}; every difference between these groups is established."
+    assert order == f"In order of accuracy: {groups}; every difference between these tiers is established."
     assert cost.startswith("No network is established as faster than resnet18")  # One epoch each: nothing tells.
     assert settle.startswith("More test images would narrow the intervals")
     assert not_covered.startswith("The intervals do not cover other seeds, other training images")

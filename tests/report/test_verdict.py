@@ -78,12 +78,12 @@ def test_what_is_open_across_tiers_is_said(store_run, summary):
     found = summary()
     assert [pair.differs for pair in found.pairs] == [False, True, True]
     assert (
-        found.verdict[1] == "In order of accuracy: a, b; then c; every difference between these groups is established."
+        found.verdict[1] == "In order of accuracy: a, b; then c; every difference between these tiers is established."
     )
     store_run("c", right=[*range(695), *range(800, 870)])
     found = summary()
     assert [pair.differs for pair in found.pairs] == [False, True, False]
-    assert found.verdict[1] == "In order of accuracy: a, b; then c; between these groups, only a − c is established."
+    assert found.verdict[1] == "In order of accuracy: a, b; then c; between these tiers, only a − c is established."
 
 
 def test_intervals_of_more_than_20_points_say_nothing(store_run, summary):
