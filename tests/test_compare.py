@@ -395,6 +395,7 @@ def test_the_time_left_is_shown_from_the_end_of_the_first_epoch_on(tmp_path, mon
             display.update(spec, Progress(epoch, share))
         seconds[0] += 100
         display.end(first, first.result("finished"))
+        seconds[0] += 10
         display.update(second, Progress(0, 0.0))
     lines = [line for line in output.getvalue().splitlines() if line.startswith("run ") and " of 2: " in line]
     assert lines == [

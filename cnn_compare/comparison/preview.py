@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
 import statistics
 import time
 from collections.abc import Sequence
+from functools import cache
 
 import torch
 
@@ -14,7 +16,7 @@ from cnn_compare.comparison.existing import Existing
 from cnn_compare.comparison.jobs import work_of
 from cnn_compare.comparison.runner import finished_earlier
 from cnn_compare.comparison.spec import RunSpec
-from cnn_compare.data import DigitsDataModule, FolderDataModule
+from cnn_compare.data import CIFAR10DataModule, DigitsDataModule, FolderDataModule
 from cnn_compare.experiment import make_data
 from cnn_compare.formatting import format_duration
 from cnn_compare.profiling import train_step
@@ -50,7 +52,7 @@ def preview(specs: Sequence[RunSpec], existing: Existing) -> list[dict[str, str]
     }
     timed = dict(zip(missing, seconds_per_image([*missing.values()]), strict=True))
     for key, spec in missing.items():
-        if work[spec.key] and not math.isnan(seconds := timed[key] * _images_shown(spec)):
+        if work[spec.key] and (seconds := timed[key] * _images_shown(spec)) > 0:  # Not NaN either.
             s_per_mac.append(seconds / work[spec.key])
     rows = []
     for spec in specs:
@@ -84,20 +86,24 @@ def _key(spec: RunSpec) -> Key:
 
 
 def _images_shown(spec: RunSpec) -> float:
-    """How many training images a run gets to see in all its epochs; 0 where its epochs are not known."""
-    options, epochs = spec.config["data"]["init_args"], spec.config["trainer"]["max_epochs"] or 0
-    return max(0, epochs) * float(options.get("train_subset") or _training_images(spec))
+    """How many training images a run gets to see in all its epochs; 0 where that is not known."""
+    data, epochs = spec.config["data"], spec.config["trainer"]["max_epochs"] or 0
+    return max(0, epochs) * float(data["init_args"].get("train_subset") or _training_images(json.dumps(data)))
 
 
-def _training_images(spec: RunSpec) -> float:
-    """About how many there are; nothing is downloaded or decoded for it."""
-    data = make_data(spec.config)
+@cache
+def _training_images(section: str) -> float:
+    """About how many there are, 0 where that is not known; nothing is downloaded or decoded for it."""
+    data = make_data({"data": json.loads(section)})
     if isinstance(data, DigitsDataModule):
-        data.setup("fit")
-        return float(data.train_images)
-    val_size = data.val_size
-    images = 0.8 * len(data.pictures.pictures) if isinstance(data, FolderDataModule) else 50_000.0
-    return images * (1 - val_size) if val_size < 1 else images - val_size
+        return float(len(data.splits["train"]))
+    if isinstance(data, FolderDataModule):
+        images = 0.8 * len(data.pictures.pictures)
+    elif isinstance(data, CIFAR10DataModule):
+        images = 50_000.0
+    else:
+        return 0.0
+    return images * (1 - data.val_size) if data.val_size < 1 else images - data.val_size
 
 
 def seconds_per_image(specs: Sequence[RunSpec]) -> list[float]:

@@ -16,7 +16,10 @@ from cnn_compare.report.load import find_runs
 from cnn_compare.report.sections.method import how_it_was_done
 
 CONFIG = {
-    "trainer": {"max_epochs": 7, "callbacks": [{"class_path": "cnn_compare.PreciseBatchNorm", "init_args": {}}]},
+    "trainer": {
+        "max_epochs": 7,
+        "callbacks": [{"class_path": "cnn_compare.PreciseBatchNorm", "init_args": {"images": 64}}],
+    },
     "model": {
         "stem": "cifar",
         "optimizer": {"class_path": "torch.optim.SGD", "init_args": {"lr": 0.05, "momentum": 0.9, "nesterov": True}},
@@ -53,7 +56,7 @@ def test_the_paragraph_has_every_fact_of_a_configuration(store_run, tmp_path):
         "7 epochs with SGD (learning rate 0.05, momentum 0.9, Nesterov), batches of 48 images",
         "rises over the first 10 % of the steps and falls to 0 along a cosine, in 32-bit floating point.",
         "Labels were smoothed by 0.1.",
-        "Batch norm's statistics were recomputed",
+        "Batch norm's statistics were recomputed from 64 training images before each validation.",
         "the epoch with the lowest validation loss.",
         "trained with 2 seeds (3 and 5), which decide",
         "Device: cpu: this one. Versions: torch 2.15.0.",
@@ -76,8 +79,8 @@ def test_what_differed_on_purpose_is_said_apart_from_what_all_others_had(store_r
 @pytest.mark.parametrize("name", ["sign_language", "subset_5k", "cpu_64px"])
 def test_stored_comparisons_are_described_as_their_configurations_have_it(name):
     text = how_it_was_done(find_runs(LOGS / name))
-    copies = archived_runs(LOGS / name)
-    config = yaml.safe_load(next((copies or LOGS / name).rglob("config.yaml")).read_text())
+    (runs,) = archived_runs(LOGS / name).values()
+    config = yaml.safe_load(next(runs.rglob("config.yaml")).read_text())
     optimizer = config["model"]["optimizer"]
     assert f"for {config['trainer']['max_epochs']} epochs with {optimizer['class_path'].rpartition('.')[2]} (" in text
     assert f"learning rate {optimizer['init_args']['lr']:g}" in text
@@ -101,7 +104,7 @@ def latex(store_run, tmp_path, capsys):
 
 
 def test_the_latex_table_has_the_reports_figures_and_intervals(latex, tmp_path, capsys):
-    run_command(["report", str(tmp_path)], capsys)
+    assert run_command(["report", str(tmp_path)], capsys)[0] == 0
     report = (tmp_path / "report.md").read_text()
     rows = [line.removesuffix(r" \\").split(" & ") for line in latex.splitlines() if line.endswith(r" \\")]
     heading, first, second = rows

@@ -130,17 +130,17 @@ def _preparation(runs: Sequence[StoredRun]) -> str:
         names = augmentation if isinstance(augmentation, list) else str(augmentation or "none").split("_")
         return format_list([STEPS.get(name, name) for name in names if name != "none"] or ["none"])
 
-    def mean_and_deviation(normalization: Any) -> str:
-        if isinstance(normalization, str):
-            return NORMALIZATIONS.get(normalization, normalization)
+    def mean_and_deviation(normalization: Any) -> str | None:
+        if normalization is None or isinstance(normalization, str):
+            return NORMALIZATIONS.get(normalization or "", normalization)
         return f"the means and standard deviations {normalization}"
 
     size = _each(runs, "data.init_args.image_size", lambda side: f"{side} × {side} pixels" if side else None)
     normalized = _each(runs, "data.init_args.normalization", mean_and_deviation)
     augmentation = _each(runs, "data.init_args.augmentation", steps)
     augmented = "were not augmented" if augmentation == "none" else f"were augmented by {augmentation}"
-    resized = f"scaled to {size} and " if size else ""
-    return f"Images were {resized}normalised with {normalized}; training images {augmented}"
+    prepared = format_list([f"scaled to {size}"] * bool(size) + [f"normalised with {normalized}"] * bool(normalized))
+    return f"Images were {prepared}; training images {augmented}" if prepared else f"Training images {augmented}"
 
 
 def _start(runs: Sequence[StoredRun]) -> str:
