@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cnn_compare import write_report
-from cnn_compare.archive import unpack
+from cnn_compare.archive import ARCHIVE, unpack
 from cnn_compare.inference.collect import collect_pictures
 
 ROOT = Path(__file__).parents[1]
@@ -60,6 +60,7 @@ def draw(names: list[str]) -> None:
             folder = Path(shutil.copytree(ROOT / "lightning_logs" / shot.comparison, Path(place, name)))
             if shot.with_images:
                 unpack(folder)
+                (folder / ARCHIVE).unlink()  # A report would read the archive, which is without pictures.
                 collect_pictures(folder)
             write_report(folder)
             page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT}, color_scheme="light")
