@@ -139,7 +139,8 @@ def _preparation(runs: Sequence[StoredRun]) -> str:
     normalized = _each(runs, "data.init_args.normalization", mean_and_deviation)
     augmentation = _each(runs, "data.init_args.augmentation", steps)
     augmented = "were not augmented" if augmentation == "none" else f"were augmented by {augmentation}"
-    prepared = format_list([f"scaled to {size}"] * bool(size) + [f"normalised with {normalized}"] * bool(normalized))
+    steps_of_all = {"scaled to": size, "normalised with": normalized}
+    prepared = " and ".join(f"{step} {how}" for step, how in steps_of_all.items() if how)
     return f"Images were {prepared}; training images {augmented}" if prepared else f"Training images {augmented}"
 
 
