@@ -44,6 +44,6 @@ def logs_graph(logger: Any) -> bool:
 def without_parser(make: Any) -> Any:
     """A factory that ``torch.save`` can store: jsonargparse's is a function of its own that holds the parser."""
     if isinstance(make, partial) and make.func.__module__.startswith("jsonargparse."):
-        _, cls = make.args
+        *_, cls = make.args
         return partial(cls, **make.keywords)
     return make
