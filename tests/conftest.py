@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import pickle
+import shutil
 import sys
 from pathlib import Path
 
@@ -14,8 +16,16 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pytest
+from helpers import small_comparison
+from hypothesis import HealthCheck, settings
 from lightning import Trainer
 from torchvision.datasets import CIFAR10
+
+# Derived from the test itself: a failure is one for everybody, and no run of the suite depends on another.
+settings.register_profile(
+    "suite", derandomize=True, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+settings.load_profile("suite")
 
 
 @pytest.fixture(autouse=True)
@@ -63,6 +73,25 @@ def make_trainer(tmp_path):
         return Trainer(**{**quiet, **options})
 
     return make
+
+
+@pytest.fixture(scope="session")
+def trained_once(tmp_path_factory) -> Path:
+    """The folder of a comparison of LeNet with both activations and two seeds, for all tests; none may change it."""
+    root = tmp_path_factory.getbasetemp()
+    root = root.parent if "PYTEST_XDIST_WORKER" in os.environ else root
+    with (root / "trained_once.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (root / "trained_once").exists():
+            made = small_comparison(root / "being_trained", backbones=["lenet", "lenet_relu"], seeds=[0, 1])
+            made.parent.rename(root / "trained_once")
+    return root / "trained_once" / "small"
+
+
+@pytest.fixture(scope="module")
+def finished(trained_once, tmp_path_factory) -> Path:
+    """A copy for the tests of one file, which may go on with it."""
+    return Path(shutil.copytree(trained_once, tmp_path_factory.mktemp("logs") / "small"))
 
 
 def md5(content: bytes) -> str:

@@ -6,13 +6,11 @@ import os
 import re
 import shlex
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
-from helpers import run_command, wait_until
+from helpers import run_command
 
 from cnn_compare import DigitsDataModule
 from cnn_compare.backbones import build_backbone
@@ -91,14 +89,13 @@ def test_a_file_that_says_nothing_of_the_data_contradicts_nothing(command, fitte
     assert accuracy(output) == accuracy(command("test", "--ckpt_path=best")[1])
 
 
-@pytest.mark.parametrize("name", ["validate", "test", "fit"])
 @pytest.mark.parametrize(
-    ("option", "stored"),
+    ("name", "option", "stored"),
     [
-        ("--data.image_size=32", "--data.image_size=24"),
-        ("--data.normalization=half", "--data.normalization='imagenet'"),
-        ("--data.val_size=30", "--data.val_size=20"),
-        ("--data=CIFAR10DataModule", "--data='cnn_compare.data.digits.DigitsDataModule'"),
+        ("validate", "--data.image_size=32", "--data.image_size=24"),
+        ("test", "--data.normalization=half", "--data.normalization='imagenet'"),
+        ("fit", "--data.val_size=30", "--data.val_size=20"),
+        ("test", "--data=CIFAR10DataModule", "--data='cnn_compare.data.digits.DigitsDataModule'"),
     ],
 )
 def test_data_that_contradicts_the_checkpoint_is_refused(command, name, option, stored):
@@ -200,30 +197,50 @@ def test_fit_ends_with_best_epoch_accuracy_seconds_checkpoint_and_the_command_th
         assert noise not in output + errors
 
 
+@pytest.fixture
+def signalled_in_the_third_epoch(monkeypatch):
+    """A function: this process gets a signal when the next training begins its third epoch."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    # A test runner in the background passes on that SIGINT is ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def signalled(number):
+        def on_train_epoch_start(module):
+            begin(module)
+            if module.current_epoch == 2:
+                monkeypatch.setattr(ClassifierModule, "on_train_epoch_start", begin)
+                signal.raise_signal(number)
+
+        begin = ClassifierModule.on_train_epoch_start
+        monkeypatch.setattr(ClassifierModule, "on_train_epoch_start", on_train_epoch_start)
+
+    yield signalled
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
     ("number", "status", "option"),
     [(signal.SIGTERM, 143, "--trainer.default_root_dir=else where"), (signal.SIGINT, 130, "--trainer.logger=false")],
 )
 def test_a_stopped_fit_says_which_checkpoint_it_left_and_how_to_go_on(
-    tmp_path, monkeypatch, capsys, number, status, option
+    tmp_path, monkeypatch, capsys, signalled_in_the_third_epoch, number, status, option
 ):
-    command = [sys.executable, "-c", INTERRUPTIBLE, *FIT, "--trainer.max_epochs=100000", option]
-    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    wait_until(lambda: any(tmp_path.rglob("last.ckpt")), process)
-    process.send_signal(number)
-    _, errors = process.communicate()
-    assert process.returncode == status, errors
-    (checkpoint,) = tmp_path.rglob("last.ckpt")
     monkeypatch.chdir(tmp_path)
+    # Such short epochs would not each be saved.
+    monkeypatch.setattr("cnn_compare.callbacks.last_checkpoint.EPOCH_TIME_PER_SAVE", 0)
+    signalled_in_the_third_epoch(number)
+    found, _, errors = run_command([*FIT, "--trainer.max_epochs=5", option], capsys)
+    assert found == status, errors
+    (checkpoint,) = tmp_path.rglob("last.ckpt")
     said = errors.partition("stopped; ")[2].partition(" holds the last state. To go on: ")[0]
     assert Path(said).samefile(checkpoint)
-    how = errors.partition("To go on: ")[2]
+    how = errors.partition("To go on: ")[2].splitlines()[0]
     options = shlex.split(how.removeprefix("cnn-compare ").removeprefix("the same command with "))
     go_on = options if how.startswith("cnn-compare") else [*FIT, option, *options]
-    epochs = torch.load(checkpoint, weights_only=True)["epoch"] + 2
-    status, output, errors = run_command([*go_on, f"--trainer.max_epochs={epochs}"], capsys)
-    assert (status, f"of {epochs}, validation accuracy" in output) == (0, True), errors
+    status, output, errors = run_command([*go_on, "--trainer.max_epochs=4"], capsys)
+    assert (status, "of 4, validation accuracy" in output) == (0, True), errors
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -249,12 +266,3 @@ def test_weights_for_other_classes_are_not_evaluated_with_an_untrained_head(tmp_
     options = ("--data=DigitsDataModule", "--model.backbone=lenet_relu", f"--model.weights={tmp_path / 'seven.pth'}")
     status, _, errors = command("test", *options)
     assert (status, "are not for --model.num_classes=10: the head is untrained" in errors) == (2, True), errors
-
-
-# A test runner in the background passes on that SIGINT is ignored.
-INTERRUPTIBLE = """
-import signal
-signal.signal(signal.SIGINT, signal.default_int_handler)
-from cnn_compare.cli import main
-main()
-"""

@@ -1,4 +1,4 @@
-"""Whatever comes in: properties that hold for generated values, more than 2,000 of them."""
+"""Whatever comes in: properties that hold for generated values."""
 
 from __future__ import annotations
 
@@ -14,20 +14,15 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from torchvision.transforms import v2
-from torchvision.transforms.v2 import functional as one
 
 from cnn_compare import CIFAR10DataModule, files
 from cnn_compare.backbones import find_backbone
 from cnn_compare.configs import differences, flatten, merge_config
-from cnn_compare.data import augment
 from cnn_compare.errors import (
     ConfigurationError,
     DataUnavailableError,
-    InvalidValueError,
     ResultError,
     UnknownBackboneError,
 )
@@ -36,12 +31,6 @@ from cnn_compare.files import csv_cell, csv_text, plain_text
 from cnn_compare.report.load import find_runs
 from cnn_compare.results import RunResult, measured
 from cnn_compare.run_key import path_name
-
-# Derived from the test itself: a failure is one for everybody, and no run of the suite depends on another.
-settings.register_profile(
-    "suite", derandomize=True, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-settings.load_profile("suite")
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
@@ -54,76 +43,6 @@ CONFIGS = st.recursive(
     lambda inner: st.dictionaries(KEYS, inner | st.integers(), max_size=3),
     max_leaves=8,
 )
-
-
-@st.composite
-def pictures(draw, smallest=1):
-    """A few images of any size, as they are stored."""
-    n, height, width = draw(st.integers(1, 4)), draw(st.integers(smallest, 13)), draw(st.integers(smallest, 13))
-    seed = draw(st.integers(0, 2**32 - 1))
-    pixels = np.random.default_rng(seed).integers(0, 256, (n, 3, height, width), dtype=np.uint8)
-    return torch.from_numpy(pixels).contiguous(memory_format=torch.channels_last)
-
-
-# Augmentation, against torchvision an image at a time
-
-
-@settings(max_examples=300)
-@given(pictures(), st.data())
-def test_translation_is_a_padded_crop_of_each_image(images, data):
-    height, width = images.shape[2:]
-    shift = data.draw(st.integers(0, min(height, width) - 1))
-    offsets = torch.tensor([data.draw(st.tuples(*2 * [st.integers(0, 2 * shift)])) for _ in images])
-    expected = [
-        one.crop(one.pad(image, [shift]), top, left, height, width)
-        for image, (top, left) in zip(images, offsets.tolist(), strict=True)
-    ]
-    assert torch.equal(augment.translate(images, offsets, shift), torch.stack(expected))
-
-
-@settings(max_examples=50)
-@given(pictures(), st.integers())
-def test_a_shift_beyond_the_image_is_refused(images, shift):
-    if not 0 <= shift < min(images.shape[2:]):
-        with pytest.raises(InvalidValueError):
-            augment.translate(images, torch.zeros(len(images), 2, dtype=torch.int64), shift)
-
-
-@settings(max_examples=200)
-@given(pictures(), st.data())
-def test_flipping_mirrors_the_chosen_images_and_no_other(images, data):
-    chosen = torch.tensor([data.draw(st.integers(0, 1)) for _ in images])
-    expected = [one.horizontal_flip(image) if flag else image for image, flag in zip(images, chosen, strict=True)]
-    assert torch.equal(augment.flip(images, chosen), torch.stack(expected))
-
-
-@settings(max_examples=200)
-@given(pictures(), st.data())
-def test_cutout_blanks_the_part_of_its_square_that_lies_inside(images, data):
-    height, width = images.shape[2:]
-    size = data.draw(st.integers(0, 16))
-    centers = [data.draw(st.tuples(st.integers(0, height - 1), st.integers(0, width - 1))) for _ in images]
-    expected = images.float() + 1
-    for image, (row, column) in zip(expected, centers, strict=True):
-        top, left = row - size // 2, column - size // 2
-        image[:, max(top, 0) : max(top + size, 0), max(left, 0) : max(left + size, 0)] = 0
-    assert torch.equal(augment.cutout(images.float() + 1, torch.tensor(centers), size), expected)
-
-
-@settings(max_examples=200)
-@given(pictures(), st.tuples(*3 * [st.floats(0, 1)]), st.tuples(*3 * [st.floats(0.01, 1)]))
-def test_normalisation_is_that_of_torchvision(images, mean, std):
-    prepare = v2.Compose([v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean, std)])
-    torch.testing.assert_close(augment.normalize(images, mean, std), prepare(images), rtol=1e-4, atol=1e-4)
-
-
-@settings(max_examples=100)
-@given(pictures(), st.integers(1, 20))
-def test_resizing_is_that_of_torchvision(images, size):
-    side = min(images.shape[2:])
-    square = images[..., :side, :side].float()
-    expected = one.resize(square, [size, size], antialias=True)
-    torch.testing.assert_close(augment.resize(square, size), expected, rtol=1e-4, atol=1e-3)
 
 
 # Files
@@ -223,14 +142,6 @@ def test_a_setting_of_any_value_is_taken_or_refused_with_its_name(setting, value
     except ConfigurationError as error:
         message = str(error)
     assert not message or setting.split(".")[0] in message
-
-
-def test_more_than_two_thousand_cases_are_tried():
-    source = Path(__file__).read_text()
-    counts = [
-        int(line.split("max_examples=")[1].rstrip(")")) for line in source.splitlines() if line.startswith("@settings(")
-    ]
-    assert sum(counts) > 2_000
 
 
 @given(

@@ -144,17 +144,6 @@ def test_every_file_is_used_or_listed_and_none_is_touched(photos, capfd):
     }
 
 
-def test_ten_thousand_files_in_one_folder(tmp_path, decodings):
-    folder = tmp_path / "many"
-    folder.mkdir()
-    for number in range(10_000):
-        os.close(os.open(folder / f"{number}.jpg", os.O_CREAT))
-    Image.new("RGB", (1, 1), (1, 2, 3)).save(folder / "last.png")
-    result = decoded(folder, files(folder), Decoding(1))
-    assert len(result.bad) == 10_000
-    assert result.images[-1].tolist() == [[[1, 2, 3]]]
-
-
 def test_no_paths_are_an_empty_array(tmp_path):
     assert decoded(tmp_path, [], SMALL).images.shape == (0, 6, 6, 3)
 

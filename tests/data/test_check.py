@@ -116,18 +116,6 @@ def test_a_picture_in_many_copies_is_counted_once_for_each_image(photos):
     assert found["found"] == 2
 
 
-def test_hashes_are_the_signs_of_a_cosine_transform():
-    """scipy's, of the grey picture; the mean is left out, as brightness is to change nothing."""
-    from scipy.fft import dctn
-
-    thumbnails = np.random.default_rng(0).integers(0, 256, (50, 16, 16, 3), np.uint8)
-    grey = thumbnails @ np.array([0.299, 0.587, 0.114])
-    frequencies = np.stack([dctn(each - each.mean())[:8, :8].ravel() for each in grey])
-    expected = frequencies > np.median(frequencies, 1, keepdims=True)
-    bits = np.unpackbits(check.hashes(thumbnails).view(np.uint8).reshape(50, 8), axis=1)
-    assert np.mean(bits == expected) > 0.999
-
-
 def test_the_search_among_many_alike_ends_and_says_so(monkeypatch):
     monkeypatch.setattr(check, "MOST_COMPARED", 1000)
     draw = np.random.default_rng(0)

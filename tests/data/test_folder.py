@@ -216,14 +216,6 @@ def test_a_class_that_training_lacks_is_named_with_what_other_splits_have_of_it(
         folder(tmp_path).setup("fit")
 
 
-def test_small_classes_are_left_out_as_requested_and_this_is_stored(tmp_path):
-    data = folder(paint_classes(tmp_path, a=20, b=20, rare=2, once=1), min_class_images=3, batch_size=5)
-    assert (data.class_names, sum(sizes(data))) == (("a", "b"), 40)
-    left_out = "classes with fewer than data.min_class_images=3 images are left out, 2 in all: once, rare"
-    assert data.describe()["warnings"] == [left_out]
-    assert data.preparation["min_class_images"] == 3
-
-
 def test_only_the_classes_that_are_named_are_used_and_this_is_stored(tmp_path):
     data = folder(paint_classes(tmp_path, a=8, b=8, c=8), classes=["c", "a"])
     assert data.class_names == ("a", "c")

@@ -23,17 +23,10 @@ from cnn_compare.report.load import find_runs
 from cnn_compare.report.sections.leaks import leaks_of
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    return small_comparison(
-        tmp_path_factory.mktemp("logs"), backbones=["lenet", "lenet_relu"], seeds=[0, 1], trainer={"max_epochs": 1}
-    )
-
-
 @pytest.fixture
-def comparison(finished, tmp_path):
+def comparison(trained_once, tmp_path):
     """A copy, the test's own to damage."""
-    return shutil.copytree(finished, tmp_path / "small")
+    return shutil.copytree(trained_once, tmp_path / "small")
 
 
 def pixels(url):
