@@ -395,6 +395,62 @@ def test_a_lost_manifest_is_rebuilt_from_the_runs(tmp_path, ran, capfd, damage):
     assert (manifest["backbones"], manifest["seeds"]) == (["lenet", "resnet20"], [0, 1])
 
 
+def test_on_existing_error_and_overwrite_do_what_they_say(tmp_path, ran):
+    folder = small_comparison(tmp_path)
+    with pytest.raises(ComparisonExistsError):
+        small_comparison(tmp_path, on_existing="error")
+    (folder / "lenet" / "mark").touch()
+    small_comparison(tmp_path, trainer={"max_epochs": 3}, on_existing="overwrite")
+    assert not (folder / "lenet" / "mark").exists()
+    assert ran == ["lenet/0"] * 2
+
+
+def test_a_folder_that_is_no_comparison_is_never_overwritten(tmp_path):
+    precious = tmp_path / "small" / "thesis.tex"
+    precious.parent.mkdir()
+    precious.write_text("ten years")
+    with pytest.raises(ComparisonExistsError, match="holds no comparison"):
+        small_comparison(tmp_path, on_existing="overwrite")
+    assert precious.read_text() == "ten years"
+
+
+def test_published_figures_stay_in_the_manifest_when_a_comparison_is_resumed(tmp_path):
+    published = {"source": "a paper", "figures": {"lenet": {"test_acc_pct": 60.5}}}
+    for figures in (published, None):
+        folder = small_comparison(tmp_path, published=figures)
+        assert json.loads((folder / MANIFEST).read_text())["published"] == published
+
+
+def test_a_variant_of_another_meaning_is_not_resumed(tmp_path):
+    folder, smoothed = small_comparison(tmp_path, variants={"a": {}}), {"model": {"label_smoothing": 0.1}}
+    with pytest.raises(ComparisonExistsError, match=r"a.model.label_smoothing is None there and 0.1 now"):
+        small_comparison(tmp_path, variants={"a": smoothed})
+    small_comparison(tmp_path, variants={"b": smoothed})
+    assert list(json.loads((folder / "manifest.json").read_text())["variants"]) == ["a", "b"]
+
+
+def test_a_comparison_from_before_a_setting_existed_is_resumed(tmp_path, ran):
+    folder = small_comparison(tmp_path)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    del manifest["variants"], manifest["config"]["own_recipe"], manifest["config"]["model"]["flip_tta"]
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    small_comparison(tmp_path)
+    assert ran == ["lenet/0"]
+
+
+def test_a_recipe_is_a_file_whose_settings_the_arguments_take_precedence_over(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("trainer: {max_epochs: 1}\nmodel: {label_smoothing: 0.1}\nown_recipe: true\n")
+    manifest = json.loads(
+        (small_comparison(tmp_path, recipe=path, trainer=None, model={"label_smoothing": 0.2}) / MANIFEST).read_text()
+    )
+    assert manifest["recipe"] == "mine"
+    assert manifest["config"]["trainer"]["max_epochs"] == 1
+    assert manifest["config"]["model"]["label_smoothing"] == 0.2
+    assert manifest["config"]["own_recipe"] is True
+    assert RunResult.load(tmp_path / "small" / "lenet" / "seed_0" / "result.json").recipe == "mine"
+
+
 def test_rerun_begins_one_run_anew_and_leaves_the_others(tmp_path, ran):
     options = {"seeds": [0, 1], "variants": {"a": {}, "b": {"model": {"label_smoothing": 0.1}}}}
     folder = small_comparison(tmp_path, **options)

@@ -6,7 +6,6 @@ import importlib
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -36,11 +35,10 @@ def python_step(gpu, *codes, limit_s=60):
     return gpu.Step("codes", limit_s, rows)
 
 
-def test_a_rehearsal_stores_the_machine_and_a_file_for_each_step(tmp_path):
+def test_a_rehearsal_stores_the_machine_and_a_file_for_each_step(gpu, tmp_path, monkeypatch):
     steps = ["tests", "speedrun"]
-    command = [sys.executable, "-m", "benchmarks.gpu", *steps, "--rehearse", f"--output={tmp_path}"]
-    done = subprocess.run(command, cwd=ROOT, env={**os.environ, "CUDA_VISIBLE_DEVICES": ""}, capture_output=True)
-    assert done.returncode == 0, done.stderr.decode()
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert gpu.main([*steps, "--rehearse", f"--output={tmp_path}"]) == 0
     machine, tests, speedrun = (stored(tmp_path, name) for name in ("machine", *steps))
     assert machine["device"].startswith("cpu: ")
     assert machine["versions"]["torch"]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+import io
 import json
 import platform
 import shutil
 import subprocess
-import sys
 from importlib import metadata
 
 import pytest
@@ -15,6 +16,7 @@ from helpers import run_command
 from lightning import Trainer
 
 from cnn_compare import ClassifierModule, FolderDataModule
+from cnn_compare.cli import main
 from cnn_compare.commands import COMMANDS, EXAMPLES
 
 SETTINGS = ("fit", "compare", "data")
@@ -40,9 +42,9 @@ def test_help_of_a_command_with_settings_begins_with_examples_and_lists_no_setti
     assert "--trainer." not in text[text.index("\noptions:") :]
 
 
-@pytest.mark.parametrize("command", SETTINGS)
 @pytest.mark.parametrize(
-    ("topic", "cls"), [("trainer", Trainer), ("model", ClassifierModule), ("data", FolderDataModule)]
+    ("command", "topic", "cls"),
+    [("fit", "trainer", Trainer), ("compare", "model", ClassifierModule), ("data", "data", FolderDataModule)],
 )
 def test_help_on_a_topic_lists_every_setting_of_it(command, topic, cls, capsys):
     _, text, _ = run_command([command, f"--help={topic}"], capsys)
@@ -80,11 +82,12 @@ def completion(tmp_path_factory):
     """A function that completes a command line as bash would."""
     if shutil.which("bash") is None:
         pytest.skip("needs bash")
-    command = [sys.executable, "-m", "cnn_compare", "--print_completion", "bash"]
-    script = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    with contextlib.redirect_stdout(io.StringIO()) as script, pytest.raises(SystemExit):
+        main(["--print_completion", "bash"])
     path = tmp_path_factory.mktemp("completion") / "script"
     path.write_text(
-        f'{script}\nCOMP_WORDS=("$@")\nCOMP_CWORD=$(($# - 1))\n_shtab_cnn_compare\nprintf "%s\\n" "${{COMPREPLY[@]}}"\n'
+        f'{script.getvalue()}\nCOMP_WORDS=("$@")\nCOMP_CWORD=$(($# - 1))\n_shtab_cnn_compare\n'
+        'printf "%s\\n" "${COMPREPLY[@]}"\n'
     )
 
     def complete(line: str) -> list[str]:

@@ -11,7 +11,7 @@ from cnn_compare.comparison.plan import Comparison, plan_runs
 from cnn_compare.comparison.turns import _configs
 from cnn_compare.configs import differences, merge_config
 from cnn_compare.errors import InvalidValueError
-from cnn_compare.experiment import make_data, resolve_config
+from cnn_compare.experiment import resolve_config
 
 ALL = merge_config(DATA, {"init_args": {"train_subset": None}})
 
@@ -37,15 +37,6 @@ def test_a_plan_has_one_run_for_each_network_subset_and_seed_and_nothing_else_di
         assert not spec.declared_changes
     varied = {"model.backbone", "seed_everything", "data.init_args.train_subset"}
     assert set(differences([spec.config for spec in specs])) == varied
-
-
-def test_a_smaller_subset_is_part_of_a_larger_one_whatever_the_seed():
-    rows = {}
-    for spec in planned(backbones=["lenet"]):
-        train = make_data(spec.config).splits["train"].subset
-        rows.setdefault(spec.key.train_subset, []).append(set(train.tolist()))
-    assert rows[60][0] == rows[60][1] < rows[120][0] == rows[120][1]
-    assert (len(rows[60][0]), len(rows[120][0])) == (60, 120)
 
 
 @pytest.mark.parametrize(

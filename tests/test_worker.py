@@ -53,6 +53,15 @@ def test_a_run_leaves_its_configuration_as_it_was_planned(make_run):
     assert spec.config["trainer"]["callbacks"] == [callback]
 
 
+def test_a_run_within_a_slurm_job_is_trained_as_anywhere(make_run, monkeypatch):
+    slurm = {"SLURM_NTASKS": "4", "SLURM_JOB_NAME": "cnn-compare", "SLURM_JOB_ID": "7", "SLURM_PROCID": "2"}
+    for name, value in slurm.items():
+        monkeypatch.setenv(name, value)
+    run = make_run(max_epochs=1)
+    run.train_and_test(None)
+    assert (run.result().status, run.trainer.world_size) == ("finished", 1)
+
+
 def test_every_metric_of_the_module_is_recorded_with_its_direction(tested):
     metrics = tested.test_metrics()
     labels, predictions = (tested.model.test_outputs[name].numpy() for name in ("labels", "predictions"))

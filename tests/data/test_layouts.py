@@ -13,7 +13,7 @@ import pytest
 
 from cnn_compare.data.layouts import Pictures, pictures_in, read_folders, split_named, without_small_classes
 from cnn_compare.data.tables import read_table
-from cnn_compare.errors import FolderError, InvalidValueError
+from cnn_compare.errors import FolderError
 
 
 def touch(root: Path, *paths: str) -> Path:
@@ -403,11 +403,6 @@ def test_archives_and_spreadsheets_are_no_tables(tmp_path, name):
 def test_a_missing_picture_among_others_is_left_to_the_decoder(photos):
     found = read_table(table(photos, f"path,label\n{BODY}images/gone,cat\n"))
     assert ("images/gone", "cat", None, "") in facts(found)
-
-
-def test_a_group_column_must_be_there(photos):
-    with pytest.raises(InvalidValueError, match=r"data\.group must be a column of .* \(path, label\), or none"):
-        read_table(table(photos, f"path,label\n{BODY}"), "who")
 
 
 def test_a_quoted_value_may_hold_the_delimiter(photos):

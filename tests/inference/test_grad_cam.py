@@ -50,7 +50,7 @@ def test_every_backbone_has_a_last_feature_map(name):
     assert all(parameter.requires_grad for parameter in network.parameters())
 
 
-@pytest.mark.parametrize("name", ["alexnet", "mobilenet_v2", "resnet18", "resnet50", "densenet121"])
+@pytest.mark.parametrize("name", ["alexnet", "mobilenet_v2", "resnet18"])
 def test_with_the_published_stem_224_pixels_leave_7x7_places(name):
     shapes = []
     with torch.device("meta"):
@@ -61,7 +61,7 @@ def test_with_the_published_stem_224_pixels_leave_7x7_places(name):
     assert shapes == [(6, 6) if name == "alexnet" else (7, 7)]
 
 
-@pytest.mark.parametrize("name", ["lenet_relu", "resnet20", "densenet121", "googlenet", "mobilenet_v2", "vgg11"])
+@pytest.mark.parametrize("name", ["lenet_relu", "resnet20", "mobilenet_v2", "vgg11"])
 def test_heat_maps_are_those_of_the_paper(name):
     """Equations 1 and 2: the feature maps, weighted with the mean gradient of the answer's logit."""
     torch.manual_seed(0)

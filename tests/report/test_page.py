@@ -343,13 +343,8 @@ def test_every_chart_is_valid_to_plotly(store_run, tmp_path):
 
 
 @needs_browser
-def test_tensorboard_shows_our_curves_under_readable_names(browser, tmp_path):
-    from cnn_compare import compare
-
-    digits = {"class_path": "cnn_compare.DigitsDataModule", "init_args": {"train_subset": 100, "val_size": 50}}
-    trainer = {"max_epochs": 2, "limit_val_batches": 1, "limit_test_batches": 1, "accelerator": "cpu"}
-    folder = compare("curves", ["lenet", "lenet_relu"], log_dir=str(tmp_path), trainer=trainer, data=digits)
-    command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(folder), "--port", "0"]
+def test_tensorboard_shows_our_curves_under_readable_names(browser, trained_once):
+    command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(trained_once), "--port", "0"]
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     try:
         found = (re.search(r"http://\S+", line) for line in server.stderr)

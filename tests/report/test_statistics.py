@@ -263,12 +263,12 @@ def test_over_many_draws_of_the_same_truth_few_comparisons_find_a_difference(see
     draw = np.random.default_rng(seeds)
     pairs = [(0, 1), (0, 2), (1, 2)]
     found = 0
-    for _ in range(300):
+    for _ in range(150):
         chance = 0.8 + draw.uniform(-0.15, 0.15, 2000)
         luck = 0.0 if seeds == 1 else draw.uniform(-0.02, 0.02, (3, seeds, 1))
         samples = [Sample.of(each) for each in draw.random((3, seeds, 2000)) < chance + luck]
         found += any(each.p_corrected <= 0.05 for each in statistics.differences(samples, pairs))
-    assert found / 300 <= 0.05 + 4 * math.sqrt(0.05 * 0.95 / 300)
+    assert found / 150 <= 0.05 + 4 * math.sqrt(0.05 * 0.95 / 150)
 
 
 def test_groups_of_one_image_each_count_as_images():
@@ -343,12 +343,12 @@ def test_groups_that_are_all_right_or_all_wrong_count_as_one_image_each(right):
 def test_over_many_draws_copies_of_test_images_find_few_differences(seeds, groups):
     # A short form of benchmarks/false_positives.py; the bound is four binomial deviations wide.
     draw, found, numbers = np.random.default_rng(seeds), 0, np.repeat(np.arange(groups), 10)
-    for _ in range(200):
+    for _ in range(100):
         right = draw.random((2, seeds, groups)) < 0.8 + draw.uniform(-0.15, 0.15, groups)
         samples = [Sample.of(np.repeat(each, 10, axis=1), numbers) for each in right]
         (difference,) = statistics.differences(samples, [(0, 1)])
         found += difference.p <= 0.05
-    assert found / 200 <= 0.05 + 4 * math.sqrt(0.05 * 0.95 / 200)
+    assert found / 100 <= 0.05 + 4 * math.sqrt(0.05 * 0.95 / 100)
 
 
 def test_an_error_of_two_networks_and_few_groups_is_that_of_draws_added():
