@@ -57,15 +57,15 @@ def step(network, images, labels, stem):
 def test_every_backbone_trains_and_evaluates_from_its_smallest_size_on_without_pooling_that_a_gpu_cannot_repeat(
     name, stem, monkeypatch
 ):
-    """On shapes alone; pooling takes the way that it takes on a GPU."""
+    """On shapes alone; in training, pooling takes the way that it takes on a GPU."""
     size = find_backbone(name).min_size(stem)
-    with torch.device("meta"), Forbid():
+    with torch.device("meta"):
         network = build_backbone(name, 10, stem)
-        monkeypatch.setattr(pooling, "F", SimpleNamespace(adaptive_avg_pool2d=by_matrices))
-        monkeypatch.setattr(AdaptiveAvgPool2d.__base__, "forward", None)
-        step(network, torch.empty(4, 3, size, size), torch.zeros(4, dtype=torch.int64), stem)
-        network(torch.empty(2, 3, size + 32, size + 32))
-        monkeypatch.undo()
+        with monkeypatch.context() as on_a_gpu, Forbid():
+            on_a_gpu.setattr(pooling, "F", SimpleNamespace(adaptive_avg_pool2d=by_matrices))
+            on_a_gpu.setattr(AdaptiveAvgPool2d.__base__, "forward", None)
+            step(network, torch.empty(4, 3, size, size), torch.zeros(4, dtype=torch.int64), stem)
+            network(torch.empty(2, 3, size + 32, size + 32))
         for side in {size, 32} if stem == "cifar" else {size}:
             logits = network.eval()(torch.empty(1, 3, side, side))
             assert (type(logits), logits.shape) == (torch.Tensor, (1, 10))

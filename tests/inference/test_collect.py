@@ -196,15 +196,17 @@ def test_without_captum_compare_refuses_to_explain_before_any_run_or_trial(tmp_p
     assert list(tmp_path.iterdir()) == []
 
 
-def test_pictures_of_noise_are_made_smaller_until_they_fit(tmp_path):
+def test_pictures_of_noise_are_made_smaller_until_they_fit(monkeypatch):
+    most = MOST_BYTES // 6
+    monkeypatch.setattr(collect, "MOST_BYTES", most)
     draw = np.random.default_rng(0)
-    noise = {image: draw.integers(0, 256, (224, 224, 3), np.uint8) for image in range(40)}
-    heat = {image: (noise[image], draw.random((7, 7), np.float32), 0) for image in range(10)}
-    pictures, maps = collect._fitting(noise, {f"net{number}": heat for number in range(12)})
+    noise = {image: draw.integers(0, 256, (224, 224, 3), np.uint8) for image in range(8)}
+    heat = {image: (noise[image], draw.random((7, 7), np.float32), 0) for image in range(5)}
+    pictures, maps = collect._fitting(noise, {f"net{number}": heat for number in range(3)})
     total = sum(map(len, pictures.values())) + sum(len(each.picture) for of in maps.values() for each in of.values())
-    assert 0 < total <= MOST_BYTES
-    assert len(pictures) == 40
-    assert [len(of) for of in maps.values()] == 12 * [10]
+    assert 0 < total <= most
+    assert len(pictures) == 8
+    assert [len(of) for of in maps.values()] == 3 * [5]
 
 
 def test_compare_collects_them_before_it_reports_and_says_what_is_wrong(tmp_path, capsys, monkeypatch):
