@@ -229,7 +229,7 @@ def test_a_stopped_fit_says_which_checkpoint_it_left_and_how_to_go_on(
 ):
     monkeypatch.chdir(tmp_path)
     # Such short epochs would not each be saved.
-    monkeypatch.setattr("cnn_compare.callbacks.last_checkpoint.EPOCH_TIME_PER_SAVE", 0)
+    monkeypatch.setattr("cnn_compare.callbacks.checkpoints.EPOCH_TIME_PER_SAVE", 0)
     signalled_in_the_third_epoch(number)
     found, _, errors = run_command([*FIT, "--trainer.max_epochs=5", option], capsys)
     assert found == status, errors
