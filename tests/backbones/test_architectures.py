@@ -123,10 +123,8 @@ def test_enlarging_small_maps_leaves_inception_at_its_published_size_alone():
         with torch.no_grad():
             outputs.append(network.train()(images))
     torch.testing.assert_close(*outputs, rtol=0, atol=0)
-    with (
-        torch.device("meta"),
-        pytest.raises(RuntimeError, match=r"Kernel size can't be greater than actual input size|Output size is too small"),
-    ):
+    too_small = "Kernel size can't be greater than actual input size|Output size is too small"
+    with torch.device("meta"), pytest.raises(RuntimeError, match=too_small):
         of_torchvision("inception_v3").train()(torch.empty(2, 3, 298, 298))
 
 
