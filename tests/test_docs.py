@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers import run_command
 
 from cnn_compare import build_backbone, errors, list_backbones
 from cnn_compare.commands import COMMANDS
@@ -61,6 +62,23 @@ def test_errors_that_the_page_names_exist():
     named = set(re.findall(r"`(\w+Error)`", PAGES["errors"]))
     assert named
     assert named - set(vars(errors)) == set()
+
+
+@pytest.mark.parametrize("page", sorted(set(PAGES) - NOT_RUN))
+def test_every_command_on_a_page_has_its_own_output_below_it(outputs, page):
+    for block in blocks_of(outputs, page):
+        if block["code"].startswith("cnn-compare "):
+            assert block["number"] == outputs.number_of(block["code"]), f"`make docs` stores: {block['code']}"
+
+
+def test_stored_help_is_what_the_commands_print(outputs, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "88")
+    blocks = [block for block in blocks_of(outputs, "commands") if block["code"].endswith(" --help")]
+    assert len(blocks) >= 8
+    for block in blocks:
+        status, help, _ = run_command(block["code"].split()[1:], capsys)
+        assert status == 0
+        assert help.strip() in block["output"], f"`make docs` stores: {block['code']}"
 
 
 def test_an_output_that_differs_in_numbers_alone_is_kept_and_one_of_another_form_is_replaced(outputs):

@@ -33,8 +33,8 @@ def number_of(code: str) -> str:
 
 
 def form(output: str) -> str:
-    """An output without its numbers, and without the spaces and lines that their widths change."""
-    return re.sub(r"[\d.,:\s─━═-]+", " ", output)
+    """An output without its numbers and lines of progress, and without the spaces that their widths change."""
+    return re.sub(r"[\d.,:\s─━═-]+", " ", re.sub(r"(?m)^run \d+ of .*\n", "", output))
 
 
 def without_outputs(page: str) -> str:

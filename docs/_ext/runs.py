@@ -137,7 +137,7 @@ class Run(PageDirective):
         """The output as it is shown; warns of another status than the expected one."""
         logger.info("%5.1f s  %s", seconds, code.partition("\n")[0])
         folder, expected = self.folder(), self.options.get("status", 0)
-        output = output.replace(f"{folder}/", "").replace(str(folder), ".").rstrip()
+        output = output.replace(f"{folder}/", "").replace(str(folder), ".").replace(f"{ROOT}/", "").rstrip()
         if status != expected:
             message = f"status {status} instead of {expected}:\n{code}\n{output[-2000:]}"
             logger.warning(message, location=self.get_location())
