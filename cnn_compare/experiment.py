@@ -63,7 +63,7 @@ from cnn_compare.machine import tune_process
 from cnn_compare.metrics import monitors
 from cnn_compare.module import ClassifierModule
 from cnn_compare.parsing import OneLineErrors
-from cnn_compare.private import actions_of, forget_order_of_types, read_file_into
+from cnn_compare.private import actions_of, forget_order_of_types, put_int_before_float, read_file_into
 from cnn_compare.results import SPLITS, RunFolder
 from cnn_compare.trusted import names_in, require_trusted, trust, untrusted
 
@@ -117,6 +117,7 @@ class Parser(TopicHelp, OneLineErrors, LightningArgumentParser):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         forget_order_of_types()
+        put_int_before_float(Trainer.__init__)
         super().__init__(*args, **options)
 
     def dump(self, namespace: Namespace, *arguments: Any, **options: Any) -> str:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import inspect
+import operator
 import typing
-from functools import partial
+from collections.abc import Callable
+from functools import partial, reduce
 from typing import Any
 
 # jsonargparse takes actions of this class, and no others of a user's, for no setting: they are not in a configuration.
@@ -27,6 +30,17 @@ def forget_order_of_types() -> None:
     """
     for clear in getattr(typing, "_cleanups", ()):
         clear()
+
+
+def put_int_before_float(function: Callable[..., Any]) -> None:
+    """Mend a function's annotations that were made while the cache held `float | int`: see `forget_order_of_types`.
+
+    Lightning's were, where it was imported after sklearn.datasets, and `limit_train_batches=1` would be all batches.
+    """
+    annotations = inspect.unwrap(function).__annotations__
+    for name, hint in annotations.items():
+        if {int, float} <= {*typing.get_args(hint)}:
+            annotations[name] = reduce(operator.or_, sorted(typing.get_args(hint), key=lambda kind: kind is not int))
 
 
 def read_file_into(parser: Any, config: Any, name: str, path: str) -> None:
