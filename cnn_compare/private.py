@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import multiprocessing
 import operator
 import typing
 from collections.abc import Callable
@@ -20,6 +21,14 @@ def actions_of(parser: argparse.ArgumentParser) -> list[argparse.Action]:
     jsonargparse's own completion looks through every subclass of the class of a setting: of torch's, for minutes.
     """
     return parser._actions
+
+
+def imports_main() -> bool:
+    """Whether this is a new process that imports the user's script; multiprocessing itself refuses to start one then.
+
+    Its public names say only that there is a parent, which is so for every run.
+    """
+    return bool(getattr(multiprocessing.current_process(), "_inheriting", False))
 
 
 def forget_order_of_types() -> None:

@@ -319,6 +319,8 @@ def test_networks_known_to_learn_nothing_with_their_settings_are_named_before_th
         raise InvalidValueError("executor", "none", "here")
 
     monkeypatch.setattr("cnn_compare.comparison.compare.run_all", refused)
+    # Steps of VGG16 take long.
+    monkeypatch.setattr("cnn_compare.comparison.preview.seconds_per_image", lambda specs: [1.0] * len(specs))
     options = ["compare", "--recipe=report_scratch", "--name=x", f"--log_dir={tmp_path}", "--data=DigitsDataModule"]
     options += ["--backbones=[alexnet,vgg16,vgg16_bn,resnet18]", "--data.image_size=64"]
     named = "vgg16 and alexnet: known to learn nothing from random weights with Adam at a learning rate of 0.001"

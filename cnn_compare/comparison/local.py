@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import itertools
 import math
 import multiprocessing
@@ -21,6 +20,7 @@ from typing import Literal
 from cnn_compare.comparison.executor import OnProgress
 from cnn_compare.comparison.spec import Config, Ended, Progress, RunSpec, Started, WorkerSpec
 from cnn_compare.errors import InvalidValueError, UsageError
+from cnn_compare.private import imports_main
 
 # Exit status of a process that found, while it imported the user's script, that the script would compare again.
 NO_MAIN_GUARD = 78
@@ -32,12 +32,7 @@ def require_main_guard() -> None:
     The process that started it then says so. A run's process imports the script for the backbones that
     the script may define.
     """
-    # multiprocessing imports the script under this name.
-    imported = any(
-        frame.function == "<module>" and frame.frame.f_globals["__name__"] == "__mp_main__"
-        for frame in inspect.stack(context=0)
-    )
-    if imported and multiprocessing.parent_process() is not None:
+    if imports_main():
         os._exit(NO_MAIN_GUARD)
 
 
