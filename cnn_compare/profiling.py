@@ -31,10 +31,10 @@ TRAIN_BATCH, INFERENCE_BATCH = 128, 256
 # Repetitions for a median, and the limit of their total time.
 REPEATS, SECONDS = 20, 5.0
 
-# Turns end once the ratio of any two is known to this share; two rounds that agree by chance must not end them.
-PRECISION, ROUNDS_TO_BE_PRECISE = 0.05, 5
-# Fewer give no interval worth the name, and are waited for also when the time is over.
-LEAST_ROUNDS = 3
+# Turns end once the ratio of any two is known to this share.
+PRECISION = 0.05
+# Two rounds may agree by chance, and fewer than these give no interval worth the name, also when the time is over.
+LEAST_ROUNDS = 5
 # In the time that there is. Longer turns than this average no better, because the machine's speed wanders more slowly.
 USUAL_ROUNDS, LONGEST_TURN_S = 12, 1.0
 
@@ -211,7 +211,7 @@ def take_turns(bursts: Mapping[str, Callable[[int], float]], limit_s: float) -> 
 
     Args:
         bursts: Name -> what makes so many steps, and returns the seconds that one took.
-        limit_s: After so many seconds the last round begins, if there have been three by then.
+        limit_s: After so many seconds the last round begins, if there have been five by then.
 
     Returns:
         Name -> seconds a step, one value a round.
@@ -224,8 +224,7 @@ def take_turns(bursts: Mapping[str, Callable[[int], float]], limit_s: float) -> 
     order, shuffle = list(bursts), random.Random(0).shuffle  # noqa: S311, it keeps no secret
     rounds: dict[str, list[float]] = {name: [] for name in bursts}
     for done in itertools.count():
-        precise = done >= ROUNDS_TO_BE_PRECISE and precision(rounds.values()) <= PRECISION
-        if done >= LEAST_ROUNDS and (precise or time.perf_counter() >= end):
+        if done >= LEAST_ROUNDS and (time.perf_counter() >= end or precision(rounds.values()) <= PRECISION):
             break
         shuffle(order)
         for name in order:

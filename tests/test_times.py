@@ -59,9 +59,9 @@ def test_turns_end_as_soon_as_the_ratio_is_known_to_5_percent(machine):
     assert seconds.max() / seconds.min() > 1.05, "the machine's wandering is in the seconds, and not in the ratio"
 
 
-def test_turns_end_when_the_time_is_over_and_not_before_the_third_round(machine):
+def test_turns_end_when_the_time_is_over_and_not_before_the_fifth_round(machine):
     noisy = machine(0.5, once=0.01, twice=0.02)
-    assert len(take_turns(noisy, limit_s=0)["once"]) == 3
+    assert len(take_turns(noisy, limit_s=0)["once"]) == 5
     before = machine.clock.now
     assert len(take_turns(noisy, limit_s=20)["once"]) > 5
     assert 20 < machine.clock.now - before < 30
@@ -160,7 +160,7 @@ def test_networks_take_turns_after_their_runs_and_a_run_begun_anew_forgets_it(tm
     folder = small_comparison(tmp_path, trainer={"max_epochs": 1}, times="always")
     measured = Times.load(folder)
     for by_network in (measured.epoch_s, measured.predict_ms):
-        assert [(name, len(rounds)) for name, rounds in by_network.items()] == [("lenet", 3)]
+        assert [(name, len(rounds)) for name, rounds in by_network.items()] == [("lenet", 5)]
     small_comparison(tmp_path, trainer={"max_epochs": 1}, rerun=["lenet/0"])
     assert Times.load(folder) is None
 

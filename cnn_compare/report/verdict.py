@@ -130,7 +130,7 @@ def _answer(networks: Sequence[Network], pairs: Sequence[Pair], question: Questi
     if len(close) == 1 and others == 1:
         (pair,) = pairs
         lead.append(f"{close[0]} {_told_apart(networks, pair)}")
-    elif close and not (order and len(close) == others) and close != _first(networks, pairs):
+    elif close and not (order and len(close) == others):
         lead.append(f"{format_list(close, MOST_NAMES)} cannot be told apart from it")
     if trained:
         lead.append(f"its lead over {format_list(trained, MOST_NAMES)} holds for the trained seed alone")
@@ -141,11 +141,6 @@ def _answer(networks: Sequence[Network], pairs: Sequence[Pair], question: Questi
     title = "has the highest accuracy" if one_seed and (close or same) else title
     so_far = "" if complete else " so far"
     return f"{best.name} {title}{so_far}: {'; '.join([_figures(best), *lead])}"
-
-
-def _first(networks: Sequence[Network], pairs: Sequence[Pair]) -> list[str]:
-    """The first tier without the most accurate network, which the order names anyway."""
-    return tiers(networks, pairs)[0][1:] if len(networks) > 2 else []
 
 
 def _told_apart(networks: Sequence[Network], pair: Pair) -> str:
