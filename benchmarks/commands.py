@@ -3,6 +3,8 @@
 - startup: the command, a tiny comparison and each further run of it, against importing what they need. A tiny run is
   LeNet on 1,000 images of CIFAR-10, one epoch, with its validation and its test of 10,000 images.
 - memory: the largest resident set of `fit`, with two and with eight epochs, over an idle process.
+- uses: time and memory of `data`, `predict`, `report` and `export` on many files, against what one process of Pillow,
+  torch and numpy needs for the same.
 - jobs: `--jobs=auto` against one and two runs at a time. Unset OMP_NUM_THREADS first: the threads that torch takes by
   itself are what runs share.
 """
@@ -11,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -18,9 +21,13 @@ import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 from harness import ROOT, in_turn, median_ratio, report
+from PIL import Image
+from scaling import store_runs
 
 CLI = [sys.executable, "-m", "cnn_compare"]
 
@@ -146,14 +153,141 @@ def memory(repeats: int) -> None:
     report("memory", rows, raw)
 
 
+READ = """
+import sys, numpy as np
+from pathlib import Path
+from PIL import Image
+def picture(path, side):
+    with Image.open(path) as image:
+        image = image.convert("RGB")
+        scale = side / min(image.size)
+        image = image.resize([max(side, round(length * scale)) for length in image.size])
+        left, top = (image.width - side) // 2, (image.height - side) // 2
+        return np.asarray(image.crop((left, top, left + side, top + side)))
+"""
+ALONE = {
+    "data": READ + "pixels = np.stack([picture(path, 64) for path in sorted(Path(sys.argv[1]).glob('*/*.jpg'))])",
+    "predict": READ
+    + """
+import torch
+from cnn_compare import build_backbone
+network = build_backbone("resnet18", 10, "imagenet").eval().to(memory_format=torch.channels_last)
+paths = sorted(Path(sys.argv[1]).glob("*/*.jpg"))
+with torch.inference_mode():
+    for start in range(0, len(paths), 64):
+        pixels = np.stack([picture(path, 64) for path in paths[start : start + 64]])
+        network(torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255).softmax(1)
+""",
+    "report": """
+import sys, numpy as np
+from pathlib import Path
+right = []
+for path in sorted(Path(sys.argv[1]).glob("*/*/predictions.npz")):
+    with np.load(path) as file:
+        labels, predictions, probabilities = (file[name] for name in ("labels", "predictions", "probabilities"))
+    np.add.at(np.zeros((10, 10), int), (labels, predictions), 1)
+    np.histogram(probabilities.max(1).astype(float), 15, weights=labels == predictions)
+    right.append(labels == predictions)
+np.cov(np.array(right, float))
+""",
+    "export": """
+import torch, numpy as np, onnxruntime, io
+from cnn_compare import build_backbone
+network, example = build_backbone("resnet18", 10, "imagenet").eval(), torch.zeros(2, 3, 64, 64)
+batch = {0: torch.export.Dim("batch", min=1)}
+program = torch.onnx.export(network, (example,), dynamo=True, dynamic_shapes=(batch,), verbose=False)
+file = io.BytesIO()
+program.save(file)
+session = onnxruntime.InferenceSession(file.getvalue())
+for size in (1, 2, 7):
+    session.run(None, {session.get_inputs()[0].name: np.zeros((size, 3, 64, 64), np.float32)})
+""",
+}
+
+
+def cost(command: list[str], peaks: list[float]) -> float:
+    """Seconds of a command; the largest resident set of its processes in MiB goes into a list."""
+    start = time.perf_counter()
+    process = subprocess.Popen(
+        command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.DEVNULL
+    )
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise SystemExit(f"failed: {' '.join(command)[-300:]}")
+    peaks.append(usage.ru_maxrss / 1024)
+    return time.perf_counter() - start
+
+
+def uses(pictures: int, repeats: int) -> None:
+    """Each command against the same work alone, each time with an empty cache."""
+    with tempfile.TemporaryDirectory() as place:
+        photos, runs, output = Path(place) / "photos", Path(place) / "runs", Path(place) / "out.onnx"
+        draw = np.random.default_rng(0)
+        for number in range(pictures):
+            folder = photos / f"class {number % 10}"
+            folder.mkdir(parents=True, exist_ok=True)
+            coarse = Image.fromarray(draw.integers(0, 256, (9, 12, 3), np.uint8))
+            coarse.resize((100, 75)).save(folder / f"{number}.jpg")
+        some = Path(place) / "some"
+        some.mkdir()
+        for folder in photos.iterdir():
+            (some / folder.name).mkdir()
+            for path in sorted(folder.iterdir())[: pictures // 60]:
+                (some / folder.name / path.name).hardlink_to(path)
+        store_runs(runs, 26 * 5, 26)
+        options = [
+            "--trainer.max_epochs=1",
+            "--data=FolderDataModule",
+            f"--data.data_dir={some}",
+            "--data.image_size=64",
+        ]
+        run = ["--backbones=[resnet18]", "--seeds=[0]", "--times=never", "--name=x", f"--log_dir={place}", *options]
+        subprocess.run([*CLI, "compare", *run], check=True, capture_output=True, cwd=ROOT)
+        trained = f"{place}/x"
+        commands = {
+            "data": ["data", str(photos), "--data.image_size=64"],
+            "predict": ["predict", trained, str(some), f"--output={place}/answers.csv"],
+            "report": ["report", str(runs)],
+            "export": ["export", trained, f"--output={output}"],
+        }
+        inputs = {"data": photos, "predict": some, "report": runs, "export": runs}
+        os.environ["CNN_COMPARE_CACHE_DIR"] = f"{place}/cache"
+
+        def ours(what: str) -> float:
+            for left in (*Path(place).glob("out*"), *Path(place).glob("answers*"), *Path(place).glob("*.md")):
+                left.unlink()
+            shutil.rmtree(f"{place}/cache", ignore_errors=True)
+            return cost([*CLI, *commands[what]], peaks[what])
+
+        def alone(what: str) -> float:
+            return cost([sys.executable, "-c", ALONE[what], str(inputs[what])], peaks[f"{what} alone"])
+
+        peaks: dict[str, list[float]] = {side: [] for what in commands for side in (what, f"{what} alone")}
+        rows, raw = [], {}
+        for what in commands:
+            sides = {what: partial(ours, what), f"{what} alone": partial(alone, what)}
+            seconds = raw[what] = in_turn(sides, repeats, warm_up=0)
+            both = [(statistics.median(seconds[side]), statistics.median(peaks[side])) for side in sides]
+            (s, mib), (alone_s, alone_mib) = both
+            ratios = {"times as long": s / alone_s, "times the memory": mib / alone_mib}
+            rows.append({"what": what, "s": s, "MiB": mib, "alone s": alone_s, "alone MiB": alone_mib, **ratios})
+    report("uses", rows, raw)
+
+
 def main() -> None:
     """Measure and store."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("subject", choices=("startup", "memory", "jobs"))
+    parser.add_argument("subject", choices=("startup", "memory", "uses", "jobs"))
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--only", choices=MIXES, action="append", help="of jobs: only these mixes")
+    parser.add_argument("--pictures", type=int, default=60_000, help="of uses")
     options = parser.parse_args()
-    subjects = {"startup": startup, "memory": memory, "jobs": partial(jobs, options.only or list(MIXES))}
+    subjects = {
+        "startup": startup,
+        "memory": memory,
+        "uses": partial(uses, options.pictures),
+        "jobs": partial(jobs, options.only or list(MIXES)),
+    }
     subjects[options.subject](options.repeats)
 
 
