@@ -62,7 +62,15 @@ def of(found: Findings) -> Section | None:
     if any(curves.seconds[-1] for curves in drawn.values()):
         caption += " Seconds are those of training, validation not counted."
     levels = _levels(found)
-    reached = {name: {level: _seconds_to(runs, level) for level in levels} for name, runs in found.groups.items()}
+    timed = {
+        name: [
+            ((100 * run.curves["val/acc"]).tolist(), _training_s(run))
+            for run in runs
+            if {"val/acc", "time/train_epoch_s"} <= set(run.curves)
+        ]
+        for name, runs in found.groups.items()
+    }
+    reached = {name: {level: _seconds_to(runs, level) for level in levels} for name, runs in timed.items()}
     rows = [
         [network.name, *(format_significant(reached[network.name][level]) for level in levels)]
         for network in found.networks
@@ -159,7 +167,7 @@ def _epochs(run: StoredRun) -> list[float]:
 
 
 def _training_s(run: StoredRun) -> list[float]:
-    rows: list[Any] = run.curves.to_dict("records")
+    rows: list[Any] = run.curves.filter(["epoch", "time/train_epoch_s"]).to_dict("records")
     return training_s(rows)
 
 
@@ -170,15 +178,15 @@ def _levels(found: Findings) -> list[int]:
     return [level for level in LEVELS if level <= best][-4:]
 
 
-def _seconds_to(runs: Sequence[StoredRun], level_pct: int) -> float | None:
-    """Median over seeds of the training seconds until a validation accuracy is first reached; None unless all do."""
-    seconds = [
-        first_reached((100 * run.curves["val/acc"]).tolist(), _training_s(run), level_pct)
-        for run in runs
-        if {"val/acc", "time/train_epoch_s"} <= set(run.curves)
-    ]
-    reached = [value for value in seconds if value is not None]
-    return float(np.median(reached)) if reached and len(reached) == len(seconds) else None
+def _seconds_to(runs: Sequence[tuple[list[float], list[float]]], level_pct: int) -> float | None:
+    """Median over runs of the seconds until a validation accuracy is first reached; None unless all do.
+
+    Args:
+        runs: Of each, its validation accuracies in percent and the seconds of training until each.
+        level_pct: The accuracy.
+    """
+    reached = [value for run in runs if (value := first_reached(*run, level_pct)) is not None]
+    return float(np.median(reached)) if reached and len(reached) == len(runs) else None
 
 
 def _curve(name: str, curves: Curves, style: tuple[str, str], seconds: bool) -> list[Figure]:
