@@ -205,17 +205,32 @@ for size in (1, 2, 7):
 }
 
 
-def cost(command: list[str], peaks: list[float]) -> float:
-    """Seconds of a command; the largest resident set of its processes in MiB goes into a list."""
-    start = time.perf_counter()
-    process = subprocess.Popen(
-        command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.DEVNULL
-    )
-    _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        raise SystemExit(f"failed: {' '.join(command)[-300:]}")
-    peaks.append(usage.ru_maxrss / 1024)
-    return time.perf_counter() - start
+# The largest resident set since the program began: what a parent's fork leaves in ru_maxrss is not counted.
+PEAK_OF = """
+import atexit, os, re, sys
+from pathlib import Path
+@atexit.register
+def peak():
+    Path(os.environ["PEAK_FILE"]).write_text(re.search(r"VmHWM:\\s*(\\d+)", Path("/proc/self/status").read_text())[1])
+"""
+OURS = "from cnn_compare.cli import main; main()"
+
+
+def cost(code: str, arguments: list[str], peaks: list[float]) -> float:
+    """Seconds of a program; the largest resident set of its first process in MiB goes into a list."""
+    with tempfile.NamedTemporaryFile() as file:
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "PEAK_FILE": file.name}
+        start = time.perf_counter()
+        subprocess.run(
+            [sys.executable, "-c", PEAK_OF + code, *arguments],
+            check=True,
+            capture_output=True,
+            cwd=ROOT,
+            env=environment,
+        )
+        seconds = time.perf_counter() - start
+        peaks.append(int(Path(file.name).read_text()) / 1024)
+    return seconds
 
 
 def uses(pictures: int, repeats: int) -> None:
@@ -257,10 +272,10 @@ def uses(pictures: int, repeats: int) -> None:
             for left in (*Path(place).glob("out*"), *Path(place).glob("answers*"), *Path(place).glob("*.md")):
                 left.unlink()
             shutil.rmtree(f"{place}/cache", ignore_errors=True)
-            return cost([*CLI, *commands[what]], peaks[what])
+            return cost(OURS, commands[what], peaks[what])
 
         def alone(what: str) -> float:
-            return cost([sys.executable, "-c", ALONE[what], str(inputs[what])], peaks[f"{what} alone"])
+            return cost(ALONE[what], [str(inputs[what])], peaks[f"{what} alone"])
 
         peaks: dict[str, list[float]] = {side: [] for what in commands for side in (what, f"{what} alone")}
         rows, raw = [], {}
