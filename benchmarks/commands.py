@@ -218,18 +218,14 @@ OURS = "from cnn_compare.cli import main; main()"
 
 def cost(code: str, arguments: list[str], peaks: list[float]) -> float:
     """Seconds of a program; the largest resident set of its first process in MiB goes into a list."""
-    with tempfile.NamedTemporaryFile() as file:
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "PEAK_FILE": file.name}
+    with tempfile.TemporaryDirectory() as place:
+        peak = Path(place) / "peak"
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "PEAK_FILE": str(peak)}
+        program = [sys.executable, "-c", PEAK_OF + code, *arguments]
         start = time.perf_counter()
-        subprocess.run(
-            [sys.executable, "-c", PEAK_OF + code, *arguments],
-            check=True,
-            capture_output=True,
-            cwd=ROOT,
-            env=environment,
-        )
+        subprocess.run(program, check=True, capture_output=True, cwd=place, env=environment)
         seconds = time.perf_counter() - start
-        peaks.append(int(Path(file.name).read_text()) / 1024)
+        peaks.append(int(peak.read_text()) / 1024)
     return seconds
 
 
