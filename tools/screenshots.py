@@ -29,19 +29,18 @@ class Shot:
 
     Args:
         comparison: Its name, in `lightning_logs`.
-        sections: Keys of the sections that it shows; empty: the first screen.
+        section: Key of the section that it shows; empty: the first screen.
         with_images: Whether the test images themselves are to be seen.
     """
 
     comparison: str
-    sections: tuple[str, ...] = ()
+    section: str = ""
     with_images: bool = False
 
 
 SHOTS = {
     "report": Shot("cpu_64px"),
-    "growth": Shot("pretrained", ("differences", "growth")),
-    "hardest": Shot("cpu_64px", ("hardest",), with_images=True),
+    "hardest": Shot("cpu_64px", "hardest", with_images=True),
 }
 """Picture in `docs/`, without its ending -> what it shows."""
 
@@ -67,12 +66,8 @@ def draw(names: list[str]) -> None:
             page.goto((folder / "report.html").as_uri())
             page.wait_for_selector("html[data-drawn=true]")
             output = ROOT / "docs" / f"{name}.png"
-            if shot.sections:
-                boxes = [box for key in shot.sections if (box := page.locator(f"#{key}").bounding_box())]
-                top, bottom = boxes[0]["y"], boxes[-1]["y"] + boxes[-1]["height"]
-                left, width = boxes[0]["x"], boxes[0]["width"]
-                clip = {"x": left, "y": top, "width": width, "height": bottom - top}
-                page.screenshot(path=output, full_page=True, clip=clip)
+            if shot.section:
+                page.locator(f"#{shot.section}").screenshot(path=output)
             else:
                 page.screenshot(path=output)
             print(output)
