@@ -114,4 +114,5 @@ def _here(stored: StoredRuns, condition: Mapping[str, Any]) -> str:
         values = [flatten(asdict(run.result)).get(condition["field"]) for run in stored.finished]
     else:
         values = [condition["here"]]
-    return ", ".join(distinct(values)) or MISSING
+    words = {True: "yes", False: "no"}
+    return ", ".join(distinct(words[value] if isinstance(value, bool) else value for value in values)) or MISSING
