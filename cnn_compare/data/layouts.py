@@ -23,8 +23,8 @@ SPLITS: dict[Split, str] = {"train": "training", "val": "validation", "test": "t
 """What the images of each split are for, in words."""
 # Words for splits, also as parts of names: Train, training, 01_train, test1, TrainSet, seg_train, 训练集.
 _SPLIT_WORD = re.compile(
-    r"(?<![^\W\d_])(?:(?P<train>train(?:ing|val)?|훈련|학습|训练)|(?P<val>val(?:id(?:ation)?)?|dev|검증|验证)"
-    r"|(?P<test>test(?:ing)?|시험|테스트|测试))(?:set|data|集|용|데이터)?(?![^\W\d_])"
+    r"(?<![^\W\d_])(?:(?P<train>train(?:ing|val)?|훈련|학습|训练|学習|訓練)"
+    r"|(?P<val>val(?:id(?:ation)?)?|dev(?:elopment)?|검증|验证|検証)|(?P<test>test(?:ing)?|시험|테스트|测试|テスト))(?:set|data|集|용|데이터)?(?![^\W\d_])"
 )
 _BESIDE_SPLIT_WORDS = {"set", "data", "dataset", "split", "image", "images", "img", "imgs", "pictures", "photos"}
 # What operating systems leave in folders.
@@ -90,7 +90,8 @@ def read_folders(root: Path) -> Pictures:
         FolderError: If there is no picture, a single class, or folders that could be read in two ways.
     """
     if not root.is_dir():
-        raise FolderError(root, f"it is not a folder{unpack(root)}" if root.exists() else "there is no such folder")
+        way_out = unpack(root) or "; a table of labels is named with data.labels"
+        raise FolderError(root, f"it is not a folder{way_out}" if root.exists() else "there is no such folder")
     skipped: Counter[str] = Counter()
     top = _scan(root, "", skipped)
     if not top.holds_pictures:
@@ -134,6 +135,11 @@ class _Folder:
         """Its folders that hold pictures, as that of a split holds folders of classes."""
         return {name: folder for name, folder in self.folders.items() if folder.holds_pictures}
 
+    @property
+    def classes(self) -> set[str]:
+        """Names of its folders that hold pictures, as they are compared."""
+        return {*map(as_compared, self.with_pictures)}
+
     @cached_property
     def holds_pictures(self) -> bool:
         return bool(self.pictures or self.with_pictures)
@@ -174,7 +180,7 @@ class _Layout:
         found = Pictures(self.root, layout, self.pictures, (), dict(self.skipped), self.warnings)
         return checked(found, self.classes)
 
-    def _looked_through(self, folder: _Folder, classes: Iterable[str] | None = None) -> _Folder:
+    def _looked_through(self, folder: _Folder, classes: set[str] | None = None) -> _Folder:
         """A folder, or the one in it that holds the classes, if there is nothing else; a split or class is none.
 
         Args:
@@ -186,7 +192,8 @@ class _Layout:
             if len(inside) != 1:
                 break
             ((name, only),) = inside.items()
-            if not only.with_pictures or name in (_splits_of(inside) if classes is None else classes):
+            is_split_or_class = name in _splits_of(inside) if classes is None else as_compared(name) in classes
+            if not only.with_pictures or is_split_or_class:
                 break
             folder = only
         return folder
@@ -197,27 +204,33 @@ class _Layout:
         train = [name for name in holding if self.splits[name] == "train"]
         if not train:
             problem = f"there are folders of classes in {_listed(holding)}, as in splits, and none for training"
-            raise FolderError(self.root, problem)
+            raise FolderError(self.root, f"{problem}. Call the folder of the training images train")
         for split, what in SPLITS.items():
             if len(same := [name for name in holding if self.splits[name] == split]) > 1:
                 raise FolderError(self.root, f"{' and '.join(same)} both hold {what} images; keep one of them")
-        if flat := [name for name in self.splits if name not in holding and self.folders[name].holds_pictures]:
-            pictures = sum(len(self.folders[name].pictures) for name in flat)
+        inside = {train[0]: self._looked_through(holding[train[0]], set())}
+        known = inside[train[0]].classes
+        inside |= {name: self._looked_through(each, known) for name, each in holding.items() if name != train[0]}
+        self._require_no_others(any(known & inside[name].classes for name in holding if name != train[0]))
+        unlabelled = {
+            name: self.folders[name]
+            for name in self.splits
+            if self.folders[name].holds_pictures and (name not in inside or not known & inside[name].classes)
+        }
+        if unlabelled:
+            pictures = sum(len([*each.below()]) for each in unlabelled.values())
             raise FolderError(
                 self.root,
-                f"no folders of classes, but {pictures:,} pictures are in "
-                f"{_listed(flat)}. data.data_dir={self.root / self.top.path / train[0]} cuts what is missing from "
-                "the training images, and `cnn-compare predict` classifies pictures without labels",
+                f"in {_listed(unlabelled)} are pictures, {pictures:,} in all, but no folder of a class that "
+                f"{train[0]}/ has ({some(sorted(known))}). data.data_dir={self.root / self.top.path / train[0]} cuts "
+                "what is missing from the training images; `cnn-compare predict` classifies pictures without labels",
             )
-        inside = {train[0]: self._looked_through(holding[train[0]], ())}
-        known = inside[train[0]].folders
-        inside |= {name: self._looked_through(each, known) for name, each in holding.items() if name != train[0]}
-        self._require_no_others(any(known.keys() & inside[name].folders for name in holding if name != train[0]))
-        for name in sorted(holding):
+        in_order = [name for split in SPLITS for name in holding if self.splits[name] == split]
+        for name in in_order:
             self._add_classes(inside[name], self.splits[name])
         if self.top.pictures:
             self.skipped["pictures outside of class folders"] += len(self.top.pictures)
-        listed = ", ".join(f"{inside[name].path} for {SPLITS[self.splits[name]]}" for name in sorted(holding))
+        listed = ", ".join(f"{inside[name].path} for {SPLITS[self.splits[name]]}" for name in in_order)
         return f"{listed}, with one folder a class in each"
 
     def _require_no_others(self, surely_splits: bool) -> None:
@@ -228,7 +241,8 @@ class _Layout:
             raise FolderError(
                 self.root,
                 f"{train}/ holds folders, as splits do, and beside it are folders that are no splits: "
-                f"{some(sorted(others))}. Move them away, or name one folder with data.data_dir",
+                f"{some(sorted(others))}. Call them val or test if they are such, move them away, or name one folder "
+                "with data.data_dir",
             )
         self.warnings += [
             f"pictures in {name}/, which is beside the splits and has no classes, are left out: {len(each.pictures):,}"
@@ -291,8 +305,9 @@ class _Layout:
         if recurring and most and not any(each.pictures for each in of_class.values()):
             self.warnings.append(
                 f"the folders {some([*of_class])} are read as classes, and all hold folders of the same names: "
-                f"{some(recurring)}. If those are the classes, and the folders above them are patients or the like, "
-                "give a table with the columns path, label and group instead: data.labels=FILE.csv"
+                f"{some(recurring)}. If those are the classes: call the folders above them train, val and test if they "
+                "are splits; for patients and the like, give a table with the columns path, label and group instead, "
+                "data.labels=FILE.csv"
             )
 
 
@@ -382,7 +397,7 @@ def _alike(names: Sequence[str]) -> Iterator[str]:
     same: dict[str, list[str]] = {}
     for name in names:
         text = "".join(each for each in unicodedata.normalize("NFKC", name) if unicodedata.category(each) != "Cf")
-        letters = re.sub(r"(?<=[^\W\d_])[\s_-]+(?=[^\W\d_])", "", text.strip().casefold())
+        letters = re.sub(r"(?<=[^\W\d_])[\s_-]+(?=[^\W\d_])", "", text.strip(" _").casefold())
         same.setdefault(letters, []).append(name)
     if alike := [" and ".join(map(repr, each)) for each in same.values() if len(each) > 1]:
         yield f"class names look alike: {'; '.join(alike)}. If they are one class, give them one name"
@@ -507,7 +522,8 @@ def understood_in_words(found: Mapping[str, Any]) -> Iterator[str]:
     """What was understood of a data set, as its ``describe`` gives it, in sentences."""
     splits = {SPLITS[name]: split for name, split in found["splits"].items()}
     parts = [
-        f"{split['images']:,} for {name}" + ("" if split["groups"] is None else f" (of {split['groups']:,} groups)")
+        f"{split['images']:,} for {name}"
+        + ("" if split["groups"] is None else f" (of {split['groups']:,} group{'s' * (split['groups'] != 1)})")
         for name, split in splits.items()
     ]
     cut = [name for name, split in splits.items() if split["cut"]]

@@ -7,7 +7,8 @@ import csv
 import io
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from decimal import Decimal
 from functools import cached_property
 from itertools import islice
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -28,11 +29,12 @@ from cnn_compare.files import ADDRESS, is_address, plain_text
 USED = ("path", "label", "split", "group")
 """What a table tells of a picture."""
 _DELIMITERS = ",;\t|"
-# What pandas writes for a missing value.
-_MISSING = {"nan", "<na>"}
+_NOT_USED = "; data.columns='{split: none}' leaves this column out"
+# What pandas and spreadsheets write for a missing value, and what may be a class as well.
+_MISSING, _MAYBE_MISSING = {"nan", "<na>", "n/a", "#n/a", "nat"}, {"na", "none", "null", "?", "-"}
 _ONE_HOT = {"1": True, "1.0": True, "true": True, "0": False, "0.0": False, "false": False}
-# Files that are looked at for the sake of a message.
-_LOOKED_AT = 20_000
+# What is looked at for the sake of a message, at most.
+_FILES_LOOKED_AT, _LINES_LOOKED_AT = 20_000, 20
 
 
 def read_table(
@@ -41,7 +43,7 @@ def read_table(
     data_dir: Path | None = None,
     columns: Mapping[str, str | list[str]] | None = None,
 ) -> Pictures:
-    r"""The pictures of a CSV file whose first line names its columns, in any case.
+    r"""The pictures of a CSV file whose first row names its columns, in any case.
 
     Between the values are commas, semicolons, tabs or ``|``; the encoding is UTF-8 or UTF-16. Empty rows are skipped. A
     picture that is not where a row says is looked for with ``/`` for ``\``, in the other Unicode form, in another case,
@@ -52,13 +54,15 @@ def read_table(
             or ``Test``) and a group; one that is there is in every row.
         group: Column of the groups; None: ``group``, where there is one; ``none``: there are no groups.
         data_dir: What paths are relative to; a bare name is looked for in all its folders. None: the table's folder.
-        columns: Names of the columns that stand for ``path``, ``label``, ``split`` and ``group``. A list for ``label``:
-            one column a class, of which exactly one holds 1.
+        columns: Names of the columns that stand for ``path``, ``label``, ``split`` and ``group``; ``none``: that column
+            is not used. A list for ``label``: one column a class, of which exactly one holds 1.
 
     Raises:
         FolderError: If the file cannot be read as such a table; with the line.
         InvalidValueError: If there is no column ``group``.
     """
+    if data_dir is not None and not data_dir.is_dir():
+        raise FolderError(data_dir, "there is no such folder")
     header, rows = _read(file, columns := {**(columns or {})})
     if group not in (None, "none") and not _places(header, str(group)):
         raise InvalidValueError("data.group", group, f"a column of {file} ({', '.join(header)}), or none")
@@ -67,7 +71,7 @@ def read_table(
     for name in ("split", "group"):
         if named[name] == ["none"] or (name not in columns and not _places(header, name)):
             del named[name]
-    _require_columns(file, header, named)
+    _require_columns(file, header, named, rows[:_LINES_LOOKED_AT])
     place = {name: [_places(header, column)[0] for column in of] for name, of in named.items()}
     finder = _Finder(data_dir or file.parent, below=data_dir is not None)
     pictures: dict[int, Picture] = {}
@@ -90,12 +94,14 @@ def read_table(
     if all(picture.path in finder.missing for picture in pictures.values()):
         raise FolderError(file, finder.none_of(pictures))
     _require_sound(file, pictures)
+    unsure = sorted({picture.label for picture in pictures.values() if picture.label.lower() in _MAYBE_MISSING})
     found = Pictures(
         finder.root,
         f"{file.name}, columns {', '.join(column for of in named.values() for column in of)}",
         [*pictures.values()],
         (),
         {"empty rows": empty} if empty else {},
+        [f"{name!r} is read as a class. If it stands for a missing label, remove its rows" for name in unsure],
     )
     return checked(found)
 
@@ -107,34 +113,55 @@ def _read(file: Path, columns: Mapping[str, str | list[str]]) -> tuple[list[str]
         content = file.read_bytes()
         utf_16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
         text = content.decode("utf-16" if utf_16 else "utf-8-sig")
-        headers = {each: next(csv.reader(io.StringIO(text, newline=""), delimiter=each), []) for each in _DELIMITERS}
+        if "\0" in text:
+            raise UnicodeError("null characters")
+        headers = {each: _first_row(csv.reader(io.StringIO(text, newline=""), delimiter=each)) for each in _DELIMITERS}
         # csv.Sniffer guesses from all values, which may hold commas themselves; a known column tells.
         delimiter = max(headers, key=lambda each: (len(_places(headers[each], path)), len(headers[each])))
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+        header = _first_row(reader)
         rows = [(reader.line_num, row) for row in reader]
     except (OSError, UnicodeError, csv.Error) as error:
         if isinstance(error, OSError):
             raise FolderError(file, error.strerror or str(error)) from error
         way_out = unpack(file) or f" in UTF-8 ({error}): save it as one"
         raise FolderError(file, f"it is no CSV file{way_out}") from error
-    return [name.strip() for name in headers[delimiter]], rows[1:]
+    return [name.strip() for name in header], rows
+
+
+def _first_row(rows: Iterable[list[str]]) -> list[str]:
+    """The first row that is not empty."""
+    return next((row for row in rows if any(map(str.strip, row))), [])
 
 
 def _places(header: Sequence[str], column: str) -> list[int]:
-    """Where a column is: under that very name, else in another case."""
+    """Where a column is: under that very name, else in another case or Unicode form."""
     exactly = [index for index, name in enumerate(header) if name == column]
-    return exactly or [index for index, name in enumerate(header) if name.strip().lower() == column.lower()]
+    return exactly or [index for index, name in enumerate(header) if _key(name.strip()) == _key(column)]
 
 
-def _require_columns(file: Path, header: Sequence[str], named: Mapping[str, Sequence[str]]) -> None:
+def _require_columns(
+    file: Path, header: Sequence[str], named: Mapping[str, Sequence[str]], rows: Sequence[tuple[int, list[str]]]
+) -> None:
+    """Check that the first row has all columns, once; the others are looked at for a way out."""
+    if not header:
+        raise FolderError(file, "it is empty")
     columns = [column for of in named.values() for column in of]
     for column in columns:
         if len(_places(header, column)) > 1:
             raise FolderError(file, f"it has two columns that are called {column}")
     if missing := [column for column in columns if not _places(header, column)]:
-        found = ", ".join(header) or "none"
-        way_out = "data.columns='{path: image_id, label: dx}' says what other columns stand for"
-        if any(PurePosixPath(name).suffix.lower() in picture_suffixes() for name in header):
+        found = ", ".join(header)
+        way_out = (
+            "data.columns='{path: image_id, label: dx}' says what other columns stand for, and label: [MEL, NV] that "
+            "there is one column a class"
+        )
+        below = [line for line, row in rows if all(_places(row, column) for column in columns)]
+        if below:
+            way_out = f"Line {below[0]} does: remove what is before it"
+        elif len(header) == 1:
+            way_out = "Between the columns must be commas, semicolons or tabs"
+        elif any(PurePosixPath(name).suffix.lower() in picture_suffixes() for name in header):
             way_out = "It seems to be the first picture: put a line with the columns' names before it"
         raise FolderError(
             file, f"its first line names the columns {found}; it needs {' and '.join(missing)}. {way_out}"
@@ -161,7 +188,7 @@ def _picture(cells: Mapping[str, list[str]], classes: Sequence[str], finder: _Fi
         label = classes[known.index(True)]
     split = None
     if "split" in cells and (split := split_named(cells["split"][0])) is None:
-        raise ValueError(f"the split {cells['split'][0]!r}, which is none of {', '.join(SPLITS)}")
+        raise ValueError(f"the split {cells['split'][0]!r}, which is none of {', '.join(SPLITS)}{_NOT_USED}")
     group = as_compared(cells["group"][0]) if "group" in cells else ""
     return Picture(finder.find(path), as_compared(label), split, group)
 
@@ -169,14 +196,14 @@ def _picture(cells: Mapping[str, list[str]], classes: Sequence[str], finder: _Fi
 def _require_sound(file: Path, pictures: Mapping[int, Picture]) -> None:
     """Check that no two rows have the same picture, and that no number is written in two ways."""
     of_path: dict[str, int] = {}
-    of_number: dict[str, tuple[int, str]] = {}
+    of_number: dict[Decimal, tuple[int, str]] = {}
     for line, picture in pictures.items():
         path = os.path.normpath(picture.path)
         if (first := of_path.setdefault(path, line)) != line:
-            raise FolderError(file, f"it names {path} more than once, in lines {first} and {line}")
+            raise FolderError(file, f"it names {path} in lines {first} and {line}: keep one of them")
         for text in (picture.label, picture.group):
-            if re.fullmatch(r"-?\d+(\.0*)?", text):
-                first, other = of_number.setdefault(text.partition(".")[0], (line, text))
+            if re.fullmatch(r"[+-]?\d+([.,]\d*)?", text):
+                first, other = of_number.setdefault(Decimal(text.replace(",", ".")), (line, text))
                 if other != text:
                     raise FolderError(file, f"line {line} has {text}, and line {first} has {other}: write one of them")
 
@@ -247,19 +274,23 @@ class _Finder:
             yield from (os.path.normpath(os.path.join(inside, name)) for name in names)  # noqa: PTH118, of a million
 
     def none_of(self, missing: Mapping[int, Picture]) -> str:
-        """Why none of the pictures is there, by the first one, and what might be meant: line -> picture."""
+        """Say why none of the pictures is there (line -> picture), by the first one, and what might be meant."""
         line, path = next((line, picture.path) for line, picture in missing.items())
-        name = path.replace("\\", "/").rpartition("/")[2]
-        near = next(iter(_by_key(islice(self._files(), _LOOKED_AT)).get(_key(name), [])), None)
+        name = PurePosixPath(path.replace("\\", "/")).name
+        known = _by_key(islice(self._files(), _FILES_LOOKED_AT))
         absolute = PurePosixPath(path).is_absolute() or PureWindowsPath(path).is_absolute()
         of = "" if absolute else f", relative to {self.root}"
         hint = "data.data_dir=FOLDER names the folder that paths are relative to"
-        if near is not None:
-            folder = PurePosixPath(near).parent if name == path else near.removesuffix(path)
-            fits = name == path or folder != near
-            hint = f"There is {near}: " + (
-                f"give data.data_dir={self.root / folder}" if fits else "write paths relative to the table's folder"
-            )
+        if near := known.get(_key(name)):
+            hint = f"There is {near[0]}: write paths relative to the table's folder"
+            if name == path:
+                found = [known[key][0] for picture in missing.values() if (key := _key(picture.path)) in known]
+                folder = os.path.commonpath([PurePosixPath(each).parent for each in found])
+                hint = f"There is {near[0]}: give data.data_dir={self.root / folder}"
+            elif near[0].endswith(path):
+                hint = f"There is {near[0]}: give data.data_dir={self.root / near[0].removesuffix(path)}"
+        elif near := known.get(_key(PurePosixPath(name).stem)):
+            hint = f"There is {near[0]}: write the endings of the names as they are, or none"
         return f"none of its {len(missing):,} pictures is there. The first, in line {line}, is {path}{of}. {hint}"
 
 

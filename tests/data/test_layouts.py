@@ -65,7 +65,7 @@ def photos(tmp_path):
         ("TRAIN", "VALIDATION", "TESTING"),
         ("training", "dev", "testing"),
         ("train_set", "val_set", "test_set"),
-        ("TrainingSet", "ValidationSet", "TestSet"),
+        ("TrainingSet", "development", "TestSet"),
         ("01_train", "02-val", "03 test"),
         ("train2017", "val2017", "test2017"),
         ("seg_train", "seg_val", "seg_test"),
@@ -74,6 +74,7 @@ def photos(tmp_path):
         ("seg_train/seg_train", "seg_val/seg_val", "seg_test/seg_test"),
         ("1.훈련", "2.검증", "3.시험"),
         ("训练集", "验证集", "测试集"),
+        ("学習", "検証", "テスト"),
         (unicodedata.normalize("NFD", "훈련"), "검증", "테스트"),
     ],
 )
@@ -146,17 +147,20 @@ def test_folders_of_patients_that_hold_the_classes_are_noticed(tmp_path):
         ("train/1.jpg train/a.csv", "hold no folders of classes: train/"),
         (
             "train/a/1.jpg train/b/1.jpg test/1.jpg",
-            "no folders of classes, but 1 pictures are in test/. data.data_dir={root}/train cuts .*predict",
+            r"in test/ are pictures, 1 in all, but no folder of a class that train/ has \(a, b\). "
+            "data.data_dir={root}/train cuts .*predict",
         ),
+        ("train/a/1.jpg train/b/1.jpg test/images/1.jpg", "in test/ are pictures, .* no folder of a class"),
+        ("train/a/1.jpg train/b/1.jpg test/A/1.jpg test/B/1.jpg", "in test/ are pictures, .* no folder of a class"),
         (
             "test/a/1.jpg test/b/1.jpg val/a/1.jpg",
             "there are folders of classes in test/ and val/, as in splits, and none for training",
         ),
-        ("val/a/1.jpg b/1.jpg", "there are folders of classes in val/, as in splits, and none for training"),
+        ("val/a/1.jpg b/1.jpg", "and none for training. Call the folder of the training images train"),
         ("train/a/1.jpg Train/a/1.jpg test/a/1.jpg", "Train and train both hold training images"),
         ("train/a/1.jpg val/a/1.jpg valid/a/1.jpg", "val and valid both hold validation images"),
         ("train/a/1.jpg train/b/1.jpg train/x.csv plots/1.jpg", "train/ holds folders, as splits do, .*: plots"),
-        ("train/a/1.jpg train/b/1.jpg test/a/1.jpg extra/c/1.jpg", "train/ holds folders, as splits do, .*: extra"),
+        ("train/a/1.jpg test/a/1.jpg eval/c/1.jpg", "train/ holds folders, .*: eval. Call them val or test if they"),
         ("x/train/a/1.jpg train/a/1.jpg test/a/1.jpg", "train/ holds folders, as splits do, .*: x"),
         ("a/train/c/1.jpg a/test/c/1.jpg b/train/c/1.jpg", "a/ is a data set of its own"),
         ("a/train/1.jpg a/test/1.jpg b/1.jpg", r"a/ holds splits \(test/ and train/\), and others hold pictures: b"),
@@ -169,7 +173,7 @@ def test_folders_that_could_be_read_in_two_ways_are_refused(tmp_path, paths, tol
 
 
 @pytest.mark.parametrize(
-    ("name", "told"), [("photos.zip", "unpack it"), ("a.csv", "it is not a folder"), ("b", "no such")]
+    ("name", "told"), [("photos.zip", "unpack it"), ("a.csv", "a table of labels is named with"), ("b", "no such")]
 )
 def test_what_is_no_folder_is_refused_with_a_way_out(tmp_path, name, told):
     touch(tmp_path, "photos.zip", "a.csv")
@@ -186,6 +190,7 @@ def test_class_names_that_look_alike_are_named_in_quotes(tmp_path):
         "cat",
         "dog",
         "dog ",
+        "dog_",
         "hot dog",
         "hot_dog",
         "C",
@@ -199,7 +204,7 @@ def test_class_names_that_look_alike_are_named_in_quotes(tmp_path):
     )
     found = read_folders(tree(tmp_path, ".", names))
     assert len(found.class_names) == len(names)
-    alike = "'Cat' and 'cat'; 'café' and 'ｃａfé'; 'dog' and 'dog '; 'hot dog' and 'hot_dog'"
+    alike = "'Cat' and 'cat'; 'café' and 'ｃａfé'; 'dog' and 'dog ' and 'dog_'; 'hot dog' and 'hot_dog'"
     assert found.warnings == [f"class names look alike: {alike}. If they are one class, give them one name"]
 
 
@@ -243,7 +248,7 @@ def test_small_classes_are_left_out_where_that_is_asked_for_and_named(tmp_path):
     assert len(read_folders(tmp_path).class_names) == 11
     with pytest.raises(FolderError, match=r"no class after data\.min_class_images=9 left out cat, dog"):
         without_small_classes(read_folders(tmp_path), 9)
-    touch(tmp_path / "b", *(f"train/{name}/{n}.jpg" for name in "ab" for n in range(3)), "test/c/1.jpg")
+    touch(tmp_path / "b", *(f"train/{name}/{n}.jpg" for name in "ab" for n in range(3)), "test/a/1.jpg", "test/c/1.jpg")
     assert without_small_classes(read_folders(tmp_path / "b"), 1).class_names == ("a", "b")
 
 
@@ -268,6 +273,7 @@ def test_small_classes_are_left_out_where_that_is_asked_for_and_named(tmp_path):
         f"path,label\n{BODY.replace('/', chr(92))}",
         f"path,label\n{BODY.replace('images', './images/../images')}",
         f'path,label,"a, note"\n{BODY}',
+        f"\n\npath,label\n{BODY}",
     ],
 )
 def test_tables_are_read_as_they_are_meant(photos, text):
@@ -277,12 +283,18 @@ def test_tables_are_read_as_they_are_meant(photos, text):
 
 def test_a_table_in_utf_16_is_read_and_other_encodings_are_refused(photos):
     file = photos / "labels.csv"
-    for encoding, label in (("utf-16", "고양이"), ("cp949", None)):
+    file.write_text(f"path,label\n{BODY.replace('cat', '고양이')}", "utf-16")
+    assert read_table(file).class_names == ("dog", "고양이")
+    for encoding in ("cp949", "utf-16-le", "utf-32"):
         file.write_text(f"path,label\n{BODY.replace('cat', '고양이')}", encoding)
-        if label:
-            assert read_table(file).class_names == ("dog", "고양이")
-    with pytest.raises(FolderError, match="it is no CSV file in UTF-8"):
-        read_table(file)
+        with pytest.raises(FolderError, match="it is no CSV file in UTF-8"):
+            read_table(file)
+
+
+def test_a_class_whose_name_may_stand_for_a_missing_label_is_noticed(photos):
+    found = read_table(table(photos, "path,label\nimages/0,NA\nimages/1,dog\nimages/2,none\n"))
+    told = "{!r} is read as a class. If it stands for a missing label, remove its rows"
+    assert found.warnings == [told.format("NA"), told.format("none")]
 
 
 def test_names_are_found_in_both_unicode_forms(tmp_path):
@@ -290,7 +302,8 @@ def test_names_are_found_in_both_unicode_forms(tmp_path):
     nfc, nfd = (unicodedata.normalize(form, "사진/고양이_é") for form in ("NFC", "NFD"))
     for on_disk, written in ((nfc, nfd), (nfd, nfc)):
         root = touch(tmp_path / str(len(on_disk)), f"{on_disk}1.png", f"{on_disk}2.png")
-        found = read_table(table(root, f"path,label\n{written}1.png,a\n{written}2,b\n"))
+        file = table(root, f"path,{on_disk}\n{written}1.png,a\n{written}2,b\n")
+        found = read_table(file, columns={"label": written})
         assert facts(found) == {(f"{on_disk}1.png", "a", None, ""), (f"{on_disk}2.png", "b", None, "")}
 
 
@@ -334,6 +347,7 @@ def test_splits_of_tables_are_the_usual_words_in_every_spelling(photos):
     for word in ("0", "1.0", "holdout", "steam train", "train/test"):
         with pytest.raises(FolderError, match=f"line 5 has the split '{word}', which is none of train, val, test"):
             read_table(table(photos, text.replace("test_set", word)))
+    assert counts(read_table(table(photos, text), columns={"split": "none"})) == {None: 4}
 
 
 @pytest.mark.parametrize(
@@ -353,7 +367,7 @@ def test_splits_of_tables_are_the_usual_words_in_every_spelling(photos):
         ),
         (
             "path,label\nimages/0,a\n\nimages/../images/0.jpg,b",
-            "it names images/0.jpg more than once, in lines 2 and 4",
+            "it names images/0.jpg in lines 2 and 4: keep one of them",
         ),
         ("path,label\nimages/0,a,b\n", "line 2 has more values than there are columns"),
         ("image,class\nimages/0,a\n", r"needs path and label\. data\.columns='\{path: image_id"),
@@ -362,7 +376,11 @@ def test_splits_of_tables_are_the_usual_words_in_every_spelling(photos):
             "its first line names the columns images/0.jpg, cat; .* It seems to be the first picture",
         ),
         ("path,label\n", "there is no picture in it"),
-        ("", "its first line names the columns none"),
+        ("", "it is empty"),
+        ("path,label,group\nimages/0,a,01\nimages/1,b,1\n", "line 3 has 1, and line 2 has 01: write one of them"),
+        ("path;label\nimages/0;1,50\nimages/1;1.5\n", "line 3 has 1.5, and line 2 has 1,50: write one of them"),
+        ("# by hand\nsep=,\npath,label\nimages/0,a\n", "Line 3 does: remove what is before it"),
+        ("path label\nimages/0 a\n", "Between the columns must be commas, semicolons or tabs"),
     ],
 )
 def test_tables_that_cannot_be_meant_are_refused_by_line(photos, text, told):
@@ -378,6 +396,7 @@ def test_tables_that_cannot_be_meant_are_refused_by_line(photos, text, told):
         ("other/0.jpg", "There is images/0.jpg: write paths relative to the table's folder"),
         (r"C:\\Users\\me\\0.jpg", "There is images/0.jpg: write paths relative to the table's folder"),
         ("/kaggle/input/0.jpg", "is /kaggle/input/0.jpg. There is images/0.jpg: write paths"),
+        ("images/0.png", "There is images/0.jpg: write the endings of the names as they are, or none"),
         ("~/nothing/5.jpg", "/nothing/5.jpg. data.data_dir=FOLDER names the folder"),
     ],
 )
@@ -387,10 +406,21 @@ def test_if_no_picture_is_there_the_first_path_is_shown_with_what_would_match(ph
     assert told.format(root=photos) in str(refused.value)
 
 
-def test_a_folder_in_which_the_paths_would_be_right_is_named(tmp_path):
-    touch(tmp_path, "pictures/other/0.jpg")
-    with pytest.raises(FolderError, match=f"There is pictures/other/0.jpg: give data.data_dir={tmp_path}/pictures"):
-        read_table(table(tmp_path, "path,label\nother/0.jpg,a\nelse.jpg,b\n"))
+@pytest.mark.parametrize(
+    ("paths", "told"),
+    [
+        (("other/0.jpg", "else.jpg"), "There is pictures/other/0.jpg: give data.data_dir={root}/pictures"),
+        (("0", "1.jpg"), "There is pictures/other/0.jpg: give data.data_dir={root}/pictures"),
+    ],
+)
+def test_a_folder_in_which_the_paths_would_be_right_is_named(tmp_path, paths, told):
+    touch(tmp_path, "pictures/other/0.jpg", "pictures/part_2/1.jpg")
+    file = table(tmp_path, f"path,label\n{paths[0]},a\n{paths[1]},b\n")
+    with pytest.raises(FolderError) as refused:
+        read_table(file)
+    assert str(refused.value).endswith(f"{told.format(root=tmp_path)}.")
+    with pytest.raises(FolderError, match="nowhere: there is no such folder"):
+        read_table(file, data_dir=tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize("name", ["labels.zip", "labels.xlsx"])
