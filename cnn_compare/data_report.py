@@ -13,7 +13,7 @@ from cnn_compare.backbones import find_backbone
 from cnn_compare.data import FolderDataModule, ImageDataModule
 from cnn_compare.data.check import LEAST_CORRELATION, ORDER, Images, copies, sizes, understood
 from cnn_compare.data.layouts import SPLITS, quoted, understood_in_words
-from cnn_compare.errors import InvalidValueError, with_flags
+from cnn_compare.errors import DataError, InvalidValueError, with_flags
 from cnn_compare.experiment import make_data
 from cnn_compare.files import write_json, write_text
 from cnn_compare.formatting import format_duration, format_significant, shorten
@@ -30,6 +30,8 @@ UNEQUAL = 1.5
 # What is shown at most; the JSON file holds more.
 CLASSES, OF_A_CLASS, PAIRS = 30, 4, 24
 PICTURE_PX = 72
+# Settings that warnings name.
+WARNED_OF = ("data.labels", "data.min_class_images")
 _BAR = 24
 
 Facts = Mapping[str, Any]
@@ -169,12 +171,14 @@ def _findings(facts: Facts) -> Iterator[str]:
             "--data.on_bad_file=skip."
         )
     # Bad files have been named already.
-    yield from (f"{text[0].upper()}{text[1:]}." for text in found["warnings"] if "cannot be decoded" not in text)
+    warnings = [DataError(f"{text}.", WARNED_OF) for text in found["warnings"] if "cannot be decoded" not in text]
+    yield from (text[0].upper() + text[1:] for text in map(with_flags, warnings))
     counts = found["splits"]["train"]["classes"]
     few, many = min(counts, key=counts.get), max(counts, key=counts.get)
     if counts[many] >= UNEQUAL * counts[few]:
         yield (
-            f"Classes are unequal: {quoted(many)} has {counts[many]:,} training images, {quoted(few)} {counts[few]:,}. "
+            f"Classes are unequal: of the training images, {quoted(many)} has {counts[many]:,}, {quoted(few)} "
+            f"{counts[few]:,}. "
             "--model.class_weights=balanced gives rare ones more weight; look at balanced accuracy."
         )
     if fit["how"] == "crop" and fit["lost_over_a_third"]:

@@ -305,7 +305,8 @@ class FolderDataModule(ImageDataModule):
             given = np.concatenate([self._given["val"], self._given["test"]])
             elsewhere = class_counts(self._labels[given], self.class_names)
             self._small |= classes
-            self.small_classes = not_in_every_split(self._small, ["train", *self._sizes], part, elsewhere)
+            splits = [name for name in SPLITS if name in ("train", *self._sizes)]
+            self.small_classes = not_in_every_split(self._small, splits, part, elsewhere)
             if not self.keep_small_classes:
                 raise self.small_classes
 
@@ -371,23 +372,26 @@ class FolderDataModule(ImageDataModule):
         for split in ("val", "test"):
             images = zip(self.class_names, counts[split], strict=True)
             if missing := [name for name, count in images if not count and name not in self._small]:
-                sentences.append(f"the {split} images have none of {some(missing)}")
+                sentences.append(f"the {SPLITS[split]} images have none of {some(missing)}")
         if self._groups is not None and self.small_classes is None:
             groups = [set(self._groups_of(name).tolist()) for name in SPLITS]
             shared = groups[0] & groups[1] | groups[0] & groups[2] | groups[1] & groups[2]
             if shared:
                 sentences.append(f"{len(shared):,} groups are in more than one split, as the data has it")
             before = np.bincount(self._labels[self._given["train"]], minlength=self.num_classes)
-            for split, size in self._sizes.items():
+            for split in ("test", "val"):
+                if (size := self._sizes.get(split)) is None:
+                    continue
                 after = np.bincount(self._labels[self._whole[split]], minlength=self.num_classes)
-                share = size if isinstance(size, float) else size / before.sum()
+                share = size if isinstance(size, float) else float(size / before.sum())
                 missed = np.abs(after - share * before)
                 far = np.flatnonzero((missed > share * before / 2) & (missed > 1)).tolist()
                 if far:
-                    listed = some([f"{self.class_names[label]}, {after[label] / before[label]:.0%}" for label in far])
+                    of_class = [f"{self.class_names[row]} {100 * after[row] / before[row]:.0f} %" for row in far]
                     sentences.append(
-                        f"the {split} images hold another share of some classes than the {share:.0%} that was asked "
-                        f"for ({listed}): groups stay whole, and no arrangement of them that was tried comes nearer"
+                        f"the {SPLITS[split]} images hold another share of some classes than the {100 * share:.0f} % "
+                        f"that was asked for ({some(of_class)}): groups stay whole, and no arrangement of them that "
+                        "was tried comes nearer"
                     )
                 before = before - after
         if bad := self.bad_files:

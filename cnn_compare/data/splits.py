@@ -297,12 +297,12 @@ def not_in_every_split(
         more = f", and {len(parts) - SHOWN:,} more" if len(parts) > SHOWN else ""
         what, listed, them = f"{len(parts):,} classes", f"{', '.join(named[:SHOWN])}{more}", "them"
     add = f"Use at most {least} folds, add" if folds and least > 1 else "Add"
-    # A class of enough images can have too few groups.
-    out = f" with data.min_class_images={needed}" if part == "image" else ""
+    # A class of enough images can have too few groups, or usable images.
+    out = f" with data.min_class_images={needed}" if part == "image" else ": data.classes names those that stay"
     other = " With other groups or another data.split_seed it may be possible." if part == "group" and not folds else ""
     return DataError(
         f"{what} cannot be in {where}: {listed}. {add} images of {them}, or leave {them} out{out}.{other}",
-        ("data.group", "data.split_seed", "data.min_class_images"),
+        ("data.group", "data.split_seed", "data.min_class_images", "data.classes"),
         parts=dict(parts),
     )
 
