@@ -379,9 +379,7 @@ class FolderDataModule(ImageDataModule):
             if shared:
                 sentences.append(f"{len(shared):,} groups are in more than one split, as the data has it")
             before = np.bincount(self._labels[self._given["train"]], minlength=self.num_classes)
-            for split in ("test", "val"):
-                if (size := self._sizes.get(split)) is None:
-                    continue
+            for split, size in self._sizes.items():
                 after = np.bincount(self._labels[self._whole[split]], minlength=self.num_classes)
                 share = size if isinstance(size, float) else float(size / before.sum())
                 missed = np.abs(after - share * before)

@@ -13,13 +13,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path, PurePath
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from cnn_compare.errors import FolderError, InvalidValueError
 from cnn_compare.formatting import format_list
 
 Split = Literal["train", "val", "test"]
-SPLITS: dict[Split, str] = {"train": "training", "val": "validation", "test": "test"}
+SPLITS: dict[str, str] = {"train": "training", "val": "validation", "test": "test"}
 """What the images of each split are for, in words."""
 # Words for splits, also as parts of names: Train, training, 01_train, test1, TrainSet, seg_train, 训练集.
 _SPLIT_WORD = re.compile(
@@ -331,7 +331,7 @@ def _split_word(name: str) -> tuple[Split, tuple[str, ...]] | None:
     if len(words) != 1:
         return None
     rest = re.findall(r"[^\W\d_]+", f"{text[: words[0].start()]} {text[words[0].end() :]}")
-    split = next(split for split in SPLITS if split == words[0].lastgroup)
+    split: Split = next(split for split in get_args(Split) if split == words[0].lastgroup)
     return split, tuple(word for word in rest if word not in _BESIDE_SPLIT_WORDS)
 
 
