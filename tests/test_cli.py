@@ -152,12 +152,14 @@ for arguments in (["--help"], ["--version"], ["recipes"], ["report", "missing"],
 run("backbones")
 assert loaded("torch", "torchvision", "lightning", "torch._dynamo") == ["torch"], loaded("torchvision", "lightning")
 
-# It orders the types of a union otherwise.
+# It writes `float | int`, which Python's cache of types then returns for Lightning's `int | float`.
 import sklearn.datasets
 from cnn_compare.experiment import resolve_config
 
-config = resolve_config({"data": {"class_path": "DigitsDataModule", "init_args": {"val_size": 20}}})
-assert type(config["data"]["init_args"]["val_size"]) is int
+data = {"class_path": "DigitsDataModule", "init_args": {"val_size": 20}}
+config = resolve_config({"data": data, "trainer": {"limit_train_batches": 1, "limit_val_batches": 0.5}})
+numbers = [config["data"]["init_args"]["val_size"], *(config["trainer"][f"limit_{n}_batches"] for n in ("train", "val"))]
+assert str(numbers) == "[20, 1, 0.5]", numbers
 """
 
 
