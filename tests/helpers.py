@@ -26,6 +26,11 @@ from cnn_compare.results import METRICS, Metric, RunResult, measured
 from cnn_compare.run_key import path_name
 
 LOGS = Path(__file__).parents[1] / "lightning_logs"
+A_NETWORK_OF_EACH_KIND = [
+    *("lenet", "lenet_relu", "alexnet", "alexnet_bn", "vgg11", "vgg11_bn", "googlenet", "inception_v3"),
+    *("resnet18", "resnet50", "resnet20", "mobilenet_v2", "densenet121"),
+]
+"""The other networks differ from these in their depth alone."""
 DATA = {
     "class_path": "DigitsDataModule",
     "init_args": {"train_subset": 120, "val_size": 50, "batch_size": 40, "augmentation": "crop_flip_cutout"},

@@ -61,7 +61,7 @@ def parsers(monkeypatch):
     return made
 
 
-@pytest.mark.parametrize("options", [[], ["--folds=3"], ["--train_subsets=[8,16]"]])
+@pytest.mark.parametrize("options", [["--folds=2"], ["--train_subsets=[8,16]"]])
 def test_a_comparison_reads_a_folder_once_and_makes_two_parsers_at_most(photos, reads, parsers, capsys, options):
     arguments = ["compare", "--name=x", "--backbones=[lenet]", "--data=FolderDataModule", f"--data.data_dir={photos}"]
     status, _, errors = run_command([*arguments, *QUICK[:2], *options], capsys)

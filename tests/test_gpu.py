@@ -6,9 +6,12 @@ import importlib
 import json
 import os
 import subprocess
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+
+from cnn_compare.cli import main
 
 ROOT = Path(__file__).parents[1]
 WAITS = "import signal; signal.pause()"
@@ -36,19 +39,32 @@ def python_step(gpu, *codes, limit_s=60):
 
 
 def test_a_rehearsal_stores_the_machine_and_a_file_for_each_step(gpu, tmp_path, monkeypatch):
-    steps = ["tests", "speedrun"]
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert gpu.main([*steps, "--rehearse", f"--output={tmp_path}"]) == 0
-    machine, tests, speedrun = (stored(tmp_path, name) for name in ("machine", *steps))
-    assert machine["device"].startswith("cpu: ")
-    assert machine["versions"]["torch"]
-    assert tests["status"] == "finished"
-    assert "no CUDA device" in " ".join(tests["log_tail"])
+    """In this process: what starts and ends others is tested below."""
+    started = []
+
+    def python(work, module, *arguments):
+        started.append(arguments)
+        if arguments[0] == "cnn_compare":
+            main([*arguments[1:]])
+
+    monkeypatch.setattr(gpu.Work, "python", python)
+    monkeypatch.setattr(gpu, "machine", lambda: {"device": "cpu: made up"})
+    assert gpu.main(["tests", "speedrun", "--rehearse", f"--output={tmp_path}"]) == 0
+    assert stored(tmp_path, "machine") == {"device": "cpu: made up"}
+    assert (stored(tmp_path, "tests")["status"], started[0][0]) == ("finished", "pytest")
+    assert all((ROOT / argument).exists() for argument in started[0] if argument.startswith("tests/"))
+    speedrun = stored(tmp_path, "speedrun")
     assert speedrun["status"] == "finished"
     (run,) = speedrun["rows"]
     assert (run["backbone"], run["status"], run["epochs"]) == ("lenet", "finished", 1)
     assert run["training_s"] > 0
     assert (tmp_path / "lightning_logs" / "speedrun" / "manifest.json").exists()
+
+
+def test_the_machine_of_the_benchmarks_is_the_one_that_trains(gpu):
+    found = importlib.import_module("benchmarks.harness").machine()
+    assert found["device"].startswith(("cpu: ", "cuda"))
+    assert found["versions"]["torch"] == metadata.version("torch")
 
 
 def test_a_step_that_fails_or_takes_too_long_is_recorded_and_the_next_one_runs(gpu, tmp_path):

@@ -2,6 +2,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from helpers import A_NETWORK_OF_EACH_KIND
 from torch import nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
@@ -75,13 +76,7 @@ def test_every_backbone_trains_and_evaluates_from_its_smallest_size_on_without_p
 
 
 @pytest.mark.parametrize("stem", STEMS)
-@pytest.mark.parametrize(
-    "name",
-    [
-        *("lenet", "lenet_relu", "alexnet", "alexnet_bn", "vgg11", "vgg11_bn", "googlenet", "inception_v3"),
-        *("resnet18", "resnet50", "resnet20", "mobilenet_v2", "densenet121"),
-    ],
-)
+@pytest.mark.parametrize("name", A_NETWORK_OF_EACH_KIND)
 def test_a_network_of_each_kind_learns_in_numbers_at_its_smallest_size(name, stem, deterministic):
     torch.manual_seed(0)
     size = find_backbone(name).min_size(stem)
