@@ -158,7 +158,8 @@ from cnn_compare.experiment import resolve_config
 
 data = {"class_path": "DigitsDataModule", "init_args": {"val_size": 20}}
 config = resolve_config({"data": data, "trainer": {"limit_train_batches": 1, "limit_val_batches": 0.5}})
-numbers = [config["data"]["init_args"]["val_size"], *(config["trainer"][f"limit_{n}_batches"] for n in ("train", "val"))]
+limits = [config["trainer"][f"limit_{split}_batches"] for split in ("train", "val")]
+numbers = [config["data"]["init_args"]["val_size"], *limits]
 assert str(numbers) == "[20, 1, 0.5]", numbers
 """
 
