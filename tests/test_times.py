@@ -16,7 +16,7 @@ from scipy import stats
 from cnn_compare import profiling, times
 from cnn_compare.comparison import turns
 from cnn_compare.comparison.local import LocalExecutor
-from cnn_compare.comparison.turns import SteppedTraining, measure_times_if_needed
+from cnn_compare.comparison.turns import TimedTraining, measure_times_if_needed
 from cnn_compare.errors import RunError
 from cnn_compare.experiment import ExperimentCLI, resolve_config
 from cnn_compare.profiling import burst, take_turns
@@ -110,13 +110,12 @@ def config():
     ) | {"seed_everything": 0}
 
 
-def test_steps_taken_singly_end_in_the_weights_of_the_same_training(config):
-    stepped = SteppedTraining(config)
-    assert stepped.epoch_steps == 3
-    stepped.burst(1)  # One before it, to warm up.
-    stepped.burst(99)  # One to warm up ends the epoch; then all three of the next, and no more.
-    weights = stepped.model.backbone.state_dict()
-    args = {**config, "trainer": {**config["trainer"], "max_epochs": 2, "limit_val_batches": 0}}
+def test_a_burst_of_a_whole_epoch_ends_in_the_weights_of_the_same_training(config):
+    timed = TimedTraining(config)
+    assert timed.burst(99) > 0
+    assert timed.epoch_steps == 3
+    weights = {name: tensor.clone() for name, tensor in timed.model.backbone.state_dict().items()}
+    args = {**config, "trainer": {**config["trainer"], "max_epochs": 1, "limit_val_batches": 0}}
     quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
     cli = ExperimentCLI(args=args, run=False, callbacks=[], **quiet)
     cli.trainer.fit(cli.model, cli.datamodule)
@@ -124,10 +123,22 @@ def test_steps_taken_singly_end_in_the_weights_of_the_same_training(config):
         torch.testing.assert_close(weights[name], expected, rtol=0, atol=0)
 
 
+@pytest.mark.parametrize(("wanted", "accumulate", "batches"), [(1, 1, 2), (2, 1, 3), (1, 2, 3)])
+def test_a_burst_makes_the_steps_that_are_asked_for_and_one_before_them(config, wanted, accumulate, batches):
+    config["trainer"]["accumulate_grad_batches"] = accumulate
+    timed = TimedTraining(config)
+    passed = []
+    timed.model.backbone.register_forward_hook(lambda network, inputs, output: passed.append(len(inputs[0])))
+    for _ in range(2):
+        timed.burst(wanted)
+        assert [images for images in passed if images > 2] == [40] * batches, "those of two images are a check"
+        passed.clear()
+
+
 def test_an_error_of_a_network_reaches_who_waits_for_its_step(config):
     config["data"] = {"class_path": "DigitsDataModule", "init_args": {**DATA["init_args"], "train_subset": 10_000}}
     with pytest.raises(Exception, match="train_subset"):
-        SteppedTraining(config).burst(1)
+        TimedTraining(config).burst(1)
 
 
 @pytest.mark.parametrize(
@@ -168,10 +179,12 @@ def test_networks_take_turns_after_their_runs_and_a_run_begun_anew_forgets_it(tm
 def test_a_prediction_that_is_timed_is_that_of_a_test_on_one_picture(config):
     config["data"]["init_args"]["image_size"] = 24
     config["model"] |= {"backbone": "lenet_relu", "flip_tta": True}
-    stepped = SteppedTraining(config)
+    timed = TimedTraining(config)
     seen = []
-    stepped.model.backbone.register_forward_pre_hook(lambda network, inputs: seen.append((network.training, inputs[0])))
-    assert stepped.predict(3) > 0
+    timed.model.backbone.register_forward_pre_hook(lambda network, inputs: seen.append((network.training, inputs[0])))
+    timed.burst(1)
+    seen.clear()
+    assert timed.predict(3) > 0
     # Each with its mirror image, in evaluation mode, without a gradient.
     assert [(training, images.shape, images.requires_grad) for training, images in seen] == [
         (False, (1, 3, 24, 24), False)
@@ -181,13 +194,13 @@ def test_a_prediction_that_is_timed_is_that_of_a_test_on_one_picture(config):
 @pytest.mark.parametrize("precision", ["bf16-mixed", "32-true"])
 def test_a_prediction_is_timed_in_float32_as_the_classifier_computes_whatever_the_training_had(config, precision):
     config["trainer"]["precision"] = precision
-    stepped = SteppedTraining(config)
+    timed = TimedTraining(config)
     seen = []
-    stepped.model.backbone.register_forward_hook(lambda network, inputs, output: seen.append(output.dtype))
-    stepped.burst(1)
-    assert set(seen) == {torch.bfloat16 if precision == "bf16-mixed" else torch.float32}
+    timed.model.backbone.register_forward_hook(lambda network, inputs, output: seen.append(output.dtype))
+    timed.burst(1)
+    assert seen[-1] == (torch.bfloat16 if precision == "bf16-mixed" else torch.float32)
     seen.clear()
-    stepped.predict(2)
+    timed.predict(2)
     assert seen == [torch.float32] * 2
 
 
@@ -196,13 +209,14 @@ def test_networks_that_take_turns_keep_equal_images_once_and_others_apart(config
     other["data"]["init_args"] |= {"augmentation": "none", "batch_size": 60, "train_subset": 60}
     cropped = copy.deepcopy(config)
     cropped["data"] = {"class_path": "helpers.BrightDigits", "init_args": {}}
-    first = SteppedTraining(config)
-    second = SteppedTraining(other, [first.data])
-    third = SteppedTraining(cropped, [first.data, second.data])
-    places = [stepped.data.splits["train"].images.data_ptr() for stepped in (first, second, third)]
+    first = TimedTraining(config)
+    second = TimedTraining(other, [first.data])
+    third = TimedTraining(cropped, [first.data, second.data])
+    for training in (first, second, third):
+        training.burst(1)
+    places = [training.data.splits["train"].images.data_ptr() for training in (first, second, third)]
     assert places[0] == places[1] != places[2]
-    assert [len(stepped.data.splits["train"]) for stepped in (first, second)] == [120, 60]
-    second.burst(1)
+    assert [len(training.data.splits["train"]) for training in (first, second)] == [120, 60]
 
 
 def test_what_has_no_finished_run_is_not_measured(tmp_path, capsys):

@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import os
 import sys
-import threading
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from multiprocessing.connection import Connection
@@ -170,9 +169,9 @@ def _run_turns(configs: Mapping[str, Config], limit_s: float, worker: WorkerSpec
 def _measure(configs: Mapping[str, Config], limit_s: float) -> Times:
     cpu = torch.device("cpu")
     started = now(cpu)
-    trainings: dict[str, SteppedTraining] = {}
+    trainings: dict[str, TimedTraining] = {}
     for name, config in configs.items():
-        trainings[name] = SteppedTraining(config, [training.data for training in trainings.values()])
+        trainings[name] = TimedTraining(config, [training.data for training in trainings.values()])
     device = next(iter(trainings.values())).device
     load = MachineLoad()
     load.start(device)
@@ -190,12 +189,12 @@ def _measure(configs: Mapping[str, Config], limit_s: float) -> Times:
     )
 
 
-class SteppedTraining(Callback):
-    """A run's training that goes on only while one waits for it, by one optimiser step at a time.
+class TimedTraining(Callback):
+    """A run's training of which a few steps at a time are made and timed.
 
-    Lightning's loop runs in a thread of its own, so that a step is what it is in a run: the batch is fetched, augmented
-    and moved, and Lightning and all callbacks that the configuration names do their work. The thread stands still at
-    the start of an epoch and after each step. There is no validation.
+    Each burst is the beginning of an epoch of Lightning's own loop, so that a step is what it is in a run: the batch is
+    fetched, augmented and moved, and Lightning and all callbacks that the configuration names do their work. What
+    begins and ends an epoch belongs to no step. There is no validation.
 
     Args:
         config: Of the run.
@@ -204,7 +203,7 @@ class SteppedTraining(Callback):
     Attributes:
         model: What is trained.
         device: Where.
-        epoch_steps: Optimiser steps of an epoch; known once the training has begun.
+        epoch_steps: Optimiser steps of an epoch; known after the first burst.
     """
 
     def __init__(self, config: Config, loaded: Sequence[ImageDataModule] = ()) -> None:
@@ -225,72 +224,54 @@ class SteppedTraining(Callback):
             limit_val_batches=0,
             **ENDLESS,
         )
-        trainer = cli.trainer
+        self.trainer = cli.trainer
         self._settings = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
-        callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        callbacks: list[Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
         callbacks[:] = [callback for callback in callbacks if not isinstance(callback, STOPPING)]
-        self.model, self.data, self.device = cli.model, cli.datamodule, trainer.strategy.root_device
+        self.model, self.data, self.device = cli.model, cli.datamodule, self.trainer.strategy.root_device
         self._loaded = loaded
-        self.epoch_steps = self._left = 0
-        self._go, self._stands = threading.Semaphore(0), threading.Semaphore(0)
-        self._error: BaseException | None = None
-        threading.Thread(target=self._train, args=(cli,), daemon=True).start()
-        self._stands.acquire()
+        self.epoch_steps = self._wanted = self._taken = 0
+        self._started = self._step_s = 0.0
 
     def burst(self, steps: int) -> float:
-        """Seconds a step takes, over so many of one epoch; at least one before them warms the caches."""
-        if self._error:
-            raise self._error
+        """Seconds a step takes, over so many of one epoch, after one that warms the caches."""
         deterministic, torch.backends.cudnn.benchmark = self._settings
         torch.use_deterministic_algorithms(deterministic)
-        steps = min(steps, self.epoch_steps)
-        self._go_on()
-        while self._left < steps:
-            self._go_on()
-        return burst(self._go_on, self.device, steps)
+        self._wanted = steps
+        self.trainer.fit(self.model, self.data)
+        return self._step_s
 
     def predict(self, steps: int) -> float:
         """Seconds that `Classifier` takes for a decoded picture, on this device; there is no training after it."""
         # Whatever the training's precision is: a classifier computes in float32.
-        self.model.eval().float()
+        self.model.to(self.device).eval().float()
         side = self.data.preparation["stored_size"]
         height, width = (side, side) if isinstance(side, int) else side
         picture = torch.zeros(1, 3, height, width, dtype=torch.uint8, device=self.device)
         with torch.inference_mode():
             return burst(lambda: self.model.probabilities(self.data.to_input(picture)), self.device, steps)
 
-    def _go_on(self) -> None:
-        self._go.release()
-        self._stands.acquire()
-        if self._error:
-            raise self._error
-
-    def _stand_still(self) -> None:
-        self._stands.release()
-        self._go.acquire()
-
-    def _train(self, cli: ExperimentCLI) -> None:
-        try:
-            cli.trainer.fit(cli.model, cli.datamodule)
-        except BaseException as error:
-            self._error = error
-        self._stands.release()
-
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Share what is loaded, before it is moved to the device: the data of ten networks would fill it."""
         for other in self._loaded:
             self.data.share_images(other)
+        self._loaded = ()
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Wait: what ends an epoch and begins the next belongs to no step."""
+        """Count from here; an epoch of one step has none to warm up with."""
         batches = int(trainer.num_training_batches)
-        self.epoch_steps = self._left = -(-batches // trainer.accumulate_grad_batches)
-        self._stand_still()
+        self.epoch_steps = -(-batches // trainer.accumulate_grad_batches)
+        self._taken, self._started = 0, now(self.device)
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Wait after each step."""
-        if trainer.is_last_batch or (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
-            self._left -= 1
-            self._stand_still()
+        """Start the clock after the first step, and stop clock and epoch after the last."""
+        if not trainer.is_last_batch and (batch_idx + 1) % trainer.accumulate_grad_batches:
+            return
+        self._taken += 1
+        if trainer.is_last_batch or self._taken == self._wanted + 1:
+            self._step_s = (now(self.device) - self._started) / max(1, self._taken - 1)
+            trainer.should_stop = True
+        elif self._taken == 1:
+            self._started = now(self.device)
