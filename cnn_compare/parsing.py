@@ -5,16 +5,16 @@ from __future__ import annotations
 import argparse
 import inspect
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
-from importlib import import_module
 from pathlib import Path
+from pydoc import locate
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import yaml
 
 from cnn_compare.configs import flatten
-from cnn_compare.errors import ConfigurationError
+from cnn_compare.errors import ConfigurationError, own_error
 from cnn_compare.helptext import ASK, GiveParser
 from cnn_compare.private import actions_of
 
@@ -23,17 +23,37 @@ if TYPE_CHECKING:
 else:
     _Parser = object
 
+# What a parser's message says, of jsonargparse's and argparse's: theirs are nested, one line a level.
+FACTS = re.compile(
+    r"""
+    Parser\ key\ "(?P<key>[^"]+)"
+    | class_path[ =]'(?P<cls>[\w.]+)'
+    | unrecognized\ arguments:\ (?P<unexpected>[^\s=]+)
+    | Group\ '(?P<group>[^']+)'
+    | option\ '(?P<unknown>[^']+)'
+    | Expected\ (?:a\ )?<class\ '(?P<type>[^']+)'>
+    | typing\.Literal\[(?P<words>[^\]]*)\](?=\.|$)
+    | (?:(?:Got|Given)\ value|dot\ import\ path\ string):\ (?=(?P<value>.*?)(?:\.\ Got\ value.*)?$)
+    | Unable\ to\ load\ config\ '(?P<unloadable>[^']*)'
+    | argument\ (?:-\w/)?-*(?P<argument>\S+):
+    | invalid\ (?P<kind>\w+)(?:\ value)?:\ '(?P<given>.*?)'
+    | choose\ from\ (?P<choices>.*)\)
+    | (?P<empty>expected\ one\ argument)
+    | required:\ (?P<missing>.*)
+    """,
+    re.VERBOSE | re.MULTILINE | re.IGNORECASE,
+)
 TYPES = {
-    "<class 'int'>": "a whole number",
-    "<class 'float'>": "a number",
-    "<class 'bool'>": "true or false",
-    "<class 'str'>": "text",
-    "<class 'NoneType'>": "null",
-    "<class 'list'>": "a list",
-    "<class 'tuple'>": "a list",
-    "<class 'collections.abc.Sequence'>": "a list",
-    "<class 'collections.abc.Iterable'>": "a list",
-    "dot import path string": "the name of a class, such as torch.optim.SGD",
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "str": "text",
+    "NoneType": "null",
+    "dict": "settings such as {name: value}",
+    "list": "a list",
+    "tuple": "a list",
+    "collections.abc.Sequence": "a list",
+    "collections.abc.Iterable": "a list",
 }
 
 
@@ -52,6 +72,8 @@ class OneLineErrors(_Parser):
         """Refuse, in one line; a parser made with ``exit_on_error=False`` does as its base class."""
         if not self.exit_on_error:
             super().error(message, *([ex] if ex else []))  # Raises: only then does jsonargparse call with `ex`.
+        if (own := own_error(ex)) is not None:  # Of a file's settings, for example.
+            raise own
         # jsonargparse notes here that the mistake is among the options of a subcommand.
         parser: OneLineErrors = getattr(ex, "subcommand_parser", None) or self
         raise parser._with_file(
@@ -59,7 +81,7 @@ class OneLineErrors(_Parser):
         )
 
     def parse_path(self, path: Any, *args: Any, **options: Any) -> Any:
-        """As jsonargparse's; what is wrong with the file is said with its name."""
+        """Parse a file as jsonargparse does, and say what is wrong with it together with its name."""
         self.files.append(Path(path))
         try:
             return super().parse_path(path, *args, **options)  # type: ignore[misc]
@@ -95,29 +117,44 @@ def one_line(message: str, options: Iterable[str]) -> ConfigurationError:
     """A parser's message as an error of one line.
 
     Args:
-        message: What argparse or jsonargparse says; theirs are nested, one line a level.
+        message: What argparse or jsonargparse says.
         options: The parser's options, for "did you mean".
     """
-    section = ".".join(re.findall(r"Parser key \"([^\"]+)\"", message))
-    known = {option.lstrip("-") for option in options} | {f"{section}.{name}" for name in _arguments(message)}
-    if unknown := re.match(r"unrecognized arguments: (--)?([^\s=]+)(.*)", message, re.DOTALL):
-        dashes, name, _ = unknown.groups()
-        return _unknown(name, known) if dashes else ConfigurationError(f"nothing was expected in place of {name!r}")
-    if unknown := re.search(r"(?:Group '([^']+)'.*|[Oo]ption )'([^']+)'(?: is not accepted)?", message):
-        group, name = unknown.groups()
-        return _unknown(".".join(filter(None, [section, group, name])), known)
-    if section and (expected := re.findall(r"Expected a (.+?)(?:\. Got value.*|: .*)?$", message, re.MULTILINE)):
-        kinds = [kind for kind in expected if not kind.startswith("path ")]
-        words = list(dict.fromkeys(word for kind in kinds for word in _in_words(kind)))
-        value = re.search(r"(?:Got|Given) value: (.*?)(?:\. Got value.*)?$|Expected .* string: (.*)$", message, re.M)
-        given = next((text for text in value.groups() if text is not None), "") if value else ""
-        return ConfigurationError(f"{section} must be {_either(words)}, and is {given!r}", (section,))
-    if choice := re.match(r"argument (?:-\w/)?-*(\S+): invalid choice: '(.*)' \(choose from (.*)\)", message):
-        name, given, known_values = choice[1], choice[2], choice[3].replace("'", "").split(", ")
-        return ConfigurationError(f"{name} must be {_either(known_values)}, and is {given!r}", (name,))
-    if required := re.match(r"the following arguments are required: (.*)", message):
-        return ConfigurationError(f"{required[1]} is missing")
-    return ConfigurationError(re.sub(r"^Parser key \"[^\"]+\": ?", "", message))
+    found: dict[str, list[str]] = {}
+    for match in FACTS.finditer(message):
+        for name, text in match.groupdict().items():
+            # After the value come the types that the class around the setting could have.
+            if text is not None and not (name in ("type", "words") and "value" in found):
+                found.setdefault(name, []).append(text)
+    first = {name: texts[0] for name, texts in found.items()}
+    section = ".".join(found.get("key", []))
+    unknown = first.get("unknown", first.get("unexpected", ""))
+    if "unknown" in found or unknown.startswith("--"):
+        known = {option.lstrip("-") for option in options}
+        known |= {f"{section}.{name}" for cls in found.get("cls", [])[-1:] for name in _arguments(cls)}
+        return _unknown(".".join(filter(None, [section, first.get("group"), unknown.lstrip("-")])), known)
+    if "unexpected" in found:
+        return ConfigurationError(f"nothing was expected in place of {first['unexpected']!r}")
+    if "empty" in found:
+        return ConfigurationError(f"{first['argument']} needs a value", (first["argument"],))
+    if "choices" in found:
+        return _wrong_value(first["argument"], _words(first["choices"]), first["given"])
+    if "given" in found:
+        return _wrong_value(first["argument"], [TYPES.get(first["kind"], first["kind"])], first["given"])
+    if "unloadable" in found:
+        return _wrong_value(first["key"], [TYPES["dict"]], first["unloadable"])
+    if section and "value" in found:
+        words = [word for listed in found.get("words", []) for word in _words(listed)]
+        allowed = dict.fromkeys([*words, *(TYPES.get(kind, kind) for kind in found.get("type", []))])
+        return _wrong_value(section, [*allowed] or ["the name of a class, such as torch.optim.SGD"], first["value"])
+    if "missing" in found:
+        return ConfigurationError(f"{first['missing']} {'are' if ', ' in first['missing'] else 'is'} missing")
+    return ConfigurationError(message.removeprefix(f'Parser key "{section}":'))
+
+
+def _wrong_value(name: str, allowed: Sequence[str], given: str) -> ConfigurationError:
+    either = " or ".join(filter(None, [", ".join(allowed[:-1]), allowed[-1]]))
+    return ConfigurationError(f"{name} must be {either}, and is {given!r}", (name,))
 
 
 def _unknown(name: str, known: Iterable[str]) -> ConfigurationError:
@@ -130,20 +167,11 @@ def _unknown(name: str, known: Iterable[str]) -> ConfigurationError:
     return ConfigurationError(f"there is no setting {name}{hint}", (name, *close))
 
 
-def _either(words: list[str]) -> str:
-    return " or ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
+def _words(listed: str) -> list[str]:
+    return listed.replace("'", "").split(", ")
 
 
-def _in_words(kind: str) -> list[str]:
-    literal = re.fullmatch(r"typing.Literal\[(.*)\]", kind)
-    return re.sub(r"['\"]", "", literal[1]).split(", ") if literal else [TYPES.get(kind, kind)]
-
-
-def _arguments(message: str) -> set[str]:
-    """The arguments of the class that a message is about."""
-    path = re.search(r"class_path[ =]'([\w.]+)'", message)
-    if not path:
-        return set()
-    module, _, name = path[1].rpartition(".")
-    bases = getattr(import_module(module), name).__mro__
+def _arguments(class_path: str) -> set[str]:
+    """The arguments of a class and its bases."""
+    bases = getattr(locate(class_path), "__mro__", ())
     return {parameter for base in bases if base is not object for parameter in inspect.signature(base).parameters}
