@@ -14,6 +14,8 @@ from cnn_compare.report.statistics import LEVEL, Estimate, Vector
 FEWEST_SIZES = 3
 # Means beside every curve by chance alone are rarer than this; less clear ones widen the interval.
 MISFIT = 0.01
+# A curve whose last step is steeper than this exponent, and so many times as steep as the one before, is in a bend.
+STEEP, BEND = 0.5, 2.0
 # An interval wider than this says nothing that one would not have guessed.
 WIDEST = 0.25
 # So many curves are drawn, each as often as it is likely, and so many quantiles of what seeds make of each.
@@ -139,6 +141,11 @@ def _fit(errors: Mapping[int, Sequence[float]], test_images: int) -> LearningCur
     if doubled.high - doubled.low > WIDEST:
         interval = f"{100 * doubled.low:.0f} … {100 * doubled.high:.0f} %"
         return f"its seeds differ too much: for twice as many, all that can be said is {interval}"
+    before, last = np.diff(np.log(means[-3:])) / np.diff(np.log(sizes[-3:]))
+    if last < min(-STEEP, BEND * before):
+        return (
+            f"its error falls much faster from {sizes[-2]:,} to {sizes[-1]:,} than before: where that ends is not known"
+        )
     exponents = np.log(_shapes(np.array([0.9]))[chosen, 0]) / -np.log(0.9)
     return LearningCurve(
         smallest=sizes[0],

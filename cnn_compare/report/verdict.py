@@ -286,8 +286,13 @@ def _what_would_settle(networks: Sequence[Network], pairs: Sequence[Pair], more_
         unit = "repeats" if networks[0].folds else "seeds"
         now, then, *_ = sorted(set.intersection(*map(set, known)) or known[0])
         points = {count: median(each[count] for each in known if count in each) for count in (now, then)}
-        found = f"a true difference of about {points[then]:.1f} points would be established in four cases of five"
-        parts.append(f"with {then} {unit}, {found}" + (f" (with {now}, one of {points[now]:.1f})" if now > 1 else ""))
+        if points[then] > SAYS_NOTHING:
+            found = f"only true differences of more than {SAYS_NOTHING:g} points"
+        else:
+            found = f"a true difference of about {points[then]:.1f} points"
+        before = f"{points[now]:.1f}" if points[now] <= SAYS_NOTHING else f"more than {SAYS_NOTHING:g}"
+        also = f" (with {now}, one of {before})" if now > 1 and points[then] <= SAYS_NOTHING else ""
+        parts.append(f"with {then} {unit}, {found} would be established in four cases of five{also}")
     elif left:
         parts.append("more test images would narrow the intervals, and more seeds would show how much the seed matters")
     parts.append(more_images)

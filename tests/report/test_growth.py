@@ -109,6 +109,10 @@ def test_nothing_is_extrapolated_beyond_fourfold_nor_beyond_twofold_from_three_s
             {100: [0.500, 0.501], 200: [0.499, 0.498], 400: [0.1, 0.101]},
             r"no usual curve goes through 100, 200, 400 training images: its means are up to \d+\.\d points beside",
         ),
+        (
+            {250: [0.795, 0.796], 500: [0.767, 0.794], 1000: [0.398, 0.405]},
+            "its error falls much faster from 500 to 1,000 than before: where that ends is not known",
+        ),
     ],
 )
 def test_a_poor_fit_is_refused_with_its_reason(errors, reason):

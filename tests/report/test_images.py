@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -83,6 +84,8 @@ def test_a_label_is_listed_where_most_networks_contradict_it_however_many_seeds_
         (25, "<f>", "<h>"),
     ]
     assert [each.contradicted_pct for each in summary.wrong_labels] == pytest.approx([100, 200 / 3])
+    # Two labels are fewer than ten, and are not said to hold none that is wrong.
+    assert re.search("Of ten such labels, about [2-9] are wrong", summary.tables["wrong-labels"].note)
     # Means over the networks of (0.1 / 9 − 0.9) and (0.2 / 9 − 0.8).
     assert summary.wrong_labels[0].margin == pytest.approx((0.1 / 9 - 0.9 + 2 * (0.2 / 9 - 0.8)) / 3, abs=1e-3)
     with (tmp_path / "suspicious_labels.csv").open() as file:
@@ -99,7 +102,7 @@ def test_a_long_list_of_labels_is_shown_in_part_and_stored_whole(store_run, tmp_
     table = Shown(write_report(tmp_path)).tables["wrong-labels"]
     assert len(table.rows) == 20
     assert "the 20 most suspicious of 30" in table.note
-    assert "Of 10 listed, about 10 are wrong" in table.note
+    assert "Of ten such labels, about 10 are wrong" in table.note
     assert len((tmp_path / "suspicious_labels.csv").read_text().splitlines()) == 31
 
 

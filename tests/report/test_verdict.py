@@ -92,6 +92,7 @@ def test_intervals_of_more_than_20_points_say_nothing(store_run, summary):
         store_run("b", seed, right=range(b))
     said = summary().verdict[0]
     assert "2 seeds say nothing here" in said
+    assert "With 4 seeds, only true differences of more than 20 points would be established" in summary().verdict[2]
     assert summary().tables["differences"].rows[0][-1] == "says nothing"
     for seed, right in enumerate([200, 900]):
         store_run("c", seed, right=range(right))

@@ -83,7 +83,6 @@ def _doubts(found: Findings, doubted: Sequence[WrongLabel], wrong_pct: float) ->
     count = f"{len(doubted)} in all"
     if len(doubted) > len(shown):
         count = f"the {len(shown)} most suspicious of {len(doubted):,}"
-    listed = min(len(doubted), 10)
     return Table(
         ["test image", *(["file"] if with_files else []), "class", "most runs say", "runs that contradict %", "margin"],
         [
@@ -98,10 +97,9 @@ def _doubts(found: Findings, doubted: Sequence[WrongLabel], wrong_pct: float) ->
             for each in shown
         ],
         f"Test images whose label most networks contradict with confidence: {count}, all of them in "
-        f"suspicious_labels.csv. Of {listed} listed, about {round(wrong_pct / 100 * listed)} are wrong, judging by "
-        "labels that were flipped on purpose. The list ends where fewer than two would be. Margin: the "
-        "label's probability less that of the most probable other class. Where a label is right, the image is hard: "
-        "look at it.",
+        f"suspicious_labels.csv. Of ten such labels, about {round(wrong_pct / 10)} are wrong, judging by labels that "
+        "were flipped on purpose. The list ends where fewer than two would be. Margin: the label's probability less "
+        "that of the most probable other class. Where a label is right, the image is hard: look at it.",
         pictures=_pictures_of(found, shown, 4 + with_files),
     )
 
