@@ -106,21 +106,18 @@ def test_a_run_of_an_earlier_command_is_shown_with_its_date_and_device(tmp_path,
     assert ", cpu: made up)" in "".join(lines)
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"model": {"label_smoothing": 0.1}},
-        {"data": {**DATA, "init_args": {}}},
-        {"trainer": {"max_epochs": 3}},
-        {"folds": 3},
-    ],
-    ids=lambda changes: next(iter(changes)),
-)
-def test_a_variant_called_like_a_setting_hides_no_change_of_that_setting(tmp_path, ran, changes):
-    options = {"variants": {next(iter(changes)): {"model": {"flip_tta": True}}}}
+def test_variants_called_like_settings_hide_no_change_of_these(tmp_path, ran):
+    changes = {
+        "model": {"label_smoothing": 0.1},
+        "data": {**DATA, "init_args": {}},
+        "trainer": {"max_epochs": 3},
+        "folds": 3,
+    }
+    options = {"variants": {name: {"model": {"flip_tta": True}} for name in changes}}
     small_comparison(tmp_path, **options)
-    with pytest.raises(ComparisonExistsError, match=f"configuration .{next(iter(changes))}"):
-        small_comparison(tmp_path, **options, **changes)
+    for name, value in changes.items():
+        with pytest.raises(ComparisonExistsError, match=f"configuration .{name}"):
+            small_comparison(tmp_path, **options, **{name: value})
 
 
 def test_a_change_of_a_variant_is_told_by_its_name(tmp_path, ran):
@@ -380,17 +377,19 @@ def test_the_exit_status_is_about_the_runs_that_were_asked_for_and_drop_removes_
     assert FAILS not in [row["name"] for row in json.loads((folder / "results.json").read_text())["networks"]]
 
 
-@pytest.mark.parametrize("damage", [None, "{", "[]", "{}"], ids=["lost", "half", "list", "empty"])
-def test_a_lost_manifest_is_rebuilt_from_the_runs(tmp_path, ran, capfd, damage):
+def test_a_lost_manifest_is_rebuilt_from_the_runs(tmp_path, ran, capfd):
     folder = small_comparison(tmp_path, backbones=["lenet", "resnet20"], seeds=[0, 1])
-    (folder / MANIFEST).unlink() if damage is None else (folder / MANIFEST).write_text(damage)
-    with pytest.raises(ComparisonExistsError, match="max_epochs is 2 there and 3 now"):
-        small_comparison(tmp_path, trainer={"max_epochs": 3})
-    small_comparison(tmp_path, backbones=["lenet"], seeds=[0])
-    assert len(ran) == 4
-    assert f"{MANIFEST} was missing or damaged, and is rebuilt from the runs' configurations" in capfd.readouterr().err
-    manifest = json.loads((folder / MANIFEST).read_text())
-    assert (manifest["backbones"], manifest["seeds"]) == (["lenet", "resnet20"], [0, 1])
+    for damage in (None, "{", "[]", "{}"):
+        (folder / MANIFEST).unlink() if damage is None else (folder / MANIFEST).write_text(damage)
+        if damage is None:
+            with pytest.raises(ComparisonExistsError, match="max_epochs is 2 there and 3 now"):
+                small_comparison(tmp_path, trainer={"max_epochs": 3})
+        small_comparison(tmp_path, backbones=["lenet"], seeds=[0])
+        assert len(ran) == 4
+        said = f"{MANIFEST} was missing or damaged, and is rebuilt from the runs' configurations"
+        assert said in capfd.readouterr().err
+        manifest = json.loads((folder / MANIFEST).read_text())
+        assert (manifest["backbones"], manifest["seeds"]) == (["lenet", "resnet20"], [0, 1])
 
 
 def test_on_existing_error_and_overwrite_do_what_they_say(tmp_path, ran):
