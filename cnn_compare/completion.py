@@ -1,4 +1,9 @@
-"""Completion of commands and options in a shell, as a script that shtab writes: no TAB waits for torch."""
+"""Completion of commands and options in a shell, as a script that shtab writes: no TAB waits for torch.
+
+argcomplete would make the parser anew at each TAB, and so import torch and Lightning, which takes seconds.
+jsonargparse's own script would list the arguments of every subclass of torch's and Lightning's classes, which takes
+minutes to find.
+"""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ STAGES = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}
 """Which batches each command reads."""
 
 USUAL_CLASSES = 10
-"""Of a data module that does not know its classes beforehand."""
+"""The number for a data module that does not know its classes beforehand."""
 
 TRAINER_DEFAULTS = {
     "max_epochs": 10,
@@ -121,13 +121,13 @@ class Parser(TopicHelp, OneLineErrors, LightningArgumentParser):
         super().__init__(*args, **options)
 
     def dump(self, namespace: Namespace, *arguments: Any, **options: Any) -> str:
-        """As jsonargparse's, without defaults of classes that YAML cannot hold: reading fills them in again."""
+        """Write YAML without defaults of classes that YAML cannot hold: reading fills them in again."""
         namespace = namespace.clone()
         _drop_objects(namespace)
         return str(super().dump(namespace, *arguments, **options))
 
     def topic_sections(self, topic: str) -> list[tuple[str, Sequence[argparse.Action]]]:
-        """As the base class; of data, also the arguments of each data module."""
+        """Headings and options of a topic; of data, also the arguments of each data module."""
         sections = super().topic_sections(topic)
         if topic == "data":
             shared = set(_arguments_of(ImageDataModule))

@@ -111,7 +111,7 @@ def csv_cell(value: Any) -> Any:
 
 
 def plain_text(cell: str) -> str:
-    """Inverse of `csv_cell`, for text."""
+    """Undo `csv_cell`, for text."""
     return cell[1:] if cell.startswith("'") and FORMULA.match(cell) else cell
 
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 import lightning as L
 import torch
-from lightning.fabric.utilities.cloud_io import _load as pl_load
 from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.plugins import TorchCheckpointIO
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -48,7 +48,7 @@ from cnn_compare.errors import InvalidValueError, ResumeError
 from cnn_compare.labels import class_targets, true_classes
 from cnn_compare.machine import versions
 from cnn_compare.metrics import evaluation_metrics
-from cnn_compare.private import logs_graph, without_parser
+from cnn_compare.private import logs_graph, trainer_of, without_parser
 from cnn_compare.schedules import (
     Interval,
     WarmupCosine,
@@ -266,9 +266,9 @@ class ClassifierModule(L.LightningModule):
         checkpoint["hyper_parameters"] = {**self.hparams, "pretrained": False, "weights": None}
         checkpoint["transform_input"] = converts_input(self.backbone)
         checkpoint["versions"] = versions()
-        if self._trainer and time_limit(self.trainer) is None and self.make_lr_scheduler is not None:
+        if trainer_of(self) and time_limit(self.trainer) is None and self.make_lr_scheduler is not None:
             checkpoint["planned_steps"] = total_steps(self.trainer)
-        data = getattr(self._trainer, "datamodule", None)
+        data = getattr(trainer_of(self), "datamodule", None)
         if (preparation := getattr(data, "preparation", None)) is not None:
             checkpoint["data"] = preparation
             checkpoint["data_fingerprint"] = _fingerprint(data)
@@ -282,7 +282,7 @@ class ClassifierModule(L.LightningModule):
                     checkpoint.pop(state_of_training, None)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Inverse of `on_save_checkpoint`.
+        """Take from a checkpoint what `on_save_checkpoint` has put into it.
 
         Raises:
             CheckpointError: If the checkpoint is of another network.
@@ -295,7 +295,7 @@ class ClassifierModule(L.LightningModule):
             if stored.get(name, self.hparams[name]) != self.hparams[name]:
                 raise other_setting(f"model.{name}", stored[name], self.hparams[name])
         set_input_conversion(self.backbone, checkpoint.get("transform_input", False))
-        if self._trainer and self.trainer.state.fn == TrainerFn.FITTING:
+        if trainer_of(self) and self.trainer.state.fn == TrainerFn.FITTING:
             loop = checkpoint["loops"]["fit_loop"]
             if not loop["epoch_loop.batch_progress"]["is_last_batch"]:
                 reason = "it was saved within an epoch, whose order of images starts anew; give one of an epoch's end"
@@ -395,7 +395,7 @@ class ClassifierModule(L.LightningModule):
 
     @property
     def _devices(self) -> int:
-        return self.trainer.world_size if self._trainer else 1
+        return self.trainer.world_size if trainer_of(self) else 1
 
     def _whole_batch(self, part: Tensor) -> Tensor:
         """Gather the devices' parts of a batch, in the order of the data."""
@@ -523,10 +523,11 @@ def _hyper_parameters(checkpoint: Any) -> dict[str, Any]:
     """What a checkpoint stores of its module, under the names of this and of early versions of Lightning."""
     if isinstance(checkpoint, str | Path) and Path(checkpoint).is_file():
         content = read_stored(checkpoint)  # Leaves the weights on the disk.
+    elif hasattr(checkpoint, "seek"):
+        content = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        checkpoint.seek(0)
     else:
-        content = pl_load(checkpoint, map_location="cpu", weights_only=True)
-        if hasattr(checkpoint, "seek"):
-            checkpoint.seek(0)
+        content = TorchCheckpointIO().load_checkpoint(checkpoint, map_location="cpu", weights_only=True)  # type: ignore[arg-type]
     keys = ("hparams", "module_arguments", "hyper_parameters")
     return {name: value for key in keys for name, value in dict(content.get(key) or {}).items()}
 
@@ -545,7 +546,7 @@ def balanced_weights(images: Sequence[int]) -> list[float]:
 
 
 def _fingerprint(data: Any) -> str | None:
-    """That of the data; None where the test images, which a training does without, cannot be loaded for it."""
+    """The data's fingerprint; None where its test images, which a training does without, cannot be loaded."""
     try:
         return str(data.fingerprint())
     # The user's `load` can raise anything, and a training must not end for this.

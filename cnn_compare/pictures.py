@@ -6,15 +6,13 @@ import base64
 import hashlib
 import io
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cnn_compare.records import read_record, write_record
+from cnn_compare.records import FolderRecord
 
-SCHEMA = 1
 MOST_NETWORKS = 12
 """The number of networks, the most accurate ones, whose answers to single images a report shows."""
 # Of all pictures in one report together; larger ones are refused when they are read.
@@ -52,7 +50,7 @@ class Leaked:
 
 
 @dataclass(frozen=True)
-class Pictures:
+class Pictures(FolderRecord):
     """What was read from the data of a comparison, `pictures.json` in its folder; so a report needs no data.
 
     Args:
@@ -65,6 +63,8 @@ class Pictures:
         notes: What the reader should know of them, in sentences.
     """
 
+    FILE = "pictures.json"
+
     test_labels: str
     names: dict[int, str]
     pictures: dict[int, str]
@@ -72,11 +72,6 @@ class Pictures:
     asked: list[int] = field(default_factory=list)
     heat_maps: dict[str, dict[int, HeatMap]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
-
-    @staticmethod
-    def path(folder: Path) -> Path:
-        """The file in a comparison's folder."""
-        return folder / "pictures.json"
 
     @property
     def bytes(self) -> int:
@@ -95,20 +90,6 @@ class Pictures:
             raise ValueError("its pictures are larger than this program makes them")
         if min([*self.leaked.exact, *self.leaked.near, *self.asked], default=0) < 0:
             raise ValueError("a place in the test set is negative")
-
-    def save(self, folder: Path) -> None:
-        """Write the file, all of it or nothing."""
-        write_record(self.path(folder), self, SCHEMA)
-
-    @classmethod
-    def load(cls, folder: Path) -> Self | None:
-        """Read the file; None if there is none.
-
-        Raises:
-            ResultError: If it is damaged, or of another version.
-        """
-        path = cls.path(folder)
-        return read_record(path, cls, SCHEMA) if path.exists() else None
 
 
 def labels_digest(labels: NDArray[Any]) -> str:

@@ -1,8 +1,12 @@
-"""Private parts of other packages that this one uses, each with the reason: there is no public way."""
+"""Private parts of other packages that this one uses, each with the reason: there is no public way.
+
+One more is in `cnn_compare.callbacks.checkpoints`: Lightning has no hook around the writing of a checkpoint.
+"""
 
 from __future__ import annotations
 
 import argparse
+import copy
 import inspect
 import multiprocessing
 import operator
@@ -62,6 +66,35 @@ def read_file_into(parser: Any, config: Any, name: str, path: str) -> None:
 def logs_graph(logger: Any) -> bool:
     """Whether a logger is a `TensorBoardLogger(log_graph=True)`, which keeps that to itself."""
     return bool(getattr(logger, "_log_graph", False))
+
+
+def trainer_of(module: Any) -> Any:
+    """The trainer of a LightningModule; None without one, where its public property raises an error."""
+    return module._trainer
+
+
+def copy_of_loader(loader: Any) -> Any:
+    """A `DataLoader` for a second pass over the same data.
+
+    A pass over the same object would draw from its generator, and with persistent workers take those of the iterator
+    that a training has open; that iterator is what only the private name can leave out of a copy.
+    """
+    return copy.deepcopy(loader, {id(loader.dataset): loader.dataset, id(loader._iterator): None})
+
+
+def before_transfer(module: Any, batch: Any) -> Any:
+    """A batch as the hook of that name leaves it, which can be the module's, or its data module's."""
+    return module._on_before_batch_transfer(batch)
+
+
+def parts_of_schedule(schedule: Any) -> list[Any]:
+    """The schedules that torch's `SequentialLR` and `ChainedScheduler` consist of; it tells nobody."""
+    return list(getattr(schedule, "_schedulers", []))
+
+
+def milestones_of(schedule: Any) -> list[int]:
+    """The steps after which a `SequentialLR` goes over to its next part; empty for other schedules."""
+    return list(getattr(schedule, "_milestones", []))
 
 
 def without_parser(make: Any) -> Any:

@@ -90,12 +90,12 @@ def profile(
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
     with ProcessPoolExecutor(1, mp_context=context, max_tasks_per_child=1) as pool:
-        profiles = [pool.submit(measure, name, image_size, stem).result() for name in backbones]
+        profiles = [pool.submit(profile_one, name, image_size, stem).result() for name in backbones]
     write_json(Path(output), [asdict(each) for each in profiles])
     return profiles
 
 
-def measure(backbone: str, image_size: int, stem: Stem) -> Profile:
+def profile_one(backbone: str, image_size: int, stem: Stem) -> Profile:
     """Measure one backbone, on the GPU if there is one; meant for a fresh process."""
     tune_process()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

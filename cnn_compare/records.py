@@ -6,7 +6,7 @@ import json
 from dataclasses import MISSING, asdict, fields, is_dataclass
 from pathlib import Path
 from types import UnionType
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from cnn_compare.errors import ResultError
 from cnn_compare.files import read_json, write_text
@@ -48,6 +48,37 @@ def read_record(path: Path, cls: type[T], schema: int) -> T:
     except ValueError as error:
         raise ResultError(path, f"its fields are not those of a {cls.__name__} ({error})") from error
     return record
+
+
+class FolderRecord:
+    """A record that is a file in a comparison's folder; dataclasses inherit from it.
+
+    Attributes:
+        FILE: The file's name.
+        SCHEMA: The version of its form.
+    """
+
+    FILE: ClassVar[str]
+    SCHEMA: ClassVar[int] = 1
+
+    @classmethod
+    def path(cls, folder: Path) -> Path:
+        """The file in a comparison's folder."""
+        return folder / cls.FILE
+
+    def save(self, folder: Path) -> None:
+        """Write the file, all of it or nothing."""
+        write_record(self.path(folder), cast("DataclassInstance", self), self.SCHEMA)
+
+    @classmethod
+    def load(cls, folder: Path) -> Self | None:
+        """Read the file; None if there is none.
+
+        Raises:
+            ResultError: If it is damaged, or of another version.
+        """
+        path, kind = cls.path(folder), cast(Any, cls)
+        return cast(Self, read_record(path, kind, cls.SCHEMA)) if path.exists() else None
 
 
 def _as(kind: Any, value: Any, name: str) -> Any:

@@ -15,6 +15,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch.optim.lr_scheduler import CyclicLR, LambdaLR, LRScheduler, OneCycleLR, ReduceLROnPlateau
 
 from cnn_compare.errors import InvalidValueError, ResumeError
+from cnn_compare.private import milestones_of, parts_of_schedule
 
 PROGRESS = {
     *("last_epoch", "_step_count", "_last_lr", "_is_initial", "_get_lr_called_within_step"),
@@ -77,7 +78,7 @@ def interval(schedule: LRScheduler, given: Interval | None = None) -> Interval:
     kind = type(schedule)
     named = {*inspect.signature(kind).parameters, *vars(schedule)}
     counts_steps = isinstance(schedule, CyclicLR) or LENGTHS_IN_STEPS & named
-    parts = [part for part in getattr(schedule, "_schedulers", ()) if interval(part) == "step"]
+    parts = [part for part in parts_of_schedule(schedule) if interval(part) == "step"]
     own: Interval = "step" if counts_steps or parts else "epoch"
     if isinstance(schedule, (WarmupCosine, ReduceLROnPlateau)) and given not in (None, own):
         expected = f"{own} or left out with {kind.__name__}"
@@ -184,8 +185,8 @@ def require_same_schedule(
 def schedule_length(schedule: Any) -> int | None:
     """After how many steps one of torch's schedules ends; None where it has no end."""
     own = next((getattr(schedule, name) for name in LENGTHS if hasattr(schedule, name)), None)
-    parts = [schedule_length(part) for part in getattr(schedule, "_schedulers", [])]
-    if milestones := getattr(schedule, "_milestones", []):  # SequentialLR
+    parts = [schedule_length(part) for part in parts_of_schedule(schedule)]
+    if milestones := milestones_of(schedule):  # SequentialLR
         return None if parts[-1] is None else milestones[-1] + parts[-1]
     return own if own is not None else max((part for part in parts if part is not None), default=None)
 

@@ -7,16 +7,12 @@ import math
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Self
 
-from cnn_compare.records import read_record, write_record
-
-SCHEMA = 1
+from cnn_compare.records import FolderRecord
 
 
 @dataclass(frozen=True)
-class Times:
+class Times(FolderRecord):
     """What the turns have shown, `times.json` in a comparison's folder.
 
     Args:
@@ -29,16 +25,13 @@ class Times:
             other rounds. Empty where an earlier version measured.
     """
 
+    FILE = "times.json"
+
     epoch_s: dict[str, list[float]]
     device: str
     contended: bool
     measured_at: str
     predict_ms: dict[str, list[float]] = field(default_factory=dict)
-
-    @staticmethod
-    def path(folder: Path) -> Path:
-        """The file in a comparison's folder."""
-        return folder / "times.json"
 
     @property
     def rounds(self) -> int:
@@ -50,20 +43,6 @@ class Times:
             raise ValueError("its rounds are not complete")
         if min(map(min, (*self.epoch_s.values(), *self.predict_ms.values()))) <= 0:
             raise ValueError("a time is not positive")
-
-    def save(self, folder: Path) -> None:
-        """Write the file, all of it or nothing."""
-        write_record(self.path(folder), self, SCHEMA)
-
-    @classmethod
-    def load(cls, folder: Path) -> Self | None:
-        """Read the file; None if there is none.
-
-        Raises:
-            ResultError: If it is damaged, or of another version.
-        """
-        path = cls.path(folder)
-        return read_record(path, cls, SCHEMA) if path.exists() else None
 
 
 def interval(values: Sequence[float], level: float = 0.05) -> tuple[float, float, float]:

@@ -237,7 +237,7 @@ def test_a_mistake_ends_in_one_line_before_any_training(folder, capsys, monkeypa
     monkeypatch.setattr("cnn_compare.module.ClassifierModule.on_train_epoch_start", no_training)
     monkeypatch.setattr("cnn_compare.comparison.compare.run_all", no_training)
     monkeypatch.setattr("cnn_compare.comparison.local.start_server", lambda: None)
-    monkeypatch.setattr("cnn_compare.profiling.measure", no_training)
+    monkeypatch.setattr("cnn_compare.profiling.profile_one", no_training)
     code, _, errors = run_command(arguments, capsys)
     assert (code, named in errors) == (status, True), errors
     assert "Traceback" not in errors

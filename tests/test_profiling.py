@@ -70,7 +70,7 @@ def test_every_training_step_that_is_timed_uses_the_weights_of_the_step_before(m
 
     monkeypatch.setattr(profiling, "seconds_of", three_times)
     torch.manual_seed(0)
-    profiling.measure("lenet_relu", 32, "imagenet")
+    profiling.profile_one("lenet_relu", 32, "imagenet")
     torch.manual_seed(0)
     network = build_backbone("lenet_relu", 10).to(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(network.parameters(), lr=1e-3, momentum=0.9)

@@ -73,7 +73,7 @@ class BestCheckpoint(ModelCheckpoint):
         """Another than that of a user's own `ModelCheckpoint` of the same metric."""
         return BEST_STATE
 
-    def _save_checkpoint(self, trainer: L.Trainer, filepath: str) -> None:
+    def _save_checkpoint(self, trainer: L.Trainer, filepath: str) -> None:  # There is no hook.
         start, best = time.monotonic(), Path(filepath)
         before = best.with_name(RunFolder.PREVIOUS_BEST)
         last = any(isinstance(callback, LastCheckpoint) for callback in trainer.checkpoint_callbacks)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -13,13 +12,15 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.trainer.states import RunningStage
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader
 
 from cnn_compare.callbacks.epoch_timer import leave_out
 from cnn_compare.data.module import global_seed
 from cnn_compare.errors import InvalidValueError
 from cnn_compare.machine import now
+from cnn_compare.private import before_transfer, copy_of_loader
+
+BATCH_NORM = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
 class PreciseBatchNorm(Callback):
@@ -83,7 +84,7 @@ class PreciseBatchNorm(Callback):
 
     def _recompute_once(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         trained, self._trained = self._trained, []
-        layers = [layer for layer in trained if isinstance(layer, _BatchNorm) and layer.track_running_stats]
+        layers = [layer for layer in trained if isinstance(layer, BATCH_NORM) and layer.track_running_stats]
         if not layers:
             return
         started = now(pl_module.device)
@@ -136,11 +137,9 @@ class PreciseBatchNorm(Callback):
     def _pass_images(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         loader, passed = self._loader, 0
         if isinstance(loader, DataLoader):
-            # A copy, but for the data: a second pass over the same loader would draw from its generator, and take its
-            # workers from a training that a validation has interrupted.
-            loader = copy.deepcopy(loader, {id(loader.dataset): loader.dataset, id(loader._iterator): None})
+            loader = copy_of_loader(loader)
         for batch in loader:
-            batch = pl_module._on_before_batch_transfer(trainer.precision_plugin.convert_input(batch))
+            batch = before_transfer(pl_module, trainer.precision_plugin.convert_input(batch))
             images = trainer.strategy.batch_to_device(batch)[0]
             # Not compiled: compiled code knows neither the hooks nor the momentum, and is not made anew for them.
             with torch.compiler.set_stance("force_eager"), trainer.precision_plugin.forward_context():

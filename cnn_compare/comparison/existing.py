@@ -129,7 +129,8 @@ def require_names(comparison: Comparison, keys: Sequence[RunKey], manifest: Conf
         if backbone in comparison.networks:
             raise InvalidValueError("drop", backbone, "left out of backbones")
         if backbone not in earlier:
-            raise InvalidValueError("drop", backbone, f"one of {', '.join(earlier) or 'none'}, which are there")
+            expected = f"one of {', '.join(earlier)}" if earlier else "left out: no backbone is there yet"
+            raise InvalidValueError("drop", backbone, expected)
     kept = (key for run in manifest.get("runs", []) if (key := RunKey(**run)).backbone not in drop)
     networks = dict.fromkeys(key.network for key in (*keys, *kept))
     if comparison.baseline is not None and comparison.baseline not in networks:

@@ -29,6 +29,7 @@ BY_BACKBONE = "backbones"
 """In a variant: backbone -> what it changes for that backbone alone."""
 OnExisting = Literal["resume", "error", "overwrite"]
 When = Literal["auto", "always", "never"]
+PASSES_OPTIONS = "a class whose constructor passes **options on to its base class, because of {}"
 NAME_RULE = "letters, digits, '_', '-' and '.', not beginning with '-' or '.'"
 
 # What a comparison decides itself, and how.
@@ -230,7 +231,7 @@ def until_decided(comparison: Comparison) -> list[Comparison]:
         expected = "left out with folds: more repeats test the same images again"
         raise InvalidValueError("seeds_until_decided", most, expected)
     if comparison.search is not None:
-        raise InvalidValueError("search", "given", "left out with seeds_until_decided")
+        raise InvalidValueError("search", comparison.search, "left out with seeds_until_decided")
     first = len(seeds)
     if first < 2:
         raise InvalidValueError("seeds", seeds, "at least two: one seed decides nothing about others")
@@ -247,8 +248,7 @@ def _require_no_fold(config: Config) -> None:
     """Check that nothing but the comparison decides what is tested."""
     options = config["data"].get("init_args", {})
     if "fold" not in options:
-        expected = "with folds, of a class whose constructor passes **options on to its base class"
-        raise InvalidValueError("data", config["data"]["class_path"], expected)
+        raise InvalidValueError("data", config["data"]["class_path"], PASSES_OPTIONS.format("folds"), ["folds"])
     if options["fold"] is not None:
         raise InvalidValueError("data.fold", options["fold"], "left out with folds: every fold is tested")
     if options["split_seed"] != SPLIT_SEED:
@@ -259,9 +259,8 @@ def _require_all_images(config: Config) -> None:
     """Check that nothing but the comparison decides how many images a network is trained with."""
     options = config["data"].get("init_args", {})
     if "train_subset" not in options:
-        cls = config["data"]["class_path"]
-        expected = "left out, or data whose constructor passes **options on to its base class"
-        raise InvalidValueError("train_subsets", cls, expected)
+        expected = PASSES_OPTIONS.format("train_subsets")
+        raise InvalidValueError("data", config["data"]["class_path"], expected, ["train_subsets"])
     if options["train_subset"] is not None:
         raise InvalidValueError("data.train_subset", options["train_subset"], "left out with train_subsets")
 

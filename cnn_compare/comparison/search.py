@@ -143,14 +143,16 @@ def trials_of(comparison: Comparison, search: Search) -> Comparison:
             of its networks or runs (`require_names`).
     """
     if comparison.variants:
-        raise InvalidValueError("search", "given", "left out with variants: it makes variants of its own")
+        raise InvalidValueError("search", comparison.search, "left out with variants: it makes variants of its own")
     if comparison.folds is not None:
         expected = "left out with folds: every fold would need a search of its own"
-        raise InvalidValueError("search", "given", expected)
+        raise InvalidValueError("search", comparison.search, expected)
     if comparison.config["own_recipe"]:
         raise InvalidValueError("own_recipe", True, "false with search: it would replace the settings that are tried")
     if comparison.train_subsets:
-        raise InvalidValueError("search", "given", "left out with train_subsets: each would need a search of its own")
+        raise InvalidValueError(
+            "search", comparison.search, "left out with train_subsets: each would need a search of its own"
+        )
     both = [replace(spec.key, variant=name) for spec in plan_runs(comparison) for name in (COMMON, search.variant)]
     require_names(comparison, both, read_manifest(comparison.folder))
     seed = comparison.all_seeds[0]

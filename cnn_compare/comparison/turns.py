@@ -160,13 +160,13 @@ def _run_turns(configs: Mapping[str, Config], limit_s: float, worker: WorkerSpec
             os.dup2(nowhere.fileno(), stream.fileno())
     try:
         with reading_once():
-            parent.send(_measure(configs, limit_s))
+            parent.send(_take_turns(configs, limit_s))
     except Exception as error:  # It runs the user's code, which can raise anything.
         cause = own_error(error) or error
         parent.send(f"{type(cause).__name__}: {cause}")
 
 
-def _measure(configs: Mapping[str, Config], limit_s: float) -> Times:
+def _take_turns(configs: Mapping[str, Config], limit_s: float) -> Times:
     cpu = torch.device("cpu")
     started = now(cpu)
     trainings: dict[str, TimedTraining] = {}
