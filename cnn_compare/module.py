@@ -96,7 +96,8 @@ class ClassifierModule(L.LightningModule):
             network, which is then trained itself. `load_from_checkpoint` needs that network again, as ``backbone=``.
         num_classes: Number of classes.
         stem: ``imagenet``: the published graph; ``cifar``: the graph adapted to 32x32 images.
-        pretrained: Start from ImageNet weights, with a fresh head.
+        pretrained: Start from ImageNet weights, with a fresh head. Beside ``weights`` it says that the file holds such
+            weights: GoogLeNet and Inception then convert their input as these need it.
         weights: Start from this file (``.pth``, ``.ckpt``, ``.safetensors``) instead.
         optimizer: Makes the optimiser from the parameters.
         lr_scheduler: Makes the schedule from the optimiser. ``ReduceLROnPlateau`` watches the metric that it names
