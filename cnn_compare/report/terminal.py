@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -96,7 +97,8 @@ def next_command(found: Findings) -> str | None:
         return None
     best = found.networks[0]
     if len(best.seeds) == 1 and command:
-        return f"{command} --seeds '[0,1,2]'"
+        without_seeds = re.sub(r" --seeds[= ]('[^']*'|\S+)", "", command)
+        return f"{without_seeds} --seeds '[0,1,2]'"
     if any(run.network == best.name and run.files.checkpoints.exists() for run in found.stored.finished):
         return f"cnn-compare predict {shlex.quote(str(found.stored.folder))} PICTURES"
     return None
