@@ -20,10 +20,9 @@ Shares = NDArray[np.floating[Any]]
 LEAST_PRECISION = 0.2
 """A list ends where fewer of its labels than this share are likely to be wrong."""
 MOST_LISTED = 50
-USUAL_RATE = 0.02
-"""More wrong labels than this share of all are only believed in where they explain much of what is contradicted."""
 LEAST_EXPLAINED = 0.1
-"""How much: less shows that the networks are too weak to tell a wrong label from a hard image."""
+"""Wrong labels are only believed in where they explain at least this share of what is contradicted: less shows that the
+networks are too weak to tell a wrong label from a hard image."""
 MOST_RATE = 0.2
 """More than this are never believed in: such a network has learned little, and is as sure where it is wrong."""
 
@@ -185,7 +184,7 @@ def precision(found: Sequence[Suspicion], networks: Sequence[Sequence[Doubts]]) 
     # Of equal margins none comes first.
     ahead, count = (np.searchsorted(of_all, of_found, "right").astype(float) for of_all in (margins, of_found))
     rate = float(np.min(count / np.maximum(ahead, 1e-9)))
-    if rate > MOST_RATE or (rate > USUAL_RATE and rate * ahead[-1] / len(found) < LEAST_EXPLAINED):
+    if rate > MOST_RATE or rate * ahead[-1] / len(found) < LEAST_EXPLAINED:
         return np.zeros(len(found))
     shares: Shares = rate * ahead / (count + 1)  # One more, because so many wrong labels are the most there can be.
     return shares

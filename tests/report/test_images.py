@@ -154,6 +154,16 @@ def test_without_a_label_worth_a_look_the_report_says_so(store_run, tmp_path):
     assert "wrong-labels" not in found
 
 
+@pytest.mark.parametrize("strength", [0.5, 0.7, 1.0])
+def test_networks_that_are_wrong_in_four_of_ten_images_and_more_list_no_right_labels(strength):
+    for seed in range(3):
+        labels, _, shares = simulated(0.0, strength, seed, images=10_000)
+        networks = [[doubts(labels, shares.argmax(1), shares)]]
+        found = suspicious(labels, networks)
+        assert len(found) > 300
+        assert worth_a_look(found, networks) == ([], 0.0)
+
+
 def test_each_label_is_flipped_to_another_class_and_to_the_same_one_on_every_machine():
     drawn = [((place + 1) * 0x9E3779B97F4A7C15 % 2**64 >> 33) % 9 for place in range(8)]
     assert flipped(np.zeros(8, np.uint8), np.arange(8), 10).tolist() == [1 + each for each in drawn]
