@@ -55,10 +55,10 @@ def run(arguments: list[str]) -> None:
         measure_times(options.runs_dir)
     if options.latex:
         from cnn_compare.report.findings import Findings
-        from cnn_compare.report.latex import latex_table
+        from cnn_compare.report.latex import results_in_latex
         from cnn_compare.report.load import find_runs
 
-        print(latex_table(Findings(find_runs(options.runs_dir), **question)))
+        print(results_in_latex(Findings(find_runs(options.runs_dir), **question)))
         return
     from cnn_compare.report.terminal import print_report
 
