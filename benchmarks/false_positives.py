@@ -39,9 +39,9 @@ from sklearn.datasets import load_digits
 from torch.nn import functional
 
 from cnn_compare.data.splits import fold_of
-from cnn_compare.report import cross_validation, statistics
+from cnn_compare.report import cross_validation, intervals
 from cnn_compare.report.cross_validation import Fold
-from cnn_compare.report.statistics import Sample
+from cnn_compare.report.intervals import Sample
 
 # Standard deviations over seeds, in points of accuracy, of five networks.
 NONE = (0.0, 0.0, 0.0, 0.0, 0.0)
@@ -125,13 +125,13 @@ def simulate(cell: Cell, comparisons: int) -> dict[str, Any]:
         established = np.zeros(len(pairs), bool)
         for seeds in cell.looks or (cell.seeds,):
             looked_at = [Sample.of(each[:seeds], groups) for each in right]
-            differences = statistics.differences(looked_at, pairs, statistics.LEVEL / max(len(cell.looks), 1))
+            differences = intervals.differences(looked_at, pairs, intervals.LEVEL / max(len(cell.looks), 1))
             established |= _established(differences)
         if groups is not None:
-            ignoring_groups += _established(statistics.differences([Sample.of(each) for each in right], pairs)).any()
+            ignoring_groups += _established(intervals.differences([Sample.of(each) for each in right], pairs)).any()
         wrong += bool((established & ~real).any())
         found += established[real].mean() if real.any() else 0
-        estimates = statistics.accuracy_estimates(samples)
+        estimates = intervals.accuracy_estimates(samples)
         held += np.mean([each.low <= truth <= each.high for each, truth in zip(estimates, truths, strict=True)])
     return {
         **asdict(cell),
@@ -143,7 +143,7 @@ def simulate(cell: Cell, comparisons: int) -> dict[str, Any]:
     }
 
 
-def _established(differences: Sequence[statistics.Difference]) -> np.ndarray:
+def _established(differences: Sequence[intervals.Difference]) -> np.ndarray:
     return np.array([each.share.low > 0 or each.share.high < 0 for each in differences])
 
 
@@ -192,7 +192,7 @@ def cross_validated(partition: Partition, comparisons: int) -> dict[str, Any]:
         (difference,) = cross_validation.differences(networks, [(0, 1)])
         delta = [networks[0][key].accuracy - networks[1][key].accuracy for key in networks[0]]
         established += bool(_established([difference])[0])
-        plain += bool(ttest_1samp(delta, 0).pvalue <= statistics.LEVEL)
+        plain += bool(ttest_1samp(delta, 0).pvalue <= intervals.LEVEL)
         deltas.append(np.mean(delta))
         estimates.append(cross_validation.accuracy_estimate(networks[0]))
         accuracies.append(estimates[-1].value)
@@ -304,7 +304,7 @@ def main() -> None:
         function, kinds = work[part]
         with ProcessPoolExecutor(options.jobs) as pool:
             rows = list(pool.map(function, kinds, itertools.repeat(options.comparisons)))
-        report(f"false_positives_{part}", rows, {"level": statistics.LEVEL})
+        report(f"false_positives_{part}", rows, {"level": intervals.LEVEL})
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from cnn_compare.inference.best import best_validated
 from cnn_compare.inference.grad_cam import heat_maps, require_captum, under_heat
 from cnn_compare.module import ClassifierModule
 from cnn_compare.pictures import MOST_BYTES, MOST_NETWORKS, HeatMap, Leaked, Pictures, small_picture
-from cnn_compare.report.images import WRONG_LABELS_SHOWN, Answers, by_network
+from cnn_compare.report.answers import WRONG_LABELS_SHOWN, Answers, by_network
 from cnn_compare.report.load import StoredRun, find_runs, test_labels
 from cnn_compare.results import RunFolder
 from cnn_compare.trusted import require_trusted

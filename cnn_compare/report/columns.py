@@ -20,8 +20,8 @@ from cnn_compare.formatting import (
     format_significant,
 )
 from cnn_compare.report.findings import Findings
+from cnn_compare.report.intervals import Estimate
 from cnn_compare.report.network import Network
-from cnn_compare.report.statistics import Estimate
 from cnn_compare.times import interval
 
 # The terminal's table; the page's first one; the table of results; what is known of the networks; a bar chart.

@@ -8,7 +8,7 @@ from typing import Any
 
 from cnn_compare.configs import differences
 from cnn_compare.formatting import format_list
-from cnn_compare.report.images import by_network
+from cnn_compare.report.answers import by_network
 from cnn_compare.report.load import StoredRun, StoredRuns, distinct
 from cnn_compare.results import RunFolder, different_pictures
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from cnn_compare.report.statistics import LEVEL, POWER, Difference, Error, Estimate, wilson_interval
+from cnn_compare.report.intervals import LEVEL, POWER, Difference, Error, Estimate, wilson_interval
 
 
 @dataclass(frozen=True)

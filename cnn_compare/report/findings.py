@@ -9,15 +9,15 @@ from functools import cached_property
 
 import numpy as np
 
-from cnn_compare.report import cross_validation, statistics
+from cnn_compare.report import cross_validation, intervals
+from cnn_compare.report.answers import Answers, by_network
 from cnn_compare.report.control import Control, control, other_pictures, unfinished
 from cnn_compare.report.cross_validation import Fold, Folds
-from cnn_compare.report.images import Answers, by_network
+from cnn_compare.report.intervals import Estimate, Sample
 from cnn_compare.report.load import StoredRun, StoredRuns
 from cnn_compare.report.network import BALANCED, Network, networks_of, samples_of
 from cnn_compare.report.order import Ratios, more_accurate, standings, time_ratios
 from cnn_compare.report.pairs import Pair, find_question, looks_of, pairs_of
-from cnn_compare.report.statistics import Estimate, Sample
 
 
 class Findings:
@@ -101,7 +101,7 @@ class Findings:
     @cached_property
     def _unordered(self) -> list[Network]:
         estimates = {name: cross_validation.accuracy_estimate(each) for name, each in self.folds.items()}
-        estimates |= zip(self._samples, statistics.accuracy_estimates([*self._samples.values()]), strict=True)
+        estimates |= zip(self._samples, intervals.accuracy_estimates([*self._samples.values()]), strict=True)
         balanced: dict[str, Estimate] = {}
         if all(run.predictions and BALANCED in run.result.metrics for run in self.stored.finished):
             folds = self._folds(BALANCED)

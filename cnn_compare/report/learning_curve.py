@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from cnn_compare.report.statistics import LEVEL, Estimate, Vector
+from cnn_compare.report.intervals import LEVEL, Estimate, Vector
 
 FEWEST_SIZES = 3
 # Means beside every curve by chance alone are rarer than this; less clear ones widen the interval.

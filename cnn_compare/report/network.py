@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from scipy.stats import norm
 
-from cnn_compare.report import statistics
-from cnn_compare.report.images import answers_of
+from cnn_compare.report import intervals
+from cnn_compare.report.answers import answers_of
+from cnn_compare.report.intervals import LEVEL, Calibration, Estimate, Sample
 from cnn_compare.report.load import Predictions, StoredRun, StoredRuns, read_probabilities
-from cnn_compare.report.statistics import LEVEL, Calibration, Estimate, Sample
 from cnn_compare.results import RunResult, over_seeds
 from cnn_compare.times import interval, ratio
 
@@ -162,7 +162,7 @@ def networks_of(
         answered = bool(predictions) and all(run.predictions for run in runs)
         recalls, balanced_pct = _by_class(predictions) if answered else ([], None)
         if balanced_pct and name in balanced:
-            balanced_pct = statistics.percent(balanced[name])
+            balanced_pct = intervals.percent(balanced[name])
         seconds = results[0].train_epochs_s[1:]
         if several:
             seconds = [value for result in results if (value := result.value("train_epoch_s")) is not None]
@@ -185,7 +185,7 @@ def networks_of(
                 planned=len(planned),
                 failed=failed[name],
                 test_acc_pct=accuracies,
-                accuracy_pct=statistics.percent(estimates[name]),
+                accuracy_pct=intervals.percent(estimates[name]),
                 sd_points=float(np.std(accuracies, ddof=1)) if several else None,
                 metrics=metrics,
                 architecture=next((result.architecture for result in results if result.architecture), {}),
@@ -207,7 +207,7 @@ def networks_of(
 def _calibration(predictions: Sequence[Predictions]) -> Calibration | None:
     if len({len(run.labels) for run in predictions}) != 1:
         return None
-    return statistics.calibration(
+    return intervals.calibration(
         np.stack([run.confidence for run in predictions]).astype(np.float32),
         np.stack([run.predictions == run.labels for run in predictions]),
         predictions[0].groups,
@@ -246,17 +246,17 @@ def _by_class(predictions: Sequence[Predictions]) -> tuple[list[Estimate], Estim
     images = np.bincount(labels, minlength=1 + int(max(labels.max(), answers.max())))
     shares = np.bincount(labels[labels == answers], minlength=len(images)) / np.maximum(images, 1)
     recalls = [
-        statistics.share_estimate(share, *_independent(predictions, label, count))
+        intervals.share_estimate(share, *_independent(predictions, label, count))
         for label, (share, count) in enumerate(zip(shares.tolist(), (images // len(predictions)).tolist(), strict=True))
     ]
     tested = [recall for recall in recalls if not math.isnan(recall.low)]
     together = [
-        statistics.variance_together(each.predictions == each.labels, each.labels, each.groups)
+        intervals.variance_together(each.predictions == each.labels, each.labels, each.groups)
         for each in predictions
         if each.groups is not None
     ]
-    balanced = statistics.balanced_estimate(tested, float(np.mean(together)) if together else 1.0)
-    return [*map(statistics.percent, recalls)], statistics.percent(balanced)
+    balanced = intervals.balanced_estimate(tested, float(np.mean(together)) if together else 1.0)
+    return [*map(intervals.percent, recalls)], intervals.percent(balanced)
 
 
 def _independent(predictions: Sequence[Predictions], label: int, images: int) -> tuple[float, float]:

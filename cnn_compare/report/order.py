@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from cnn_compare import times
+from cnn_compare.report.intervals import LEVEL, Estimate
 from cnn_compare.report.pairs import Pair
-from cnn_compare.report.statistics import LEVEL, Estimate
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from cnn_compare.errors import InvalidValueError
-from cnn_compare.report import cross_validation, statistics
+from cnn_compare.report import cross_validation, intervals
+from cnn_compare.report.answers import by_network
 from cnn_compare.report.cross_validation import Folds
-from cnn_compare.report.images import by_network
+from cnn_compare.report.intervals import LEVEL, Difference, Estimate, Sample
 from cnn_compare.report.load import StoredRuns
 from cnn_compare.report.network import Network
-from cnn_compare.report.statistics import LEVEL, Difference, Estimate, Sample
 from cnn_compare.results import METRICS
 
 
@@ -211,7 +211,7 @@ def _detects(difference: Difference, seeds: tuple[int, int], pairs: int) -> dict
     squares = [error**2 * count for (error, _), count in zip(difference.error.seeds, seeds, strict=True)]
     deviation = math.sqrt(sum(squares) / 2)
     return {
-        count: 100 * statistics.smallest_difference(count, deviation, difference.error.images, pairs)
+        count: 100 * intervals.smallest_difference(count, deviation, difference.error.images, pairs)
         for count in (min(seeds) * factor for factor in (1, 2, 4))
     }
 
@@ -235,7 +235,7 @@ def _compared(
     names = list(samples)
     numbers = [(names.index(first.name), names.index(second.name)) for first, second in pairs]
     found, *before = (
-        statistics.differences([look[name] for name in names], numbers, level) for look in (samples, *earlier)
+        intervals.differences([look[name] for name in names], numbers, level) for look in (samples, *earlier)
     )
     result = {}
     for index, ((first, second), difference) in enumerate(zip(pairs, found, strict=True)):
@@ -255,7 +255,7 @@ def _pair(
     return Pair(
         first=first.name,
         second=second.name,
-        points=statistics.percent(difference.share),
+        points=intervals.percent(difference.share),
         p=difference.p,
         p_corrected=difference.p_corrected,
         differs=any(_excludes_0(each.share) for each in looked),

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from cnn_compare.errors import NoRunsError
-from cnn_compare.report import statistics
+from cnn_compare.report import intervals
 from cnn_compare.report.findings import Findings
 from cnn_compare.report.load import find_runs
 
@@ -44,7 +44,7 @@ def what_seeds_establish(folder: Path, networks: int, seeds: int) -> str:
         )
     deviation, image_error, source = _spread(folder)
     points = {
-        count: 100 * statistics.smallest_difference(count, deviation, image_error, pairs)
+        count: 100 * intervals.smallest_difference(count, deviation, image_error, pairs)
         for count in (seeds, 2 * seeds, 4 * seeds)
     }
     now, twice, four_times = points.values()
@@ -79,7 +79,7 @@ def smallest_on(test_images: int, seeds: int, networks: int, accuracy: float) ->
     pairs, difference = networks * (networks - 1) // 2, 0.0
     for _ in range(20):  # Networks that differ disagree on as many images, which the difference is not known without.
         image_error = math.sqrt(max(shared, difference) / test_images + 1 / test_images**2)
-        difference = min(1.0, statistics.smallest_difference(seeds, deviation, image_error, pairs))
+        difference = min(1.0, intervals.smallest_difference(seeds, deviation, image_error, pairs))
     return 100 * difference
 
 

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from statistics import median
 
 from cnn_compare.formatting import format_list, format_signed, format_significant
+from cnn_compare.report.intervals import MOST_WRONG, Estimate, unlike
 from cnn_compare.report.network import Network
 from cnn_compare.report.order import Ratios, more_accurate
 from cnn_compare.report.pairs import Pair, Question
-from cnn_compare.report.statistics import MOST_WRONG, Estimate, unlike
 from cnn_compare.results import METRICS
 
 MOST_NAMES = 6

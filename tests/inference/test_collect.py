@@ -18,7 +18,7 @@ from cnn_compare.errors import InvalidValueError, RunError
 from cnn_compare.inference import collect, grad_cam
 from cnn_compare.inference.collect import collect_pictures
 from cnn_compare.pictures import MOST_BYTES, Pictures
-from cnn_compare.report.images import Answers
+from cnn_compare.report.answers import Answers
 from cnn_compare.report.load import find_runs
 from cnn_compare.report.sections.leaks import leaks_of
 

@@ -17,7 +17,7 @@ from cnn_compare import load_results, write_report
 from cnn_compare.cli import main
 from cnn_compare.errors import InvalidValueError, NoTrainedNetworkError
 from cnn_compare.inference.classifier import find_checkpoints
-from cnn_compare.report.statistics import balanced_estimate, share_estimate
+from cnn_compare.report.intervals import balanced_estimate, share_estimate
 from cnn_compare.report.tables import terminal_table
 from cnn_compare.results import RunFolder
 from cnn_compare.run_key import RunKey

@@ -15,7 +15,7 @@ from helpers import Shown, shown
 
 from cnn_compare import write_report
 from cnn_compare.pictures import HeatMap, Leaked, Pictures, labels_digest, small_picture
-from cnn_compare.report.images import Answers
+from cnn_compare.report.answers import Answers
 from cnn_compare.report.load import find_runs
 from cnn_compare.times import Times
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from helpers import shown
 
+from cnn_compare.report.intervals import Estimate
 from cnn_compare.report.order import standings, time_ratios
 from cnn_compare.report.pairs import Question
-from cnn_compare.report.statistics import Estimate
 from cnn_compare.report.verdict import tiers, verdict
 from cnn_compare.times import Times
 

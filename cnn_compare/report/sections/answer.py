@@ -12,6 +12,7 @@ from cnn_compare.report.charts import escaped, network_label, styles
 from cnn_compare.report.columns import columns
 from cnn_compare.report.control import declared_changes, other_pictures, unfinished
 from cnn_compare.report.findings import Findings
+from cnn_compare.report.intervals import Estimate
 from cnn_compare.report.load import distinct
 from cnn_compare.report.network import Network
 from cnn_compare.report.order import Ratios, more_accurate, standings, time_ratios
@@ -19,7 +20,6 @@ from cnn_compare.report.section import Chart, Figure, Section, Table
 from cnn_compare.report.sections.curves import lagging
 from cnn_compare.report.sections.growth import growths_of, twice_as_many
 from cnn_compare.report.sections.leaks import leaks_of, warning
-from cnn_compare.report.statistics import Estimate
 from cnn_compare.report.verdict import tiers, verdict
 
 TRAINED_ON_TEST_SET = (

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnn_compare.formatting import format_number
+from cnn_compare.report.answers import answers_of, class_name
 from cnn_compare.report.charts import heatmap, network_label, short_label
 from cnn_compare.report.findings import Findings
-from cnn_compare.report.images import answers_of, class_name
+from cnn_compare.report.intervals import Estimate
 from cnn_compare.report.section import Chart, Figure, Section, Table
-from cnn_compare.report.statistics import Estimate
 
 MOST_CLASSES = 50
 """Up to so many classes a report shows every one; of more, the least accurate ones and the commonest mistakes."""

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cnn_compare.formatting import MISSING, format_list, format_number
+from cnn_compare.report.answers import by_network
 from cnn_compare.report.charts import axes, band, escaped, line, styles
 from cnn_compare.report.control import other_pictures
 from cnn_compare.report.findings import Findings
-from cnn_compare.report.images import by_network
 from cnn_compare.report.learning_curve import LearningCurve, fit_learning_curve
 from cnn_compare.report.section import Chart, Figure, Section, Table
 

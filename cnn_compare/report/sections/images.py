@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cnn_compare.formatting import MISSING, format_number, format_signed
+from cnn_compare.report.answers import WRONG_LABELS_SHOWN, Answer, ShownImage, WrongLabel, class_name
 from cnn_compare.report.findings import Findings
-from cnn_compare.report.images import WRONG_LABELS_SHOWN, Answer, ShownImage, WrongLabel, class_name
 from cnn_compare.report.section import Section, Table, Thumbnail
 
 NO_WRONG_LABELS = "none listed: of ten that the networks contradict, fewer than two would be wrong"

@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from cnn_compare.formatting import format_list, format_number, format_signed
-from cnn_compare.report import statistics
+from cnn_compare.report import intervals
 from cnn_compare.report.cross_validation import Folds, accuracy_estimate
 from cnn_compare.report.findings import Findings
+from cnn_compare.report.intervals import Estimate
 from cnn_compare.report.load import StoredRun
 from cnn_compare.report.section import Section, Table
-from cnn_compare.report.statistics import Estimate
 
 # Of all test images: with more exact copies a report says so at its top.
 WARNED_SHARE = 0.01
@@ -65,9 +65,9 @@ def leaks_of(found: Findings) -> Leaks | None:
             estimates = [accuracy_estimate(_without(places, found.groups[name], found.folds[name])) for name in right]
         else:
             groups = None if answers.groups is None else answers.groups[~seen]
-            samples = [statistics.Sample.of(each[:, ~seen], groups) for each in right.values()]
-            estimates = statistics.accuracy_estimates(samples)
-        without = dict(zip(right, map(statistics.percent, estimates), strict=True))
+            samples = [intervals.Sample.of(each[:, ~seen], groups) for each in right.values()]
+            estimates = intervals.accuracy_estimates(samples)
+        without = dict(zip(right, map(intervals.percent, estimates), strict=True))
     return Leaks(len(leaked.exact), len(leaked.near), len(seen), leaked.complete, without, of_leaked)
 
 
