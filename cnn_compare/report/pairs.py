@@ -139,9 +139,10 @@ def _fold_pairs(pairs: Sequence[tuple[Network, Network]], folds: Mapping[str, Fo
     found = cross_validation.differences([folds[name] for name in names], numbers)
     shared = [len(cross_validation.shared_folds(folds[first.name], folds[second.name])) for first, second in pairs]
 
-    def detects(first: Network, error: float, count: int) -> dict[int, float]:
+    def detects(first: Network, difference: Difference, count: int) -> dict[int, float]:
         if count < 2 or first.folds is None:
             return {}
+        ((error, _),) = difference.error.seeds
         repeats = max(1, count // first.folds)
         return {
             each: 100 * cross_validation.smallest_difference(error, count, first.folds, each, len(pairs))
@@ -149,10 +150,7 @@ def _fold_pairs(pairs: Sequence[tuple[Network, Network]], folds: Mapping[str, Fo
         }
 
     return [
-        replace(
-            _pair(*pair, [difference], question, (count, count)),
-            detects_points=detects(pair[0], sum(error for error, _ in difference.error.seeds), count),
-        )
+        _pair(*pair, [difference], question, (count, count), detects(pair[0], difference, count))
         for pair, difference, count in zip(pairs, found, shared, strict=True)
     ]
 
@@ -241,14 +239,20 @@ def _compared(
     for index, ((first, second), difference) in enumerate(zip(pairs, found, strict=True)):
         looked = [difference, *(look[index] for look in before)]
         a, b = (samples[network.name] for network in (first, second))
-        pair = _pair(first, second, looked, question, (len(first.seeds), len(second.seeds)))
         detects = _detects(difference, (a.seeds, b.seeds), len(pairs)) if a.seeds > 1 else {}
-        result[first.name, second.name] = replace(pair, of_trained=a.seeds == 1, detects_points=detects)
+        seeds = (len(first.seeds), len(second.seeds))
+        result[first.name, second.name] = _pair(first, second, looked, question, seeds, detects, a.seeds == 1)
     return result
 
 
 def _pair(
-    first: Network, second: Network, looked: Sequence[Difference], question: Question, runs: tuple[int, int]
+    first: Network,
+    second: Network,
+    looked: Sequence[Difference],
+    question: Question,
+    runs: tuple[int, int],
+    detects_points: dict[int, float],
+    of_trained: bool = False,
 ) -> Pair:
     """What the last of the looks at a difference shows, and what any of them has decided."""
     difference = looked[0]
@@ -260,10 +264,10 @@ def _pair(
         p_corrected=difference.p_corrected,
         differs=any(_excludes_0(each.share) for each in looked),
         same=None if question.margin is None else any(_within(each.share, question.margin) for each in looked),
-        of_trained=False,
+        of_trained=of_trained,
         seeds=runs,
         image_error_points=100 * difference.error.images,
-        detects_points={},
+        detects_points=detects_points,
     )
 
 

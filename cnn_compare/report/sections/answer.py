@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 from cnn_compare.formatting import MISSING, format_list, format_significant
@@ -20,6 +19,7 @@ from cnn_compare.report.section import Chart, Figure, Section, Table
 from cnn_compare.report.sections.curves import lagging
 from cnn_compare.report.sections.growth import growths_of, twice_as_many
 from cnn_compare.report.sections.leaks import leaks_of, warning
+from cnn_compare.report.sections.method import data_name
 from cnn_compare.report.verdict import tiers, verdict
 
 TRAINED_ON_TEST_SET = (
@@ -103,7 +103,7 @@ def about(found: Findings) -> list[str]:
     """The data, the networks, the epochs, the device and the day, each in a few words."""
     stored = found.stored
     results = [run.result for run in stored.finished]
-    data = distinct(_data(run.config) for run in stored.finished)
+    data = distinct(data_name(run.config) for run in stored.finished)
     images = [
         f"{max(values):,} {split} images"
         for split in ("train", "test")
@@ -120,15 +120,6 @@ def about(found: Findings) -> list[str]:
         max((result.finished_at or "" for result in results), default="")[:10]: results,
     }
     return [text for text, known in words.items() if text and known]
-
-
-def _data(config: Mapping[str, Any]) -> str | None:
-    """The data set, by its own name, its folder or its class."""
-    section = config.get("data") or {}
-    settings = section.get("init_args") or {}
-    of_folder = Path(str(settings.get("labels") or settings.get("data_dir") or "")).name
-    kind = str(section.get("class_path") or "").rpartition(".")[2].removesuffix("DataModule")
-    return settings.get("name") or (of_folder if kind == "Folder" else kind) or None
 
 
 def sentences(found: Findings) -> list[str]:

@@ -91,19 +91,21 @@ def _value(config: Mapping[str, Any], setting: str) -> Any:
 
 
 def _data(runs: Sequence[StoredRun]) -> str:
-    def name(section: Mapping[str, Any] | None) -> str | None:
-        if section is None:
-            return None
-        settings = section.get("init_args") or {}
-        kind = str(section.get("class_path", "")).rpartition(".")[2].removesuffix("DataModule")
-        place = Path(str(settings.get("labels") or settings.get("data_dir") or "")).parts
-        of_folder = next((part for part in reversed(place) if not part.endswith(".csv")), kind)
-        return str(settings.get("name") or DATA_SETS.get(kind) or (of_folder if kind == "Folder" else kind))
-
     classes = distinct(len(run.result.class_names) for run in runs if run.result.class_names)
-    return (_each(runs, "data", name) or "data whose name is not recorded") + (
+    names = {name: DATA_SETS.get(name, name) for name in map(data_name, (run.config for run in runs)) if name}
+    return (" or ".join(names.values()) or "data whose name is not recorded") + (
         f", which has {' or '.join(classes)} classes" if classes else ""
     )
+
+
+def data_name(config: Mapping[str, Any]) -> str | None:
+    """Its own name, its folder's or its class's; None where the configuration has no data."""
+    section = config.get("data") or {}
+    settings = section.get("init_args") or {}
+    kind = str(section.get("class_path") or "").rpartition(".")[2].removesuffix("DataModule")
+    place = Path(str(settings.get("labels") or settings.get("data_dir") or "")).parts
+    of_folder = next((part for part in reversed(place) if not part.endswith(".csv")), kind)
+    return settings.get("name") or (of_folder if kind == "Folder" else kind) or None
 
 
 def _images(runs: Sequence[StoredRun]) -> str:
