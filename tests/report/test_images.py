@@ -137,7 +137,7 @@ def test_a_list_of_labels_ends_where_few_are_wrong_and_does_not_promise_more_tha
     # Something is always the most suspicious: with few wrong labels or none, most of the list is said to be right.
     assert np.mean(said) < np.mean(true) + (0.3 if share_wrong < 0.02 else 0.1)
     if share_wrong >= 0.02 and strength >= 2:
-        assert len(true) > 100
+        assert len(true) >= 100
         assert np.mean(true) > 0.6
 
 
