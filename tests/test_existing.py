@@ -76,7 +76,9 @@ def test_a_repeat_that_finds_everything_finished_says_so_first_and_changes_no_fi
     assert files(tmp_path / "small") == before
 
 
-def test_a_reference_comparison_in_a_clone_is_shown_with_its_date_and_not_rewritten(tmp_path, ran, capfd, monkeypatch):
+def test_a_reference_comparison_in_a_clone_is_shown_with_its_date_and_not_rewritten(
+    tmp_path, ran, capfd, monkeypatch, real_cifar10
+):
     # Looking for leaks among 45,000 images takes minutes, and so does measuring times.
     monkeypatch.setattr("cnn_compare.commands.compare.collect_pictures", lambda *_, **options: None)
     shutil.copytree(ROOT / "lightning_logs" / "report_scratch_32", tmp_path / "report_scratch_32")
