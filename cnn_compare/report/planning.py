@@ -48,9 +48,12 @@ def what_seeds_establish(folder: Path, networks: int, seeds: int) -> str:
         for count in (seeds, 2 * seeds, 4 * seeds)
     }
     now, twice, four_times = points.values()
+    establish = f"a difference of about {now:.1f} points is established in four cases of five"
+    if now > 100:  # Two seeds say too little about chance for so many pairs.
+        establish = "even the largest difference is not established in four cases of five"
     return (
-        f"{seeds} seeds of {networks} networks: a difference of about {now:.1f} points is established in four cases of "
-        f"five; with {2 * seeds} seeds one of {twice:.1f}, with {4 * seeds} one of {four_times:.1f} ({source})."
+        f"{seeds} seeds of {networks} networks: {establish}; with {2 * seeds} seeds one of {twice:.1f}, with "
+        f"{4 * seeds} one of {four_times:.1f} ({source})."
     )
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import re
 import shutil
 from dataclasses import asdict
 
@@ -18,6 +19,7 @@ from cnn_compare.cli import main
 from cnn_compare.errors import InvalidValueError, NoTrainedNetworkError
 from cnn_compare.inference.classifier import find_checkpoints
 from cnn_compare.report.intervals import balanced_estimate, share_estimate
+from cnn_compare.report.planning import what_seeds_establish
 from cnn_compare.report.tables import terminal_table
 from cnn_compare.results import RunFolder
 from cnn_compare.run_key import RunKey
@@ -104,6 +106,12 @@ def test_several_seeds_tell_what_more_would_show(store_run, summary):
     assert "this seed" not in text(found)
     network = found.networks[0]
     assert network.sd_points == pytest.approx(np.std(network.test_acc_pct, ddof=1))
+
+
+def test_no_more_than_100_points_are_promised_of_two_seeds_of_many_networks(tmp_path):
+    likely = what_seeds_establish(tmp_path, networks=8, seeds=2)
+    assert "2 seeds of 8 networks: even the largest difference is not established" in likely
+    assert all(float(points) < 100 for points in re.findall(r"one of ([\d.]+)", likely))
 
 
 def test_all_seeds_of_both_networks_count_where_some_differ(store_run, summary):
