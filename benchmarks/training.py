@@ -127,16 +127,22 @@ def epochs(turn: Connection, batches: Iterable[Any], step: Callable[[Any, Any], 
 
 def bare(case: Case, tuned: bool, turn: Connection) -> None:
     """A plain loop."""
+    data = Noise(BATCH * case.batches, normalization="cifar10", image_size=case.image_size, batch_size=BATCH)
+    ready_made(data, case.backbone, case.stem, tuned, turn)
+
+
+def ready_made(data: ImageDataModule, backbone: str, stem: Stem, tuned: bool, turn: Connection) -> None:
+    """A plain loop with Adam, whose batches lie ready in memory, as the network gets them."""
     if tuned:
         tune_process()
     else:
         os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)  # Lightning's import sets it; a plain loop has none.
     device = training_device()
     on_gpu = device.type == "cuda"
-    data = Noise(BATCH * case.batches, normalization="cifar10", image_size=case.image_size, batch_size=BATCH)
     data.setup("fit")
     batches = [(data.to_input(batch[0]).to(device), batch[1].to(device)) for batch in data.train_dataloader()]
-    network = build_backbone(case.backbone, 10, case.stem).to(device, memory_format=torch.channels_last).train()
+    network = build_backbone(backbone, len(data.class_names), stem)
+    network = network.to(device, memory_format=torch.channels_last).train()
     if on_gpu:
         torch.backends.cudnn.benchmark = True
         network.compile(dynamic=False)

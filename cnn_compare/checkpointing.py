@@ -66,7 +66,7 @@ def read_stored(path: str | Path) -> dict[str, Any]:
         CheckpointFileError: If there is no such file, or it cannot be read as a dictionary of data.
     """
     if not Path(path).is_file():
-        raise CheckpointFileError(path, ADDRESS if is_address(str(path)) else "there is no such file")
+        raise CheckpointFileError(path, ADDRESS if is_address(path) else "there is no such file")
     try:
         # Files of torch before 1.6 are no archives, and cannot be mapped.
         content: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))

@@ -59,9 +59,9 @@ def write_text(path: Path, text: str) -> None:
 ADDRESS = "it is an address, and only files of this machine are read: download it"
 
 
-def is_address(text: str) -> bool:
-    """Whether a text is an address, such as ``https://…`` or ``s3://…``, also one that `Path` has shortened."""
-    return re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", text) is not None and not os.path.lexists(text)
+def is_address(place: str | Path) -> bool:
+    """Whether a place is an address, such as ``https://…`` or ``s3://…``, also one that `Path` has shortened."""
+    return re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(place)) is not None and not os.path.lexists(place)
 
 
 def read_json(path: Path) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from cnn_compare.data.torchvision_data import TorchvisionDataModule
@@ -25,7 +26,7 @@ class CIFAR10DataModule(TorchvisionDataModule):
     class_names = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
     usual_val_size = 5000
 
-    def __init__(self, data_dir: str | None = None, **options: Any) -> None:
+    def __init__(self, data_dir: str | Path | None = None, **options: Any) -> None:
         super().__init__(name="CIFAR10", data_dir=data_dir, **options)
 
     @property

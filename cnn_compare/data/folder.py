@@ -80,8 +80,8 @@ class FolderDataModule(ImageDataModule):
 
     def __init__(
         self,
-        data_dir: str | None = None,
-        labels: str | None = None,
+        data_dir: str | Path | None = None,
+        labels: str | Path | None = None,
         group: str | None = None,
         group_pattern: str | None = None,
         test_size: int | float = 0.2,

@@ -44,7 +44,7 @@ class TorchvisionDataModule(ImageDataModule):
         DataUnavailableError: If the files are missing or damaged, and cannot be downloaded.
     """
 
-    def __init__(self, name: Name, data_dir: str | None = None, **options: Any) -> None:
+    def __init__(self, name: Name, data_dir: str | Path | None = None, **options: Any) -> None:
         super().__init__(**options)
         if name not in get_args(Name):
             raise InvalidValueError("data.name", name, f"one of {', '.join(get_args(Name))}")

@@ -33,7 +33,7 @@ def find_checkpoints(path: Path, ensemble: bool = False) -> Found:
         InvalidValueError: If an ensemble is asked for, and the path is no comparison's with several seeds.
     """
     if not path.exists():
-        raise NoTrainedNetworkError(path, ADDRESS if is_address(str(path)) else "there is no such file or folder")
+        raise NoTrainedNetworkError(path, ADDRESS if is_address(path) else "there is no such file or folder")
     places = [path / RunFolder.BEST, RunFolder(path).best] if path.is_dir() else [path]
     if (checkpoint := next((place for place in places if place.is_file()), None)) is not None:
         if ensemble:

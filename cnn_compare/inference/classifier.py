@@ -180,7 +180,7 @@ class Classifier:
 
     def _pixels(self, picture: Picture, number: int) -> NDArray[np.uint8]:
         if isinstance(picture, (str, Path)):
-            if is_address(str(picture)):
+            if is_address(picture):
                 raise BadPictureError(picture, ADDRESS)
             return decode(Path(picture).expanduser(), self.decoding)[0]
         try:

@@ -50,7 +50,7 @@ def write_table(path: Path, rows, columns="path,label") -> Path:
 
 
 def folder(path: Path, **options) -> FolderDataModule:
-    place = {"labels": str(path)} if path.suffix == ".csv" else {"data_dir": str(path)}
+    place = {"labels" if path.suffix == ".csv" else "data_dir": path}
     return FolderDataModule(**{**place, "image_size": 6, "batch_size": 4, **options})
 
 
