@@ -27,6 +27,7 @@ from torch import nn
 from cnn_compare.errors import InvalidValueError, RefusedSettingError, RunError, UsageError
 from cnn_compare.formatting import quiet
 from cnn_compare.metrics import evaluation_metrics, monitors
+from cnn_compare.network_state import unchanged
 from cnn_compare.schedules import interval
 
 REFUSALS = (MisconfigurationException, ValueError, TypeError, ImportError, RuntimeError)
@@ -403,17 +404,8 @@ def _check_logits(output: Any, name: str, images: int, num_classes: int) -> None
 
 @torch.no_grad()
 def _output(network: nn.Module, image_size: int, images: int, training: bool = False) -> Any:
-    """What a network, which is left as it is, returns for black images."""
+    """The output for black images of a network, which is left as it is."""
     parameter = next(network.parameters(), torch.zeros(0))
     black = torch.zeros(images, 3, image_size, image_size, dtype=parameter.dtype, device=parameter.device)
-    modes = [(module, module.training) for module in network.modules()]
-    buffers = [(buffer, buffer.clone()) for buffer in network.buffers()]
-    network.train(training)
-    try:
-        with torch.random.fork_rng(devices=[]):
-            return network.forward(black)
-    finally:
-        for module, mode in modes:
-            module.training = mode
-        for buffer, before in buffers:
-            buffer.copy_(before)
+    with unchanged(network):
+        return network.train(training).forward(black)

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from cnn_compare.backbones.registry import BackboneEntry, Stem, build_backbone, find_backbone, list_backbones
+from cnn_compare.network_state import unchanged
 
 log = logging.getLogger(__name__)
 
@@ -64,14 +65,8 @@ def count_macs(backbone: str | nn.Module, image_size: int, num_classes: int = 10
         network = backbone
     like = next(network.parameters(), torch.zeros(0))
     image = torch.empty(1, 3, image_size, image_size, dtype=like.dtype, device=like.device)
-    was_training = {module: module.training for module in network.modules()}
-    network.eval()
-    try:
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            network.forward(image)  # Not as it may be compiled.
-    finally:
-        for module, training in was_training.items():
-            module.training = training
+    with unchanged(network), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        network.eval().forward(image)  # Not as it may be compiled.
     return int(counter.get_total_flops()) // 2
 
 

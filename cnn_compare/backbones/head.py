@@ -10,6 +10,7 @@ from torch.autograd.graph import Node
 from torch.nn.utils.parametrize import ParametrizationList
 
 from cnn_compare.errors import InvalidValueError
+from cnn_compare.network_state import unchanged
 
 
 def find_head(network: nn.Module, name: str, image_size: int, num_classes: int) -> list[nn.Parameter]:
@@ -27,22 +28,15 @@ def find_head(network: nn.Module, name: str, image_size: int, num_classes: int) 
     Raises:
         InvalidValueError: If the last layer with weights has no row a class, or gradients do not reach the image.
     """
-    learn = [(each, each.requires_grad) for each in network.parameters() if each.is_floating_point()]
-    modes = [(module, module.training) for module in network.modules()]
-    kind = learn[0][0] if learn else torch.zeros(0)
-    image = torch.zeros(1, 3, image_size, image_size, dtype=kind.dtype, device=kind.device, requires_grad=True)
-    network.eval()
-    try:
-        for parameter, _ in learn:
+    learnable = [each for each in network.parameters() if each.is_floating_point()]
+    like = learnable[0] if learnable else torch.zeros(0)
+    image = torch.zeros(1, 3, image_size, image_size, dtype=like.dtype, device=like.device, requires_grad=True)
+    with unchanged(network), torch.enable_grad():
+        network.eval()
+        for parameter in learnable:
             parameter.requires_grad_(True)
-        with torch.enable_grad(), torch.random.fork_rng(devices=[]):
-            # A copy, because some networks normalise their input in place.
-            nodes, users = _graph(network.forward(image.clone()))
-    finally:
-        for parameter, required in learn:
-            parameter.requires_grad_(required)
-        for module, training in modes:
-            module.training = training
+        # A copy, because some networks normalise their input in place.
+        nodes, users = _graph(network.forward(image.clone()))
     from_image = _reached((node for node in nodes if getattr(node, "variable", None) is image), users)
     expected = f"a network whose last layer with weights has a row for each of the {num_classes} classes"
     if not from_image:

@@ -18,6 +18,7 @@ from cnn_compare.callbacks.epoch_timer import leave_out
 from cnn_compare.data.module import global_seed
 from cnn_compare.errors import InvalidValueError
 from cnn_compare.machine import now
+from cnn_compare.network_state import unchanged
 from cnn_compare.private import before_transfer, copy_of_loader
 
 BATCH_NORM = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
@@ -88,19 +89,16 @@ class PreciseBatchNorm(Callback):
         if not layers:
             return
         started = now(pl_module.device)
-        modes = {layer: layer.training for layer in pl_module.modules()}
         stage, trainer.state.stage = trainer.state.stage, RunningStage.TRAINING  # Else data modules do not augment.
         try:
-            for layer in trained:
-                layer.training = True
-            with isolate_rng(), torch.no_grad():
+            with unchanged(pl_module, buffers=False), isolate_rng(), torch.no_grad():
+                for layer in trained:
+                    layer.training = True
                 seed = np.random.SeedSequence([global_seed(), trainer.current_epoch, 3, trainer.global_rank])
                 torch.manual_seed(int(seed.generate_state(1)[0]))
                 self._recompute(trainer, pl_module, layers)
         finally:
             trainer.state.stage = stage
-            for layer, mode in modes.items():
-                layer.training = mode
         self.seconds.append(now(pl_module.device) - started)
         leave_out(trainer, self.seconds[-1])
 

@@ -19,6 +19,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from cnn_compare.errors import MissingExtraError, RunError
+from cnn_compare.network_state import unchanged
 
 # A feature map with fewer places shows nothing of where.
 LEAST_SIDE = 4
@@ -116,15 +117,13 @@ def _carries_all(network: nn.Module, module: nn.Module, example: Tensor) -> bool
     """Whether the answer depends on the input through a module's output alone."""
     # Without the module no gradient is left: then nothing goes past it.
     image = example.detach().requires_grad_()
-    weights = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    try:
-        for parameter in weights:
-            parameter.requires_grad_(False)
-        with _hooks([module], lambda module, inputs, output: output.detach()), torch.enable_grad():
-            return not network(image).requires_grad
-    finally:
-        for parameter in weights:
-            parameter.requires_grad_(True)
+    with (
+        unchanged(network),
+        _hooks([module], lambda module, inputs, output: output.detach()),
+        torch.enable_grad(),
+    ):
+        network.requires_grad_(False)
+        return not network(image).requires_grad
 
 
 @contextmanager
