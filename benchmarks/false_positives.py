@@ -125,10 +125,12 @@ def simulate(cell: Cell, comparisons: int) -> dict[str, Any]:
         established = np.zeros(len(pairs), bool)
         for seeds in cell.looks or (cell.seeds,):
             looked_at = [Sample.of(each[:seeds], groups) for each in right]
-            differences = intervals.differences(looked_at, pairs, intervals.LEVEL / max(len(cell.looks), 1))
+            differences = intervals.sample_differences(looked_at, pairs, intervals.LEVEL / max(len(cell.looks), 1))
             established |= _established(differences)
         if groups is not None:
-            ignoring_groups += _established(intervals.differences([Sample.of(each) for each in right], pairs)).any()
+            ignoring_groups += _established(
+                intervals.sample_differences([Sample.of(each) for each in right], pairs)
+            ).any()
         wrong += bool((established & ~real).any())
         found += established[real].mean() if real.any() else 0
         estimates = intervals.accuracy_estimates(samples)
@@ -189,7 +191,7 @@ def cross_validated(partition: Partition, comparisons: int) -> dict[str, Any]:
         mirrored = generator.random(IMAGES) < 0.5
         images[mirrored] = images[mirrored, :, ::-1]
         networks = _networks(images, digits.target[chosen], partition, number)
-        (difference,) = cross_validation.differences(networks, [(0, 1)])
+        (difference,) = cross_validation.fold_differences(networks, [(0, 1)])
         delta = [networks[0][key].accuracy - networks[1][key].accuracy for key in networks[0]]
         established += bool(_established([difference])[0])
         plain += bool(ttest_1samp(delta, 0).pvalue <= intervals.LEVEL)

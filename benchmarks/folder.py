@@ -43,7 +43,7 @@ from training import ready_made, two_workers, usual_loop
 from cnn_compare import FolderDataModule, build_backbone
 from cnn_compare.data.cache import clear_cache, decoded
 from cnn_compare.data.decode import Decoding
-from cnn_compare.data.module import MEAN_STD, Split
+from cnn_compare.data.module import MEAN_STD, LoadedSplit
 from cnn_compare.data.order import ResidentDataset
 
 SIDE, BATCH = 224, 32
@@ -102,7 +102,7 @@ def decoding(photos: Path, repeats: int) -> None:
 class InMemory(FolderDataModule):
     """The same pictures, copied from the mapped file into memory."""
 
-    def _make_splits(self, loaded: Split) -> dict[str, ResidentDataset]:
+    def _make_splits(self, loaded: LoadedSplit) -> dict[str, ResidentDataset]:
         splits = super()._make_splits(loaded)
         images = splits["train"].images.clone()
         return {name: ResidentDataset(images, split.labels, split.subset) for name, split in splits.items()}

@@ -24,7 +24,7 @@ from harness import report
 from cnn_compare.errors import CnnCompareError
 from cnn_compare.experiment import experiment_parser
 from cnn_compare.report.load import find_runs
-from cnn_compare.results import RunResult, measured
+from cnn_compare.results import RunResult, metrics_of
 
 ROOT = Path(__file__).parents[1]
 SHARES = {"result": 0.6, "predictions": 0.3, "config": 0.1}
@@ -57,7 +57,7 @@ def mutated(content: bytes, draw: random.Random) -> bytes:
 def readers(folder: Path) -> dict[str, tuple[Callable[[bytes], Any], bytes]]:
     """Kind of file -> what writes its content where it belongs and reads it, and a good content."""
     run = folder / "runs" / "lenet" / "seed_0"
-    metrics = measured({"test_acc_pct": 50.0, "train_epoch_s": 1.0})
+    metrics = metrics_of({"test_acc_pct": 50.0, "train_epoch_s": 1.0})
     result = RunResult(backbone="lenet", seed=0, status="finished", metrics=metrics, train_epochs_s=[1.0])
     result.save(run / "result.json")
     good_result = (run / "result.json").read_bytes()

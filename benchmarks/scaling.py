@@ -24,7 +24,7 @@ from harness import in_turn, median_ratio, report
 
 from cnn_compare import write_report
 from cnn_compare.files import write_csv
-from cnn_compare.results import RunResult, measured
+from cnn_compare.results import RunResult, metrics_of
 
 TRIVIAL = ["--data=DigitsDataModule", "--data.train_subset=40", "--data.val_size=20", "--trainer.max_epochs=1"]
 EPOCHS = [TRIVIAL[0], "--data.augmentation=crop_flip", "--trainer.max_epochs=4", "--trainer.accelerator=cpu"]
@@ -93,7 +93,7 @@ def store_runs(folder: Path, runs: int, networks: int) -> None:
             backbone=backbone,
             seed=seed,
             status="finished",
-            metrics=measured({"test_acc_pct": 100 * float(right.mean()), "train_epoch_s": 10.0, "params": 1_000_000}),
+            metrics=metrics_of({"test_acc_pct": 100 * float(right.mean()), "train_epoch_s": 10.0, "params": 1_000_000}),
             test_images=10_000,
             train_epochs_s=[float(seconds) for seconds in draw.uniform(9, 11, 50)],
             data_fingerprint=f"{seed}",

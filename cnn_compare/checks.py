@@ -28,7 +28,7 @@ from cnn_compare.errors import InvalidValueError, RefusedSettingError, RunError,
 from cnn_compare.formatting import quiet
 from cnn_compare.metrics import evaluation_metrics, monitors
 from cnn_compare.network_state import unchanged
-from cnn_compare.schedules import interval
+from cnn_compare.schedules import schedule_interval
 
 REFUSALS = (MisconfigurationException, ValueError, TypeError, ImportError, RuntimeError)
 # The plugin: a SLURM job around the command is not what trains, and must not be checked.
@@ -271,7 +271,7 @@ def make_optimizer(model: Mapping[str, Any]) -> torch.optim.Optimizer:
     if model.get("lr_scheduler"):
         before = [float(group["lr"]) for group in optimizer.param_groups]
         schedule = _make_class("model.lr_scheduler", optimizer, model["lr_scheduler"])
-        interval(schedule, model.get("lr_interval"))
+        schedule_interval(schedule, model.get("lr_interval"))
         after = [float(group["lr"]) for group in optimizer.param_groups]
         if not all(math.isclose(old * after[0], new * before[0]) for old, new in zip(before, after, strict=True)):
             expected = "1 with this model.lr_scheduler, which gives all layers the same learning rate"
@@ -358,7 +358,7 @@ def check_network(network: nn.Module, name: str, image_size: int, num_classes: i
     _check_logits(_output(network, image_size, 1), name, 1, num_classes)
 
 
-def check_training(network: nn.Module, name: str, image_size: int, num_classes: int, images: int) -> None:
+def check_training(network: nn.Module, name: str, image_size: int, num_classes: int, batch_size: int) -> None:
     """Check with black images that a network can be trained, and says what its auxiliary losses count.
 
     Args:
@@ -366,7 +366,7 @@ def check_training(network: nn.Module, name: str, image_size: int, num_classes: 
         name: Of the backbone, for messages.
         image_size: Height and width of the images, in pixels.
         num_classes: Number of classes.
-        images: Number of images.
+        batch_size: Number of images.
 
     Raises:
         InvalidValueError: If its batch norm cannot be trained with one image.
@@ -374,15 +374,15 @@ def check_training(network: nn.Module, name: str, image_size: int, num_classes: 
             auxiliary logits.
     """
     try:
-        output = _output(network, image_size, images, training=True)
+        output = _output(network, image_size, batch_size, training=True)
     except ValueError as error:  # torch's "Expected more than 1 value per channel when training".
-        if images > 1:
+        if batch_size > 1:
             raise
         expected = "at least 2 images for each device: batch norm needs more than one value"
         raise InvalidValueError("data.batch_size", 1, expected) from error
     parts = output if isinstance(output, (tuple, list)) else (output,)
     for part in parts[:1] if len(parts) < 2 else (each for each in parts if each is not None):
-        _check_logits(part, name, images, num_classes)
+        _check_logits(part, name, batch_size, num_classes)
     if len(parts) > 1 and not isinstance(getattr(network, "aux_loss_weight", None), int | float):
         raise UsageError(
             f"{name} returns auxiliary logits in training, and has no aux_loss_weight, by which their loss is "
@@ -391,21 +391,21 @@ def check_training(network: nn.Module, name: str, image_size: int, num_classes: 
         )
 
 
-def _check_logits(output: Any, name: str, images: int, num_classes: int) -> None:
+def _check_logits(output: Any, name: str, batch_size: int, num_classes: int) -> None:
     found = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
-    if found != (images, num_classes):
-        what = "one image" if images == 1 else f"{images} images in training"
+    if found != (batch_size, num_classes):
+        what = "one image" if batch_size == 1 else f"{batch_size} images in training"
         raise RunError(
-            f"{name} returns {found} for {what}, and should return logits of shape ({images}, {num_classes}), one "
+            f"{name} returns {found} for {what}, and should return logits of shape ({batch_size}, {num_classes}), one "
             "for each class. A backbone is called with num_classes, and its last layer has as many outputs.",
             ["model.num_classes"],
         )
 
 
 @torch.no_grad()
-def _output(network: nn.Module, image_size: int, images: int, training: bool = False) -> Any:
+def _output(network: nn.Module, image_size: int, batch_size: int, training: bool = False) -> Any:
     """The output for black images of a network, which is left as it is."""
     parameter = next(network.parameters(), torch.zeros(0))
-    black = torch.zeros(images, 3, image_size, image_size, dtype=parameter.dtype, device=parameter.device)
+    black = torch.zeros(batch_size, 3, image_size, image_size, dtype=parameter.dtype, device=parameter.device)
     with unchanged(network):
         return network.train(training).forward(black)

@@ -62,7 +62,7 @@ def merge_config(config: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[
     return result
 
 
-def differences(configs: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+def differing_settings(configs: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
     """The settings that are not the same in all configurations: dotted name -> value in each (None: missing)."""
     flat = [flatten(config) for config in configs]
     names = sorted({name for config in flat for name in config})

@@ -11,7 +11,7 @@ import numpy as np
 
 from cnn_compare.backbones import find_backbone
 from cnn_compare.data import FolderDataModule, ImageDataModule
-from cnn_compare.data.check import LEAST_CORRELATION, ORDER, Images, copies, sizes, understood
+from cnn_compare.data.check import LEAST_CORRELATION, ORDER, NumberedImages, copies, sizes, understood
 from cnn_compare.data.layouts import SPLITS, quoted, understood_in_words
 from cnn_compare.errors import DataError, InvalidValueError, with_flags
 from cnn_compare.experiment import make_data
@@ -75,7 +75,7 @@ def report_on_data(config: Facts, backbones: Sequence[str], output: Path, name: 
         data.on_bad_file, data.keep_small_classes = "skip", True  # They are reported.
     else:
         data.prepare_data()  # A folder's prints what is said here.
-    images = Images(data)
+    images = NumberedImages(data)
     found, refused = understood(images), getattr(data, "small_classes", None)
     facts = {
         "name": name,
@@ -187,13 +187,13 @@ def _findings(facts: Facts) -> Iterator[str]:
         )
 
 
-def _read_first(facts: Facts, images: Images) -> Part:
+def _read_first(facts: Facts, images: NumberedImages) -> Part:
     findings = facts["findings"]
     nothing = "Nothing was found that would mislead a comparison."
     return Part("Read first", findings or [nothing], warns=bool(findings))
 
 
-def _classes(facts: Facts, images: Images) -> Part:
+def _classes(facts: Facts, images: NumberedImages) -> Part:
     """Images of each class, of many classes those with the fewest training images, and a few pictures of each."""
     found = facts["understood"]
     counts = {SPLITS[name]: split["classes"] for name, split in found["splits"].items()}
@@ -216,7 +216,7 @@ def _classes(facts: Facts, images: Images) -> Part:
     return Part("Classes", [*understood_in_words(found)], rows, pictures)
 
 
-def _bad_files(facts: Facts, images: Images) -> Part | None:
+def _bad_files(facts: Facts, images: NumberedImages) -> Part | None:
     rows = [{"file": path, "reason": reason} for path, reason in facts["understood"]["bad_files"].items()]
     return Part("Files that cannot be used", [], rows[:CLASSES]) if rows else None
 
@@ -225,7 +225,7 @@ def _bar(count: int, most: int) -> str:
     return "━" * max(1, round(_BAR * count / most)) if count else ""
 
 
-def _sizes(facts: Facts, images: Images) -> Part:
+def _sizes(facts: Facts, images: NumberedImages) -> Part:
     """Widths and heights, what `fit` does to the pictures, and bars of ranges unless all pictures are in one."""
     found = facts["sizes"]
     fit, width, height, aspect = found["fit"], found["width"], found["height"], found["aspect"]
@@ -261,7 +261,7 @@ def _sizes(facts: Facts, images: Images) -> Part:
     return Part("Sizes", sentences, rows)
 
 
-def _copies(facts: Facts, images: Images) -> Part:
+def _copies(facts: Facts, images: NumberedImages) -> Part:
     found = facts["copies"]
     sentences = [
         f"Pairs of copies: {found['found']:,}. Exact ones are equal in every pixel that the network gets; near ones "
@@ -290,7 +290,7 @@ def _copies(facts: Facts, images: Images) -> Part:
     return Part("Copies", sentences, rows, pictures)
 
 
-def _can_show_part(facts: Facts, images: Images) -> Part | None:
+def _can_show_part(facts: Facts, images: NumberedImages) -> Part | None:
     found, of_groups = facts["can_show"], facts["understood"]["splits"]["test"]["groups"] is not None
     if not found:
         return None
@@ -316,7 +316,7 @@ def _can_show_part(facts: Facts, images: Images) -> Part | None:
     return Part("What the test images can show", sentences, rows)
 
 
-def _costs_part(facts: Facts, images: Images) -> Part | None:
+def _costs_part(facts: Facts, images: NumberedImages) -> Part | None:
     costs = facts["costs"]
     if not costs:
         return None

@@ -64,7 +64,7 @@ from cnn_compare.metrics import monitors
 from cnn_compare.module import ClassifierModule
 from cnn_compare.parsing import OneLineErrors
 from cnn_compare.private import actions_of, forget_order_of_types, put_int_before_float, read_file_into
-from cnn_compare.results import SPLITS, RunFolder
+from cnn_compare.results import SPLITS_FILE, RunFolder
 from cnn_compare.trusted import names_in, require_trusted, trust, untrusted
 
 NETWORK_SETTINGS = ("model.backbone", "model.num_classes", "model.stem")
@@ -112,7 +112,7 @@ def stop_at(target_acc: float) -> EarlyStopping:
     return EarlyStopping("val/acc", mode="max", patience=sys.maxsize, stopping_threshold=target_acc, verbose=True)
 
 
-class Parser(TopicHelp, OneLineErrors, LightningArgumentParser):
+class SettingsParser(TopicHelp, OneLineErrors, LightningArgumentParser):
     """LightningCLI's parser; what it refuses is a `ConfigurationError`, and its help fits a screen."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -226,7 +226,7 @@ class ExperimentCLI(LightningCLI):
             seed_everything_default=0,
             save_config_callback=SaveConfig if run else None,
             auto_configure_optimizers=False,
-            parser_class=Parser,
+            parser_class=SettingsParser,
             parser_kwargs=parser_kwargs,
             args=args,
             run=run,
@@ -234,7 +234,7 @@ class ExperimentCLI(LightningCLI):
 
     def init_parser(self, **options: Any) -> LightningArgumentParser:
         """A command's parser, as Lightning's, but files and recipes may be named, and a file may name its recipe."""
-        parser = Parser(**{"dump_header": [f"lightning.pytorch=={lightning_version}"], **options})
+        parser = SettingsParser(**{"dump_header": [f"lightning.pytorch=={lightning_version}"], **options})
         parser.add_argument(
             "-c", "--config", action=SettingsFile, help="A YAML file of these options; later ones take precedence."
         )
@@ -406,7 +406,7 @@ class ExperimentCLI(LightningCLI):
         if folder is None or not self.trainer.is_global_zero:
             return
         if (splits := self.datamodule.splits_csv()) is not None:
-            write_text(folder / SPLITS, splits)
+            write_text(folder / SPLITS_FILE, splits)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The configured trainer, with the overrides."""
@@ -482,9 +482,9 @@ def _add_common(parser: LightningArgumentParser) -> None:
     parser.set_defaults({"data": {"class_path": class_path(CIFAR10DataModule)}, "model.num_classes": None})
 
 
-def experiment_parser(**options: Any) -> Parser:
+def experiment_parser(**options: Any) -> SettingsParser:
     """A parser with every ``--trainer.*``, ``--model.*`` and ``--data.*`` flag of `ExperimentCLI`."""
-    parser = Parser(**options)
+    parser = SettingsParser(**options)
     parser.add_lightning_class_args(Trainer, "trainer")
     parser.add_lightning_class_args(ClassifierModule, "model")
     parser.add_lightning_class_args(ImageDataModule, "data", subclass_mode=True)
@@ -494,7 +494,7 @@ def experiment_parser(**options: Any) -> Parser:
 
 
 @cache
-def run_parser() -> Parser:
+def run_parser() -> SettingsParser:
     """The parser of a comparison's runs: making it takes longer than parsing."""
     parser = experiment_parser()
     parser.add_argument("--seed_everything", type=bool | int, default=0)
@@ -567,7 +567,7 @@ def resolve_config(config: Mapping[str, Any], recipe: str | Path | None = None) 
 
 
 @cache
-def _resolver() -> Parser:
+def _resolver() -> SettingsParser:
     return experiment_parser()
 
 

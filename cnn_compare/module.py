@@ -52,17 +52,17 @@ from cnn_compare.private import logs_graph, trainer_of, without_parser
 from cnn_compare.schedules import (
     Interval,
     WarmupCosine,
-    interval,
     mean_over_devices,
     require_length,
     require_same_schedule,
+    schedule_interval,
     span_run,
     time_limit,
     total_steps,
 )
 from cnn_compare.trusted import names_in, require_trusted, trust
 
-Images = tuple[Tensor, Tensor]
+LabelledBatch = tuple[Tensor, Tensor]
 EVALUATED_TOGETHER = 8192
 Freeze = Literal["none", "backbone"]
 ClassWeights = Literal["none", "balanced"] | list[float]
@@ -219,8 +219,8 @@ class ClassifierModule(L.LightningModule):
             check_callbacks(map(type, self.trainer.callbacks))  # type: ignore[attr-defined]
             check_precision(self.trainer)
             self._set_trained_layers(image_size)
-            images = 1 if getattr(data, "batch_size", 0) == 1 else 2
-            check_training(self.backbone, self.hparams["backbone"], image_size, self.num_classes, images)
+            batch_size = 1 if getattr(data, "batch_size", 0) == 1 else 2
+            check_training(self.backbone, self.hparams["backbone"], image_size, self.num_classes, batch_size)
         if any(map(logs_graph, self.trainer.loggers)):
             # For `TensorBoardLogger(log_graph=True)`.
             self.example_input_array = torch.zeros(1, 3, image_size, image_size)
@@ -248,11 +248,11 @@ class ClassifierModule(L.LightningModule):
         """Set what each class counts in the training loss, once the trainer has converted the module's precision."""
         weights = self.hparams["class_weights"]
         if weights == "balanced":
-            images = getattr(getattr(self.trainer, "datamodule", None), "train_class_images", None)
-            if images is None:
+            class_images = getattr(getattr(self.trainer, "datamodule", None), "train_class_images", None)
+            if class_images is None:
                 expected = "a list of one weight a class where no ImageDataModule knows the training images"
                 raise InvalidValueError("model.class_weights", weights, expected)
-            weights = balanced_weights(images)
+            weights = balanced_weights(class_images)
         if weights != "none":
             weights = torch.tensor(weights, dtype=self._precise, device=self.device)
         self.loss_weights = None if isinstance(weights, str) else weights
@@ -335,28 +335,28 @@ class ClassifierModule(L.LightningModule):
         if self._frozen:
             train_head_alone(self.backbone, self._head)
         self._sums = torch.zeros(2, dtype=self._precise, device=self.device)
-        self._images: int | Tensor = 0
+        self._image_count: int | Tensor = 0
         self._largest_batch = 0  # Validation may come in other sizes.
 
-    def training_step(self, batch: Images, batch_idx: int) -> Tensor:
+    def training_step(self, batch: LabelledBatch, batch_idx: int) -> Tensor:
         """Cross-entropy, plus the weighted losses of auxiliary heads where the backbone has them."""
         images, labels = batch
         output = self(images)
         logits, *auxiliary = output if isinstance(output, (tuple, list)) else (output,)
         labels = class_targets(labels, len(images), self.num_classes)
-        images_per_device = self._images_per_device(labels)
-        loss = self._cross_entropy(logits, labels, images_per_device)
-        self._count(loss, logits, labels, images_per_device)
+        image_count = self._images_per_device(labels)
+        loss = self._cross_entropy(logits, labels, image_count)
+        self._count(loss, logits, labels, image_count)
         for extra in auxiliary:
             if extra is not None:
                 weight = cast(float, self.backbone.aux_loss_weight)
-                loss = loss + weight * self._cross_entropy(extra, labels, images_per_device)
+                loss = loss + weight * self._cross_entropy(extra, labels, image_count)
         if self.trainer.is_last_batch:
             # From the last step, not after the epoch, so that callbacks find it together with the validation's metrics.
             self._log_training()
         return loss
 
-    def on_train_batch_end(self, outputs: Any, batch: Images, batch_idx: int) -> None:
+    def on_train_batch_end(self, outputs: Any, batch: LabelledBatch, batch_idx: int) -> None:
         """Let Lightning validate the last weights of a training; log an epoch that ends early."""
         trainer = self.trainer
         last_epoch = trainer.current_epoch + 1 == trainer.max_epochs
@@ -376,10 +376,10 @@ class ClassifierModule(L.LightningModule):
     def _images_per_device(self, labels: Tensor) -> Tensor:
         """Mean number of real images per device."""
         real = labels >= 0 if labels.ndim == 1 else labels.new_ones(len(labels))
-        images = real.sum(dtype=torch.float32)
-        return images if self._devices == 1 else mean_over_devices(images)
+        count = real.sum(dtype=torch.float32)
+        return count if self._devices == 1 else mean_over_devices(count)
 
-    def _cross_entropy(self, logits: Tensor, labels: Tensor, images: Tensor) -> Tensor:
+    def _cross_entropy(self, logits: Tensor, labels: Tensor, image_count: Tensor) -> Tensor:
         """A loss whose mean over the devices is the mean over all images of the batch."""
         weights, smoothing = self.loss_weights, self.label_smoothing
         logits = logits.to(self._precise)
@@ -387,12 +387,12 @@ class ClassifierModule(L.LightningModule):
         if self._devices == 1 and weights is None:
             return F.cross_entropy(logits, labels, label_smoothing=smoothing)
         # Divided by the images and not, as torch does, by their weights, so that a batch of rare classes counts more.
-        return F.cross_entropy(logits, labels, weights, label_smoothing=smoothing, reduction="sum") / images
+        return F.cross_entropy(logits, labels, weights, label_smoothing=smoothing, reduction="sum") / image_count
 
     @torch.no_grad()
-    def _count(self, loss: Tensor, logits: Tensor, labels: Tensor, images: Tensor) -> None:
-        self._sums += torch.stack([loss * images, (logits.argmax(1) == true_classes(labels)).sum()])
-        self._images += images
+    def _count(self, loss: Tensor, logits: Tensor, labels: Tensor, image_count: Tensor) -> None:
+        self._sums += torch.stack([loss * image_count, (logits.argmax(1) == true_classes(labels)).sum()])
+        self._image_count += image_count
 
     @property
     def _devices(self) -> int:
@@ -403,10 +403,10 @@ class ClassifierModule(L.LightningModule):
         return part if self._devices == 1 else cast(Tensor, self.all_gather(part)).flatten(0, 1)
 
     def _log_training(self) -> None:
-        if not self._images:
+        if not self._image_count:
             return  # A subclass has a `training_step` of its own, and logs what it wants.
         sums = self._sums if self._devices == 1 else mean_over_devices(self._sums)
-        loss, accuracy = sums / self._images
+        loss, accuracy = sums / self._image_count
         self.log_dict(
             {"train/loss": loss, "train/acc": accuracy}, on_step=False, on_epoch=True, batch_size=1, prog_bar=True
         )
@@ -419,7 +419,7 @@ class ClassifierModule(L.LightningModule):
 
     on_test_epoch_start = on_validation_epoch_start
 
-    def _evaluate(self, batch: Images, flip_tta: bool = False) -> None:
+    def _evaluate(self, batch: LabelledBatch, flip_tta: bool = False) -> None:
         """Keep a batch's logits and labels, those of all devices."""
         images, labels = batch
         logits = self._log_mean_probabilities(images) if flip_tta else self._logits(images)
@@ -450,7 +450,7 @@ class ClassifierModule(L.LightningModule):
             metrics.reset()
         return logits, labels
 
-    def validation_step(self, batch: Images, batch_idx: int) -> None:
+    def validation_step(self, batch: LabelledBatch, batch_idx: int) -> None:
         self._evaluate(batch)
 
     def on_validation_epoch_end(self) -> None:
@@ -460,7 +460,7 @@ class ClassifierModule(L.LightningModule):
         if trainer.state.fn == TrainerFn.FITTING and not (trainer.sanity_checking or trainer.is_last_batch):
             self._log_training()
 
-    def test_step(self, batch: Images, batch_idx: int) -> None:
+    def test_step(self, batch: LabelledBatch, batch_idx: int) -> None:
         self._evaluate(batch, self.hparams["flip_tta"])
 
     def on_test_epoch_end(self) -> None:
@@ -475,7 +475,7 @@ class ClassifierModule(L.LightningModule):
         logits = self._log_mean_probabilities(images) if self.hparams["flip_tta"] else self._logits(images)
         return logits.softmax(1)
 
-    def predict_step(self, batch: Images | Tensor, batch_idx: int) -> dict[str, Tensor]:
+    def predict_step(self, batch: LabelledBatch | Tensor, batch_idx: int) -> dict[str, Tensor]:
         """The most probable ``class`` ``(B,)`` int64 of each image, and its ``probability`` ``(B,)``."""
         images = batch if isinstance(batch, Tensor) else batch[0]
         probability, predicted = self.probabilities(images).max(1)
@@ -500,7 +500,7 @@ class ClassifierModule(L.LightningModule):
         scheduler = self.make_lr_scheduler(optimizer)
         settings: dict[str, Any] = {
             "scheduler": scheduler,
-            "interval": interval(scheduler, self.lr_interval),
+            "interval": schedule_interval(scheduler, self.lr_interval),
         }
         if isinstance(scheduler, WarmupCosine):
             span_run(scheduler, self.trainer)
@@ -533,17 +533,17 @@ def _hyper_parameters(checkpoint: Any) -> dict[str, Any]:
     return {name: value for key in keys for name, value in dict(content.get(key) or {}).items()}
 
 
-def balanced_weights(images: Sequence[int]) -> list[float]:
+def balanced_weights(class_images: Sequence[int]) -> list[float]:
     """What each class counts so that all count the same together, and an image counts 1 on average.
 
     Args:
-        images: Of each class. One without images, which has no place in the loss, gets 0.
+        class_images: Number of images of each class. A class without images, which has no place in the loss, gets 0.
 
     Source:
         scikit-learn's ``class_weight="balanced"``, after King and Zeng 2001, doi:10.1093/oxfordjournals.pan.a004868.
     """
-    present = sum(count > 0 for count in images)
-    return [sum(images) / (present * count) if count else 0.0 for count in images]
+    present = sum(count > 0 for count in class_images)
+    return [sum(class_images) / (present * count) if count else 0.0 for count in class_images]
 
 
 def _fingerprint(data: Any) -> str | None:

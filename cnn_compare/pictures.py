@@ -50,7 +50,7 @@ class Leaked:
 
 
 @dataclass(frozen=True)
-class Pictures(FolderRecord):
+class ReportPictures(FolderRecord):
     """What was read from the data of a comparison, `pictures.json` in its folder; so a report needs no data.
 
     Args:

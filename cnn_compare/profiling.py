@@ -23,7 +23,7 @@ from cnn_compare.errors import InvalidValueError
 from cnn_compare.files import write_json
 from cnn_compare.formatting import format_list
 from cnn_compare.machine import PeakMemory, describe_device, now, tune_process
-from cnn_compare.times import precision
+from cnn_compare.times import ratio_uncertainty
 
 T = TypeVar("T")
 
@@ -32,7 +32,7 @@ TRAIN_BATCH, INFERENCE_BATCH = 128, 256
 REPEATS, SECONDS = 20, 5.0
 
 # Turns end once the ratio of any two is known to this share.
-PRECISION = 0.05
+UNCERTAINTY = 0.05
 # Two rounds may agree by chance, and fewer than these give no interval worth the name, also when the time is over.
 LEAST_ROUNDS = 5
 # In the time that there is. Longer turns than this average no better, because the machine's speed wanders more slowly.
@@ -224,7 +224,7 @@ def take_turns(bursts: Mapping[str, Callable[[int], float]], limit_s: float) -> 
     order, shuffle = list(bursts), random.Random(0).shuffle  # noqa: S311, it keeps no secret
     rounds: dict[str, list[float]] = {name: [] for name in bursts}
     for done in itertools.count():
-        if done >= LEAST_ROUNDS and (time.perf_counter() >= end or precision(rounds.values()) <= PRECISION):
+        if done >= LEAST_ROUNDS and (time.perf_counter() >= end or ratio_uncertainty(rounds.values()) <= UNCERTAINTY):
             break
         shuffle(order)
         for name in order:

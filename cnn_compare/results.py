@@ -17,7 +17,7 @@ from cnn_compare.records import read_record, write_record
 from cnn_compare.run_key import RunKey, run_paths
 
 SCHEMA = 2
-MANIFEST, SPLITS = "manifest.json", "splits.csv"
+MANIFEST, SPLITS_FILE = "manifest.json", "splits.csv"
 """What a comparison records of itself, in its folder."""
 SEARCH = "search"
 """The folder, in that of a comparison, of the trials that chose its networks' settings."""
@@ -189,7 +189,7 @@ class RunResult:
         return result
 
 
-def measured(values: Mapping[str, float | None]) -> dict[str, Metric]:
+def metrics_of(values: Mapping[str, float | None]) -> dict[str, Metric]:
     """`METRICS` with their values, without those that are None."""
     return {name: Metric(value, *METRICS[name]) for name, value in values.items() if value is not None}
 

@@ -65,7 +65,7 @@ class WarmupCosine(LambdaLR):
         return 0.5 * (1 + float(torch.tensor(angle).cos()))
 
 
-def interval(schedule: LRScheduler, given: Interval | None = None) -> Interval:
+def schedule_interval(schedule: LRScheduler, given: Interval | None = None) -> Interval:
     """Whether a schedule goes on with each optimiser step or with each epoch.
 
     Args:
@@ -78,7 +78,7 @@ def interval(schedule: LRScheduler, given: Interval | None = None) -> Interval:
     kind = type(schedule)
     named = {*inspect.signature(kind).parameters, *vars(schedule)}
     counts_steps = isinstance(schedule, CyclicLR) or LENGTHS_IN_STEPS & named
-    parts = [part for part in parts_of_schedule(schedule) if interval(part) == "step"]
+    parts = [part for part in parts_of_schedule(schedule) if schedule_interval(part) == "step"]
     own: Interval = "step" if counts_steps or parts else "epoch"
     if isinstance(schedule, (WarmupCosine, ReduceLROnPlateau)) and given not in (None, own):
         expected = f"{own} or left out with {kind.__name__}"

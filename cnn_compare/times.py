@@ -89,7 +89,7 @@ def _interval(mean: float, error: float, freedom: float, level: float) -> tuple[
     return math.exp(mean), math.exp(mean - margin), math.exp(mean + margin)
 
 
-def precision(rounds: Iterable[Sequence[float]]) -> float:
+def ratio_uncertainty(rounds: Iterable[Sequence[float]]) -> float:
     """To which share the ratio between any two networks is known, with 95 %: 0.05 is 5 %."""
     ratios = itertools.starmap(ratio, itertools.combinations(rounds, 2))
     return max((high / value - 1 for value, _, high in ratios), default=0.0)

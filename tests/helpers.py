@@ -22,7 +22,7 @@ from cnn_compare.cli import main
 from cnn_compare.report.findings import Findings
 from cnn_compare.report.load import find_runs
 from cnn_compare.report.sections import sections_of
-from cnn_compare.results import METRICS, Metric, RunResult, measured
+from cnn_compare.results import METRICS, Metric, RunResult, metrics_of
 from cnn_compare.run_key import path_name
 
 LOGS = Path(__file__).parents[1] / "lightning_logs"
@@ -116,7 +116,7 @@ def run_result(**fields):
     """A `RunResult`; arguments that are none of its fields become metrics, in percent unless known otherwise."""
     own = {field.name for field in dataclasses.fields(RunResult)}
     values = {name: fields.pop(name) for name in [*fields] if name not in own}
-    metrics = measured({name: value for name, value in values.items() if name in METRICS})
+    metrics = metrics_of({name: value for name, value in values.items() if name in METRICS})
     metrics |= {name: Metric(value, "%", True) for name, value in values.items() if name not in METRICS}
     return RunResult(**{"backbone": "lenet", "seed": 0, "status": "finished", "metrics": metrics, **fields})
 

@@ -19,7 +19,7 @@ from cnn_compare.backbones import find_backbone
 from cnn_compare.comparison import runner
 from cnn_compare.comparison.plan import Comparison, plan_runs
 from cnn_compare.comparison.spec import Progress, RunSpec
-from cnn_compare.configs import differences, flatten, merge_config
+from cnn_compare.configs import differing_settings, flatten, merge_config
 from cnn_compare.errors import (
     ComparisonExistsError,
     ConfigurationError,
@@ -79,7 +79,7 @@ def test_the_same_seed_shows_every_backbone_the_same_data(finished):
 def test_only_backbone_and_seed_differ_between_stored_configurations(finished):
     configs = [yaml.safe_load(path.read_text()) for path in finished.rglob("config.yaml")]
     assert len(configs) == 4
-    assert set(differences(configs)) == {"model.backbone", "seed_everything"}
+    assert set(differing_settings(configs)) == {"model.backbone", "seed_everything"}
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -223,7 +223,7 @@ def test_variants_differ_in_what_they_declare_and_nothing_else(tmp_path):
     configs = {path.parents[1].name: yaml.safe_load(path.read_text()) for path in folder.rglob("config.yaml")}
     for name, result in results.items():
         base = configs[f"{path_name(result.backbone)}+published"]
-        changed = differences([base, configs[name]])
+        changed = differing_settings([base, configs[name]])
         assert result.declared_changes == {setting: new for setting, (_, new) in changed.items()}
         assert result.variant == name.partition("+")[2]
     assert results[f"{DROPS}+flat"].declared_changes == {"model.label_smoothing": 0.2}
@@ -279,7 +279,7 @@ def display_of(tmp_path, *seeds):
     config["data"] = {"init_args": {}}
     specs = [RunSpec(RunKey("lenet", seed=seed), config, RunFolder(tmp_path / str(seed))) for seed in seeds]
     console = Console(file=io.StringIO(), width=200)
-    return runner._Display(specs, console), specs, console.file
+    return runner._RunsDisplay(specs, console), specs, console.file
 
 
 def test_progress_without_a_terminal_is_a_plain_line_now_and_then(tmp_path):

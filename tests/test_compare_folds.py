@@ -12,10 +12,10 @@ from PIL import Image
 
 from cnn_compare import load_results, write_report
 from cnn_compare.comparison.plan import Comparison, plan_runs, until_decided
-from cnn_compare.configs import differences, merge_config
+from cnn_compare.configs import differing_settings, merge_config
 from cnn_compare.errors import ComparisonExistsError, DataError, InvalidValueError
 from cnn_compare.experiment import resolve_config
-from cnn_compare.results import MANIFEST, SPLITS
+from cnn_compare.results import MANIFEST, SPLITS_FILE
 
 
 def planned(**options):
@@ -34,7 +34,7 @@ def test_a_plan_has_one_run_for_each_network_seed_and_fold_with_the_same_folds_f
         options = spec.config["data"]["init_args"]
         assert (options["fold"], options["split_seed"]) == ([spec.key.fold, 3], spec.key.seed)
     varied = {"model.backbone", "seed_everything", "data.init_args.fold", "data.init_args.split_seed"}
-    assert set(differences([spec.config for spec in specs])) == varied
+    assert set(differing_settings([spec.config for spec in specs])) == varied
 
 
 def test_a_repeat_is_a_seed():
@@ -113,7 +113,7 @@ def test_every_picture_is_tested_once_a_repeat_with_its_group(finished):
 
 def test_each_repeat_has_a_table_of_its_folds(finished):
     folder, _, _ = finished
-    for seed, name in ((0, SPLITS), (1, "splits+seed_1.csv")):
+    for seed, name in ((0, SPLITS_FILE), (1, "splits+seed_1.csv")):
         with (folder / name).open(newline="") as file:
             fold_of = {
                 int(row["path"].split()[1].removesuffix(".png")): int(row["fold"]) for row in csv.DictReader(file)

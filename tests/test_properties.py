@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from cnn_compare import CIFAR10DataModule, files
 from cnn_compare.backbones import find_backbone
-from cnn_compare.configs import differences, flatten, merge_config
+from cnn_compare.configs import differing_settings, flatten, merge_config
 from cnn_compare.errors import (
     ConfigurationError,
     DataUnavailableError,
@@ -29,7 +29,7 @@ from cnn_compare.errors import (
 from cnn_compare.experiment import resolve_config
 from cnn_compare.files import csv_cell, csv_text, plain_text
 from cnn_compare.report.load import find_runs
-from cnn_compare.results import RunResult, measured
+from cnn_compare.results import RunResult, metrics_of
 from cnn_compare.run_key import path_name
 
 JSON = st.recursive(
@@ -49,7 +49,7 @@ CONFIGS = st.recursive(
 
 
 def finished_result() -> RunResult:
-    return RunResult(backbone="lenet", seed=0, status="finished", metrics=measured({"test_acc_pct": 50.0}))
+    return RunResult(backbone="lenet", seed=0, status="finished", metrics=metrics_of({"test_acc_pct": 50.0}))
 
 
 @settings(max_examples=400)
@@ -122,7 +122,7 @@ def test_a_merged_configuration_has_every_change_and_all_else(config, changes):
     assert merge_config(merged, changes) == merged
     for name, value in flatten(changes).items():
         assert flatten(merged)[name] == value
-    assert set(differences([config, merged])) <= {
+    assert set(differing_settings([config, merged])) <= {
         name for source in (flatten(config), flatten(changes)) for name in source
     }
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from helpers import run_result, shown
 
-from cnn_compare.pictures import HeatMap, Leaked, Pictures
+from cnn_compare.pictures import HeatMap, Leaked, ReportPictures
 from cnn_compare.results import RunFolder
 
 ROOT = Path(__file__).parents[1]
@@ -95,6 +95,6 @@ def test_a_slim_comparison_reports_the_same(reference, tmp_path):
 
 def test_slimming_keeps_which_images_leaked_and_no_picture(reference, tmp_path):
     leaked, heat = Leaked([1], [2, 3], True), {"lenet": {5: HeatMap("data:image/webp;base64,AA==", 0)}}
-    Pictures("digest", {}, {5: "data:image/webp;base64,AA=="}, leaked, [], heat).save(tmp_path)
+    ReportPictures("digest", {}, {5: "data:image/webp;base64,AA=="}, leaked, [], heat).save(tmp_path)
     reference.slim(tmp_path)
-    assert Pictures.load(tmp_path) == Pictures("digest", {}, {}, leaked)
+    assert ReportPictures.load(tmp_path) == ReportPictures("digest", {}, {}, leaked)

@@ -14,7 +14,7 @@ from cnn_compare import ClassifierModule, DigitsDataModule, WarmupCosine
 from cnn_compare.checks import check_settings
 from cnn_compare.errors import ConfigurationError, InvalidValueError
 from cnn_compare.experiment import resolve_config
-from cnn_compare.schedules import interval
+from cnn_compare.schedules import schedule_interval
 
 
 def sgd(parameters=None, lr=0.1):
@@ -48,7 +48,7 @@ MADE = {
 @pytest.mark.parametrize("name", MADE)
 def test_what_is_given_a_number_of_steps_counts_steps(name):
     make, expected = MADE[name]
-    assert interval(make(sgd())) == expected
+    assert schedule_interval(make(sgd())) == expected
 
 
 class Rates(Callback):

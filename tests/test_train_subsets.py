@@ -9,7 +9,7 @@ from helpers import DATA, Shown, run_command, small_comparison
 from cnn_compare import load_results, write_report
 from cnn_compare.comparison.plan import Comparison, plan_runs
 from cnn_compare.comparison.turns import _configs
-from cnn_compare.configs import differences, merge_config
+from cnn_compare.configs import differing_settings, merge_config
 from cnn_compare.errors import InvalidValueError
 from cnn_compare.experiment import resolve_config
 
@@ -36,7 +36,7 @@ def test_a_plan_has_one_run_for_each_network_subset_and_seed_and_nothing_else_di
         assert spec.config["data"]["init_args"]["train_subset"] == spec.key.train_subset
         assert not spec.declared_changes
     varied = {"model.backbone", "seed_everything", "data.init_args.train_subset"}
-    assert set(differences([spec.config for spec in specs])) == varied
+    assert set(differing_settings([spec.config for spec in specs])) == varied
 
 
 @pytest.mark.parametrize(

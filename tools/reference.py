@@ -33,7 +33,7 @@ import numpy as np
 from cnn_compare.archive import pack, unpack
 from cnn_compare.files import write_bytes, write_text
 from cnn_compare.formatting import format_list
-from cnn_compare.pictures import Pictures
+from cnn_compare.pictures import ReportPictures
 from cnn_compare.report.columns import COLUMNS, columns
 from cnn_compare.report.findings import Findings
 from cnn_compare.report.load import find_runs
@@ -142,7 +142,7 @@ def _small(array: np.ndarray) -> np.ndarray:
 def slim(folder: Path) -> None:
     """Keep each answer's probability instead of those of all classes, and no picture that can be made again."""
     unpack(folder)
-    if pictures := Pictures.load(folder):
+    if pictures := ReportPictures.load(folder):
         replace(pictures, pictures={}, heat_maps={}).save(folder)
     for path in folder.rglob("predictions.npz"):
         with np.load(path, allow_pickle=False) as stored:

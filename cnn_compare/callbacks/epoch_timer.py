@@ -24,7 +24,7 @@ class EpochTimer(Callback):
     Attributes:
         train_epoch_s: Seconds, one value a whole epoch.
         val_epoch_s: Seconds, one value a validation.
-        images: Training images of a whole epoch; 0 before the first one has ended.
+        images_per_epoch: Training images of a whole epoch; 0 before the first one has ended.
         epoch_images: Training images of every epoch, also of one that ended early.
         energy_j: Joules that the GPU used, one value an epoch; empty where NVML has no counter.
     """
@@ -32,7 +32,7 @@ class EpochTimer(Callback):
     def __init__(self) -> None:
         self.train_epoch_s: list[float] = []
         self.val_epoch_s: list[float] = []
-        self.images = 0
+        self.images_per_epoch = 0
         self.epoch_images: list[int] = []
         self.energy_j: list[float] = []
         self._energy_before: float | None = None
@@ -72,9 +72,9 @@ class EpochTimer(Callback):
         self._epoch_images += len(batch[1]) if trainer.world_size == 1 else (batch[1] >= 0).sum()
         if trainer.is_last_batch:
             seconds = _reduce(trainer, now(pl_module.device) - self._train_started, "max")
-            self.images = int(_reduce(trainer, self._epoch_images, "sum"))
+            self.images_per_epoch = int(_reduce(trainer, self._epoch_images, "sum"))
             self.train_epoch_s.append(seconds)
-            logged = {"time/train_epoch_s": seconds, "throughput/images_per_s": self.images / seconds}
+            logged = {"time/train_epoch_s": seconds, "throughput/images_per_s": self.images_per_epoch / seconds}
             if self._energy_before is not None and (energy := energy_j(pl_module.device)) is not None:
                 self.energy_j.append(_reduce(trainer, energy - self._energy_before, "sum"))
                 logged["energy/train_epoch_j"] = self.energy_j[-1]

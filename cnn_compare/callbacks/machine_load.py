@@ -47,7 +47,7 @@ class MachineLoad(Callback):
         self.start(pl_module.device, trainer.num_devices)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self.measure(pl_module.device, trainer.num_devices)
+        self.update(pl_module.device, trainer.num_devices)
 
     def start(self, device: torch.device, devices: int = 1) -> None:
         """Read the clocks, before work on so many devices."""
@@ -57,7 +57,7 @@ class MachineLoad(Callback):
         self._limit_pct = 100 * tolerated / cores
         self._start = _clocks(devices)
 
-    def measure(self, device: torch.device, devices: int = 1) -> None:
+    def update(self, device: torch.device, devices: int = 1) -> None:
         """Compare the clocks with those at the start, and look who is on the GPU."""
         wall, busy, own = (now - then for now, then in zip(_clocks(devices), self._start, strict=True))
         cores = psutil.cpu_count() or 1

@@ -24,8 +24,8 @@ from cnn_compare.data.once import reading_once
 from cnn_compare.errors import InvalidValueError
 from cnn_compare.experiment import (
     ComparisonFile,
-    Parser,
     RecipeFile,
+    SettingsParser,
     experiment_parser,
     plain_config,
     read_classes,
@@ -77,7 +77,7 @@ def run(arguments: list[str]) -> None:
         raise runs_failed(outcome.failed, outcome.folder)
 
 
-def _parser() -> Parser:
+def _parser() -> SettingsParser:
     parser = experiment_parser(**about("compare"))
     parser.add_argument(
         "--config",

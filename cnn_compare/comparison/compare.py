@@ -25,7 +25,7 @@ from cnn_compare.data.once import reading_once
 from cnn_compare.errors import InvalidValueError
 from cnn_compare.experiment import make_data, read_classes, resolve_config
 from cnn_compare.files import write_json, write_text
-from cnn_compare.results import MANIFEST, SPLITS, RunResult
+from cnn_compare.results import MANIFEST, SPLITS_FILE, RunResult
 from cnn_compare.run_key import RunKey
 from cnn_compare.times import Times
 
@@ -232,7 +232,7 @@ def write_all_splits(folder: Path, specs: Sequence[RunSpec]) -> None:
         seen.append(spec.config["data"])
         splits = make_data(spec.config).splits_csv()
         if splits is not None and splits not in written:
-            name = Path(SPLITS)
+            name = Path(SPLITS_FILE)
             key = spec.key
             parts = [name.stem, key.variant, None if key.fold is None else f"seed_{key.seed}"]
             parts += [None if key.train_subset is None else f"train_{key.train_subset}"]

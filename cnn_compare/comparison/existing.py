@@ -18,7 +18,7 @@ from cnn_compare.checkpointing import read_stored
 from cnn_compare.comparison.plan import Comparison, require_own_folders, without_fold
 from cnn_compare.comparison.runner import finished_result
 from cnn_compare.comparison.spec import Config, RunSpec
-from cnn_compare.configs import as_list, differences
+from cnn_compare.configs import as_list, differing_settings
 from cnn_compare.data import FolderDataModule
 from cnn_compare.errors import CheckpointFileError, ComparisonExistsError, InvalidValueError, ResultError
 from cnn_compare.experiment import make_data, resolve_config
@@ -151,7 +151,7 @@ def _changed_setting(manifest: Config, comparison: Comparison) -> str | None:
         for name, changes in variants.items()
         if name in before
     ]
-    changed = (change for pair in pairs for change in differences(pair).items())
+    changed = (change for pair in pairs for change in differing_settings(pair).items())
     return next((f"{setting} is {old!r} there and {new!r} now" for setting, (old, new) in changed), None)
 
 
@@ -179,7 +179,7 @@ def _rebuilt_manifest(comparison: Comparison, specs: Sequence[RunSpec]) -> Confi
         stored = _without_seed({**config, **resolve_config(_without_seed(config))})
         if without_backbone(stored) not in map(without_backbone, planned):
             setting, (old, new) = next(
-                iter(differences([without_backbone(stored), without_backbone(planned[0])]).items())
+                iter(differing_settings([without_backbone(stored), without_backbone(planned[0])]).items())
             )
             raise ComparisonExistsError(
                 folder, f" with another configuration ({setting} is {old!r} there and {new!r} now)"

@@ -15,7 +15,7 @@ from cnn_compare.checks import check_settings
 from cnn_compare.comparison.jobs import planned_work
 from cnn_compare.comparison.local import world_size
 from cnn_compare.comparison.spec import Config, RunSpec
-from cnn_compare.configs import as_list, differences, flatten, merge_config
+from cnn_compare.configs import as_list, differing_settings, flatten, merge_config
 from cnn_compare.data.module import SPLIT_SEED
 from cnn_compare.errors import InvalidValueError
 from cnn_compare.experiment import apply_own_recipe, read_classes, resolve_config, stop_at
@@ -159,7 +159,7 @@ def plan_runs(comparison: Comparison) -> list[RunSpec]:
             if config in planned:
                 continue
             planned.append(config)
-            changed = differences([comparison.config, config])
+            changed = differing_settings([comparison.config, config])
             declared_changes = {
                 name: new for name, (_, new) in changed.items() if name not in ("model.backbone", "own_recipe")
             }

@@ -59,7 +59,7 @@ def run_all(
         display.end(spec, result)
         return result
 
-    with _Display(specs, console) as display, ThreadPoolExecutor(executor.jobs) as pool:
+    with _RunsDisplay(specs, console) as display, ThreadPoolExecutor(executor.jobs) as pool:
         try:
             return list(pool.map(run, specs))
         except BaseException:
@@ -95,7 +95,7 @@ def finished_result(folder: RunFolder) -> RunResult | None:
     return None if result.status == "failed" else result
 
 
-class _Display:
+class _RunsDisplay:
     """Progress over all runs: how many have ended, which are active, and how long the rest may take."""
 
     def __init__(self, specs: Sequence[RunSpec], console: Console | None) -> None:
@@ -110,7 +110,7 @@ class _Display:
         self.trained: dict[RunKey, float] = {}  # Run -> the work that this command has done of it.
         self.epoch_ended, self.began = False, time.monotonic()
 
-    def __enter__(self) -> _Display:
+    def __enter__(self) -> _RunsDisplay:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -36,7 +36,7 @@ from cnn_compare.machine import describe_device, now
 from cnn_compare.profiling import burst, take_turns
 from cnn_compare.results import MANIFEST, RunResult, tested_runs
 from cnn_compare.schedules import WarmupCosine
-from cnn_compare.times import Times, precision
+from cnn_compare.times import Times, ratio_uncertainty
 from cnn_compare.trusted import require_trusted
 
 SECONDS_A_NETWORK = 30.0
@@ -126,7 +126,9 @@ def _measure_and_save(folder: Path, limit_s: float | None = None) -> None:
     if isinstance(outcome, str):
         raise _not_timed(folder, outcome)
     outcome.save(folder)
-    known = f"{outcome.rounds} turns each; ratios are known to {100 * precision(outcome.epoch_s.values()):.1f} %"
+    known = (
+        f"{outcome.rounds} turns each; ratios are known to {100 * ratio_uncertainty(outcome.epoch_s.values()):.1f} %"
+    )
     print(f"{known} (95 %)", file=sys.stderr)
 
 
@@ -179,7 +181,7 @@ def _take_turns(configs: Mapping[str, Config], limit_s: float) -> Times:
     step_s = take_turns(bursts, max(0.0, limit_s - (now(cpu) - started)))
     predicting = {name: training.predict for name, training in trainings.items()}
     prediction_s = take_turns(predicting, SHARE_OF_PREDICTIONS * limit_s)
-    load.measure(device)
+    load.update(device)
     return Times(
         epoch_s={name: [trainings[name].epoch_steps * one for one in rounds] for name, rounds in step_s.items()},
         device=describe_device(device),

@@ -36,7 +36,7 @@ from cnn_compare.results import (
     Status,
     first_best,
     first_reached,
-    measured,
+    metrics_of,
     training_s,
     usual_epoch_s,
 )
@@ -201,13 +201,13 @@ class MeasuredRun:
             f"{name.replace('/', '_')}_pct": Metric(100 * logged[name], "%", metric.higher_is_better)
             for name, metric in self.model.test_metrics.items()
         }
-        return {**shares, **measured({"test_loss": logged["test/loss"]})}
+        return {**shares, **metrics_of({"test_loss": logged["test/loss"]})}
 
     def training_metrics(self) -> dict[str, Metric]:
         """What training reached, how long it took, and what the network costs."""
         epochs_s = self.timer.train_epoch_s
         usual_s = usual_epoch_s(epochs_s)
-        return measured(
+        return metrics_of(
             {
                 "best_val_acc_pct": 100 * self.best_row()["val/acc"],
                 "last_val_acc_pct": 100 * self.validated_rows()[-1]["val/acc"],
@@ -217,7 +217,7 @@ class MeasuredRun:
                 "fit_s": self.timer.fit_s,
                 "precise_bn_s": precise_bn_s(self.trainer) or None,
                 "seconds_to_target": self.seconds_to_target(),
-                "images_per_s": self.timer.images / usual_s if usual_s else None,
+                "images_per_s": self.timer.images_per_epoch / usual_s if usual_s else None,
                 "params": count_parameters(self.model.backbone),
                 "macs": count_macs(self.model.backbone, self.data.image_size),
                 "training_memory_bytes": self.memory.bytes(self.trainer.strategy.root_device),

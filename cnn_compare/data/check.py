@@ -38,7 +38,7 @@ _BLOCK, _CHUNK = 16, 50_000
 Thumbnails = NDArray[np.uint8]
 
 
-class Images:
+class NumberedImages:
     """All images of a data module, numbered through: those for testing, for validation, for training.
 
     Args:
@@ -75,7 +75,7 @@ class Images:
         return {"number": number, "name": name, "label": label, "split": split}
 
 
-def understood(images: Images) -> dict[str, Any]:
+def understood(images: NumberedImages) -> dict[str, Any]:
     """Splits and classes, and what a folder of pictures tells besides."""
     data, names = images.data, images.data.class_names
     if described := data.describe():
@@ -96,7 +96,7 @@ def understood(images: Images) -> dict[str, Any]:
     }
 
 
-def sizes(images: Images) -> dict[str, Any]:
+def sizes(images: NumberedImages) -> dict[str, Any]:
     """Widths, heights and shapes of the pictures as they were before they became square, and what that took."""
     data = images.data
     if isinstance(data, FolderDataModule):
@@ -144,7 +144,7 @@ def _histogram(values: NDArray[Any], starts: list[float], unit: str) -> list[dic
     return [{"from": start, "below": end, "unit": unit, "images": count} for start, end, count in ranges if count]
 
 
-def copies(images: Images) -> dict[str, Any]:
+def copies(images: NumberedImages) -> dict[str, Any]:
     """Find images that are there more than once, exactly or nearly.
 
     Exact copies are equal in every pixel of what is stored for the network. Near copies are those of the same view:
@@ -182,7 +182,7 @@ def copies(images: Images) -> dict[str, Any]:
     }
 
 
-def leaked(images: Images) -> tuple[list[int], list[int], bool]:
+def leaked_images(images: NumberedImages) -> tuple[list[int], list[int], bool]:
     """Test images that have a copy among the training images.
 
     Returns:
@@ -198,7 +198,7 @@ def leaked(images: Images) -> tuple[list[int], list[int], bool]:
 
 
 @dataclass(frozen=True)
-class _Found:
+class _Copies:
     """Which images are copies.
 
     Args:
@@ -218,22 +218,22 @@ class _Found:
         return firsts
 
 
-def _find(images: Images) -> _Found:
+def _find(images: NumberedImages) -> _Copies:
     """All copies; searched for once, and kept in the cache."""
     rules = f"{THUMBNAIL}-{MOST_BITS}-{LEAST_CORRELATION}-{MOST_COMPARED}"
     key = f"copies_{images.data.images_fingerprint()}/{rules}"
     with np.load(mapped_arrays(key, lambda folder: _search(images, folder)) / "copies.npz") as stored:
-        return _Found(stored["unique_of"], stored["near"], bool(stored["complete"]))
+        return _Copies(stored["unique_of"], stored["near"], bool(stored["complete"]))
 
 
-def _search(images: Images, folder: Path) -> None:
+def _search(images: NumberedImages, folder: Path) -> None:
     thumbnails, unique_of = _thumbnails(images)
-    near, complete = near_pairs(thumbnails[_Found(unique_of, np.empty((0, 2), np.int64), True).firsts])
+    near, complete = near_pairs(thumbnails[_Copies(unique_of, np.empty((0, 2), np.int64), True).firsts])
     np.savez(folder / "copies.npz", unique_of=unique_of, near=near, complete=complete)
 
 
 def _copied_in(
-    other: int, split: Indices, found: _Found, itself: bool = False
+    other: int, split: Indices, found: _Copies, itself: bool = False
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """By number in ``unique_of``: whether a split has an equal image, and whether it has near copies alone.
 
@@ -250,7 +250,7 @@ def _copied_in(
     return equal, alike & ~equal
 
 
-def _thumbnails(images: Images) -> tuple[Thumbnails, Indices]:
+def _thumbnails(images: NumberedImages) -> tuple[Thumbnails, Indices]:
     """``(N, THUMBNAIL, THUMBNAIL, 3)``, and a number for each image that equal images share."""
     thumbnails = np.empty((len(images), THUMBNAIL, THUMBNAIL, 3), np.uint8)
     digests: list[bytes] = []

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from cnn_compare.data.augment import resize
-from cnn_compare.data.module import ImageDataModule, Split
+from cnn_compare.data.module import ImageDataModule, LoadedSplit
 from cnn_compare.data.splits import stratified_order
 
 TEST_SIZE = 360
@@ -23,7 +23,7 @@ class DigitsDataModule(ImageDataModule):
     class_names = tuple("0123456789")
     usual_val_size = 200
 
-    def load(self, split: Split) -> tuple[Tensor, Tensor]:
+    def load(self, split: LoadedSplit) -> tuple[Tensor, Tensor]:
         """1,437 (``train``) or 360 (``test``) images ``(N, 32, 32, 3)`` uint8 and labels ``(N,)`` int64."""
         from sklearn.datasets import load_digits  # Imported late: it takes a second, and other data does without.
 

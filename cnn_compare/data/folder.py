@@ -29,8 +29,7 @@ from cnn_compare.data.layouts import (
     without_small_classes,
 )
 from cnn_compare.data.loaded import as_tensors
-from cnn_compare.data.module import ImageDataModule, require
-from cnn_compare.data.module import Split as LoadedSplit
+from cnn_compare.data.module import ImageDataModule, LoadedSplit, require
 from cnn_compare.data.once import once
 from cnn_compare.data.order import ResidentDataset
 from cnn_compare.data.splits import Indices, class_counts, cut, fold_of, not_in_every_split, require_size

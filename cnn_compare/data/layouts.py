@@ -90,7 +90,7 @@ def read_folders(root: Path) -> Pictures:
         FolderError: If there is no picture, a single class, or folders that could be read in two ways.
     """
     if not root.is_dir():
-        way_out = unpack(root) or "; a table of labels is named with data.labels"
+        way_out = unpack_hint(root) or "; a table of labels is named with data.labels"
         raise FolderError(root, f"it is not a folder{way_out}" if root.exists() else "there is no such folder")
     skipped: Counter[str] = Counter()
     top = _scan(root, "", skipped)
@@ -100,7 +100,7 @@ def read_folders(root: Path) -> Pictures:
     return _Layout(root, top, skipped).understood()
 
 
-def unpack(file: Path) -> str:
+def unpack_hint(file: Path) -> str:
     """What to do with an archive or a spreadsheet in place of a folder or table, as the end of a sentence."""
     suffix = file.suffix.lower()
     if suffix in (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar"):

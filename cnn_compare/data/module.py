@@ -30,7 +30,7 @@ from cnn_compare.data.splits import Indices, count_of, cut, fold_of, require_roo
 from cnn_compare.errors import InvalidValueError
 
 Normalization = Literal["half", "cifar10", "imagenet", "own"] | list[list[float]]
-Split = Literal["train", "test"]
+LoadedSplit = Literal["train", "test"]
 
 SPLIT_SEED = 42
 
@@ -261,7 +261,7 @@ class ImageDataModule(L.LightningDataModule):
         return f"{'test' if split == 'test' else 'training'} image {row}"
 
     @abstractmethod
-    def load(self, split: Split) -> tuple[Tensor, Tensor]:
+    def load(self, split: LoadedSplit) -> tuple[Tensor, Tensor]:
         """All images ``(N, H, W, 3)`` uint8 and labels ``(N,)`` int64 of a split.
 
         Grey images, channels first, floats and NumPy arrays are converted where their meaning is clear; see
@@ -270,14 +270,14 @@ class ImageDataModule(L.LightningDataModule):
 
     def setup(self, stage: str) -> None:
         """Load the training set for ``fit`` and ``validate``, else the test set."""
-        loaded: Split = "train" if stage in ("fit", "validate") else "test"
+        loaded: LoadedSplit = "train" if stage in ("fit", "validate") else "test"
         if loaded not in self._splits:
             self._splits |= self._make_splits(loaded)
         if "train" in self._splits and self._mean_std is None:
             images = self._splits["train"]
             self._mean_std = augment.mean_and_std(images.images, images.subset, self.image_size)
 
-    def _make_splits(self, loaded: Split) -> dict[str, ResidentDataset]:
+    def _make_splits(self, loaded: LoadedSplit) -> dict[str, ResidentDataset]:
         """The splits that are cut from what `load` returns, by name; with a fold, all three of them at once."""
         if self.fold is None:
             images, labels = self._load(loaded)
@@ -309,7 +309,7 @@ class ImageDataModule(L.LightningDataModule):
         """
         return {} if self.fold is None else {"rows": self.splits["test"].subset.cpu().numpy()}
 
-    def _load(self, split: Split) -> tuple[Tensor, Tensor]:
+    def _load(self, split: LoadedSplit) -> tuple[Tensor, Tensor]:
         if not hasattr(self, "class_names"):
             raise InvalidValueError("data", type(self).__name__, "a data module with class_names")
         return as_tensors(self.load(split), self.num_classes, f'{type(self).__name__}.load("{split}")')

@@ -21,7 +21,7 @@ from cnn_compare.data.layouts import (
     checked,
     picture_suffixes,
     split_named,
-    unpack,
+    unpack_hint,
 )
 from cnn_compare.errors import FolderError, InvalidValueError
 from cnn_compare.files import ADDRESS, is_address, plain_text
@@ -124,7 +124,7 @@ def _read(file: Path, columns: Mapping[str, str | list[str]]) -> tuple[list[str]
     except (OSError, UnicodeError, csv.Error) as error:
         if isinstance(error, OSError):
             raise FolderError(file, error.strerror or str(error)) from error
-        way_out = unpack(file) or f" in UTF-8 ({error}): save it as one"
+        way_out = unpack_hint(file) or f" in UTF-8 ({error}): save it as one"
         raise FolderError(file, f"it is no CSV file{way_out}") from error
     return [name.strip() for name in header], rows
 

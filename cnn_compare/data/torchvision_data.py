@@ -19,7 +19,7 @@ from torchvision.datasets.utils import download_and_extract_archive
 
 from cnn_compare.data.cache import mapped_arrays
 from cnn_compare.data.loaded import as_tensors
-from cnn_compare.data.module import ImageDataModule, Split
+from cnn_compare.data.module import ImageDataModule, LoadedSplit
 from cnn_compare.errors import DataUnavailableError, InvalidValueError
 from cnn_compare.files import read_json, write_json
 
@@ -66,7 +66,7 @@ class TorchvisionDataModule(ImageDataModule):
         """Download and store the data, unless it is stored already."""
         self._arrays()
 
-    def load(self, split: Split) -> tuple[Tensor, Tensor]:
+    def load(self, split: LoadedSplit) -> tuple[Tensor, Tensor]:
         """All images ``(N, H, W, 3)`` uint8 and labels ``(N,)`` int64 of a split, mapped from the disk."""
         folder = self._arrays()
         # Copy on write: processes share the pages, and nobody can change the file.
@@ -89,7 +89,7 @@ class TorchvisionDataModule(ImageDataModule):
             np.save(folder / f"{split}_labels.npy", numbers.numpy())
         write_json(folder / "classes.json", [str(name) for name in classes])
 
-    def _dataset(self, split: Split) -> Any:
+    def _dataset(self, split: LoadedSplit) -> Any:
         """The data set of torchvision; what is there is used without the network."""
         cls = getattr(datasets, self.dataset_name)
         which = {"train": split == "train"} if "train" in inspect.signature(cls).parameters else {"split": split}

@@ -30,7 +30,7 @@ from cnn_compare.files import ADDRESS, is_address
 from cnn_compare.inference.best import find_checkpoints
 from cnn_compare.module import ClassifierModule
 
-Picture = str | Path | Image.Image | NDArray[np.uint8]
+PictureLike = str | Path | Image.Image | NDArray[np.uint8]
 
 # Of a network's input; a hostile checkpoint must not fill the memory.
 LARGEST = 4096
@@ -162,7 +162,7 @@ class Classifier:
             other.to(device)
         return self
 
-    def pixels(self, pictures: Picture | Iterable[Picture]) -> NDArray[np.uint8]:
+    def pixels(self, pictures: PictureLike | Iterable[PictureLike]) -> NDArray[np.uint8]:
         """Decode and fit pictures, as the training images were.
 
         Args:
@@ -178,7 +178,7 @@ class Classifier:
         decoded = [self._pixels(picture, number) for number, picture in enumerate(_as_list(pictures))]
         return np.stack(decoded) if decoded else np.empty((0, side, side, 3), np.uint8)
 
-    def _pixels(self, picture: Picture, number: int) -> NDArray[np.uint8]:
+    def _pixels(self, picture: PictureLike, number: int) -> NDArray[np.uint8]:
         if isinstance(picture, (str, Path)):
             if is_address(picture):
                 raise BadPictureError(picture, ADDRESS)
@@ -203,7 +203,9 @@ class Classifier:
         every = np.stack([own, *(other.probabilities(pixels) for other in self.others)])
         return np.asarray(every.mean(0, dtype=np.float64), np.float32)
 
-    def __call__(self, pictures: Picture | Iterable[Picture], top_k: int = 3, batch_size: int = 64) -> pd.DataFrame:
+    def __call__(
+        self, pictures: PictureLike | Iterable[PictureLike], top_k: int = 3, batch_size: int = 64
+    ) -> pd.DataFrame:
         """Classify pictures.
 
         Args:
@@ -301,7 +303,7 @@ def _checked(known: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _as_list(pictures: Picture | Iterable[Picture]) -> list[Picture]:
+def _as_list(pictures: PictureLike | Iterable[PictureLike]) -> list[PictureLike]:
     """The pictures of a list, an array or any other iterable; a list of one for a single picture."""
     if isinstance(pictures, (str, Path, Image.Image)):
         return [pictures]

@@ -13,14 +13,13 @@ from numpy.typing import NDArray
 
 from cnn_compare.checkpointing import require_checkpoint
 from cnn_compare.data import ImageDataModule
-from cnn_compare.data.check import Images
-from cnn_compare.data.check import leaked as leaked_images
+from cnn_compare.data.check import NumberedImages, leaked_images
 from cnn_compare.errors import InvalidValueError, RunError
 from cnn_compare.experiment import make_data
 from cnn_compare.inference.best import best_validated
 from cnn_compare.inference.grad_cam import heat_maps, require_captum, under_heat
 from cnn_compare.module import ClassifierModule
-from cnn_compare.pictures import MOST_BYTES, MOST_NETWORKS, HeatMap, Leaked, Pictures, small_picture
+from cnn_compare.pictures import MOST_BYTES, MOST_NETWORKS, HeatMap, Leaked, ReportPictures, small_picture
 from cnn_compare.report.answers import WRONG_LABELS_SHOWN, Answers, by_network
 from cnn_compare.report.load import StoredRun, find_runs, test_labels
 from cnn_compare.results import RunFolder
@@ -31,7 +30,7 @@ MOST_ASKED = 10
 SIDES = (96, 64, 48, 32)
 
 
-def collect_pictures(folder: str | Path, images: Sequence[int] = (), explain: bool = False) -> Pictures:
+def collect_pictures(folder: str | Path, images: Sequence[int] = (), explain: bool = False) -> ReportPictures:
     """Write a comparison's `pictures.json`: its hardest test images, doubtful labels and leaks, for the report.
 
     Args:
@@ -84,7 +83,7 @@ def collect_pictures(folder: str | Path, images: Sequence[int] = (), explain: bo
     pictures, maps = _fitting(pixels, found)
     # Published data has no file names.
     named = list(dict.fromkeys([*shown, *suspicious])) if data.describe() else []
-    collected = Pictures(
+    collected = ReportPictures(
         test_labels=str(test_labels(stored)),
         names={image: _name(data, image) for image in named},
         pictures=pictures,
@@ -164,7 +163,7 @@ def _leaked(runs: Sequence[StoredRun], loaded: _Loaded) -> Leaked:
             continue
         done.append(run.config.get("data"))
         data = loaded.data_of(run)
-        equal, alike, all_compared = leaked_images(Images(data))
+        equal, alike, all_compared = leaked_images(NumberedImages(data))
         places = np.arange(len(data.splits["test"])) if data.fold is None else data.splits["test"].subset.numpy()
         # A trainer's limit_test_batches leaves out the last ones.
         tested = set(places[: run.result.test_images].tolist())

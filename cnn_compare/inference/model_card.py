@@ -17,7 +17,7 @@ from cnn_compare.inference.classifier import Classifier
 from cnn_compare.report.findings import Findings
 from cnn_compare.report.load import find_runs
 from cnn_compare.report.network import Network
-from cnn_compare.report.tables import escape
+from cnn_compare.report.tables import escape_markdown
 from cnn_compare.results import MANIFEST, RunFolder, RunResult
 from cnn_compare.run_key import comparison_of
 
@@ -62,7 +62,7 @@ def model_card(classifier: Classifier, facts: Mapping[str, Any], checked_on: str
     source = _source(classifier.checkpoint)
     names, entry = classifier.class_names, find_backbone(facts["backbone"])
     paper = ", ".join(str(value) for value in (entry.year, entry.paper) if value)
-    shown = [escape(name) for name in names[:NAMED]]
+    shown = [escape_markdown(name) for name in names[:NAMED]]
     more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
     environment = Environment(  # noqa: S701, the result is Markdown; names are escaped for that
         loader=PackageLoader("cnn_compare.inference", "."),
@@ -70,10 +70,10 @@ def model_card(classifier: Classifier, facts: Mapping[str, Any], checked_on: str
         trim_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters["md"] = escape
-    about = f" ({escape(entry.key_idea)}; {paper})" if entry.key_idea and paper else ""
+    environment.filters["md"] = escape_markdown
+    about = f" ({escape_markdown(entry.key_idea)}; {paper})" if entry.key_idea and paper else ""
     return environment.get_template("model_card.md.j2").render(
-        network=escape(source.result.network if source.result else facts["backbone"]),
+        network=escape_markdown(source.result.network if source.result else facts["backbone"]),
         class_names=names,
         classes=f"{', '.join(shown)}{more}" if more else format_list(shown),
         with_stem=" with its cifar stem" if facts["stem"] == "cifar" else "",
@@ -148,11 +148,11 @@ def _data(source: Source, facts: Mapping[str, Any]) -> Iterator[str]:
         settings = section.get("init_args") or {}
         place = Path(str(settings.get("labels") or settings.get("data_dir") or "")).name
         named = settings.get("name")
-        yield f"{' '.join(filter(None, [class_path.rpartition('.')[2], named and escape(str(named))]))}" + (
-            f" on {escape(place)}" if place and named is None else ""
+        yield f"{' '.join(filter(None, [class_path.rpartition('.')[2], named and escape_markdown(str(named))]))}" + (
+            f" on {escape_markdown(place)}" if place and named is None else ""
         )
     if result is not None and result.data.get("splits"):
-        yield escape(str(result.data["layout"]))
+        yield escape_markdown(str(result.data["layout"]))
         for name, split in result.data["splits"].items():
             groups = f" of {split['groups']:,} groups" if split["groups"] else ""
             yield f"{split['images']:,} {SPLIT_NAMES.get(name, name)} images{groups}"
@@ -181,7 +181,7 @@ def _recipe(config: Mapping[str, Any]) -> Iterator[str]:
         "weights of the epoch with the best": config.get("monitor"),
     }.items():
         if value not in (None, 0.0, "none", []) or (what == "seed" and value == 0):
-            yield f"{what}: {escape(', '.join(map(str, value)) if isinstance(value, list) else str(value))}"
+            yield f"{what}: {escape_markdown(', '.join(map(str, value)) if isinstance(value, list) else str(value))}"
 
 
 def _class(section: Any) -> str | None:
@@ -223,7 +223,7 @@ def _recalls(trained: Network | None, names: Sequence[str]) -> str:
         return ""
     lines = ["| class | right % | 95 % |", "|---|---:|---:|"]
     for name, recall in sorted(zip(names, trained.class_acc_pct, strict=True), key=lambda pair: pair[1].value):
-        lines.append(f"| {escape(name)} | {recall.value:.1f} | {recall.low:.1f} to {recall.high:.1f} |")
+        lines.append(f"| {escape_markdown(name)} | {recall.value:.1f} | {recall.low:.1f} to {recall.high:.1f} |")
     return "\n".join(lines)
 
 
@@ -239,7 +239,7 @@ def _limits(source: Source, names: Sequence[str]) -> Iterator[str]:
             yield "The test images are of groups that were not in training, such as persons."
         elif splits:
             yield "No groups were known: pictures of one person or place may be in training and test."
-        yield from map(escape, source.result.data.get("warnings", []))
+        yield from map(escape_markdown, source.result.data.get("warnings", []))
     if source.networks > 1:
         yield (
             f"It is one of {source.networks} networks that were compared. If it was chosen for its accuracy on the "
@@ -251,4 +251,4 @@ def _origin(facts: Mapping[str, Any]) -> Iterator[str]:
     yield f"checkpoint, SHA-256: {facts['checkpoint_sha256'] or 'none'}"
     for what in ("trained_with", "exported_with"):
         listed = ", ".join(f"{name} {version}" for name, version in facts[what].items())
-        yield f"{what.replace('_', ' ')}: {escape(listed) or 'not known'}"
+        yield f"{what.replace('_', ' ')}: {escape_markdown(listed) or 'not known'}"

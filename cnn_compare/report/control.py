@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cnn_compare.configs import differences
+from cnn_compare.configs import differing_settings
 from cnn_compare.formatting import format_list
 from cnn_compare.report.answers import by_network
 from cnn_compare.report.load import StoredRun, StoredRuns, distinct
@@ -39,7 +39,7 @@ def control(stored: StoredRuns) -> Control:
     runs = stored.all_finished
     results = [run.result for run in runs]
     configured = [run.config for run in runs if run.config]
-    different = differences(configured) if configured else {}
+    different = differing_settings(configured) if configured else {}
     different = {name: values for name, values in different.items() if _is_known(name, configured)}
     varied = {
         name: sorted(set(map(str, values)))

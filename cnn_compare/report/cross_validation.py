@@ -25,12 +25,12 @@ class Fold:
 
     Args:
         accuracy: Share of right answers.
-        images: How many were tested.
+        test_images: How many images were tested.
         folds: In how many the images were cut.
     """
 
     accuracy: float
-    images: int
+    test_images: int
     folds: int
 
 
@@ -38,12 +38,12 @@ Folds = Mapping[tuple[int, int | None], Fold]
 """One network's folds, by seed and number."""
 
 
-def corrected_error(values: Sequence[float], images: float, folds: float) -> Error:
+def corrected_error(values: Sequence[float], test_images: float, folds: float) -> Error:
     """What chance can do to the mean of a value that each fold has: Student's, with one degree of freedom less.
 
     Args:
         values: One a fold, of all repeats; at least two.
-        images: Tested in a fold.
+        test_images: How many images are tested in a fold.
         folds: In how many the images were cut: there is one test image for ``folds - 1`` others.
 
     Source:
@@ -51,7 +51,7 @@ def corrected_error(values: Sequence[float], images: float, folds: float) -> Err
         doi:10.1007/978-3-540-24775-3_3.
     """
     # Folds that all differ by the same do not show that none ever differs otherwise: one answer may in each.
-    variance = max(float(np.var(values, ddof=1)), 1 / images**2)
+    variance = max(float(np.var(values, ddof=1)), 1 / test_images**2)
     return Error(((math.sqrt(variance * (1 / len(values) + 1 / (folds - 1))), len(values) - 1.0),), 0.0)
 
 
@@ -61,12 +61,12 @@ def accuracy_estimate(results: Folds) -> Estimate:
     mean = float(np.mean(accuracies))
     if len(results) < 2:
         return Estimate(mean, 0.0, 1.0)
-    images, folds = _sizes([*results.values()])
-    half_width = corrected_error(accuracies, images, folds).half_width()
-    return wilson_interval(mean, half_width, images * len(results) / len({seed for seed, _ in results}))
+    test_images, folds = _sizes([*results.values()])
+    half_width = corrected_error(accuracies, test_images, folds).half_width()
+    return wilson_interval(mean, half_width, test_images * len(results) / len({seed for seed, _ in results}))
 
 
-def differences(networks: Sequence[Folds], pairs: Sequence[tuple[int, int]]) -> list[Difference]:
+def fold_differences(networks: Sequence[Folds], pairs: Sequence[tuple[int, int]]) -> list[Difference]:
     """Compare pairs of networks on the folds that both have, with Holm's correction for how many pairs there are.
 
     Intervals are simultaneous. They are Bonferroni's; where Holm's test, which establishes more, excludes 0 and
@@ -96,7 +96,7 @@ def differences(networks: Sequence[Folds], pairs: Sequence[tuple[int, int]]) -> 
     return [result[index] for index in range(len(pairs))]
 
 
-def smallest_difference(error: float, count: int, folds: int, repeats: int, pairs: int = 1) -> float:
+def smallest_difference(error: float, count: int, folds: int, repeats: int, pair_count: int = 1) -> float:
     """The smallest difference that is established in four comparisons of five with so many repeats.
 
     Args:
@@ -104,11 +104,11 @@ def smallest_difference(error: float, count: int, folds: int, repeats: int, pair
         count: Of how many folds, of all repeats, that is.
         folds: In a repeat.
         repeats: That are asked about.
-        pairs: How many are compared.
+        pair_count: How many pairs are compared.
     """
     runs = folds * repeats
     of_repeats = error * math.sqrt((1 / runs + 1 / (folds - 1)) / (1 / count + 1 / (folds - 1)))
-    half_width = Error(((of_repeats, runs - 1.0),), 0.0).half_width(LEVEL / pairs)
+    half_width = Error(((of_repeats, runs - 1.0),), 0.0).half_width(LEVEL / pair_count)
     return half_width + float(stats.norm.ppf(POWER)) * of_repeats
 
 
@@ -132,4 +132,4 @@ def _difference(first: Folds, second: Folds, level: float) -> Difference:
 
 def _sizes(results: Sequence[Fold]) -> tuple[float, float]:
     """Mean number of images that are tested in a fold, and the number of folds."""
-    return float(np.mean([fold.images for fold in results])), float(np.mean([fold.folds for fold in results]))
+    return float(np.mean([fold.test_images for fold in results])), float(np.mean([fold.folds for fold in results]))

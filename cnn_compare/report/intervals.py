@@ -94,14 +94,14 @@ class Sample:
 
     Args:
         accuracies: Shares of right answers, one a seed.
-        images: Number of test images; where they belong to groups, of groups.
-        correct: ``(seeds, images)``, whether each answer was right: 0 or 1; of a group, what it makes of the accuracy,
+        size: Number of test images; where they belong to groups, of groups.
+        correct: ``(seeds, size)``, whether each answer was right: 0 or 1; of a group, what it makes of the accuracy,
             such that the mean over groups is the accuracy. None where single answers are not at hand.
         group_sizes: Number of images in each group; None where there are no groups.
     """
 
     accuracies: Sequence[float]
-    images: int
+    size: int
     correct: Correct | Vector | None = None
     group_sizes: NDArray[np.integer] | None = None
 
@@ -139,14 +139,14 @@ class Sample:
         return float(np.mean(self.accuracies))
 
     @cached_property
-    def effective_images(self) -> float:
+    def effective_size(self) -> float:
         """How many independent images would leave a seed's accuracy as uncertain; not more than there are."""
         if self.group_sizes is None or self.correct is None:
-            return self.images
+            return self.size
         between = float(np.mean([accuracy * (1 - accuracy) for accuracy in self.accuracies]))
         if between == 0:  # All answers are right, or all wrong: as if every group were one image.
-            return self.images
-        variance = float(np.var(self.correct, axis=1, ddof=1).mean()) / self.images
+            return self.size
+        variance = float(np.var(self.correct, axis=1, ddof=1).mean()) / self.size
         return min(between / variance if variance else math.inf, float(self.group_sizes.sum()))
 
     @cached_property
@@ -163,7 +163,7 @@ class Sample:
 
     @cached_property
     def image_means(self) -> Vector:
-        """``(images,)``: the share of seeds that answered an image right."""
+        """``(size,)``: the share of seeds that answered an image right."""
         assert self.correct is not None, "only where the answers are at hand"
         means: Vector = self.correct.mean(0)
         return means
@@ -180,7 +180,7 @@ class Sample:
         else:
             by_image = float(np.var(self.correct, axis=0, ddof=1).mean())
             noise = by_image - float(np.var(self.accuracies, ddof=1))
-        return max(noise, self.images / self.effective_images**2)
+        return max(noise, self.size / self.effective_size**2)
 
 
 @dataclass(frozen=True)
@@ -206,7 +206,7 @@ def seed_variances(samples: Sequence[Sample]) -> list[SeedVariance]:
         After Smyth 2004, doi:10.2202/1544-6115.1027, with bounded degrees of freedom; for networks whose variance
         stands out, Phipson et al. 2016, doi:10.1214/16-AOAS920.
     """
-    variances = np.array([max(float(np.var(s.accuracies, ddof=1)), s.noise / s.images) for s in samples])
+    variances = np.array([max(float(np.var(s.accuracies, ddof=1)), s.noise / s.size) for s in samples])
     freedoms = np.array([s.seeds - 1.0 for s in samples])
     shows = freedoms >= 2
     if _alike(variances[shows], freedoms[shows]):
@@ -255,7 +255,7 @@ class Error:
 
     Args:
         seeds: Standard error and degrees of freedom, for each network with several seeds.
-        images: Standard error that other test images add.
+        image_error: Standard error that other test images add.
         image_freedom: Degrees of freedom with which that is known.
 
     Source:
@@ -263,7 +263,7 @@ class Error:
     """
 
     seeds: tuple[tuple[float, float], ...]
-    images: float
+    image_error: float
     image_freedom: float = math.inf
 
     @cached_property
@@ -280,10 +280,10 @@ class Error:
         if matching and squares.any():
             weights = weights * squares / (weights @ squares)
         if math.isfinite(self.image_freedom):
-            squares = (squares[:, None] + self.images**2 * _variance_factors(self.image_freedom)[::step]).ravel()
+            squares = (squares[:, None] + self.image_error**2 * _variance_factors(self.image_freedom)[::step]).ravel()
             weights = (weights[:, None] * step * WEIGHTS[::step]).ravel()
         else:
-            squares = squares + self.images**2
+            squares = squares + self.image_error**2
         matter = weights > 1e-18
         return np.sqrt(squares[matter]), weights[matter]
 
@@ -298,7 +298,7 @@ class Error:
         """Half of an interval that misses the truth in a share ``level`` of cases."""
         # Each error beyond such a bound in its part of the level: their sum is within all bounds together.
         part = level / (2 * (len(self.seeds) + 1))
-        most = self.images * stats.t.isf(part, self.image_freedom) + sum(
+        most = self.image_error * stats.t.isf(part, self.image_freedom) + sum(
             error * stats.t.isf(part, df) for error, df in self.seeds
         )
         return float(brentq(lambda distance: self.p(distance) - level, 0, 1.1 * most, rtol=1e-7)) if most else 0.0
@@ -321,13 +321,13 @@ def accuracy_estimates(samples: Sequence[Sample]) -> list[Estimate]:
     estimates = []
     for sample in samples:
         if sample.seeds == 1:
-            estimates.append(share_estimate(sample.mean, sample.effective_images, sample.image_freedom))
+            estimates.append(share_estimate(sample.mean, sample.effective_size, sample.image_freedom))
             continue
         variance = next(variances)
         by_images = float(_image_covariance([sample])[0, 0])
         of_seeds = ((math.sqrt(variance.variance / sample.seeds), variance.freedom),)
         error = Error(of_seeds, math.sqrt(by_images), sample.image_freedom)
-        estimates.append(wilson_interval(sample.mean, error.half_width(), sample.effective_images))
+        estimates.append(wilson_interval(sample.mean, error.half_width(), sample.effective_size))
     return estimates
 
 
@@ -336,18 +336,18 @@ def percent(estimate: Estimate) -> Estimate:
     return Estimate(100 * estimate.value, max(100 * estimate.low, -100.0), min(100 * estimate.high, 100.0))
 
 
-def share_estimate(share: float, images: float, freedom: float = math.inf) -> Estimate:
+def share_estimate(share: float, size: float, freedom: float = math.inf) -> Estimate:
     """Share of images answered right, with Wilson's interval: for other test images, not for other seeds.
 
     Args:
         share: Of one seed, or the mean over several.
-        images: How many independent ones there are; with none the interval is open (NaN).
+        size: Number of independent images; with none the interval is open (NaN).
         freedom: As `Sample.image_freedom`.
     """
-    if images == 0:
+    if size == 0:
         return Estimate(share, math.nan, math.nan)
-    half_width = Error((), math.sqrt(share * (1 - share) / images), freedom).half_width()
-    return wilson_interval(share, half_width, images)
+    half_width = Error((), math.sqrt(share * (1 - share) / size), freedom).half_width()
+    return wilson_interval(share, half_width, size)
 
 
 def balanced_estimate(recalls: Sequence[Estimate], together: float = 1.0) -> Estimate:
@@ -387,11 +387,11 @@ def variance_together(right: Correct, labels: NDArray[np.integer], groups: NDArr
     return max(1.0, float((sums.sum(1) ** 2).sum()) / apart) if apart else 1.0
 
 
-def wilson_interval(mean: float, half_width: float, images: float) -> Estimate:
+def wilson_interval(mean: float, half_width: float, size: float) -> Estimate:
     """An interval of a mean between 0 and 1, by the half width that it would have if it were symmetric."""
     # Wilson's z² / n. A mean of 0 or 1 has no half width to take it from: then it is that of the images alone.
     between = mean * (1 - mean)
-    ratio = half_width**2 / between if between else float(stats.norm.isf(LEVEL / 2)) ** 2 / images
+    ratio = half_width**2 / between if between else float(stats.norm.isf(LEVEL / 2)) ** 2 / size
     middle = (mean + ratio / 2) / (1 + ratio)
     half = math.sqrt(ratio * between + ratio**2 / 4) / (1 + ratio)
     return Estimate(mean, max(middle - half, 0.0), min(middle + half, 1.0))
@@ -399,21 +399,23 @@ def wilson_interval(mean: float, half_width: float, images: float) -> Estimate:
 
 def _image_covariance(samples: Sequence[Sample]) -> NDArray[np.float64]:
     """``(networks, networks)``: how mean accuracies vary together when other test images are drawn."""
-    images = samples[0].images
+    size = samples[0].size
     grouped = samples[0].group_sizes is not None
     if any(sample.correct is None for sample in samples):
         # As if no two networks had anything in common, and no two seeds of one network differed: the most it can be.
-        return np.diag([sample.mean * (1 - sample.mean) for sample in samples]) / images
+        return np.diag([sample.mean * (1 - sample.mean) for sample in samples]) / size
     # Groups may be few, so that one degree of freedom less matters.
     covariance = np.atleast_2d(np.cov(np.stack([sample.image_means for sample in samples]), bias=not grouped))
     covariance -= np.diag([sample.noise / sample.seeds if sample.seeds > 1 else 0.0 for sample in samples])
     # Without the noise the estimate may be no covariance any more; this is the nearest one that is.
     values, vectors = np.linalg.eigh(covariance)
-    nearest: NDArray[np.float64] = (vectors * np.maximum(values, 0)) @ vectors.T / images
+    nearest: NDArray[np.float64] = (vectors * np.maximum(values, 0)) @ vectors.T / size
     return nearest
 
 
-def differences(samples: Sequence[Sample], pairs: Sequence[tuple[int, int]], level: float = LEVEL) -> list[Difference]:
+def sample_differences(
+    samples: Sequence[Sample], pairs: Sequence[tuple[int, int]], level: float = LEVEL
+) -> list[Difference]:
     """Compare pairs of networks on the same test images, with a correction for how many pairs there are.
 
     The correction is that of the largest error among all pairs, drawn from the same model as each single error: Tukey's
@@ -438,8 +440,8 @@ def differences(samples: Sequence[Sample], pairs: Sequence[tuple[int, int]], lev
             ((math.sqrt(each.variance / sample.seeds), each.freedom),)
             for sample, each in zip(samples, seed_variances(samples), strict=True)
         ]
-    images, freedom = min(sample.effective_images for sample in samples), min(each.image_freedom for each in samples)
-    covariance = _image_covariance(samples) + np.eye(len(samples)) / (2 * images**2)
+    size, freedom = min(sample.effective_size for sample in samples), min(each.image_freedom for each in samples)
+    covariance = _image_covariance(samples) + np.eye(len(samples)) / (2 * size**2)
     errors = [
         Error(
             seed_errors[first] + seed_errors[second],
@@ -483,18 +485,18 @@ def _largest_errors(
     return largest
 
 
-def smallest_difference(seeds: int, deviation: float, image_error: float, pairs: int = 1) -> float:
+def smallest_difference(seeds: int, deviation: float, image_error: float, pair_count: int = 1) -> float:
     """The smallest difference that is established in four comparisons of five, by networks whose seeds vary alike.
 
     Args:
         seeds: Of each network. With one, the difference is that of the trained networks.
         deviation: Standard deviation of one seed's accuracy on the same test images; of no effect with one seed.
         image_error: Standard error of a difference from the test images.
-        pairs: How many are compared.
+        pair_count: How many pairs are compared.
     """
     error = deviation / math.sqrt(seeds) if seeds > 1 else 0.0
-    of_seeds = (error, seeds - 1 + (MOST_PRIOR_FREEDOM if seeds > 2 and pairs > 1 else 0))
-    half_width = Error((of_seeds, of_seeds) if seeds > 1 else (), image_error).half_width(LEVEL / pairs)
+    of_seeds = (error, seeds - 1 + (MOST_PRIOR_FREEDOM if seeds > 2 and pair_count > 1 else 0))
+    half_width = Error((of_seeds, of_seeds) if seeds > 1 else (), image_error).half_width(LEVEL / pair_count)
     return half_width + float(stats.norm.ppf(POWER)) * math.hypot(error, error, image_error)
 
 

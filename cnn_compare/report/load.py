@@ -21,7 +21,7 @@ from cnn_compare.archive import archived_runs
 from cnn_compare.errors import NoRunsError, ResultError
 from cnn_compare.files import plain_text
 from cnn_compare.formatting import format_list
-from cnn_compare.pictures import Pictures, labels_digest
+from cnn_compare.pictures import ReportPictures, labels_digest
 from cnn_compare.report.wrong_labels import Doubts, doubts
 from cnn_compare.results import MANIFEST, METRICS, SEARCH, RunFolder, RunResult
 from cnn_compare.run_key import RunKey, is_run_path, run_paths
@@ -36,7 +36,7 @@ FIT_RUN_WAY_OUT = (
 FIT_RUN = f"a run of `fit`, without a result.json. {FIT_RUN_WAY_OUT}"
 TRIALS = "it holds trials of a search, which see no test images; report on the comparison that they choose settings for"
 # What a report lacks without a file of a finished run.
-MISSING = {
+WITHOUT_FILE = {
     "config": "the file is missing: whether the run's settings are those of the others is not known",
     "curves": "the file is missing: learning curves and seconds to an accuracy are without this run",
     "predictions": "the file is missing: the network is compared by its accuracies alone, which can establish less",
@@ -120,7 +120,7 @@ class StoredRuns:
     problems: list[ResultError]
     times: Times | None = None
     trials: list[RunResult] = field(default_factory=list)
-    pictures: Pictures | None = None
+    pictures: ReportPictures | None = None
 
     @cached_property
     def planned_runs(self) -> list[tuple[str, int | None, int, int | None]]:
@@ -190,7 +190,7 @@ def find_runs(folder: str | Path) -> StoredRuns:
                 path = getattr(files, part)
                 try:
                     if not path.exists():
-                        raise ResultError(path, MISSING[part])
+                        raise ResultError(path, WITHOUT_FILE[part])
                     parts[part] = read(path)
                 except ResultError as error:
                     problems.append(error)
@@ -219,11 +219,11 @@ def find_runs(folder: str | Path) -> StoredRuns:
             trials.append(RunFolder(path).load_result())
         except ResultError as error:
             problems.append(error)
-    pictures: Pictures | None = None
+    pictures: ReportPictures | None = None
     try:
-        pictures = Pictures.load(beside)
+        pictures = ReportPictures.load(beside)
         if pictures and pictures.test_labels != test_labels(runs):
-            path, pictures = Pictures.path(folder), None
+            path, pictures = ReportPictures.path(folder), None
             raise ResultError(path, f"it is of other test images; `cnn-compare explain {folder}` makes it anew")
     except ResultError as error:
         problems.append(error)

@@ -269,7 +269,7 @@ def _independent(predictions: Sequence[Predictions], label: int, images: int) ->
             samples.append(Sample.of(right, answers.groups[of_class]))
     if not samples:
         return images, math.inf
-    return float(np.mean([each.effective_images for each in samples])), min(each.image_freedom for each in samples)
+    return float(np.mean([each.effective_size for each in samples])), min(each.image_freedom for each in samples)
 
 
 def _ensemble(runs: Sequence[StoredRun]) -> float | None:

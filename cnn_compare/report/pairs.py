@@ -136,7 +136,7 @@ def _fold_pairs(pairs: Sequence[tuple[Network, Network]], folds: Mapping[str, Fo
     """What cross-validation shows of each pair."""
     names = list(folds)
     numbers = [(names.index(first.name), names.index(second.name)) for first, second in pairs]
-    found = cross_validation.differences([folds[name] for name in names], numbers)
+    found = cross_validation.fold_differences([folds[name] for name in names], numbers)
     shared = [len(cross_validation.shared_folds(folds[first.name], folds[second.name])) for first, second in pairs]
 
     def detects(first: Network, difference: Difference, count: int) -> dict[int, float]:
@@ -204,12 +204,12 @@ def _within(share: Estimate, margin: float) -> bool:
     return max(-100 * share.low, 100 * share.high) < margin
 
 
-def _detects(difference: Difference, seeds: tuple[int, int], pairs: int) -> dict[int, float]:
+def _detects(difference: Difference, seeds: tuple[int, int], pair_count: int) -> dict[int, float]:
     """What as many seeds as there are, twice and four times as many establish; see `Pair.detects_points`."""
     squares = [error**2 * count for (error, _), count in zip(difference.error.seeds, seeds, strict=True)]
     deviation = math.sqrt(sum(squares) / 2)
     return {
-        count: 100 * intervals.smallest_difference(count, deviation, difference.error.images, pairs)
+        count: 100 * intervals.smallest_difference(count, deviation, difference.error.image_error, pair_count)
         for count in (min(seeds) * factor for factor in (1, 2, 4))
     }
 
@@ -233,7 +233,7 @@ def _compared(
     names = list(samples)
     numbers = [(names.index(first.name), names.index(second.name)) for first, second in pairs]
     found, *before = (
-        intervals.differences([look[name] for name in names], numbers, level) for look in (samples, *earlier)
+        intervals.sample_differences([look[name] for name in names], numbers, level) for look in (samples, *earlier)
     )
     result = {}
     for index, ((first, second), difference) in enumerate(zip(pairs, found, strict=True)):
@@ -266,7 +266,7 @@ def _pair(
         same=None if question.margin is None else any(_within(each.share, question.margin) for each in looked),
         of_trained=of_trained,
         seeds=runs,
-        image_error_points=100 * difference.error.images,
+        image_error_points=100 * difference.error.image_error,
         detects_points=detects_points,
     )
 

@@ -76,9 +76,9 @@ def terminal_table(found: Findings, width: int = 80, ascii_only: bool = False) -
 def markdown_table(table: Table) -> str:
     """A table without its heading and note; numbers to the right."""
     rest = "---:" if table.of_numbers else "---"
-    lines = ["| " + " | ".join(map(escape, table.columns)) + " |"]
+    lines = ["| " + " | ".join(map(escape_markdown, table.columns)) + " |"]
     lines.append("|" + "|".join(rest if index else "---" for index in range(len(table.columns))) + "|")
-    lines += ["| " + " | ".join(map(escape, row)) + " |" for row in table.rows]
+    lines += ["| " + " | ".join(map(escape_markdown, row)) + " |" for row in table.rows]
     return "\n".join(lines)
 
 
@@ -117,7 +117,7 @@ def escape_latex(text: str) -> str:
     return " ".join("".join(_LATEX.get(each, each) for each in text).split())
 
 
-def escape(text: str) -> str:
+def escape_markdown(text: str) -> str:
     """Text that Markdown shows unchanged, in one line."""
     escaped = text.replace("&", "&amp;").replace("<", "&lt;").replace("\\", "\\\\").replace("|", "\\|")
     for special in "*`[]":

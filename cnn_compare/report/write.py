@@ -13,7 +13,7 @@ from cnn_compare.report.load import find_runs, results_table
 from cnn_compare.report.page import page
 from cnn_compare.report.section import Section
 from cnn_compare.report.sections import sections_of
-from cnn_compare.report.tables import escape, markdown_table
+from cnn_compare.report.tables import escape_markdown, markdown_table
 
 SCHEMA = 3
 
@@ -71,13 +71,13 @@ def _rounded(value: Any) -> Any:
 
 def _markdown(found: Findings, sections: Mapping[str, Section]) -> str:
     answer, *others = sections.values()
-    parts = [f"# {escape(found.name)}"]
-    parts += [f"> **{escape(warning)}**" for warning in [*found.first, *answer.json["warnings"]]]
-    parts += [f"> {escape(sentence)}" for sentence in answer.json["declared_changes"]]
-    parts.append("\n".join(f"- {escape(sentence)}" for sentence in answer.sentences))
+    parts = [f"# {escape_markdown(found.name)}"]
+    parts += [f"> **{escape_markdown(warning)}**" for warning in [*found.first, *answer.json["warnings"]]]
+    parts += [f"> {escape_markdown(sentence)}" for sentence in answer.json["declared_changes"]]
+    parts.append("\n".join(f"- {escape_markdown(sentence)}" for sentence in answer.sentences))
     for section in others:
-        texts = [escape(sentence) for sentence in section.sentences]
+        texts = [escape_markdown(sentence) for sentence in section.sentences]
         if table := section.table:
-            texts += [markdown_table(table), *([escape(table.note)] if table.note else [])]
+            texts += [markdown_table(table), *([escape_markdown(table.note)] if table.note else [])]
         parts += [f"## {section.heading}", *texts] if texts else []
     return "\n\n".join(parts) + "\n"

@@ -40,7 +40,7 @@ def test_times_and_throughput_are_logged_beside_the_metrics_of_their_epoch(train
 def test_images_are_counted_one_by_one_for_the_last_epoch(train, limit, images):
     timer = EpochTimer()
     train(timer, seconds=SECONDS, epochs=2, limit_train_batches=limit)
-    assert timer.images == images
+    assert timer.images_per_epoch == images
     assert len(timer.train_epoch_s) == 2
 
 

@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 
 from cnn_compare import DigitsDataModule, FolderDataModule
 from cnn_compare.data import check
-from cnn_compare.data.check import Images, copies, leaked, near_pairs, sizes
+from cnn_compare.data.check import NumberedImages, copies, leaked_images, near_pairs, sizes
 from cnn_compare.errors import DataError, FolderError
 from cnn_compare.report.planning import NETWORKS_CORRELATE, smallest_on
 
@@ -42,13 +42,13 @@ def folder(path, **options) -> FolderDataModule:
 def found_pairs(path, exact: bool) -> set[tuple[str, str]]:
     return {
         (pair["first"]["name"], pair["second"]["name"])
-        for pair in copies(Images(folder(path)))["pairs"]
+        for pair in copies(NumberedImages(folder(path)))["pairs"]
         if pair["exact"] == exact
     }
 
 
 def test_pictures_that_are_no_copies_are_not_taken_for_copies(photos):
-    found = copies(Images(folder(photos)))
+    found = copies(NumberedImages(folder(photos)))
     assert {**found, "shared": None} == {"shared": None, "pairs": [], "found": 0, "two_labels": 0, "complete": True}
     assert all(each["exact"] == each["near"] == 0 for each in found["shared"])
 
@@ -72,7 +72,7 @@ def test_planted_copies_are_found_and_a_mirrored_picture_is_none(photos):
         ("val/[cat]/smaller.png", "train/[cat]/3.png"),
         ("train/[cat]/4.png", "train/[cat]/darker.png"),
     }
-    found = copies(Images(folder(photos)))
+    found = copies(NumberedImages(folder(photos)))
     assert {(each["split"], each["other"]): (each["exact"], each["near"]) for each in found["shared"]} == {
         ("test", "test"): (0, 0),
         ("test", "val"): (0, 0),
@@ -92,8 +92,8 @@ def test_leaks_are_the_test_images_with_a_copy_in_training_and_are_searched_for_
     shutil.copy(photos / "val" / "[cat]" / "0.png", photos / "test" / "[cat]" / "of_validation.png")
 
     def leaks():
-        images = Images(folder(photos))
-        exact, near, complete = leaked(images)
+        images = NumberedImages(folder(photos))
+        exact, near, complete = leaked_images(images)
         assert complete
         return tuple([images.named(image)["name"] for image in numbers] for numbers in (exact, near))
 
@@ -102,7 +102,7 @@ def test_leaks_are_the_test_images_with_a_copy_in_training_and_are_searched_for_
     with monkeypatch.context() as patch:
         patch.setattr(check, "near_pairs", None)
         assert leaks() == expected
-        assert copies(Images(folder(photos)))["found"] == 3
+        assert copies(NumberedImages(folder(photos)))["found"] == 3
     (photos / "test" / "[cat]" / "bytes.png").unlink()
     assert leaks() == ([], expected[1])
 
@@ -110,7 +110,7 @@ def test_leaks_are_the_test_images_with_a_copy_in_training_and_are_searched_for_
 def test_a_picture_in_many_copies_is_counted_once_for_each_image(photos):
     for name in ("a", "b"):
         shutil.copy(photos / "train" / "[cat]" / "0.png", photos / "test" / "[cat]" / f"{name}.png")
-    found = copies(Images(folder(photos)))
+    found = copies(NumberedImages(folder(photos)))
     exact = {(each["split"], each["other"]): each["exact"] for each in found["shared"]}
     assert (exact["test", "train"], exact["test", "test"], exact["train", "train"]) == (2, 2, 0)
     assert found["found"] == 2
@@ -128,7 +128,7 @@ def test_the_search_among_many_alike_ends_and_says_so(monkeypatch):
 
 def test_what_fit_loses_is_that_of_the_pictures_shape(photos):
     Image.new("RGB", (50, 40)).save(photos / "train" / "[cat]" / "small.png")
-    found = sizes(Images(folder(photos, image_size=48)))
+    found = sizes(NumberedImages(folder(photos, image_size=48)))
     # 33 pictures of 192 x 64 and one of 50 x 40.
     assert found["most_frequent"][0] == {"width": 192, "height": 64, "images": 33}
     assert found["aspect"] == {"min": 1.25, "median": 3.0, "max": 3.0}
@@ -143,8 +143,8 @@ def test_pictures_of_a_single_colour_are_alike_only_if_they_are_equal():
 
 
 def test_data_without_files_is_checked_as_well():
-    found = copies(Images(DigitsDataModule()))
-    images = Images(DigitsDataModule())
+    found = copies(NumberedImages(DigitsDataModule()))
+    images = NumberedImages(DigitsDataModule())
     assert len(images) == 1797
     assert check.understood(images)["splits"]["test"]["images"] == 360
     assert [each["exact"] for each in found["shared"]] == [0] * 6

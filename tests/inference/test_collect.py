@@ -13,11 +13,11 @@ from helpers import run_command, small_comparison
 from PIL import Image
 
 from cnn_compare import DigitsDataModule, write_report
-from cnn_compare.data.check import Images, copies
+from cnn_compare.data.check import NumberedImages, copies
 from cnn_compare.errors import InvalidValueError, RunError
 from cnn_compare.inference import collect, grad_cam
 from cnn_compare.inference.collect import collect_pictures
-from cnn_compare.pictures import MOST_BYTES, Pictures
+from cnn_compare.pictures import MOST_BYTES, ReportPictures
 from cnn_compare.report.answers import Answers
 from cnn_compare.report.load import find_runs
 from cnn_compare.report.sections.leaks import leaks_of
@@ -35,7 +35,7 @@ def pixels(url):
 
 def test_the_pictures_are_the_test_images_that_most_runs_got_wrong(comparison):
     found = collect_pictures(comparison)
-    assert Pictures.load(comparison) == found
+    assert ReportPictures.load(comparison) == found
     wrong = []
     for path in comparison.glob("*/*/predictions.npz"):
         with np.load(path) as stored:
@@ -53,14 +53,14 @@ def test_the_pictures_are_the_test_images_that_most_runs_got_wrong(comparison):
 def test_leaks_are_those_that_the_look_at_the_data_counts(comparison):
     leaked = collect_pictures(comparison).leaked
     data = DigitsDataModule(train_subset=120, val_size=50)
-    shared = {(each["split"], each["other"]): each for each in copies(Images(data))["shared"]}["test", "train"]
+    shared = {(each["split"], each["other"]): each for each in copies(NumberedImages(data))["shared"]}["test", "train"]
     assert (len(leaked.exact), len(leaked.near)) == (shared["exact"], shared["near"])
     assert leaked.near
 
 
 def test_explain_shows_every_networks_heat_maps_of_the_same_images(comparison, capsys):
     assert run_command(["explain", str(comparison)], capsys)[0] == 0
-    stored = Pictures.load(comparison)
+    stored = ReportPictures.load(comparison)
     hardest = Answers.of(find_runs(comparison).finished).hardest()
     assert {name: list(maps) for name, maps in stored.heat_maps.items()} == {
         "lenet": hardest,
@@ -82,7 +82,7 @@ def test_a_heat_map_is_of_the_seed_that_was_best_in_validation(comparison):
 
 def test_images_that_were_asked_for_are_shown_and_explained(comparison, capsys):
     assert run_command(["explain", str(comparison), "--images=17,3"], capsys)[0] == 0
-    stored = Pictures.load(comparison)
+    stored = ReportPictures.load(comparison)
     assert stored.asked == [17, 3]
     assert [list(maps) for maps in stored.heat_maps.values()] == [[17, 3], [17, 3]]
     rows = (comparison / "report.md").read_text().partition("## Test images that were asked for")[2].splitlines()
@@ -126,7 +126,9 @@ def test_of_folds_each_image_is_explained_by_a_network_that_never_saw_it(tmp_pat
     for fold in range(3):
         data = DigitsDataModule(fold=(fold, 3), split_seed=0, train_subset=120, val_size=50)
         leaked += next(
-            each for each in copies(Images(data))["shared"] if (each["split"], each["other"]) == ("test", "train")
+            each
+            for each in copies(NumberedImages(data))["shared"]
+            if (each["split"], each["other"]) == ("test", "train")
         )["near"]
     assert len(found.leaked.exact + found.leaked.near) == leaked > 0
     report = write_report(folder)

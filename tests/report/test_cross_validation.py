@@ -12,7 +12,7 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 from cnn_compare.files import write_json
-from cnn_compare.report.cross_validation import Fold, accuracy_estimate, differences, smallest_difference
+from cnn_compare.report.cross_validation import Fold, accuracy_estimate, fold_differences, smallest_difference
 from cnn_compare.results import RunFolder
 
 IMAGES = 200
@@ -34,7 +34,7 @@ def test_a_pair_has_nadeau_and_bengios_t_test_and_interval(repeats, folds):
     count = repeats * folds
     error = math.sqrt(deltas.var(ddof=1) * (1 / count + (1 / folds) / (1 - 1 / folds)))
     t = stats.t(count - 1)
-    (found,) = differences([first, second], [(0, 1)])
+    (found,) = fold_differences([first, second], [(0, 1)])
     assert found.p == pytest.approx(2 * t.sf(abs(deltas.mean()) / error), rel=1e-4)
     half = t.isf(0.025) * error
     assert (found.share.low, found.share.high) == pytest.approx((deltas.mean() - half, deltas.mean() + half), rel=1e-3)
@@ -56,11 +56,11 @@ def test_p_values_of_several_pairs_are_holms_and_intervals_exclude_0_where_they_
     for shift in np.linspace(0, 0.06, 8):
         networks = drawn(rng, 4)
         networks[0] = {key: Fold(fold.accuracy + shift, IMAGES, 5) for key, fold in networks[0].items()}
-        found = differences(networks, pairs)
+        found = fold_differences(networks, pairs)
         rejected, corrected, _, _ = multipletests([each.p for each in found], 0.05, "holm")
         assert [each.p_corrected for each in found] == pytest.approx(corrected)
         assert [each.share.low > 0 or each.share.high < 0 for each in found] == list(rejected)
-        alone = [differences(networks, [pair])[0].share for pair in pairs]
+        alone = [fold_differences(networks, [pair])[0].share for pair in pairs]
         for each, by_itself in zip(found, alone, strict=True):
             assert each.share.low <= each.share.value <= each.share.high
             if not rejected.any():
@@ -73,21 +73,21 @@ def test_only_folds_that_both_networks_have_count():
     first, second = drawn(np.random.default_rng(3), 2)
     fewer = {key: fold for key, fold in second.items() if key != (1, 4)}
     without = {key: fold for key, fold in first.items() if key != (1, 4)}
-    assert differences([first, fewer], [(0, 1)]) == differences([without, fewer], [(0, 1)])
+    assert fold_differences([first, fewer], [(0, 1)]) == fold_differences([without, fewer], [(0, 1)])
 
 
 @pytest.mark.parametrize("second", [network([0.1]), network([0.1] * 4, folds=4), {}], ids=["one", "others", "none"])
 def test_networks_that_share_no_two_folds_are_not_told_apart(second):
     first = network([0.9] * 5)
     second = second or {(7, 0): Fold(0.1, IMAGES, 5)}
-    (found,) = differences([first, second], [(0, 1)])
+    (found,) = fold_differences([first, second], [(0, 1)])
     assert (found.p, found.share.low, found.share.high) == (1.0, -1.0, 1.0)
     assert found.share.value == pytest.approx(0.8)
 
 
 def test_the_same_difference_of_one_image_in_every_fold_is_not_certain():
     first, second = network([0.9] * 5), network([0.9 - 1 / IMAGES] * 5)
-    (found,) = differences([first, second], [(0, 1)])
+    (found,) = fold_differences([first, second], [(0, 1)])
     assert found.share.low < 0 < found.share.high
 
 
@@ -233,5 +233,5 @@ def test_three_repeats_narrow_as_bouckaert_and_frank_say():
 
 def test_no_interval_of_a_difference_goes_beyond_all_and_none():
     folds = [{(0, fold): Fold(accuracy, 10, 2) for fold, accuracy in enumerate(each)} for each in ((1, 0.2), (0, 0.3))]
-    (found,) = differences(folds, [(0, 1)])
+    (found,) = fold_differences(folds, [(0, 1)])
     assert (found.share.low, found.share.high) == (-1, 1)

@@ -16,12 +16,12 @@ from statsmodels.stats.proportion import proportion_confint
 
 from cnn_compare import write_report
 from cnn_compare.files import write_bytes
-from cnn_compare.pictures import HeatMap, Leaked, Pictures, labels_digest, small_picture
+from cnn_compare.pictures import HeatMap, Leaked, ReportPictures, labels_digest, small_picture
 from cnn_compare.report.wrong_labels import doubts, flipped, suspicious, worth_a_look
 
 LABELS = np.arange(1000) % 10
 DOT = small_picture(np.zeros((8, 8, 3), np.uint8), 8)
-PICTURES = Pictures(labels_digest(LABELS), {}, {13: DOT}, Leaked([], [], True))
+PICTURES = ReportPictures(labels_digest(LABELS), {}, {13: DOT}, Leaked([], [], True))
 
 
 def answers(seed):
@@ -215,7 +215,7 @@ def test_what_was_read_from_the_data_comes_back_from_its_file(tmp_path):
     heat = {"a": {13: HeatMap(DOT, 4)}}
     whole = replace(PICTURES, names={13: "나비.png"}, asked=[13, 2], heat_maps=heat, notes=["No heat map of b."])
     whole.save(tmp_path)
-    assert Pictures.load(tmp_path) == whole
+    assert ReportPictures.load(tmp_path) == whole
 
 
 def damaged(**changes):

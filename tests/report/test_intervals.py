@@ -132,7 +132,7 @@ def test_many_pairs_of_alike_networks_are_corrected_as_by_tukey():
     accuracies = 0.8 + values + np.array([0, 0.0006, 0.0012, 0.0018, 0.0036])[:, None]
     samples = [Sample(each.tolist(), 10**9) for each in accuracies]
     pairs = list(itertools.combinations(range(5), 2))
-    found = intervals.differences(samples, pairs)
+    found = intervals.sample_differences(samples, pairs)
     tukey = stats.tukey_hsd(*accuracies).pvalue
     for each, (first, second) in zip(found, pairs, strict=True):
         assert each.p_corrected == pytest.approx(tukey[first, second], abs=0.02)
@@ -143,7 +143,9 @@ def test_many_pairs_of_alike_networks_are_corrected_as_by_tukey():
 def test_one_network_against_all_others_is_corrected_as_by_dunnett():
     values = np.random.default_rng(5).normal(0, 0.01, 30)
     accuracies = 0.8 + values + np.array([0, 0.002, 0.004, 0.006, 0.0, 0.008])[:, None]
-    found = intervals.differences([Sample(each.tolist(), 10**9) for each in accuracies], [(k, 0) for k in range(1, 6)])
+    found = intervals.sample_differences(
+        [Sample(each.tolist(), 10**9) for each in accuracies], [(k, 0) for k in range(1, 6)]
+    )
     dunnett = stats.dunnett(*accuracies[1:], control=accuracies[0], random_state=0).pvalue
     np.testing.assert_allclose([each.p_corrected for each in found], dunnett, atol=0.03)
 
@@ -152,7 +154,7 @@ def test_one_seed_each_is_compared_by_the_images_that_tell_two_networks_apart():
     # 50 images: 8 right in the first network alone, 1 in the second alone; Agresti and Min's form adds one.
     first = np.array([[True] * 8 + [False] + [True] * 41])
     second = np.array([[False] * 8 + [True] + [True] * 41])
-    (difference,) = intervals.differences([Sample.of(first), Sample.of(second)], [(0, 1)])
+    (difference,) = intervals.sample_differences([Sample.of(first), Sample.of(second)], [(0, 1)])
     error = math.sqrt((9 / 50 - (7 / 50) ** 2 + 1 / 50) / 50)
     assert difference.share.value == pytest.approx(7 / 50)
     assert difference.p == pytest.approx(2 * stats.norm.sf(7 / 50 / error), rel=1e-3)
@@ -164,7 +166,7 @@ def test_a_difference_of_one_image_in_every_seed_is_not_certain():
     # All seeds wrong by 3 and by 4 of 360 images: equal differences are no proof of a difference.
     first, second = np.ones((2, 3, 360), bool)
     first[:, :3], second[:, :4] = False, False
-    (difference,) = intervals.differences([Sample.of(first), Sample.of(second)], [(0, 1)])
+    (difference,) = intervals.sample_differences([Sample.of(first), Sample.of(second)], [(0, 1)])
     assert difference.p > 0.2
     assert difference.share.low < 0 < difference.share.high
 
@@ -178,7 +180,7 @@ def test_all_right_answers_of_three_seeds_are_no_more_certain_than_those_of_one(
 def test_the_sign_of_a_difference_turns_with_the_order():
     draw = np.random.default_rng(1)
     samples = [Sample.of(draw.random((3, 400)) < share) for share in (0.8, 0.7)]
-    there, back = intervals.differences(samples, [(0, 1), (1, 0)])
+    there, back = intervals.sample_differences(samples, [(0, 1), (1, 0)])
     assert there.p == pytest.approx(back.p)
     assert (there.share.value, there.share.low) == pytest.approx((-back.share.value, -back.share.high))
     assert there.share.low < 0.1 < there.share.high
@@ -186,7 +188,7 @@ def test_the_sign_of_a_difference_turns_with_the_order():
 
 def test_equal_answers_do_not_differ():
     same = Sample.of(np.random.default_rng(0).random((3, 50)) < 0.5)
-    (difference,) = intervals.differences([same, same], [(0, 1)])
+    (difference,) = intervals.sample_differences([same, same], [(0, 1)])
     assert (difference.share.value, difference.p, difference.p_corrected) == (0.0, 1.0, 1.0)
 
 
@@ -197,8 +199,8 @@ def test_accuracies_alone_never_say_more_than_the_answers_behind_them():
         answered = [
             draw.random((3, 500)) < np.clip(chance + draw.normal(shift, 0.02, (3, 1)), 0, 1) for shift in (0.03, 0)
         ]
-        (whole,) = intervals.differences([Sample.of(each) for each in answered], [(0, 1)])
-        (less,) = intervals.differences([Sample(each.mean(1).tolist(), 500) for each in answered], [(0, 1)])
+        (whole,) = intervals.sample_differences([Sample.of(each) for each in answered], [(0, 1)])
+        (less,) = intervals.sample_differences([Sample(each.mean(1).tolist(), 500) for each in answered], [(0, 1)])
         assert less.p >= whole.p - 1e-6
         assert less.share.high - less.share.low >= whole.share.high - whole.share.low - 1e-6
 
@@ -267,7 +269,7 @@ def test_over_many_draws_of_the_same_truth_few_comparisons_find_a_difference(see
         chance = 0.8 + draw.uniform(-0.15, 0.15, 2000)
         luck = 0.0 if seeds == 1 else draw.uniform(-0.02, 0.02, (3, seeds, 1))
         samples = [Sample.of(each) for each in draw.random((3, seeds, 2000)) < chance + luck]
-        found += any(each.p_corrected <= 0.05 for each in intervals.differences(samples, pairs))
+        found += any(each.p_corrected <= 0.05 for each in intervals.sample_differences(samples, pairs))
     assert found / 150 <= 0.05 + 4 * math.sqrt(0.05 * 0.95 / 150)
 
 
@@ -276,7 +278,7 @@ def test_groups_of_one_image_each_count_as_images():
     correct = draw.random((2, 3, 500)) < 0.8
     alone = [Sample.of(each, draw.permutation(500)) for each in correct]
     (found,), (expected,) = (
-        intervals.differences(samples, [(0, 1)]) for samples in (alone, [Sample.of(each) for each in correct])
+        intervals.sample_differences(samples, [(0, 1)]) for samples in (alone, [Sample.of(each) for each in correct])
     )
     assert found.share.high == pytest.approx(expected.share.high, rel=0.01)
     for each, same in zip(
@@ -291,7 +293,7 @@ def test_tenfold_copies_say_no_more_than_the_images_alone(seeds):
     copies = [Sample.of(np.repeat(each, 10, axis=1), np.repeat(np.arange(300), 10)) for each in distinct]
     alone = [Sample.of(each) for each in distinct]
     pairs = [(0, 1), (0, 2), (1, 2)]
-    for found, expected in zip(*(intervals.differences(each, pairs) for each in (copies, alone)), strict=True):
+    for found, expected in zip(*(intervals.sample_differences(each, pairs) for each in (copies, alone)), strict=True):
         assert found.share.value == pytest.approx(expected.share.value)
         assert found.share.high - found.share.low == pytest.approx(expected.share.high - expected.share.low, rel=0.02)
     for found, expected in zip(*map(intervals.accuracy_estimates, (copies, alone)), strict=True):
@@ -308,15 +310,15 @@ def test_the_error_by_groups_is_that_of_resampled_groups():
     deviation = (right[chosen].sum(1) / all_of[chosen].sum(1)).std()
     sample = Sample.of(correct, groups)
     share = correct.mean()
-    assert math.sqrt(share * (1 - share) / sample.effective_images) == pytest.approx(deviation, rel=0.03)
-    assert sample.effective_images < len(groups)
+    assert math.sqrt(share * (1 - share) / sample.effective_size) == pytest.approx(deviation, rel=0.03)
+    assert sample.effective_size < len(groups)
 
 
 def test_few_groups_have_students_interval():
     draw = np.random.default_rng(2)
     groups = np.repeat(np.arange(8), 50)
     correct = draw.random((2, 1, 400)) < np.repeat(draw.uniform(0.3, 0.9, 8), 50)
-    (found,) = intervals.differences([Sample.of(each, groups) for each in correct], [(0, 1)])
+    (found,) = intervals.sample_differences([Sample.of(each, groups) for each in correct], [(0, 1)])
     means = (correct[0, 0].astype(float) - correct[1, 0]).reshape(8, 50).mean(1)
     error = stats.sem(means)
     expected = stats.t(7).isf(0.025) * error
@@ -346,7 +348,7 @@ def test_over_many_draws_copies_of_test_images_find_few_differences(seeds, group
     for _ in range(100):
         right = draw.random((2, seeds, groups)) < 0.8 + draw.uniform(-0.15, 0.15, groups)
         samples = [Sample.of(np.repeat(each, 10, axis=1), numbers) for each in right]
-        (difference,) = intervals.differences(samples, [(0, 1)])
+        (difference,) = intervals.sample_differences(samples, [(0, 1)])
         found += difference.p <= 0.05
     assert found / 100 <= 0.05 + 4 * math.sqrt(0.05 * 0.95 / 100)
 
@@ -366,7 +368,7 @@ def test_balanced_accuracy_varies_with_groups_of_all_classes_as_resampled_groups
     recalls = [right[labels == label].mean() for label in range(3)]
     samples = [Sample.of(right[None, labels == label], groups[labels == label]) for label in range(3)]
     estimates = [
-        intervals.share_estimate(recall, sample.effective_images, sample.image_freedom)
+        intervals.share_estimate(recall, sample.effective_size, sample.image_freedom)
         for recall, sample in zip(recalls, samples, strict=True)
     ]
     together = intervals.variance_together(right, labels, groups)

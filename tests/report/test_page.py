@@ -14,7 +14,7 @@ import pytest
 from helpers import Shown, shown
 
 from cnn_compare import write_report
-from cnn_compare.pictures import HeatMap, Leaked, Pictures, labels_digest, small_picture
+from cnn_compare.pictures import HeatMap, Leaked, ReportPictures, labels_digest, small_picture
 from cnn_compare.report.answers import Answers
 from cnn_compare.report.load import find_runs
 from cnn_compare.times import Times
@@ -52,7 +52,7 @@ def comparison(store_run, tmp_path):
     heat = {image: HeatMap(small_picture(draw.integers(0, 256, (96, 96, 3), np.uint8), 96), 7) for image in hardest}
     names = dict.fromkeys(hardest, f"{HOSTILE}{40 * 'long'}.png")
     leaked, maps = Leaked([], [*range(20)], True), dict.fromkeys(("resnet18", "lenet", "alexnet", HOSTILE), heat)
-    Pictures(labels_digest(answers.labels), names, seen, leaked, [], maps, [HOSTILE]).save(tmp_path)
+    ReportPictures(labels_digest(answers.labels), names, seen, leaked, [], maps, [HOSTILE]).save(tmp_path)
     write_report(tmp_path)
     return tmp_path / "report.html"
 

@@ -87,7 +87,7 @@ def twice_as_many(network: str, growths: Sequence[Growth]) -> str:
 def _table(growths: Sequence[Growth]) -> Table:
     sizes = sorted({size for growth in growths for size in growth.test_acc_pct})
 
-    def measured(accuracies: Sequence[float]) -> str:
+    def mean_and_deviation(accuracies: Sequence[float]) -> str:
         if len(accuracies) < 2:
             return format_number(accuracies[0], ".2f") if accuracies else MISSING
         return f"{statistics.fmean(accuracies):.2f} ± {statistics.stdev(accuracies):.2f}"
@@ -114,7 +114,7 @@ def _table(growths: Sequence[Growth]) -> Table:
         [
             [
                 growth.network,
-                *(measured(growth.test_acc_pct.get(size, [])) for size in sizes),
+                *(mean_and_deviation(growth.test_acc_pct.get(size, [])) for size in sizes),
                 *(expected(growth.law, factor) for factor in FACTORS),
                 format_number(growth.law.exponent if growth.law else None, ".2f"),
                 format_number(growth.law.smallest if growth.law else None, ","),
@@ -145,9 +145,9 @@ def _chart(found: Findings, growths: Sequence[Growth]) -> Chart:
         # Where there is a law, its line takes the place of one from point to point.
         points |= {"mode": "markers" if growth.law else "lines+markers"}
         data.append({**points, "error_y": {"type": "data", "array": spread, "color": color}})
-    measured = sorted({size for growth in growths for size in growth.test_acc_pct})
+    sizes = sorted({size for growth in growths for size in growth.test_acc_pct})
     laws = [growth.law for growth in growths if growth.law]
-    ticks = sorted({*measured, *(size for law in laws for size in (2 * law.largest, law.furthest))})
+    ticks = sorted({*sizes, *(size for law in laws for size in (2 * law.largest, law.furthest))})
     figure = axes(data, "training images", "test accuracy %")
     figure["layout"]["xaxis"] |= {
         "type": "log",

@@ -79,7 +79,7 @@ def _without(places: Sequence[int], runs: Sequence[StoredRun], folds: Folds) -> 
         if answers is not None and answers.rows is not None:
             right = (answers.predictions == answers.labels)[~np.isin(answers.rows, places)]
             if len(right):
-                rest[key] = replace(folds[key], accuracy=float(right.mean()), images=len(right))
+                rest[key] = replace(folds[key], accuracy=float(right.mean()), test_images=len(right))
     return rest
 
 
