@@ -60,7 +60,7 @@ def require_checkpoint(path: str | Path) -> dict[str, Any]:
 
 
 def read_stored(path: str | Path) -> dict[str, Any]:
-    """What ``torch.save`` has written, without running code that may be in it.
+    """Read what ``torch.save`` has written, without running code that may be in it.
 
     Raises:
         CheckpointFileError: If there is no such file, or it cannot be read as a dictionary of data.
@@ -97,11 +97,11 @@ def require_resumable(
     """Check that training can go on from a checkpoint.
 
     Args:
-        path: Of the checkpoint, for messages.
+        path: The checkpoint's path, for messages.
         checkpoint: Its content.
         optimizer: One like that of the training that is to go on.
-        max_epochs: Of that training; None or -1: no limit.
-        max_steps: Likewise.
+        max_epochs: The training's limit of epochs; None or -1: no limit.
+        max_steps: The training's limit of optimiser steps; -1: no limit.
 
     Raises:
         ResumeError: If it holds no state of training, that of another optimiser, or a training that is over.

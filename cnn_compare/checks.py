@@ -1,4 +1,4 @@
-"""What is wrong with a configuration, found before anything is trained with it."""
+"""Mistakes in a configuration, found before anything is trained with it."""
 
 from __future__ import annotations
 
@@ -288,8 +288,8 @@ def parameter_groups(
 
     Args:
         parameters: All that are trained.
-        head: Those of the head; of no effect if the factor is 1.
-        backbone_lr_factor: Times the head's learning rate is that of the others, which `scale_learning_rates` applies.
+        head: The head's parameters; of no effect if the factor is 1.
+        backbone_lr_factor: How many times the head's learning rate the others have; `scale_learning_rates` applies it.
         decay_all: Whether weight decay also applies to norm layers and biases.
     """
     every, of_head = list(parameters), {id(each) for each in head}
@@ -330,7 +330,7 @@ def _make_class(section: str, argument: Any, settings: Any) -> Any:
 
 
 def _make(section: str, make: Any, settings: Mapping[str, Any]) -> Any:
-    """What ``make(**settings)`` returns; if it refuses, the setting is named without which it would not have."""
+    """Return ``make(**settings)``; if it refuses, name the setting without which it would not have."""
     try:
         return make(**settings)
     except REFUSALS as error:
@@ -348,7 +348,7 @@ def check_network(network: nn.Module, name: str, image_size: int, num_classes: i
 
     Args:
         network: Left as it is.
-        name: Of the backbone, for messages.
+        name: The backbone's name, for messages.
         image_size: Height and width of the images, in pixels.
         num_classes: Number of classes.
 
@@ -363,7 +363,7 @@ def check_training(network: nn.Module, name: str, image_size: int, num_classes: 
 
     Args:
         network: Left as it is.
-        name: Of the backbone, for messages.
+        name: The backbone's name, for messages.
         image_size: Height and width of the images, in pixels.
         num_classes: Number of classes.
         batch_size: Number of images.

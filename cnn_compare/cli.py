@@ -89,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _parser() -> Parser:
-    """Which commands there are; each has a parser of its own for its options."""
+    """The parser of the command's name; each command has a parser of its own for its options."""
     parser = Parser(
         "cnn-compare",
         usage="cnn-compare COMMAND [options]",

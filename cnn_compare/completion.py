@@ -64,7 +64,7 @@ def _function_name(option: str) -> str:
 
 
 def _functions() -> str:
-    """For bash: the names that an option takes, and the files."""
+    """Functions for bash that complete the names that an option takes, and files."""
     lines = []
     for option, kinds in NAMED.items():
         names = " ".join(dict.fromkeys(name for kind in kinds for name in shipped(kind)))

@@ -24,7 +24,7 @@ def find_file(field: str, given: str | Path, *kinds: str) -> Path:
     Args:
         field: The option, for the message.
         given: A path or a name. A file of that path takes precedence.
-        kinds: Of the package's files, as `shipped` takes them; the first that has the name takes precedence.
+        kinds: Kinds of the package's files, see `shipped`; the first that has the name takes precedence.
 
     Raises:
         InvalidValueError: If there is no such file; the message lists the names.

@@ -1,4 +1,4 @@
-"""What `cnn-compare data` says of a data set: as plain values, in words and tables, and with pictures."""
+"""The report of `cnn-compare data` on a data set: as plain values, in words and tables, and with pictures."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def _costs(config: Facts, found: Facts, backbones: Sequence[str], output: Path) 
 
 
 def _findings(facts: Facts) -> Iterator[str]:
-    """What would mislead a comparison, in sentences."""
+    """Sentences about what would mislead a comparison."""
     found, copied, fit = facts["understood"], facts["copies"], facts["sizes"]["fit"]
     if facts["refused"]:
         yield f"Training refuses this: {facts['refused']}"

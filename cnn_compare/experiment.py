@@ -1,4 +1,4 @@
-"""From options, files and recipes to one configuration, and from that to a trainer, a module and data."""
+"""Configurations made of options, files and recipes; trainers, modules and data made of configurations."""
 
 from __future__ import annotations
 
@@ -191,12 +191,12 @@ class ExperimentCLI(LightningCLI):
     """LightningCLI for `ClassifierModule` and any `ImageDataModule`; CIFAR-10 unless ``--data`` says otherwise.
 
     Args:
-        args: As for `LightningCLI`; None takes the command line.
+        args: See `LightningCLI`; None takes the command line.
         run: Whether to parse and run a subcommand; otherwise ``trainer``, ``model`` and ``datamodule`` are made, and
             no configuration is stored.
         callbacks: Added to those of the configuration, `EpochSeed` and `StopWhenDiverged`; None: timer, progress bar
             and checkpoints.
-        parser_kwargs: As for `LightningCLI`: arguments of the parser, and of each command's by the command's name.
+        parser_kwargs: Arguments of the parser, and of each command's by the command's name.
         **overrides: Arguments of `Trainer` that take precedence over the configuration.
     """
 

@@ -116,7 +116,7 @@ def plain_text(cell: str) -> str:
 
 
 def without_nan(value: Any) -> Any:
-    """The same value with None for NaN and infinity."""
+    """Replace NaN and infinity in a value by None."""
     if isinstance(value, dict):
         return {str(key): without_nan(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

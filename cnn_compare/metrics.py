@@ -29,7 +29,7 @@ class BalancedAccuracy(MulticlassRecall):
 
 
 def evaluation_metrics(num_classes: int) -> MetricCollection:
-    """What is logged of an evaluation as ``val/<name>`` or ``test/<name>``; all are shares from 0 to 1.
+    """The metrics of an evaluation, logged as ``val/<name>`` or ``test/<name>``; all are shares from 0 to 1.
 
     ``acc`` is top-1 accuracy, ``top5`` that within the five most probable classes, where there are more than five.
     """
@@ -44,6 +44,6 @@ def evaluation_metrics(num_classes: int) -> MetricCollection:
 
 
 def monitors() -> dict[str, bool]:
-    """What can choose the best epoch, with any number of classes, and whether larger is better."""
+    """Names that can choose the best epoch, with any number of classes -> whether larger is better."""
     metrics = evaluation_metrics(num_classes=2).items()
     return {**{f"val/{name}": bool(metric.higher_is_better) for name, metric in metrics}, "val/loss": False}

@@ -370,7 +370,7 @@ class ClassifierModule(L.LightningModule):
 
     @property
     def _precise(self) -> torch.dtype:
-        """In which losses and probabilities are computed: that of the weights, and at least float32."""
+        """The type of losses and probabilities: that of the weights, and at least float32."""
         return torch.promote_types(cast(torch.dtype, self.dtype), torch.float32)
 
     def _images_per_device(self, labels: Tensor) -> Tensor:
@@ -521,7 +521,7 @@ class ClassifierModule(L.LightningModule):
 
 
 def _hyper_parameters(checkpoint: Any) -> dict[str, Any]:
-    """What a checkpoint stores of its module, under the names of this and of early versions of Lightning."""
+    """The arguments of a checkpoint's module, under the names of this and of early versions of Lightning."""
     if isinstance(checkpoint, str | Path) and Path(checkpoint).is_file():
         content = read_stored(checkpoint)  # Leaves the weights on the disk.
     elif hasattr(checkpoint, "seek"):
@@ -534,7 +534,7 @@ def _hyper_parameters(checkpoint: Any) -> dict[str, Any]:
 
 
 def balanced_weights(class_images: Sequence[int]) -> list[float]:
-    """What each class counts so that all count the same together, and an image counts 1 on average.
+    """Weights of the classes with which all count the same together, and an image counts 1 on average.
 
     Args:
         class_images: Number of images of each class. A class without images, which has no place in the loss, gets 0.

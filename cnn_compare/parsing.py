@@ -1,4 +1,4 @@
-"""What a parser refuses, in one line: a parser's own message is its usage, and the names of Python's types."""
+"""Errors of parsers in one line: a parser's own message is its usage, and the names of Python's types."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def one_line(message: str, options: Iterable[str]) -> ConfigurationError:
     """A parser's message as an error of one line.
 
     Args:
-        message: What argparse or jsonargparse says.
+        message: The message of argparse or jsonargparse.
         options: The parser's options, for "did you mean".
     """
     found: dict[str, list[str]] = {}

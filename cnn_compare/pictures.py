@@ -1,4 +1,4 @@
-"""What a report shows of the pictures themselves: the record, and small pictures as text."""
+"""Pictures in a report: their record, and small pictures as text."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _LOSSLESS = 48
 
 @dataclass(frozen=True)
 class HeatMap:
-    """Where one trained network found what speaks for its answer to an image.
+    """A map of where one trained network found what speaks for its answer to an image.
 
     Args:
         picture: The image under its heat map, as a ``data:`` URL.
@@ -39,8 +39,8 @@ class Leaked:
     """Test images with a copy among the training images, by their places in the test set.
 
     Args:
-        exact: Those with one that is equal in every pixel.
-        near: Those with copies that only look the same when small.
+        exact: Images with a copy that is equal in every pixel.
+        near: Images with copies that only look the same when small.
         complete: Whether all pairs were compared.
     """
 
@@ -51,16 +51,16 @@ class Leaked:
 
 @dataclass(frozen=True)
 class ReportPictures(FolderRecord):
-    """What was read from the data of a comparison, `pictures.json` in its folder; so a report needs no data.
+    """Pictures from a comparison's data, `pictures.json` in its folder; so a report needs no data.
 
     Args:
-        test_labels: As `labels_digest` of the test images gives it.
+        test_labels: The `labels_digest` of the test images.
         names: Place in the test set -> name of the user's file; empty for published data.
         pictures: Place in the test set -> small picture, as a ``data:`` URL.
         leaked: Test images that training has seen.
         asked: Places in the test set that the user named.
         heat_maps: Network -> place in the test set -> its heat map.
-        notes: What the reader should know of them, in sentences.
+        notes: Sentences for the reader.
     """
 
     FILE = "pictures.json"
@@ -93,7 +93,7 @@ class ReportPictures(FolderRecord):
 
 
 def labels_digest(labels: NDArray[Any]) -> str:
-    """What tells test sets apart: a digest of the labels ``(N,)``, whatever integers they are."""
+    """A digest of the labels ``(N,)``, whatever integers they are, which tells test sets apart."""
     return hashlib.blake2b(labels.astype("<i8").tobytes(), digest_size=8).hexdigest()
 
 

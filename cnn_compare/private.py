@@ -20,7 +20,7 @@ HelpAction = argparse._HelpAction
 
 
 def actions_of(parser: argparse.ArgumentParser) -> list[argparse.Action]:
-    """What a parser takes, for help and completion. argparse only formats this list.
+    """The arguments of a parser, for help and completion. argparse only formats this list.
 
     jsonargparse's own completion looks through every subclass of the class of a setting: of torch's, for minutes.
     """

@@ -63,7 +63,7 @@ def profile(
 ) -> list[Profile]:
     """Measure each backbone in its own process: training at batch size 128, inference at 1 and 256.
 
-    In float32, and the speeds also with bf16, as with ``trainer.precision=bf16-mixed``.
+    They are in float32, and the speeds also in bf16, as with ``trainer.precision=bf16-mixed``.
 
     Args:
         backbones: Names, as `build_backbone` takes them, or one name.
@@ -179,10 +179,10 @@ def seconds_of(step: Callable[[], object], device: torch.device) -> list[float]:
 
 
 def bf16_in_words(ratios: Mapping[str, Mapping[str, float]]) -> str:
-    """When bf16 pays on this machine, in a sentence.
+    """A sentence about when bf16 pays on this machine.
 
     Args:
-        ratios: What was measured -> network -> how many times as fast it was in bf16 as in float32.
+        ratios: ``training`` or the like -> network -> how many times as fast it was in bf16 as in float32.
     """
     parts = []
     for what, by_network in ratios.items():

@@ -1,4 +1,4 @@
-"""How far long work is: a bar in a terminal or a notebook, elsewhere a line every few seconds."""
+"""Progress of long work: a bar in a terminal or a notebook, elsewhere a line every few seconds."""
 
 from __future__ import annotations
 
@@ -58,10 +58,10 @@ class Display:
         """Show how far the work is, if it is due or done.
 
         Args:
-            done: Of ``total``; both in any unit.
-            total: Infinite: not known.
-            text: What stands behind the bar.
-            line: What is printed where there is no bar; empty: nothing.
+            done: The part of ``total`` that is done; both in any unit.
+            total: All of the work; infinite: not known.
+            text: Text behind the bar.
+            line: Text that is printed where there is no bar; empty: nothing.
         """
         now = time.monotonic()
         if now < self._due and not (self._bar.live.is_started and done == total):

@@ -1,4 +1,4 @@
-"""What a run leaves behind: the record `RunResult`, and `RunFolder`, the names of all its files."""
+"""Records of runs: `RunResult`, and `RunFolder`, the names of all files of a run."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ class RunResult:
         variant: Name of the variant; None where the comparison has none.
         train_subset: How many training images it was to get, where the comparison varies their number; else None.
         declared_changes: Settings, by dotted name, that the variant or the backbone's own recipe changes.
-        metrics: By name. Accuracies are percents of images, 0 to 100. ``test_*`` and ``best_val_acc_pct`` come from
+        metrics: Figures. Accuracies are percents of images, 0 to 100. ``test_*`` and ``best_val_acc_pct`` come from
             the weights of ``best_epoch``; those of the last epoch have ``last_val_acc_pct`` alone, because the test set
             is used once. ``train_epoch_s`` is the usual epoch: the median without the first one; with one epoch, that
             one. ``macs`` are multiply-accumulates of one image's forward pass. ``seconds_to_target`` counts the
@@ -115,14 +115,14 @@ class RunResult:
             `cnn_compare.callbacks.MachineLoad` decides. ``other_cpu_pct`` is their share of all its cores' time.
         device: Name of the device.
         precision: Lightning's name of the precision.
-        versions: Of Python and of every package that can change a result.
+        versions: Versions of Python and of every package that can change a result.
         data_fingerprint: Equal where the network was shown the same images in the same order and preparation.
         pictures: Digest of all images and labels there were, the same in every seed, fold and subset.
-        class_names: In the order of the labels.
-        data: What was understood of the user's files: layout, splits, what was skipped; empty for a published data set.
-        architecture: What the registry knows of the backbone: ``year``, ``venue``, ``paper``, ``key_idea``, ``depth``.
+        class_names: Names in the order of the labels.
+        data: Summary of the user's files: layout, splits, what was skipped; empty for a published data set.
+        architecture: Facts of the backbone: ``year``, ``venue``, ``paper``, ``key_idea``, ``depth``.
         finished_at: When the run ended, in ISO 8601.
-        code_fingerprint: As `cnn_compare.backbones.code_fingerprint` gives it.
+        code_fingerprint: The backbone's `cnn_compare.backbones.code_fingerprint`.
     """
 
     backbone: str
@@ -159,7 +159,7 @@ class RunResult:
 
     @property
     def key(self) -> RunKey:
-        """Which run of its comparison it is."""
+        """The run's identity within its comparison."""
         return RunKey(self.backbone, self.variant, self.train_subset, self.seed, self.fold)
 
     @property
@@ -209,9 +209,9 @@ def first_reached(accuracies: Sequence[float], seconds: Sequence[float], level: 
     """Seconds of training until a curve first is at ``level`` or above; None if it never is.
 
     Args:
-        accuracies: After each epoch.
-        seconds: Each epoch took.
-        level: In the unit of the accuracies.
+        accuracies: Accuracy after each epoch.
+        seconds: Seconds of each epoch.
+        level: An accuracy in the same unit.
     """
     reached = zip(accuracies, accumulate(seconds), strict=True)
     return next((float(elapsed) for accuracy, elapsed in reached if accuracy >= level), None)
@@ -280,7 +280,7 @@ class RunFolder:
         code: The fingerprint of the network's code that its checkpoints were trained with.
         curves: Every logged value, one row a validation or end of an epoch.
         predictions: Label, answer and probabilities of each test image, and what `ImageDataModule.test_arrays` adds.
-        log: What the run printed.
+        log: The run's output.
         lock: Held by the process that works on the run.
         checkpoints: Folder of ``best.ckpt``, ``last.ckpt`` and, while training, those before them.
         best: The weights of the best validation.

@@ -1,4 +1,4 @@
-"""What identifies a run: the only file that knows how runs and their folders are called."""
+"""The identity of a run: the only file that knows how runs and their folders are called."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class RunKey:
         backbone: Its name in the registry, or ``module:callable``.
         variant: None if the comparison has no variants.
         train_subset: Number of training images, where the comparison varies it; else None.
-        seed: As ``seed_everything``.
+        seed: The run's ``seed_everything``.
         fold: The fold that is tested; None without cross-validation.
     """
 
@@ -69,7 +69,7 @@ class RunKey:
 
 
 def network_name(backbone: str, variant: str | None) -> str:
-    """How reports call a backbone, and one variant of it: ``resnet18 (cifar)``."""
+    """The name of a backbone in reports, and of one variant of it: ``resnet18 (cifar)``."""
     return backbone if variant is None else f"{backbone} ({variant})"
 
 

@@ -70,7 +70,7 @@ def schedule_interval(schedule: LRScheduler, given: Interval | None = None) -> I
 
     Args:
         schedule: It counts steps if it is given a number of steps, or a schedule in it is; epochs otherwise.
-        given: What the user wants instead.
+        given: The user's choice; None: the schedule's own.
 
     Raises:
         InvalidValueError: If the schedule cannot have what is given.
@@ -150,10 +150,10 @@ def require_same_schedule(
     `WarmupCosine` may get another length, because it spans the run.
 
     Args:
-        trainer: Which is to go on from its ``ckpt_path``.
-        checkpoint: What that holds.
+        trainer: The trainer that is to go on from its ``ckpt_path``.
+        checkpoint: The content of that.
         schedule: The one that was given; None: none.
-        every: After what it is stepped.
+        every: Its interval.
 
     Raises:
         ResumeError: If it has other settings, or spans the run as it was planned before, and not as it is planned now.
@@ -183,7 +183,7 @@ def require_same_schedule(
 
 
 def schedule_length(schedule: Any) -> int | None:
-    """After how many steps one of torch's schedules ends; None where it has no end."""
+    """The number of steps after which one of torch's schedules ends; None where it has no end."""
     own = next((getattr(schedule, name) for name in LENGTHS if hasattr(schedule, name)), None)
     parts = [schedule_length(part) for part in parts_of_schedule(schedule)]
     if milestones := milestones_of(schedule):  # SequentialLR

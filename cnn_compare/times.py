@@ -13,7 +13,7 @@ from cnn_compare.records import FolderRecord
 
 @dataclass(frozen=True)
 class Times(FolderRecord):
-    """What the turns have shown, `times.json` in a comparison's folder.
+    """Times measured in turns, `times.json` in a comparison's folder.
 
     Args:
         epoch_s: Network -> seconds an epoch, one value a round. In each round every network had one turn, so that
@@ -21,8 +21,8 @@ class Times(FolderRecord):
         device: Its name.
         contended: Whether other processes used the machine meanwhile.
         measured_at: Date and time.
-        predict_ms: Network -> milliseconds a prediction takes, of one decoded picture; likewise one value a round, of
-            other rounds. Empty where an earlier version measured.
+        predict_ms: Network -> milliseconds a prediction takes, of one decoded picture, one value a round, of other
+            rounds. Empty where an earlier version measured.
     """
 
     FILE = "times.json"
@@ -35,7 +35,7 @@ class Times(FolderRecord):
 
     @property
     def rounds(self) -> int:
-        """How many there were."""
+        """The number of rounds."""
         return min(map(len, self.epoch_s.values()))
 
     def __post_init__(self) -> None:
@@ -50,7 +50,7 @@ def interval(values: Sequence[float], level: float = 0.05) -> tuple[float, float
 
     Args:
         values: At least two, positive: seconds of a network, or how many times those of another they are.
-        level: In which share of cases the interval may miss the truth.
+        level: The share of cases in which the interval may miss the truth.
 
     Source:
         Student's t on the logarithms, because what disturbs a clock multiplies its seconds.
@@ -60,7 +60,7 @@ def interval(values: Sequence[float], level: float = 0.05) -> tuple[float, float
 
 
 def ratio(slower: Sequence[float], faster: Sequence[float], level: float = 0.05) -> tuple[float, float, float]:
-    """How many times the seconds of another network one takes, as `interval`; from pairs of one round."""
+    """The ratio of two networks' seconds and its interval, from pairs of one round; see `interval`."""
     return interval([first / second for first, second in zip(slower, faster, strict=True)], level)
 
 
@@ -90,6 +90,6 @@ def _interval(mean: float, error: float, freedom: float, level: float) -> tuple[
 
 
 def ratio_uncertainty(rounds: Iterable[Sequence[float]]) -> float:
-    """To which share the ratio between any two networks is known, with 95 %: 0.05 is 5 %."""
+    """The share to which the ratio between any two networks is known, with 95 %: 0.05 is 5 %."""
     ratios = itertools.starmap(ratio, itertools.combinations(rounds, 2))
     return max((high / value - 1 for value, _, high in ratios), default=0.0)

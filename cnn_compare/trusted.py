@@ -1,4 +1,4 @@
-"""Which code a file may name: importing a module runs it, and a checkpoint or a folder may come from anyone."""
+"""Trust in code that a file names: importing a module runs it, and a checkpoint or a folder may come from anyone."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def trust(*names: str) -> None:
     """Allow files to name these modules, and what is in them, for as long as this process lives.
 
     Args:
-        names: Such as ``my_nets``, which allows ``my_nets:Net`` and ``my_nets.more.Photos`` as well.
+        names: Modules such as ``my_nets``, which allows ``my_nets:Net`` and ``my_nets.more.Photos`` as well.
     """
     _given.update(names)
 
 
 def trusted() -> list[str]:
-    """What `trust` was called with, for other processes."""
+    """The names that `trust` was called with, for other processes."""
     return sorted(_given)
 
 

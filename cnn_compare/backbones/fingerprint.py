@@ -1,4 +1,4 @@
-"""What identifies a backbone's code, so that a result says which code it is of."""
+"""The identity of a backbone's code, so that a result says which code it is of."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ def code_fingerprint(backbone: str, num_classes: int, stem: Stem) -> dict[str, s
     """Hashes of a backbone's code: equal where its source file and its graph are equal.
 
     Args:
-        backbone: As `find_backbone` takes it.
+        backbone: A name that `find_backbone` takes.
         num_classes: Width of the last layer.
-        stem: As `build_backbone` takes it.
+        stem: One that `build_backbone` takes.
 
     Returns:
         ``file``: of the source of the module that defines it, if it has one; ``graph``: of the network as it prints

@@ -13,7 +13,7 @@ from cnn_compare.backbones.torchvision_models import torchvision_model
 
 
 def _auxiliary_logits(head: Any, maps: Tensor) -> Tensor:
-    """What torchvision's head computes, with a pooling that can be repeated bit for bit on a GPU."""
+    """Compute what torchvision's head does, with a pooling that can be repeated bit for bit on a GPU."""
     features = head.conv(pooling.adaptive_avg_pool(maps, (4, 4))).flatten(1)
     logits: Tensor = head.fc2(head.dropout(head.fc1(features).relu()))
     return logits

@@ -1,4 +1,4 @@
-"""Where a network's head begins: what turns its features into logits."""
+"""The head of a network, which turns its features into logits."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def find_head(network: nn.Module, name: str, image_size: int, num_classes: int) 
 
     Args:
         network: Left as it is.
-        name: Of the backbone, for the message.
+        name: The backbone's name, for the message.
         image_size: Height and width of the images, in pixels.
         num_classes: Number of classes.
 

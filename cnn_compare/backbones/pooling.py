@@ -16,7 +16,7 @@ Size = int | tuple[int | None, ...] | None
 
 
 def adaptive_avg_pool(maps: Tensor, size: Size) -> Tensor:
-    """What torch's function of that name computes.
+    """Compute what torch's function of that name does.
 
     On CUDA, torch cannot differentiate it in a fixed order of additions, and raises where ``trainer.deterministic``
     asks for one. Maps that have the size already are returned as they are. Others are multiplied with a matrix of

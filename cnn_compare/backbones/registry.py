@@ -45,21 +45,21 @@ class BackboneEntry:
     Args:
         name: Its name for `build_backbone`.
         build: Takes ``num_classes`` and ``stem``; returns the network with fresh weights.
-        year: Of the paper; None for a network from outside the registry.
+        year: The paper's year; None for a network from outside the registry.
         venue: Where the paper appeared.
         paper: Its identifier, such as ``arXiv:1512.03385``.
         key_idea: The network's contribution, in one line.
         min_image_size: Smallest image, in pixels, that passes through the imagenet stem; 1 where nothing sets a limit.
         image_size: The image size of the paper, with the imagenet stem.
         only_image_size: Whether the network takes images of that size only.
-        mean_std: Of the images that the ImageNet weights were trained on, three numbers each, for pixels from 0 to 1;
-            None: not known, or settled by the stem.
+        mean_std: Mean and standard deviation of the images behind the ImageNet weights, three numbers each, for pixels
+            from 0 to 1; None: not known, or settled by the stem.
         depth: Layers with weights on the longest path; None where that is not known.
         imagenet_weights: Their name for ``torchvision.models.get_weight``, or ``timm/<name>``; None: there are none.
         recipe_changes: The settings of the backbone's own recipe that differ from ``recipes/modern.yaml``; in the form
             of a recipe.
-        stuck_adam_lr: With Adam at this learning rate or a higher one, from random weights and with the imagenet stem,
-            the network is known to stay at guessing; None: no such rate is known.
+        stuck_adam_lr: The learning rate of Adam from which on the network is known to stay at guessing, from random
+            weights and with the imagenet stem; None: no such rate is known.
         module: Name of the module that defines it.
     """
 
@@ -205,7 +205,7 @@ def build_backbone(
     ``aux_loss_weight``, and in training returns a named tuple: ``logits`` and the auxiliary logits.
 
     Args:
-        name: As `find_backbone` takes it.
+        name: One that `find_backbone` takes.
         num_classes: Width of the last layer.
         stem: ``imagenet``: the published graph; ``cifar``: the graph adapted to 32x32 images.
         weights: ``imagenet`` for the published ones, a file, or None for fresh ones.

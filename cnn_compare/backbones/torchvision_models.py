@@ -11,7 +11,7 @@ def torchvision_model(name: str, num_classes: int, **options: Any) -> Any:
     """Build torchvision's network of that name with fresh weights.
 
     Args:
-        name: As ``torchvision.models.get_model`` knows it.
+        name: One that ``torchvision.models.get_model`` knows.
         num_classes: Width of its last layer.
         **options: Further arguments of its constructor.
 

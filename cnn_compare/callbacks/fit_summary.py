@@ -41,7 +41,7 @@ def not_validated(steps: int) -> RunError:
 class FitSummary(MetricRows):
     """Prints best epoch and accuracy, seconds of training, the checkpoint, and the command that tests it.
 
-    After a signal, the checkpoint that holds the last state, and the command that goes on from it.
+    After a signal it prints the checkpoint that holds the last state, and the command that goes on from it.
 
     Args:
         monitor: One of `monitors`, which tells the best epoch.
@@ -87,7 +87,7 @@ class FitSummary(MetricRows):
                 print(f"test them: cnn-compare test --ckpt_path={shlex.quote(callback.best_model_path)}")
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        """After a signal, print how to go on."""
+        """Print how to go on after a signal."""
         stopped = isinstance(exception, (KeyboardInterrupt, SIGTERMException))
         if not stopped or not trainer.is_global_zero or trainer.state.fn != TrainerFn.FITTING:
             return

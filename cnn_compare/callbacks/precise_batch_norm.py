@@ -41,7 +41,7 @@ class PreciseBatchNorm(Callback):
         images: How many training images, on all devices together; whole batches, up to an epoch's.
 
     Attributes:
-        seconds: What each recomputation took, which is in ``EpochTimer.fit_s``, but in no epoch's time.
+        seconds: Seconds of each recomputation, which are in ``EpochTimer.fit_s``, but in no epoch's time.
 
     Raises:
         InvalidValueError: If ``images`` is not positive.

@@ -74,5 +74,5 @@ def add_trust(parser: argparse.ArgumentParser) -> None:
 
 
 def about(command: str) -> dict[str, Any]:
-    """What a command's parser says of the command."""
+    """Name, description and examples of a command, for its parser."""
     return {"prog": f"cnn-compare {command}", "description": COMMANDS[command], "epilog": examples(command)}

@@ -144,7 +144,7 @@ def make_executor(
         jobs: How many runs at a time on this machine; ``auto``: one a GPU, or without GPUs as many as make the
             comparison end first. Each gets GPUs of its own while there are enough, and an equal share of the cores.
         run_timeout_s: A run that is not done after so many seconds is stopped and has failed.
-        ray_address: Of the cluster, ``auto`` for the one that this machine belongs to; None starts one here.
+        ray_address: Address of the cluster, ``auto`` for the one of this machine; None starts one here.
         resources_per_run: What Ray is to set aside for each run, such as ``{GPU: 1, CPU: 4}``; None: a GPU if the
             cluster has any, and a processor core.
 

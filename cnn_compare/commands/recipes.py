@@ -46,7 +46,7 @@ def _print_list(files: Mapping[str, Path]) -> None:
 
 
 def description(path: Path) -> str:
-    """What a file says of itself after its command and what came of it: from the first line with a capital letter."""
+    """A file's comment about itself: from its first line with a capital letter, after its command and results."""
     lines = takewhile(lambda line: line.startswith("#"), path.read_text(encoding="utf-8").splitlines())
     comments = [line.removeprefix("#").strip() for line in lines]
     first = next((number for number, line in enumerate(comments) if line[:1].isupper()), len(comments))

@@ -42,8 +42,8 @@ class RayExecutor:
     """Carries out runs on a Ray cluster.
 
     Args:
-        address: As ``ray.init`` takes it; None starts a cluster on this machine.
-        resources: What each run takes, by Ray's names (``CPU``, ``GPU``, custom ones); None: a processor core, and a
+        address: One that ``ray.init`` takes; None starts a cluster on this machine.
+        resources: Resources of each run, by Ray's names (``CPU``, ``GPU``, custom ones); None: a processor core, and a
             GPU if the cluster has any.
         timeout_s: A run that takes longer is killed; None: no limit.
 

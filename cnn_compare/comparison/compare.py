@@ -50,8 +50,8 @@ def compare(
     and resumes an interrupted one from its last checkpoint.
 
     Args:
-        name: As for `Comparison`.
-        backbones: As for `Comparison`.
+        name: See `Comparison`.
+        backbones: See `Comparison`.
         recipe: A YAML file of settings, or the name of a recipe of the package, such as ``modern``; the options below
             take precedence.
         executor: Where the runs take place; None: on this machine, one a GPU, or without GPUs as many at a time as make
@@ -84,11 +84,11 @@ def compare(
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a command.
+    """The outcome of a command.
 
     Args:
-        folder: The comparison's.
-        results: Of the planned runs, in their order.
+        folder: The comparison's folder.
+        results: The results of the planned runs, in their order.
         changed: Whether anything was run, deleted or recorded.
     """
 
@@ -144,7 +144,7 @@ def _refuse_objects(backbones: Sequence[object]) -> None:
 
 
 def _data_config(data: object) -> object:
-    """What to resolve: a data module as its class and arguments."""
+    """The data of a configuration: a data module as its class and arguments."""
     if isinstance(data, ImageDataModule):
         return data.config()
     if data is None or isinstance(data, (Mapping, str)):

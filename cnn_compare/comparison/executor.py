@@ -1,4 +1,4 @@
-"""What a comparison needs from the machines that carry out its runs."""
+"""The interface of a comparison to the machines that carry out its runs."""
 
 from __future__ import annotations
 
@@ -31,8 +31,7 @@ class Executor(Protocol):
 
         Args:
             specs: The runs that are to be carried out, in their order.
-            threads: Of torch, in each process of a run, as earlier runs of the comparison have them; None: to be
-                decided here.
+            threads: Threads of torch in each process of earlier runs of the comparison; None: to be decided here.
 
         Returns:
             The number of threads.

@@ -1,4 +1,4 @@
-"""What a comparison's folder holds already, and what a command is to do about it. Nothing is run or deleted here."""
+"""The content of a comparison's folder, and what a command is to do about it. Nothing is run or deleted here."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ from cnn_compare.trusted import untrusted
 
 @dataclass(frozen=True)
 class Existing:
-    """What a comparison's folder holds already.
+    """The content of a comparison's folder, and what is to be done about it.
 
     Args:
-        manifest: What earlier commands have recorded; empty for a new comparison.
+        manifest: The record of earlier commands; empty for a new comparison.
         recorded: Whether the manifest is that of a command that came to its end.
-        results: Of the planned runs that ended earlier and are not run again.
+        results: Results of the planned runs that ended earlier and are not run again.
         remove: Folders to delete before anything runs.
-        notes: What the user must know of it, in sentences.
+        notes: Sentences for the user.
     """
 
     manifest: Config = field(default_factory=dict)
@@ -110,9 +110,9 @@ def require_names(comparison: Comparison, keys: Sequence[RunKey], manifest: Conf
     """Check the networks and runs that a command names besides ``backbones``.
 
     Args:
-        comparison: What is asked for.
+        comparison: The comparison.
         keys: Its runs.
-        manifest: Of the earlier commands, of which ``overwrite`` leaves nothing.
+        manifest: The record of earlier commands, of which ``overwrite`` leaves nothing.
 
     Raises:
         InvalidValueError: If ``rerun`` names no planned run, ``drop`` no backbone of an earlier command, or the
@@ -194,7 +194,7 @@ def _rebuilt_manifest(comparison: Comparison, specs: Sequence[RunSpec]) -> Confi
 
 
 def _folds_of(configs: Sequence[Config]) -> int | None:
-    """In how many folds runs were cut; the most, where they differ."""
+    """The number of folds of runs; the largest, where they differ."""
     return max((fold[1] for config in configs if (fold := config["data"]["init_args"].get("fold"))), default=None)
 
 
@@ -240,7 +240,7 @@ def _with_other_pictures(folder: Path, removed: Sequence[Path]) -> list[RunFolde
 
 
 def _shown(run: RunFolder) -> RunResult | None:
-    """What a run that has finished, or can go on, says of its data; None if nothing."""
+    """A record of the data of a run that has finished or can go on; None where nothing is known of it."""
     result = None
     with suppress(ResultError):
         result = run.load_result()

@@ -1,4 +1,4 @@
-"""How many runs go on at the same time on this machine, and how many threads each has."""
+"""Numbers of runs at the same time on this machine, and of their threads."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ def _macs(backbone: str, image_size: int, num_classes: int, stem: Stem) -> int:
 
 
 def jobs_on_gpus(trainer: dict[str, Any], processes: int) -> int | None:
-    """One run a GPU that torch can use; None where the runs train on the processor.
+    """The number of runs at a time: one a GPU that torch can use; None where the runs train on the processor.
 
     Args:
         trainer: Arguments of the trainer.
-        processes: Of each run, one a GPU.
+        processes: Number of processes of each run, one a GPU.
     """
     if trainer.get("accelerator", "auto") == "cpu" or not torch.accelerator.is_available():
         return None
@@ -59,7 +59,7 @@ def jobs_on_gpus(trainer: dict[str, Any], processes: int) -> int | None:
 
 
 def jobs_on_cores(specs: Sequence[RunSpec], cores: int) -> int:
-    """With how many runs at a time, each with an equal share of the cores, all of them end first.
+    """The number of runs at a time with which all of them end first, each with an equal share of the cores.
 
     Args:
         specs: The runs, in the order in which they start.
@@ -73,7 +73,7 @@ def jobs_on_cores(specs: Sequence[RunSpec], cores: int) -> int:
 
 
 def _end(work: Sequence[float], jobs: int, threads: int) -> float:
-    """When the last run ends, each starting as soon as one of those before it has ended."""
+    """The time at which the last run ends, each starting as soon as one of those before it has ended."""
     ends = [0.0] * jobs
     for each in work:
         # Two threads make LeNet and ResNet18 1.3 to 1.5 times as fast as one does, and so on for more.
@@ -82,7 +82,7 @@ def _end(work: Sequence[float], jobs: int, threads: int) -> float:
 
 
 def _runs_in_memory(specs: Sequence[RunSpec]) -> int:
-    """How many runs the free memory suffices for, roughly."""
+    """The number of runs that the free memory suffices for, roughly."""
     data = [spec.config["data"]["init_args"] for spec in specs]
     pixels = max(each.get("batch_size", 128) * (each.get("image_size") or 32) ** 2 for each in data)
     return int(psutil.virtual_memory().available // (PROCESS_BYTES + BYTES_PER_PIXEL * pixels))

@@ -198,7 +198,7 @@ class LocalExecutor:
 
 
 def world_size(config: Config) -> int:
-    """How many devices a run takes, according to ``trainer.devices``; Lightning's ``auto`` means one here.
+    """The number of devices that a run takes, according to ``trainer.devices``; Lightning's ``auto`` means one here.
 
     Raises:
         InvalidValueError: If it is neither a number nor a list of devices, or asks for several machines.

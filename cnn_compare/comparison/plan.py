@@ -1,4 +1,4 @@
-"""What a comparison is asked to do, and the runs that this takes, checked before any of them starts."""
+"""A comparison's options, and the runs that it takes, checked before any of them starts."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Comparison:
     """Every option of a comparison: `compare` and the command make it, and the manifest stores it.
 
     Args:
-        name: Of the comparison: its folder is ``<log_dir>/<name>``.
+        name: Name of the comparison: its folder is ``<log_dir>/<name>``.
         backbones: Names, as `build_backbone` takes them, or one name.
         seeds: Each backbone is trained once with each; or one seed. With ``folds``, each cuts them anew.
         folds: Cross-validation: the images, also those of a test set that the data has, are cut into so many folds, the
@@ -77,7 +77,7 @@ class Comparison:
             ``always``: until the ratio between any two is known to 5 %, or for 30 s a network; ``never``.
         config: The settings that all runs have in common, as `resolve_config` and `read_classes` return them.
         recipe: Name of the file that ``config`` comes from, for the report.
-        command: What was entered, for the report; None from Python.
+        command: The command line, for the report; None from Python.
         looks: Numbers of seeds at which the report is looked at, where it decides whether to go on.
         tested: Whether the networks see the test images; the trials of a search do not.
     """

@@ -1,4 +1,4 @@
-"""What a command would run, and about how long that takes; nothing is run or changed."""
+"""The runs of a command, and about how long they take; nothing is run or changed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Key = tuple[str, Stem, int, int]
 
 
 def preview(specs: Sequence[RunSpec], existing: Existing) -> list[dict[str, str]]:
-    """One row a planned run: its network, images, seed and fold, what happens to it, and about how long it trains.
+    """A row for each planned run: its network, images, seed and fold, what happens to it, and about how long it trains.
 
     A network that has finished with another seed and as many images gives the time. Of others a few training steps are
     timed, and the images and epochs give the rest; a user's own network is not built here, and takes the time of its
@@ -86,7 +86,7 @@ def _key(spec: RunSpec) -> Key:
 
 
 def _images_shown(spec: RunSpec) -> float:
-    """How many training images a run gets to see in all its epochs; 0 where that is not known."""
+    """The number of training images that a run sees in all its epochs; 0 where that is not known."""
     data, epochs = spec.config["data"], spec.config["trainer"]["max_epochs"] or 0
     return max(0, epochs) * float(data["init_args"].get("train_subset") or _training_images(json.dumps(data)))
 

@@ -81,7 +81,7 @@ def runs_failed(labels: Sequence[str], folder: Path) -> RunError:
 
 
 def finished_earlier(result: RunResult) -> str:
-    """When and where a run of an earlier command ended, in words."""
+    """Words about when and where a run of an earlier command ended."""
     when = result.finished_at.replace("T", " ")[:16] if result.finished_at else "date unknown"
     return f"{result.status} earlier ({when}{f', {result.device}' if result.device else ''})"
 

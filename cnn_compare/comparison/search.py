@@ -30,7 +30,7 @@ DISTRIBUTIONS = {"uniform": 2, "log_uniform": 2, "choice": None}
 
 @dataclass(frozen=True)
 class Search:
-    """What is tried for each network before the comparison.
+    """Settings to try for each network before the comparison.
 
     Args:
         space: Dotted name of a setting -> its distribution: ``{log_uniform: [0.001, 1]}``, ``{uniform: [0, 0.3]}`` or
@@ -80,12 +80,12 @@ def read_search(space: Mapping[str, Any] | str, trials: int = 8, budget_s: float
     """A `Search` of settings at hand, or of those in a YAML file.
 
     Args:
-        space: As for `Search`; or a file, by its path or, of the package's own, by its name.
-        trials: As for `Search`.
-        budget_s: As for `Search`.
+        space: One for `Search`; or a file, by its path or, of the package's own, by its name.
+        trials: See `Search`.
+        budget_s: See `Search`.
 
     Raises:
-        InvalidValueError: If there is no such file, it cannot be read, or as `Search`.
+        InvalidValueError: If there is no such file, it cannot be read, or `Search` refuses it.
     """
     content: Any = space
     if isinstance(space, str):
@@ -100,7 +100,7 @@ def read_search(space: Mapping[str, Any] | str, trials: int = 8, budget_s: float
 
 
 def _with_numbers(content: Any) -> Any:
-    """YAML takes ``1e-5`` for a text."""
+    """Convert numbers such as ``1e-5``, which YAML takes for texts."""
     if isinstance(content, Mapping):
         return {name: _with_numbers(value) for name, value in content.items()}
     if isinstance(content, list):
@@ -178,7 +178,7 @@ def with_tuned(comparison: Comparison, search: Search, run: RunTrials) -> Compar
 
     Args:
         comparison: Without variants.
-        search: What is tried.
+        search: The settings to try.
         run: Carries out the runs of a comparison that are not finished yet.
 
     Returns:

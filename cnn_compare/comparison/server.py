@@ -1,4 +1,4 @@
-"""What the process that runs are forked from does once for all of them; it alone imports this module.
+"""Imports of the process that runs are forked from, made once for all of them; it alone imports this module.
 
 No thread may be started here, and so nothing computed: a forked process has only the thread that forked it.
 """

@@ -1,4 +1,4 @@
-"""What is to be run, what each process of a run needs to know, and the messages that a run sends: plain data."""
+"""Plans of runs and of their processes, and the messages that a run sends: plain data."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class RunSpec:
     """A planned run.
 
     Args:
-        key: What distinguishes it from the other runs of the comparison.
+        key: Its identity within the comparison.
         config: The whole configuration.
         folder: Where the run's files go.
         recipe: Name of the recipe, for the report.
@@ -57,7 +57,7 @@ class RunSpec:
 
 @dataclass(frozen=True)
 class WorkerSpec:
-    """Which part of the machine one process of a run uses, and its rank in the run.
+    """The part of the machine that one process of a run uses, and its rank in the run.
 
     Args:
         slot: Number of the run among those that run at the same time, from 0.
@@ -66,7 +66,7 @@ class WorkerSpec:
         rank: Number of the process in the run, from 0.
         world_size: Number of processes of the run, one per device.
         port: Where the first process listens for the others.
-        checkpoint: What the run resumes from. The first process finds it; the others are told.
+        checkpoint: The one that the run resumes from. The first process finds it; the others are told.
     """
 
     slot: int = 0

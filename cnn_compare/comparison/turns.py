@@ -40,9 +40,9 @@ from cnn_compare.times import Times, ratio_uncertainty
 from cnn_compare.trusted import require_trusted
 
 SECONDS_A_NETWORK = 30.0
-# Of the seconds that the trainings took, for turns that nobody asked for.
+# Turns that nobody asked for take this share of the trainings' seconds.
 SHARE_OF_TRAINING = 0.1
-# Of the seconds for the turns of training, for those of predictions, which are short.
+# Turns of predictions, which are short, take this share of the seconds of the training's turns.
 SHARE_OF_PREDICTIONS = 0.1
 # Training goes on until it has been measured, whatever its recipe says; `WarmupCosine` spans these epochs.
 ENDLESS: dict[str, Any] = {
@@ -59,10 +59,10 @@ def measure_times(folder: str | Path) -> None:
     """Measure how long an epoch of each network of a comparison takes on this machine, and store it for the report.
 
     Args:
-        folder: The comparison's. Each network with a finished run takes turns, in the settings of that run.
+        folder: The comparison's folder. Each network with a finished run takes turns, in the settings of that run.
 
     Raises:
-        ComparisonLockedError: If another process works on the comparison.
+        UsageError: If another process works on the comparison.
         RunError: If there is nothing to measure, or it fails.
         UntrustedCodeError: If a configuration names code of another package that was not given to `trust`.
     """
@@ -77,11 +77,11 @@ def measure_times_if_needed(folder: Path, when: When, results: Sequence[RunResul
     """Measure after a comparison's runs, where that is asked for or needed and has not been done.
 
     Args:
-        folder: The comparison's, whose lock is held.
+        folder: The comparison's folder, whose lock is held.
         when: ``auto``: if they ran on this machine, and their own clocks cannot be compared, because they were
             disturbed or had other devices or numbers of threads; then in a tenth of the time that training took.
-        results: Of all its runs.
-        executor: Which has carried them out.
+        results: The results of all its runs.
+        executor: The one that has carried them out.
     """
     finished = [result for result in results if result.status == "finished"]
     networks = {result.network for result in finished}
@@ -199,12 +199,12 @@ class TimedTraining(Callback):
     begins and ends an epoch belongs to no step. There is no validation.
 
     Args:
-        config: Of the run.
+        config: The run's configuration.
         loaded: Data of other trainings in this process; the same images are kept in memory once.
 
     Attributes:
-        model: What is trained.
-        device: Where.
+        model: The module that is trained.
+        device: Its device.
         epoch_steps: Optimiser steps of an epoch; known after the first burst.
     """
 

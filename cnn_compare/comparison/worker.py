@@ -204,7 +204,7 @@ class MeasuredRun:
         return {**shares, **metrics_of({"test_loss": logged["test/loss"]})}
 
     def training_metrics(self) -> dict[str, Metric]:
-        """What training reached, how long it took, and what the network costs."""
+        """Accuracies and times of the training, and the network's costs."""
         epochs_s = self.timer.train_epoch_s
         usual_s = usual_epoch_s(epochs_s)
         return metrics_of(

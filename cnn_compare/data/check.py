@@ -1,4 +1,4 @@
-"""What is in a data set and what is wrong with it, as plain values: sizes, copies, and pictures under two labels."""
+"""Sizes of a data set's pictures, copies among them, and pictures under two labels, as plain values."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class NumberedImages:
                 yield split.images[subset].cpu()
 
     def named(self, number: int) -> dict[str, Any]:
-        """What an image is called: ``number``, ``name``, ``label``, ``split``."""
+        """Facts of an image: ``number``, ``name``, ``label``, ``split``."""
         split, label = ORDER[self.split[number]], self.data.class_names[self.labels[number]]
         name = self.data.image_name(split, int(self.rows[number]))
         return {"number": number, "name": name, "label": label, "split": split}
@@ -199,7 +199,7 @@ def leaked_images(images: NumberedImages) -> tuple[list[int], list[int], bool]:
 
 @dataclass(frozen=True)
 class _Copies:
-    """Which images are copies.
+    """The copies among images.
 
     Args:
         unique_of: ``(N,)``, a number for each image that equal images share.
@@ -235,7 +235,7 @@ def _search(images: NumberedImages, folder: Path) -> None:
 def _copied_in(
     other: int, split: Indices, found: _Copies, itself: bool = False
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """By number in ``unique_of``: whether a split has an equal image, and whether it has near copies alone.
+    """Whether a split has an equal image, and whether it has near copies alone, by number in ``unique_of``.
 
     Args:
         other: The split's number.

@@ -13,7 +13,7 @@ class CIFAR10DataModule(TorchvisionDataModule):
 
     Args:
         data_dir: Folder of ``cifar-10-batches-py/``; None: ``$CNN_COMPARE_DATA_DIR``, else ``data``.
-        **options: Those of `ImageDataModule`.
+        **options: Options of `ImageDataModule`.
 
     Raises:
         DataUnavailableError: If the files are missing or damaged, and cannot be downloaded.
@@ -31,5 +31,5 @@ class CIFAR10DataModule(TorchvisionDataModule):
 
     @property
     def preparation(self) -> dict[str, Any]:
-        """What a checkpoint stores: not where the data is, because everybody's is the same."""
+        """The record for checkpoints, without the place of the data, because everybody's is the same."""
         return {option: value for option, value in super().preparation.items() if option not in ("name", "data_dir")}

@@ -1,4 +1,4 @@
-"""From a picture file to square RGB pixels: one function for every format and mode that Pillow reads.
+"""Decoding of picture files to square RGB pixels: one function for every format and mode that Pillow reads.
 
 The file is also the program of a decoding process, see `serve`: run by its path, it loads neither torch nor Lightning.
 """
@@ -59,7 +59,7 @@ logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 @dataclass(frozen=True)
 class Decoding:
-    """How pictures become arrays of one size.
+    """Settings by which pictures become arrays of one size.
 
     Args:
         side: Height and width of the result, in pixels.
@@ -77,11 +77,11 @@ class Decoding:
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of a picture beside its pixels.
+    """Facts of a picture beside its pixels.
 
     Args:
         size: Width and height in pixels, of the whole picture, upright; zeros if it is bad.
-        notes: What was decided about it, such as that only the first of several frames is used.
+        notes: Decisions about it, such as that only the first of several frames is used.
         plugin: Name and version of the package that has read it, if it is not Pillow.
         bad: Why it cannot be used; empty if it can.
         digest: Digest of its pixels and of ``plugin``, hexadecimal; where it was decoded into an array.
@@ -178,13 +178,13 @@ def decode(path: Path, decoding: Decoding) -> tuple[NDArray[np.uint8], Facts]:
 
 
 def reason_of(error: Exception) -> str:
-    """Why a picture cannot be decoded, from an error of Pillow or the system."""
+    """The reason why a picture cannot be decoded, from an error of Pillow or the system."""
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return " ".join(reason.split()).rstrip(".") or type(error).__name__
 
 
 def prepare(image: Image.Image, decoding: Decoding) -> NDArray[np.uint8]:
-    """What `decode` makes of a picture, for one that is open already.
+    """Do as `decode` with a picture that is open already.
 
     Args:
         image: The picture, in any mode; it is not changed.
@@ -306,7 +306,7 @@ def _fit(image: Image.Image, decoding: Decoding) -> Image.Image:
 
 
 def _middle(length: int, shorter: int, side: int) -> tuple[float, float]:
-    """Where along one axis the crop begins and ends, in pixels of the picture; whole pixels after scaling."""
+    """Begin and end of the crop along one axis, in pixels of the picture; whole pixels after scaling."""
     scaled = side * length // shorter
     start = round((scaled - side) / 2)
     return start * length / scaled, (start + side) * length / scaled

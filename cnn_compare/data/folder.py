@@ -152,7 +152,7 @@ class FolderDataModule(ImageDataModule):
 
     @property
     def preparation(self) -> dict[str, Any]:
-        """What a checkpoint stores; ``pictures`` tells whether the split would still be the same."""
+        """The record for checkpoints; ``pictures`` tells whether the split would still be the same."""
         digest = hashlib.blake2b(self._names, digest_size=4).hexdigest()
         cut = f", groups cut by {GROUP_RULES}" if self._groups is not None and self._sizes else ""
         own = ("columns", "group", "group_pattern", "min_class_images", "classes", "test_size", "on_bad_file")
@@ -170,7 +170,7 @@ class FolderDataModule(ImageDataModule):
 
     @property
     def _names(self) -> bytes:
-        """What is known of each picture before it is opened."""
+        """Path, class, split and group of each picture, for digests."""
         pictures = self.pictures.pictures
         names = "\n".join(f"{picture.path}\t{picture.label}\t{picture.split}\t{picture.group}" for picture in pictures)
         return names.encode(errors="surrogatepass")
@@ -294,7 +294,7 @@ class FolderDataModule(ImageDataModule):
         return {self.class_names.index(name) for name in small}
 
     def _class_counts(self, rows: Indices) -> dict[str, int]:
-        """How many groups of each class these pictures are of, without groups how many there are."""
+        """The number of groups of each class in these pictures; without groups, of pictures."""
         groups = None if self._groups is None else self._groups[rows]
         return class_counts(self._labels[rows], self.class_names, groups)
 
@@ -310,7 +310,7 @@ class FolderDataModule(ImageDataModule):
                 raise self.small_classes
 
     def _counts(self) -> dict[str, Indices]:
-        """How many images of each class each split has."""
+        """The number of images of each class in each split."""
         return {name: np.bincount(self._labels[self._rows[name]], minlength=self.num_classes) for name in SPLITS}
 
     def _groups_of(self, split: str) -> Indices:
@@ -318,14 +318,14 @@ class FolderDataModule(ImageDataModule):
         return np.unique(self._groups[self._rows[split]])
 
     def test_arrays(self) -> dict[str, NDArray[np.integer]]:
-        """What `ImageDataModule` returns; ``groups`` are numbered in the order of their names."""
+        """The arrays of `ImageDataModule`, and ``groups``, numbered in the order of their names."""
         arrays = super().test_arrays()
         if self._groups is not None:
             arrays["groups"] = self._groups[self.splits["test"].subset.cpu().numpy()]
         return arrays
 
     def describe(self) -> dict[str, Any]:
-        """What was understood of the folder, as plain values."""
+        """A summary of the pictures and their splits, as plain values."""
         self.setup("fit")
         counts, grouped, root = self._counts(), self._groups is not None, self.pictures.root
         return {
@@ -348,7 +348,7 @@ class FolderDataModule(ImageDataModule):
         }
 
     def splits_csv(self) -> str:
-        """Which picture is in which split: ``path,label,split,group``; without what is skipped or not trained with.
+        """The split of each picture as CSV, ``path,label,split,group``; without what is skipped or not trained with.
 
         With a fold, ``fold`` takes the place of ``split``: the number of the one in which the picture is tested.
         """
@@ -366,7 +366,7 @@ class FolderDataModule(ImageDataModule):
 
     @property
     def warnings(self) -> list[str]:
-        """What the user should know of splits and files, in sentences."""
+        """Sentences for the user about splits and files."""
         counts, sentences = self._counts(), [*self.pictures.warnings]
         for split in ("val", "test"):
             images = zip(self.class_names, counts[split], strict=True)
@@ -397,7 +397,7 @@ class FolderDataModule(ImageDataModule):
         return sentences
 
     def _lines(self) -> Iterator[str]:
-        """What was understood, for a terminal."""
+        """Lines of the summary for a terminal."""
         yield from understood_in_words(self.describe())
         counts = self._counts()
         yield "Images of each class, for training, validation and test:"

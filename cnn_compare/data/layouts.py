@@ -1,4 +1,4 @@
-"""What a user's folder of pictures means: paths, classes, splits and groups. No picture is opened.
+"""The meaning of a user's folder of pictures: paths, classes, splits and groups. No picture is opened.
 
 Names alone decide, and only in the ways that `read_folders` describes. Tables of labels: `cnn_compare.data.tables`.
 """
@@ -45,7 +45,7 @@ class Picture:
         path: Relative to the root, with ``/``.
         label: Name of its class.
         split: None where it is still to be cut.
-        group: What must not be in two splits; empty where there are no groups.
+        group: Its group, which must not be in two splits; empty where there are no groups.
     """
 
     path: str
@@ -59,12 +59,12 @@ class Pictures:
     """All pictures of a user's data set.
 
     Args:
-        root: What the paths are relative to.
-        layout: How the folder or table was understood, in words.
+        root: The folder that paths are relative to.
+        layout: The reading of the folder or table, in words.
         pictures: Sorted by path.
         class_names: Names in the order of their labels: sorted, as torchvision does. A class may have no picture.
-        skipped: What is no picture: a reason -> how many files or folders.
-        warnings: What may have been meant otherwise, in sentences without a full stop.
+        skipped: Files and folders that are no pictures: reason -> how many.
+        warnings: Sentences, without a full stop, about what may have been meant otherwise.
     """
 
     root: Path
@@ -101,7 +101,7 @@ def read_folders(root: Path) -> Pictures:
 
 
 def unpack_hint(file: Path) -> str:
-    """What to do with an archive or a spreadsheet in place of a folder or table, as the end of a sentence."""
+    """The end of a sentence: what to do with an archive or a spreadsheet in place of a folder or table."""
     suffix = file.suffix.lower()
     if suffix in (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar"):
         return ": unpack it, and name what was in it"
@@ -114,7 +114,7 @@ class _Folder:
 
     Args:
         path: Relative to the root, with ``/`` at the end; empty for the root.
-        folders: By name.
+        folders: Folders by name.
         pictures: Paths of those that are in no further folder.
         others: Number of files that are no pictures.
     """
@@ -152,7 +152,7 @@ class _Folder:
 
 
 class _Layout:
-    """What the folders of a data set mean."""
+    """The meaning of a data set's folders."""
 
     def __init__(self, root: Path, top: _Folder, skipped: Counter[str]) -> None:
         self.root, self.skipped = root, skipped
@@ -312,7 +312,7 @@ class _Layout:
 
 
 def _splits_of(names: Iterable[str]) -> dict[str, Split]:
-    """Which of some names stand for which split."""
+    """The names that stand for splits -> the split."""
     found = {name: word for name in names if (word := _split_word(name))}
     # One such name may be anything, such as `steam train`; two that differ in the word alone are splits.
     shared = Counter(rest for _, rest in {*found.values()})
@@ -336,7 +336,7 @@ def _split_word(name: str) -> tuple[Split, tuple[str, ...]] | None:
 
 
 def group_by_pattern(pictures: Pictures, pattern: str) -> Pictures:
-    """The same pictures, grouped by what a regular expression finds in their paths: its first group, else the match.
+    """Group pictures by what a regular expression finds in their paths: its first group, else the match.
 
     Raises:
         InvalidValueError: If it is no regular expression.
@@ -442,7 +442,7 @@ def _scan(
     unreadable: list[FolderError] | None = None,
     above: frozenset[tuple[int, int]] = frozenset(),
 ) -> _Folder:
-    """What a folder holds; if it cannot be read, that is noted, if there is a list for it."""
+    """The content of a folder; one that cannot be read is put into ``unreadable``, if that is given."""
     found, status = _Folder(prefix), folder.stat()
     if (here := (status.st_dev, status.st_ino)) in above:
         skipped["links to a folder that they are in"] += 1
@@ -471,7 +471,7 @@ def _scan(
 
 
 def _entries(folder: Path, skipped: Counter[str]) -> list[os.DirEntry[str]]:
-    """What a folder holds, sorted by name, without what is hidden or belongs to an operating system."""
+    """The entries of a folder, sorted by name, without what is hidden or belongs to an operating system."""
     try:
         with os.scandir(folder) as found:
             entries = sorted(found, key=lambda entry: entry.name)
@@ -519,7 +519,7 @@ def counts_in_words(counts: Mapping[str, int]) -> str:
 
 
 def understood_in_words(found: Mapping[str, Any]) -> Iterator[str]:
-    """What was understood of a data set, as its ``describe`` gives it, in sentences."""
+    """Sentences about a data set, from what its ``describe`` returns."""
     splits = {SPLITS[name]: split for name, split in found["splits"].items()}
     parts = [
         f"{split['images']:,} for {name}"

@@ -1,4 +1,4 @@
-"""What a data module's ``load`` returned, as the tensors that the rest of the program works with."""
+"""Conversion of what a data module's ``load`` returns to the tensors that the program works with."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def as_tensors(loaded: Any, num_classes: int, source: str) -> tuple[Tensor, Tens
 
 
 def _tensor(values: Any, what: str, expected: str, source: str) -> Tensor:
-    """On the CPU, without gradient; without a copy where the values are in an array already."""
+    """Convert to a tensor on the CPU without gradient; values in an array are not copied."""
     try:
         # Contiguous, because torch takes no reversed arrays such as BGR images read as RGB.
         with warnings.catch_warnings():
@@ -60,7 +60,7 @@ def _tensor(values: Any, what: str, expected: str, source: str) -> Tensor:
 
 
 def _channels_last(images: Tensor, source: str) -> Tensor:
-    """``(N, H, W, 3)``."""
+    """Convert images to ``(N, H, W, 3)``."""
     pixels = images[..., None] if images.ndim == 3 else images
     if pixels.ndim == 4 and pixels.shape[3] not in (1, 3):
         pixels = pixels.permute(0, 2, 3, 1)

@@ -195,7 +195,7 @@ class ImageDataModule(L.LightningDataModule):
 
     @property
     def preparation(self) -> dict[str, Any]:
-        """What a checkpoint stores: its network is to get the same split, prepared in the same way; plain values.
+        """The record for checkpoints, whose networks are to get the same split, prepared in the same way; plain values.
 
         Once they are known: ``mean_std``, and ``stored_size``, the side of the images in memory, or height and width.
         """
@@ -255,7 +255,7 @@ class ImageDataModule(L.LightningDataModule):
         return self._splits
 
     def image_name(self, split: str, row: int) -> str:
-        """What an image is called; ``row`` is its place in what `load` returns, with a fold among all images."""
+        """The name of an image; ``row`` is its place in what `load` returns, with a fold among all images."""
         if self.fold is not None:
             return f"image {row}"
         return f"{'test' if split == 'test' else 'training'} image {row}"
@@ -301,7 +301,7 @@ class ImageDataModule(L.LightningDataModule):
         return {name: ResidentDataset(images, labels, torch.from_numpy(np.sort(rows[name]))) for name in rows}
 
     def test_arrays(self) -> dict[str, NDArray[np.integer]]:
-        """What is known of each test image, for the file of answers.
+        """Facts of each test image, for the file of answers.
 
         Returns:
             Each ``(N,)``: with a fold ``rows``, the image's place among all there are, which is the same in every fold;
@@ -464,16 +464,16 @@ class ImageDataModule(L.LightningDataModule):
         return digest
 
     def _content(self, split: ResidentDataset) -> Iterator[bytes | memoryview]:
-        """What stands for a split's images in the fingerprint: their pixels."""
+        """Bytes that stand for a split's images in the fingerprint: their pixels."""
         for part in torch.split(split.subset, 1000):
             yield split.images[part].cpu().numpy().data
 
     def describe(self) -> dict[str, Any]:
-        """What was understood of the user's files, as plain values; empty for a published data set."""
+        """A summary of the user's files, as plain values; empty for a published data set."""
         return {}
 
     def splits_csv(self) -> str | None:
-        """Which of the user's files is in which split, as CSV; None for a published data set."""
+        """The split of each of the user's files, as CSV; None for a published data set."""
         return None
 
 

@@ -23,7 +23,7 @@ def reading_once() -> Iterator[None]:
 
 
 def once(key: Hashable, read: Callable[[], T]) -> T:
-    """What ``read`` returns; within `reading_once` it is called for the first of equal keys only."""
+    """Return ``read()``; within `reading_once` it is called for the first of equal keys only."""
     if (kept := _kept.get()) is None:
         return read()
     if key not in kept:

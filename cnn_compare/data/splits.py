@@ -35,7 +35,7 @@ def require_size(field: str, size: float) -> None:
 
 
 def count_of(size: float, available: int, num_classes: int, field: str, keep: int = 0) -> int:
-    """How many images a split takes.
+    """The number of images that a split takes.
 
     Args:
         size: A number of images, or as a float below 1 their share, which is at least an image of each class.
@@ -93,7 +93,7 @@ def take(order: Indices, labels: NDArray[np.integer], size: int, keep: int = 0) 
 
 
 def _nth_of_class(labels: NDArray[np.integer]) -> tuple[Indices, Indices]:
-    """For each label, how many equal ones come before it, and how many there are."""
+    """The number of equal labels before each label, and of all equal ones."""
     nth, counts = np.empty(len(labels), np.int64), np.empty(len(labels), np.int64)
     by_class = np.argsort(labels, kind="stable")
     for members in np.split(by_class, np.flatnonzero(np.diff(labels[by_class])) + 1):
@@ -277,7 +277,7 @@ def not_in_every_split(
     Args:
         parts: Class -> how many images or groups it has: all classes that are too small.
         splits: Names of the splits, or number of folds.
-        part: What is counted, such as ``image``.
+        part: The word for what is counted, such as ``image``.
         elsewhere: Class -> images of it in splits that the data has.
     """
     folds, elsewhere = isinstance(splits, int), elsewhere or {}
@@ -310,7 +310,7 @@ def not_in_every_split(
 def class_counts(
     labels: NDArray[np.integer], class_names: Sequence[str], groups: NDArray[np.integer] | None = None
 ) -> dict[str, int]:
-    """How many images each class has, or how many groups its images are of."""
+    """The number of images of each class, or of the groups of its images."""
     if groups is not None:
         labels = np.unique(np.stack([labels, groups]), axis=1)[0]
     return dict(zip(class_names, np.bincount(labels, minlength=len(class_names)).tolist(), strict=True))

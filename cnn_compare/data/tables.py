@@ -1,4 +1,4 @@
-"""What a table of labels means: which pictures it names, and their classes, splits and groups. No picture is opened."""
+"""The meaning of a table of labels: pictures, and their classes, splits and groups. No picture is opened."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def read_table(
         file: The table. Each row has a path, a label, and maybe a split (a word such as ``Train``, ``valid``, ``dev``
             or ``Test``) and a group; one that is there is in every row.
         group: Column of the groups; None: ``group``, where there is one; ``none``: there are no groups.
-        data_dir: What paths are relative to; a bare name is looked for in all its folders. None: the table's folder.
+        data_dir: Folder that paths are relative to; a bare name is looked for in all its folders. None: the table's.
         columns: Names of the columns that stand for ``path``, ``label``, ``split`` and ``group``; ``none``: that column
             is not used. A list for ``label``: one column a class, of which exactly one holds 1.
 
@@ -135,7 +135,7 @@ def _first_row(rows: Iterable[list[str]]) -> list[str]:
 
 
 def _places(header: Sequence[str], column: str) -> list[int]:
-    """Where a column is: under that very name, else in another case or Unicode form."""
+    """The places of a column: under that very name, else in another case or Unicode form."""
     exactly = [index for index, name in enumerate(header) if name == column]
     return exactly or [index for index, name in enumerate(header) if _key(name.strip()) == _key(column)]
 
@@ -212,7 +212,7 @@ class _Finder:
     """Finds the files that a table names.
 
     Args:
-        root: What its paths are relative to.
+        root: The folder that its paths are relative to.
         below: Whether bare names are looked for in all folders of the root.
     """
 

@@ -38,7 +38,7 @@ class TorchvisionDataModule(ImageDataModule):
     Args:
         name: The data set's name, as torchvision spells it.
         data_dir: Folder in which torchvision looks for the data; None: ``$CNN_COMPARE_DATA_DIR``, else ``data``.
-        **options: Those of `ImageDataModule`.
+        **options: Options of `ImageDataModule`.
 
     Raises:
         DataUnavailableError: If the files are missing or damaged, and cannot be downloaded.
@@ -59,7 +59,7 @@ class TorchvisionDataModule(ImageDataModule):
 
     @property
     def preparation(self) -> dict[str, Any]:
-        """What a checkpoint stores."""
+        """The record for checkpoints."""
         return {**super().preparation, "name": self.dataset_name, "data_dir": str(self.data_dir.absolute())}
 
     def prepare_data(self) -> None:
@@ -114,7 +114,7 @@ class TorchvisionDataModule(ImageDataModule):
 
 
 def _url(dataset: Any) -> str:
-    """Where a data set of torchvision is downloaded from."""
+    """The address that a data set of torchvision is downloaded from."""
     if hasattr(dataset, "mirrors"):
         return str(dataset.mirrors[0])
     return str(dataset.url if hasattr(dataset, "url") else dataset.split_list["train"][0])

@@ -1,4 +1,4 @@
-"""Which checkpoint a path stands for: of a comparison, that of its best network."""
+"""The checkpoint that a path stands for: of a comparison, that of its best network."""
 
 from __future__ import annotations
 

@@ -43,13 +43,13 @@ class Classifier:
 
     Args:
         module: The network with its weights; it is put into evaluation mode.
-        class_names: In the order of the labels.
+        class_names: Names in the order of the labels.
         decoding: How pictures become pixels.
         image_size: Height and width of the network's input, in pixels.
         mean_std: Mean and standard deviation of each channel, for pixels from 0 to 1.
         checkpoint: Where the weights come from; None: not from a file.
-        fingerprint: Of the data that the network was trained on; None: not known.
-        versions: Of the packages that it was trained with; empty: not known.
+        fingerprint: Fingerprint of the data that it was trained on; None: not known.
+        versions: Versions of the packages that it was trained with; empty: not known.
         description: Which network this is, in words.
         others: Further classifiers with the same classes and decoding: all probabilities are means with theirs.
 
@@ -209,7 +209,7 @@ class Classifier:
         """Classify pictures.
 
         Args:
-            pictures: As for `pixels`.
+            pictures: See `pixels`.
             top_k: How many of the most probable classes the table has.
             batch_size: Pictures that are decoded and computed at a time.
 
@@ -232,7 +232,7 @@ class Classifier:
         """The most probable classes, as `__call__` returns them.
 
         Args:
-            paths: Of the pictures.
+            paths: Paths of the pictures.
             probabilities: ``(N, classes)``; None: there are no pictures.
             top_k: How many classes; those that there are at most.
         """
@@ -254,9 +254,9 @@ def _preparation(path: Path, stored: Any, given: Mapping[str, Any]) -> dict[str,
     """``class_names``, ``decoding``, ``image_size`` and ``mean_std`` of a checkpoint.
 
     Args:
-        path: Of the checkpoint.
-        stored: What it holds of its data.
-        given: What the user says; None: nothing.
+        path: The checkpoint.
+        stored: Its record of its data.
+        given: The keywords of `Classifier.load`; None: not given.
     """
     known: dict[str, Any] = dict(stored) if isinstance(stored, dict) else {}
     if isinstance(known.get("stored_size"), list):

@@ -1,4 +1,4 @@
-"""After training: read from the data of a comparison what its report shows of single pictures."""
+"""Collecting, after training, the pictures that a comparison's report shows, from its data."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def collect_pictures(folder: str | Path, images: Sequence[int] = (), explain: bo
     """Write a comparison's `pictures.json`: its hardest test images, doubtful labels and leaks, for the report.
 
     Args:
-        folder: The comparison's, with finished runs; their data must be where it was.
+        folder: The comparison's folder, with finished runs; their data must be where it was.
         images: Places in the test set of images to show as well.
         explain: Whether to compute heat maps of the hardest images, or of ``images`` where some are given.
 
@@ -104,7 +104,7 @@ class _Loaded:
     """The data modules of stored runs; one that the next run has as well is loaded once.
 
     Args:
-        folder: The comparison's.
+        folder: The comparison's folder.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -199,7 +199,7 @@ def _explained(
 
 
 def _best_runs(runs: Sequence[StoredRun], images: Sequence[int]) -> list[tuple[StoredRun, list[int]]]:
-    """For each image the run that was best in validation of those that were tested with it; each run's images."""
+    """Runs and their images: each image with the best run in validation of those that were tested with it."""
     left, rest, chosen = list(runs), list(images), []
     while left:
         run = left.pop(best_validated([each.result for each in left]))

@@ -26,14 +26,14 @@ Probabilities = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class PredictionTime:
-    """What one file's predictions take.
+    """The time of one file's predictions.
 
     Args:
-        file: As given.
-        runtime: What computes, with its version.
+        file: The file's name as it was given.
+        runtime: The library that computes, with its version.
         side: Height and width of the decoded picture, in pixels.
         predict_ms: Milliseconds of one decoded picture, one value a round of turns.
-        file_bytes: Of the file; a checkpoint that training goes on from holds more than the weights.
+        file_bytes: The file's size; a checkpoint that training goes on from holds more than the weights.
         device: Its name.
     """
 

@@ -57,10 +57,10 @@ Run = Callable[[Pixels], NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class Exported:
-    """What `export` has written.
+    """The files that `export` has written.
 
     Args:
-        path: Of the file.
+        path: The exported file.
         beside: The other files.
         checked_on: The images on which its answers were compared with torch's, in words.
         difference: The largest one between the probabilities, as a share of torch's.
@@ -73,7 +73,7 @@ class Exported:
 
 
 class PixelsToProbabilities(nn.Module):
-    """What an exported file computes: ``(B, side, side, 3)`` uint8 RGB to probabilities ``(B, classes)`` float32.
+    """The graph of an exported file: ``(B, side, side, 3)`` uint8 RGB to probabilities ``(B, classes)`` float32.
 
     Normalisation, the resize to the network's input, and the mean with the mirror image are part of it.
     """
@@ -95,7 +95,7 @@ def export(classifier: Classifier, format: Format = "onnx", output: str | Path |
     checkpoint's data is at hand, else with random colours. The same checkpoint gives the same bytes each time.
 
     Args:
-        classifier: From `Classifier.load`.
+        classifier: One from `Classifier.load`.
         format: ``onnx`` and ``torch_export`` turn ``(batch, side, side, 3)`` uint8 RGB pixels into probabilities
             ``(batch, classes)`` float32; ``safetensors`` holds the weights alone, for ``model.weights``.
         output: The file, which ends in ``.onnx``, ``.pt2`` or ``.safetensors``; None: in
@@ -166,7 +166,7 @@ def _not_exported(backbone: str, format: str, reason: str) -> RunError:
 
 
 def facts_of(classifier: Classifier) -> dict[str, Any]:
-    """What it takes to use a network, and where it comes from: the metadata of every exported file; plain values."""
+    """The metadata of every exported file: how to use the network, and where it comes from; plain values."""
     module, decoding = classifier.module, classifier.decoding
     digest = None
     if classifier.checkpoint is not None:
@@ -224,7 +224,7 @@ def _test_images(classifier: Classifier, count: int) -> Pixels | None:
 
 
 def largest_difference(expected: Run, found: Run, pixels: Pixels) -> float:
-    """Between the logarithms of probabilities, over all batches of a check; infinite where shape or values are wrong.
+    """The largest difference of log-probabilities over all batches of a check; infinite for a wrong shape or value.
 
     Args:
         expected: Gives the right probabilities.

@@ -1,4 +1,4 @@
-"""Where a network looks: Grad-CAM of any backbone.
+"""Heat maps by Grad-CAM, of any backbone.
 
 Source:
     Selvaraju et al. 2017, arXiv:1610.02391; computed by captum (extra ``explain``).
@@ -42,7 +42,7 @@ def require_captum(field: str) -> None:
 
 
 def heat_maps(network: nn.Module, inputs: Tensor) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Where a network finds what speaks for its own answers.
+    """Compute where a network finds what speaks for its own answers.
 
     Args:
         network: Maps inputs to logits ``(B, classes)``. Its activations no longer work in place afterwards.
@@ -83,7 +83,7 @@ def feature_layer(network: nn.Module, example: Tensor) -> nn.Module:
     it is a smaller one.
 
     Args:
-        network: In evaluation mode.
+        network: One in evaluation mode.
         example: An input ``(1, 3, H, W)``.
 
     Raises:
@@ -142,7 +142,7 @@ def under_heat(pixels: NDArray[np.uint8], heat: NDArray[np.float32], side: int) 
     Args:
         pixels: ``(H, W, 3)``.
         heat: ``(h, w)``, from 0 to 1, of the whole image.
-        side: Of the result, in pixels.
+        side: Height and width of the result, in pixels.
 
     Returns:
         ``(side, side, 3)``.

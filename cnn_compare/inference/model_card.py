@@ -33,14 +33,14 @@ NAMED = 12
 
 @dataclass(frozen=True)
 class Source:
-    """What is stored beside a checkpoint.
+    """The files beside a checkpoint.
 
     Args:
-        config: Of its run; empty where it is missing.
-        result: Of its run, with the test of these very weights; None where there was none.
+        config: Its run's configuration; empty where it is missing.
+        result: Its run's result, with the test of these very weights; None where there was none.
         trained: The same, with intervals.
-        network: Over all seeds or folds of the comparison; None where there is one, or no comparison, or one of more
-            training images.
+        network: The network over all seeds or folds of the comparison; None where there is one, or no comparison, or
+            one of more training images.
         networks: How many networks the comparison has.
     """
 
@@ -93,7 +93,7 @@ def model_card(classifier: Classifier, facts: Mapping[str, Any], checked_on: str
 
 
 def _source(checkpoint: Path | None) -> Source:
-    """What is known of a checkpoint in a run's folder; its result only for the weights that were tested."""
+    """Read what lies beside a checkpoint in a run's folder; its result only for the weights that were tested."""
     run = None if checkpoint is None else RunFolder(checkpoint.absolute().parent.parent)
     if checkpoint is None or run is None or run.checkpoints != checkpoint.absolute().parent:
         return Source()

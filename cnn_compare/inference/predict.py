@@ -22,8 +22,8 @@ def find_pictures(paths: Sequence[str]) -> tuple[list[str], dict[str, str]]:
     """The pictures that paths stand for, each once, in their order.
 
     Args:
-        paths: Of files, whatever their names; of folders, whose pictures are found by the endings of their names, also
-            in folders below; and patterns such as ``photos/**/*.png``.
+        paths: Files, whatever their names; folders, whose pictures are found by the endings of their names, also in
+            folders below; and patterns such as ``photos/**/*.png``.
 
     Returns:
         Paths of files, which need not be there; and why a path stands for none: path -> reason.
@@ -56,8 +56,8 @@ def classify_files(
     """Classify the pictures that paths stand for, in bounded memory; they are decoded on all processors.
 
     Args:
-        classifier: What classifies them.
-        paths: As for `find_pictures`.
+        classifier: The trained network.
+        paths: See `find_pictures`.
         top_k: How many of the most probable classes the table has.
         batch_size: Pictures that the network gets at a time.
 
@@ -132,6 +132,6 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
 
 
 def _rounded(table: pd.DataFrame) -> pd.DataFrame:
-    """With probabilities of six digits, which is what float32 holds."""
+    """Round the probabilities of a table to six digits, which is what float32 holds."""
     columns = [name for name in table.columns if name.startswith("probability")]
     return table.assign(**{name: [float(f"{value:.6g}") for value in table[name]] for name in columns})

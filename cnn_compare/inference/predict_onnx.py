@@ -40,7 +40,7 @@ def pixels(path: str, side: int, fit: str, background: tuple[int, int, int]) -> 
 
 
 def middle(length: int, shorter: int, side: int) -> tuple[float, float]:
-    """Where along one axis the middle begins and ends."""
+    """Begin and end of the middle along one axis."""
     scaled = side * length // shorter
     start = round((scaled - side) / 2)
     return start * length / scaled, (start + side) * length / scaled

@@ -1,4 +1,4 @@
-"""What single test images show: which are hard, and whose labels are in doubt."""
+"""Answers to single test images: which are hard, and whose labels are in doubt."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ class ShownImage:
 
     Args:
         image: Its place in the test set, from 0.
-        name: Of the user's file; None where that is not known.
+        name: Name of the user's file; None where that is not known.
         label: Its class.
         answer: The wrong answer most often given; where there was none, the right one.
-        wrong_pct: In how many of all runs.
-        answers: By network.
+        wrong_pct: Percent of all runs that answered wrong.
+        answers: Answers by network.
     """
 
     image: int
@@ -58,10 +58,10 @@ class WrongLabel:
 
     Args:
         image: Its place in the test set, from 0.
-        name: Of the user's file; None where that is not known.
+        name: Name of the user's file; None where that is not known.
         label: The class that it has in the data.
         instead: The one that most runs name instead.
-        contradicted_pct: In how many runs, every network counting the same.
+        contradicted_pct: Percent of the runs that name another class, every network counting the same.
         margin: Mean over the networks of the label's probability less that of the most probable other class.
     """
 
@@ -82,7 +82,7 @@ class Answers:
         places: ``(N,)``, each image's place in the test set; with folds among all images.
         groups: ``(N,)``, numbers of the images' groups; None where no groups are known.
         networks: Name -> its answers, one a seed; at least one.
-        class_names: In the order of the labels.
+        class_names: Names in the order of the labels.
         names: Place -> name of the user's file.
     """
 
@@ -97,7 +97,7 @@ class Answers:
     def of(
         cls, runs: Sequence[StoredRun], class_names: Sequence[str] = (), names: Mapping[int, str] = _NONE
     ) -> Answers:
-        """Those about as many images as there are, by network; others, as of unfinished folds, are left out."""
+        """Collect the answers to the same images, as many as there are; others, of unfinished folds, are left out."""
         answered = {name: answers_of(members) for name, members in by_network(runs).items()}
         most = max((each for of in answered.values() for each in of), key=lambda each: len(each.labels), default=None)
         if most is None:
@@ -122,12 +122,12 @@ class Answers:
         return places
 
     def shown(self, images: Sequence[int], order: Sequence[str]) -> list[ShownImage]:
-        """What a report says of images; networks in the given order."""
+        """Images with what the networks answered, in the given order of networks."""
         runs = [run for runs in self.networks.values() for run in runs]
         return [self._shown(image, self.index(image), runs, order) for image in images if image in self.places]
 
     def index(self, image: int) -> int:
-        """Where the answers to an image are, which is given by its place."""
+        """The index of the answers to an image, which is given by its place."""
         return int(np.searchsorted(self.places, image))
 
     def _shown(self, image: int, index: int, runs: Sequence[Predictions], order: Sequence[str]) -> ShownImage:
@@ -173,7 +173,7 @@ class Answers:
 
 
 def class_name(names: Sequence[str], label: int) -> str:
-    """What a class is called; its number where that is not recorded."""
+    """The name of a class; its number where the name is not recorded."""
     return names[label] if label < len(names) else f"class {label}"
 
 
@@ -190,7 +190,7 @@ def by_network(runs: Sequence[StoredRun]) -> dict[str, list[StoredRun]]:
 
 
 def answers_of(runs: Sequence[StoredRun]) -> list[Predictions]:
-    """One network's answers: of each run or, with folds, those of a repeat together, in the order of the images."""
+    """One network's answers: a set a run or, with folds, a repeat, in the order of the images."""
     by_seed: dict[int, list[Predictions]] = {}
     for run in runs:
         if run.predictions is not None and (run.result.fold is None or run.predictions.rows is not None):

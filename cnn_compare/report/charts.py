@@ -33,7 +33,7 @@ def escaped(text: str) -> str:
 
 
 def short_label(text: str) -> str:
-    """What stands beside an axis."""
+    """The short form of a name, for beside an axis."""
     return escaped(shorten(text, NAME_LENGTH))
 
 
@@ -69,7 +69,7 @@ def line(name: str, along: Sequence[float], values: Sequence[float], style: tupl
 
 
 def band(along: Sequence[float], lowest: Sequence[float], highest: Sequence[float], color: str) -> Figure:
-    """What lies between two curves."""
+    """The area between two curves."""
     return {
         "type": "scatter",
         "mode": "lines",

@@ -34,13 +34,13 @@ class Column:
 
     Args:
         key: Its name; that of the metric where it is one.
-        heading: Of its column.
-        value: What the page sorts by and charts draw; None where it is missing.
+        heading: Heading of its column.
+        value: The value that the page sorts by and charts draw; None where it is missing.
         format: The value as text.
         views: Where it is shown.
-        note: What a reader must know of it.
-        applies: To which comparisons.
-        text: What a table shows instead of the formatted value.
+        note: Sentences that a reader must know.
+        applies: Whether a comparison has it.
+        text: The text in a table, in place of the formatted value.
     """
 
     key: str
@@ -53,7 +53,7 @@ class Column:
     text: Callable[[Network], str] | None = None
 
     def cell(self, network: Network) -> str:
-        """What a table shows of a network."""
+        """A network's cell of a table."""
         return self.text(network) if self.text else self.format(self.value(network))
 
 
@@ -63,7 +63,7 @@ def metric(name: str, heading: str, format: Callable[[Any], str], *views: View, 
 
 
 def fact(name: str, format: Callable[[Any], str] = str) -> Column:
-    """What is known of the architecture, for its card."""
+    """A column of a fact of the architecture, for its card."""
     return Column(name, name.replace("_", " "), lambda network: network.architecture.get(name), format, ("card",))
 
 
@@ -107,7 +107,7 @@ def _times_fastest(network: Network) -> str:
 
 
 def order_in_words(network: Network) -> str:
-    """Where a network stands in accuracy and time."""
+    """Words for where a network stands in accuracy and time."""
     if network.at_chance:
         return "learned nothing"
     if network.on_front is None:
@@ -284,7 +284,7 @@ COLUMNS = (
 
 
 def columns(found: Findings, view: View) -> list[Column]:
-    """What a view shows of a comparison's networks: every column that any of them has a value for."""
+    """The columns of a view of a comparison: those that any of its networks has a value for."""
     return [
         column
         for column in COLUMNS

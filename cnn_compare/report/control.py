@@ -1,4 +1,4 @@
-"""Whether the runs of a comparison can be compared: what varied, and what a reader must know of it."""
+"""Control of a comparison: what varied between its runs, and what a reader must know of it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ IRRELEVANT = {"data.init_args.data_dir", "trainer.default_root_dir", "trainer.lo
 
 @dataclass(frozen=True)
 class Control:
-    """How far a comparison is controlled, from the runs' own records.
+    """Control of a comparison, from the runs' own records.
 
     Args:
         warnings: Why it is not, or why its times cannot be compared.
@@ -35,7 +35,7 @@ class Control:
 
 
 def control(stored: StoredRuns) -> Control:
-    """What varied between the runs, and whether that was meant."""
+    """Find what varied between the runs, and whether that was meant."""
     runs = stored.all_finished
     results = [run.result for run in runs]
     configured = [run.config for run in runs if run.config]

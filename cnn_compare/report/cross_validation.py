@@ -26,7 +26,7 @@ class Fold:
     Args:
         accuracy: Share of right answers.
         test_images: How many images were tested.
-        folds: In how many the images were cut.
+        folds: Number of folds that the images were cut into.
     """
 
     accuracy: float
@@ -39,12 +39,12 @@ Folds = Mapping[tuple[int, int | None], Fold]
 
 
 def corrected_error(values: Sequence[float], test_images: float, folds: float) -> Error:
-    """What chance can do to the mean of a value that each fold has: Student's, with one degree of freedom less.
+    """The error of the mean of a value that each fold has: Student's, with one degree of freedom less.
 
     Args:
         values: One a fold, of all repeats; at least two.
         test_images: How many images are tested in a fold.
-        folds: In how many the images were cut: there is one test image for ``folds - 1`` others.
+        folds: Number of folds that the images were cut into: there is one test image for ``folds - 1`` others.
 
     Source:
         Nadeau and Bengio 2003, doi:10.1023/A:1024068626366. For repeats: Bouckaert and Frank 2004,
@@ -101,9 +101,9 @@ def smallest_difference(error: float, count: int, folds: int, repeats: int, pair
 
     Args:
         error: Standard error of a difference, as `corrected_error` has it.
-        count: Of how many folds, of all repeats, that is.
-        folds: In a repeat.
-        repeats: That are asked about.
+        count: Number of folds, of all repeats, behind that error.
+        folds: Number of folds in a repeat.
+        repeats: Number of repeats that are asked about.
         pair_count: How many pairs are compared.
     """
     runs = folds * repeats

@@ -1,4 +1,4 @@
-"""What the stored runs of a comparison show: `Findings`, from which every section of a report is made."""
+"""Findings of the stored runs of a comparison, from which every section of a report is made."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from cnn_compare.report.pairs import Pair, find_question, looks_of, pairs_of
 
 
 class Findings:
-    """What more than one section needs; each part is computed when it is first asked for.
+    """Figures that more than one section needs; each is computed when it is first asked for.
 
     Args:
         stored: The runs.
-        baseline: As in `Question`; None: what the comparison itself was asked.
-        margin: As ``baseline``.
-        limits: As in `Question`.
+        baseline: See `Question`; None: what the comparison itself was asked.
+        margin: See `Question`; None: what the comparison itself was asked.
+        limits: See `Question`.
 
     Attributes:
         stored: The runs.
-        question: What the reader asked.
+        question: The reader's question.
         ignored: Sentences about what of the comparison's own question cannot be answered.
 
     Raises:
-        InvalidValueError: As `find_question`.
+        InvalidValueError: See `find_question`.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Findings:
 
     @property
     def name(self) -> str:
-        """Of the comparison."""
+        """The comparison's name."""
         return str(self.stored.manifest.get("name", self.stored.folder.resolve().name))
 
     @cached_property
@@ -60,12 +60,12 @@ class Findings:
 
     @cached_property
     def control(self) -> Control:
-        """What was controlled, and whether times can be compared."""
+        """The control of the comparison, and whether times can be compared."""
         return control(self.stored)
 
     @cached_property
     def first(self) -> list[str]:
-        """What must be known before anything else is read, in sentences."""
+        """Sentences to be read before anything else."""
         return [text for text in (other_pictures(self.stored), unfinished(self.stored)) if text]
 
     @cached_property
@@ -75,7 +75,7 @@ class Findings:
 
     @cached_property
     def folds(self) -> dict[str, Folds]:
-        """What is tested in cross-validation; empty without it."""
+        """The results on folds of each network; empty without cross-validation."""
         return self._folds("test_acc_pct")
 
     def _folds(self, metric: str) -> dict[str, Folds]:
@@ -115,7 +115,7 @@ class Findings:
 
     @cached_property
     def ratios(self) -> Ratios | None:
-        """How many times the seconds of another network each takes; None where times cannot be compared."""
+        """Ratios of the networks' seconds, each to each other; None where times cannot be compared."""
         if not self.control.timings_ranked:
             return None
         seconds = {each.name: each.rounds_s or each.epochs_s for each in self._unordered if not each.at_chance}
@@ -123,7 +123,7 @@ class Findings:
 
     @cached_property
     def networks(self) -> list[Network]:
-        """The most accurate first, with where each stands in accuracy and time unless it learned nothing."""
+        """The networks, the most accurate first, with their standing unless they learned nothing."""
         if self.ratios is None:
             return self._unordered
         learned = {network.name: network for network in self._unordered if not network.at_chance}
@@ -137,18 +137,18 @@ class Findings:
 
     @cached_property
     def class_names(self) -> list[str]:
-        """In the order of the labels."""
+        """Names in the order of the labels."""
         return next((run.result.class_names for run in self.stored.finished if run.result.class_names), [])
 
     @cached_property
     def answers(self) -> Answers:
-        """To the test images, of all networks."""
+        """The answers of all networks to the test images."""
         pictures = self.stored.pictures
         return Answers.of(self.stored.finished, self.class_names, pictures.names if pictures else {})
 
     @cached_property
     def class_images(self) -> list[int]:
-        """Test images of each class; empty without predictions."""
+        """Number of test images of each class; empty without predictions."""
         images: list[int] = np.bincount(self.answers.labels).tolist()
         return images
 

@@ -53,13 +53,13 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Difference:
-    """How much more accurate one network is than another, as one of several differences that are looked at together.
+    """A difference in accuracy of two networks, as one of several that are looked at together.
 
     Args:
         share: The difference. All intervals together hold the truth in 95 % of comparisons.
-        p: That of this difference alone, without any correction for the others.
+        p: The p-value of this difference alone, without any correction for the others.
         p_corrected: How often chance makes the largest of all differences as clear as this one.
-        error: What it is uncertain by.
+        error: Its error.
     """
 
     share: Estimate
@@ -70,12 +70,12 @@ class Difference:
 
 @dataclass(frozen=True)
 class Calibration:
-    """How well a network's confidence agrees with its accuracy.
+    """Agreement of a network's confidence with its accuracy.
 
     Args:
         ece: Expected calibration error: the mean gap between confidence and accuracy, weighted by images; of several
             seeds, the mean of theirs.
-        ece_by_chance: What it exceeds in one case of twenty, with so many images, where confidence is always right.
+        ece_by_chance: The error that chance exceeds in one case of twenty where confidence is always right.
         confidence: Mean confidence of each bin that is not empty, over all seeds.
         accuracy: Share of right answers in each bin.
         images: Number of answers in each bin.
@@ -90,7 +90,7 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Sample:
-    """What the tests need of one network.
+    """One network's right and wrong answers, for the tests.
 
     Args:
         accuracies: Shares of right answers, one a seed.
@@ -107,7 +107,7 @@ class Sample:
 
     @classmethod
     def of(cls, correct: Correct, groups: NDArray[np.integer] | None = None) -> Sample:
-        """Of the answers ``(seeds, images)``; a single group is none, because it says nothing about others.
+        """Make a sample of answers ``(seeds, images)``; a single group is none: it says nothing about others.
 
         Args:
             correct: Whether each was right.
@@ -140,7 +140,7 @@ class Sample:
 
     @cached_property
     def effective_size(self) -> float:
-        """How many independent images would leave a seed's accuracy as uncertain; not more than there are."""
+        """The number of independent images that would leave a seed's accuracy as uncertain; at most all there are."""
         if self.group_sizes is None or self.correct is None:
             return self.size
         between = float(np.mean([accuracy * (1 - accuracy) for accuracy in self.accuracies]))
@@ -200,7 +200,7 @@ def seed_variances(samples: Sequence[Sample]) -> list[SeedVariance]:
     variance is less than the noise of single answers, which equal accuracies of all seeds would hide.
 
     Args:
-        samples: Of networks with at least two seeds each.
+        samples: Samples of networks with at least two seeds each.
 
     Source:
         After Smyth 2004, doi:10.2202/1544-6115.1027, with bounded degrees of freedom; for networks whose variance
@@ -236,7 +236,7 @@ WEIGHTS = expit(LOGITS) * expit(-LOGITS) * (LOGITS[1] - LOGITS[0])
 
 @lru_cache(maxsize=1024)
 def _variance_factors(freedom: float) -> Vector:
-    """What a true variance may be at each of `LOGITS`, as a factor of the estimated one: ``freedom / chi2``."""
+    """Possible true variances at each of `LOGITS`, as factors of the estimated one: ``freedom / chi2``."""
     low = stats.chi2.ppf(expit(LOGITS), freedom)
     high = stats.chi2.isf(expit(-LOGITS), freedom)  # Precise where ``low`` is not, and the other way round.
     factors: Vector = freedom / np.maximum(np.where(LOGITS > 0, high, low), 1e-300)
@@ -245,7 +245,7 @@ def _variance_factors(freedom: float) -> Vector:
 
 @dataclass(frozen=True)
 class Error:
-    """What chance can do to a mean accuracy, or to a difference of two.
+    """The error of a mean accuracy, or of a difference of two.
 
     Each network's error over seeds is Student's, with its own degrees of freedom; the error of the test images is
     normal, as there are many of them, or Student's where there are groups. The sum of two networks' errors is Behrens
@@ -288,7 +288,7 @@ class Error:
         return np.sqrt(squares[matter]), weights[matter]
 
     def p(self, distance: float) -> float:
-        """How often chance alone takes the value at least this far, to either side."""
+        """The probability that chance alone takes the value at least this far, to either side."""
         deviations, weights = self._deviations
         if distance == 0 or not deviations.any():
             return float(distance == 0)
@@ -311,7 +311,7 @@ def accuracy_estimates(samples: Sequence[Sample]) -> list[Estimate]:
     near 0 and 1 have intervals that are not symmetric.
 
     Args:
-        samples: Of one comparison, on the same test images.
+        samples: Samples of one comparison, on the same test images.
 
     Source:
         Wilson 1927, doi:10.1080/01621459.1927.10502953.
@@ -332,7 +332,7 @@ def accuracy_estimates(samples: Sequence[Sample]) -> list[Estimate]:
 
 
 def percent(estimate: Estimate) -> Estimate:
-    """In percent, within what is possible: intervals of two seeds may be wider."""
+    """Convert to percent, within what is possible: intervals of two seeds may be wider."""
     return Estimate(100 * estimate.value, max(100 * estimate.low, -100.0), min(100 * estimate.high, 100.0))
 
 
@@ -340,9 +340,9 @@ def share_estimate(share: float, size: float, freedom: float = math.inf) -> Esti
     """Share of images answered right, with Wilson's interval: for other test images, not for other seeds.
 
     Args:
-        share: Of one seed, or the mean over several.
+        share: The share of one seed, or the mean over several.
         size: Number of independent images; with none the interval is open (NaN).
-        freedom: As `Sample.image_freedom`.
+        freedom: See `Sample.image_freedom`.
     """
     if size == 0:
         return Estimate(share, math.nan, math.nan)
@@ -354,7 +354,7 @@ def balanced_estimate(recalls: Sequence[Estimate], together: float = 1.0) -> Est
     """Mean of recalls, with the interval that theirs give: distances from value to limit, in quadrature.
 
     Args:
-        recalls: Of the classes.
+        recalls: Recalls of the classes.
         together: How many times the variance of independent recalls their mean has, as `variance_together` gives it.
 
     Source:
@@ -368,7 +368,7 @@ def balanced_estimate(recalls: Sequence[Estimate], together: float = 1.0) -> Est
 
 
 def variance_together(right: Correct, labels: NDArray[np.integer], groups: NDArray[np.integer]) -> float:
-    """How many times the variance of independent recalls their mean has, where groups have images of several classes.
+    """The variance of mean recall, as a multiple of independent recalls', where groups have images of several classes.
 
     Args:
         right: ``(N,)``, whether each answer was right.
@@ -425,7 +425,7 @@ def sample_differences(
     Args:
         samples: All with one seed, or all with several.
         pairs: Numbers of the networks in ``samples``: by how much the first is more accurate than the second.
-        level: In how many comparisons at least one interval may miss the truth: less than `LEVEL` where other families
+        level: The share of comparisons in which an interval may miss the truth: less than `LEVEL` where other families
             of pairs, or other looks at the same ones, have their share of it. Corrected p values are for `LEVEL`.
 
     Source:
@@ -489,7 +489,7 @@ def smallest_difference(seeds: int, deviation: float, image_error: float, pair_c
     """The smallest difference that is established in four comparisons of five, by networks whose seeds vary alike.
 
     Args:
-        seeds: Of each network. With one, the difference is that of the trained networks.
+        seeds: Number of seeds of each network. With one, the difference is that of the trained networks.
         deviation: Standard deviation of one seed's accuracy on the same test images; of no effect with one seed.
         image_error: Standard error of a difference from the test images.
         pair_count: How many pairs are compared.
@@ -528,7 +528,7 @@ def calibration(
         confidence: ``(seeds, images)``, the probability of each answer.
         right: ``(seeds, images)``, whether it was right.
         groups: ``(images,)``, a number for each image's group; None: all images are independent.
-        bins: Of equal width; each holds its upper bound.
+        bins: Number of bins of equal width; each holds its upper bound.
 
     Source:
         Guo et al. 2017, arXiv:1706.04599; for the draws, the wild bootstrap of Wu 1986, doi:10.1214/aos/1176350142.

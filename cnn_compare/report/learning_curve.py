@@ -1,4 +1,4 @@
-"""How the test error falls with the number of training images, and what more images are likely to do."""
+"""Learning curves: test error over the number of training images, and what more images are likely to do."""
 
 from __future__ import annotations
 

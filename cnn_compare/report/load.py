@@ -48,14 +48,14 @@ class Predictions:
     """Answers to the test images, each ``(N,)``.
 
     Args:
-        labels: Of the images.
+        labels: Labels of the images.
         predictions: The answers.
         confidence: The probability of each answer.
         instead: As in `Doubts`.
         margin: As in `Doubts`.
         flipped_doubt: As in `Doubts`.
         flipped_margin: As in `Doubts`.
-        rows: Of a fold: each image's place among all that are tested in some fold.
+        rows: Each image's place among all that are tested in some fold; None without folds.
         groups: Number of each image's group; None where no groups are known.
     """
 
@@ -71,7 +71,7 @@ class Predictions:
 
     @property
     def doubts(self) -> Doubts:
-        """What they say of the labels."""
+        """Doubts of the labels."""
         return Doubts(self.instead, self.margin, self.flipped_doubt, self.flipped_margin)
 
 
@@ -83,7 +83,7 @@ class StoredRun:
         folder: Its own, also where its comparison is archived.
         files: Where its files can be read.
         network: Name of backbone and variant.
-        result: What it left.
+        result: Its record.
         config: Its settings.
         curves: A row an epoch.
         predictions: Its answers to the test images.
@@ -103,14 +103,14 @@ class StoredRuns:
     """Everything found below a folder.
 
     Args:
-        folder: Where.
+        folder: The folder.
         manifest: The comparison's own record; empty if there is none.
-        all_runs: Those with a readable result, including failed ones.
+        all_runs: Runs with a readable result, including failed ones.
         unfinished: Folders of runs that have begun, and have no result yet.
         problems: An error for every unusable file.
-        times: Of all networks with finished runs, measured apart; None where they have not been.
-        trials: Of a search, those with a readable result.
-        pictures: What was read from the data; None where that was not done.
+        times: Times of all networks with finished runs, measured apart; None where they have not been.
+        trials: Trials of a search with a readable result.
+        pictures: Pictures from the data; None where they were not read.
     """
 
     folder: Path
@@ -163,7 +163,7 @@ class StoredRuns:
 
     @property
     def finished(self) -> list[StoredRun]:
-        """Those of ``runs`` that reached their end."""
+        """The runs among ``runs`` that reached their end."""
         return [run for run in self.runs if run.result.status == "finished"]
 
 
@@ -233,7 +233,7 @@ def find_runs(folder: str | Path) -> StoredRuns:
 
 
 def test_labels(runs: Sequence[StoredRun]) -> str | None:
-    """What tells whose test images pictures are of: `labels_digest` of the first run's; None without predictions."""
+    """The `labels_digest` of the first run's test images, which tells test sets apart; None without predictions."""
     return next((labels_digest(run.predictions.labels) for run in runs if run.predictions), None)
 
 
@@ -332,9 +332,9 @@ def _why_none(folder: Path) -> str:
 
 
 def _network_names(folder: Path, results: dict[Path, RunResult]) -> dict[Path, str]:
-    """Backbone and variant; where two runs share them, seed and fold, as in two comparisons, the folder's name.
+    """Backbone and variant; or the folder's name where two runs share these, seed and fold, as in two comparisons.
 
-    So they are named where one of two comparisons has folds, and the other none.
+    Also where one of two comparisons has folds, and the other none.
     """
     names = {run_folder: result.network for run_folder, result in results.items()}
     taken = Counter(

@@ -1,4 +1,4 @@
-"""What the runs of each network show together: accuracy with its interval, classes, calibration, times."""
+"""Figures of each network over its runs: accuracy with its interval, classes, calibration, times."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ class Network:
     """One network of a comparison: a backbone in one variant, over all its seeds.
 
     Args:
-        name: Of backbone and variant.
+        name: Name of backbone and variant.
         backbone: Its registered name.
         variant: None where the comparison has none.
-        seeds: Of each finished run, in ascending order.
+        seeds: Seeds of the finished runs, in ascending order.
         folds: How many there are in a repeat of cross-validation; None without.
         planned: How many runs there were to be.
         failed: How many of them failed or diverged.
-        test_acc_pct: Of each run.
+        test_acc_pct: Test accuracy of each run.
         accuracy_pct: Mean test accuracy; the interval covers other seeds and other test images, and with folds other
             training images.
         sd_points: Standard deviation over runs; None with one.
-        metrics: By name, each combined by `cnn_compare.results.over_seeds`; without those that a seed lacks.
-        architecture: As in `RunResult`.
+        metrics: Metrics by name, each combined by `cnn_compare.results.over_seeds`; without those that a seed lacks.
+        architecture: See `RunResult`.
         calibration: None without predictions.
         class_acc_pct: Recall: accuracy on the test images of each class; empty without predictions.
         balanced_pct: Mean recall over the classes that the test set has; the interval covers other test images, and
@@ -53,8 +53,8 @@ class Network:
         runs_at_chance: How many runs (with folds: repeats) are no better than guessing, over the classes.
         at_chance: Whether all are: the network learned nothing, and takes no part in the order.
         on_front: Whether it is on the Pareto front of accuracy and time; None where times cannot be ranked.
-        dominated_by: As in `Standing`.
-        unordered: As in `Standing`.
+        dominated_by: See `Standing`.
+        unordered: See `Standing`.
     """
 
     name: str
@@ -90,7 +90,7 @@ class Network:
 
     @property
     def runs_in_words(self) -> str:
-        """How many seeds, or folds and repeats, it was trained with."""
+        """Words for its seeds, or its folds and repeats."""
         count = len(self.seeds)
         if self.folds is None:
             return "one seed" if count == 1 else f"{count} seeds"
@@ -100,12 +100,12 @@ class Network:
 
 
 def folds_in_words(folds: int, repeats: int) -> str:
-    """Such as ``5 folds × 2 repeats``."""
+    """Words such as ``5 folds × 2 repeats``."""
     return f"{folds} folds" + (f" × {repeats} repeats" if repeats > 1 else "")
 
 
 def samples_of(groups: dict[str, list[StoredRun]]) -> dict[str, Sample]:
-    """What is tested; with single answers where all runs of all networks were tested on the same images."""
+    """Samples of the networks; with single answers where all runs of all networks were tested on the same images."""
     all_runs = [run for members in groups.values() for run in members]
     answered = [run.predictions for run in all_runs if run.predictions]
     labels = answered[0].labels if answered else np.empty(0)
@@ -141,10 +141,10 @@ def networks_of(
     """Every network with finished runs, the most accurate first.
 
     Args:
-        groups: Its finished runs.
-        estimates: Its mean accuracy, as a share.
-        balanced: Its mean recall over the classes, where it does not come from the answers.
-        stored: What was planned and failed, and the times that were measured apart.
+        groups: The finished runs of each network.
+        estimates: Mean accuracy of each network, as a share.
+        balanced: Mean recall over the classes, where it does not come from the answers.
+        stored: All runs, for those that were planned or failed, and times that were measured apart.
     """
     failed = Counter(run.network for run in stored.runs if run.result.status != "finished")
     times = stored.times
@@ -223,7 +223,7 @@ def _guesses(answers: Predictions) -> bool:
 
 
 def _seems_to_guess(result: RunResult) -> bool:
-    """The same where answers are not at hand; False where the number of classes is not recorded."""
+    """Do as `_guesses` without answers; False where the number of classes is not recorded."""
     classes = len(result.class_names)
     found = result.metrics.get(BALANCED, result.metrics["test_acc_pct"])
     return _by_chance(found.value / 100, np.full(classes, (result.test_images or 1) / max(classes, 1)))
@@ -260,7 +260,7 @@ def _by_class(predictions: Sequence[Predictions]) -> tuple[list[Estimate], Estim
 
 
 def _independent(predictions: Sequence[Predictions], label: int, images: int) -> tuple[float, float]:
-    """How many independent images a class has, of so many, and with how many degrees of freedom that is known."""
+    """The number of independent images of a class, of so many, and the degrees of freedom of that."""
     samples = []
     for answers in predictions:
         of_class = answers.labels == label

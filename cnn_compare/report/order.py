@@ -1,4 +1,4 @@
-"""Which networks can be ordered by accuracy and time: by what is established, and by nothing else."""
+"""Order of networks by accuracy and time: by what is established, and by nothing else."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from cnn_compare.report.pairs import Pair
 
 @dataclass(frozen=True)
 class Standing:
-    """Where a network stands in accuracy and time.
+    """The standing of a network in accuracy and time.
 
     Args:
-        dominated_by: The most accurate one that is at least as accurate and as fast, one of the two established.
-        unordered: Those, not dominated, beside which it is established neither as more accurate nor as faster.
+        dominated_by: The most accurate network that is at least as accurate and as fast, one of the two established.
+        unordered: Networks, not dominated, beside which it is established neither as more accurate nor as faster.
     """
 
     dominated_by: str | None
@@ -37,7 +37,7 @@ def time_ratios(seconds: Mapping[str, Sequence[float]], in_turns: bool) -> Ratio
     """The ratios of all pairs; all their intervals together hold the truth in 95 % of comparisons (Bonferroni).
 
     Args:
-        seconds: Of each network, several values; fewer than two tell no ratio.
+        seconds: Several values of each network; fewer than two tell no ratio.
         in_turns: Whether the values of one position were measured side by side, so that their ratios are compared.
     """
     pairs = list(itertools.permutations((name for name, values in seconds.items() if len(values) > 1), 2))
@@ -54,13 +54,13 @@ def more_accurate(pairs: Sequence[Pair]) -> set[tuple[str, str]]:
 def standings(
     accuracies: Mapping[str, float], seconds: Mapping[str, float], ahead: Set[tuple[str, str]], ratios: Ratios
 ) -> dict[str, Standing]:
-    """Where each network stands.
+    """The standing of each network.
 
     Args:
         accuracies: Mean accuracy of each network.
         seconds: Seconds of each, in any unit.
-        ahead: As `more_accurate` gives it.
-        ratios: As `time_ratios` gives them.
+        ahead: See `more_accurate`.
+        ratios: See `time_ratios`.
     """
     ahead = ahead | {(a, b) for (a, b), ratio in ratios.items() if ratio.high < 1}
 

@@ -20,8 +20,8 @@ def page(found: Findings, sections: Mapping[str, Section]) -> str:
     """The whole page.
 
     Args:
-        found: For its name, and what must be known first.
-        sections: What it shows. All texts in them are escaped.
+        found: The findings, for name and first sentences.
+        sections: The sections. All texts in them are escaped.
     """
     answer, *others = (section for section in sections.values() if section.shown)
     figures = {key: list(section.chart.figures.values()) for key, section in sections.items() if section.chart}
@@ -42,7 +42,7 @@ def page(found: Findings, sections: Mapping[str, Section]) -> str:
 
 
 def environment() -> Environment:
-    """Where the templates are; all texts that they show are escaped."""
+    """The environment of the templates; all texts that they show are escaped."""
     return Environment(
         loader=PackageLoader("cnn_compare.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )

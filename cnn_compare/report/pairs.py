@@ -1,4 +1,4 @@
-"""Which differences between networks are established, and what the reader asked."""
+"""Pairs of networks, whether their differences are established, and the reader's question."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from cnn_compare.results import METRICS
 
 @dataclass(frozen=True)
 class Question:
-    """What a reader wants to know beyond which networks differ.
+    """A reader's question beyond which networks differ.
 
     Args:
         baseline: A network: each other one is compared with it, and no other pairs are.
@@ -39,10 +39,10 @@ class Pair:
     Args:
         first: Name of the network with the higher mean.
         second: Name of the other one.
-        points: By how many percentage points the first is more accurate. The intervals of all pairs together hold the
+        points: Percentage points by which the first is more accurate. The intervals of all pairs together hold the
             truth in 95 % of comparisons.
-        p: Of the test that there is no difference, of this pair alone.
-        p_corrected: Corrected for the number of pairs.
+        p: The p-value of the test that there is no difference, of this pair alone.
+        p_corrected: The same, corrected for the number of pairs.
         differs: Whether the difference is established after the correction.
         same: Whether it is established that they differ by less than the margin; None without a margin.
         of_trained: Whether all this is about the trained networks of one seed, and not about other seeds.
@@ -72,9 +72,9 @@ def find_question(
     margin: float | None = None,
     limits: Mapping[str, float] | None = None,
 ) -> tuple[Question, list[str]]:
-    """What a report is to answer, and sentences about what of the manifest's question is ignored.
+    """The question of a report, and sentences about what of the manifest's question is ignored.
 
-    The arguments are as for `Findings`.
+    The arguments are those of `Findings`.
 
     Raises:
         InvalidValueError: If the baseline given is no network with finished runs, the margin given is out of range, or
@@ -118,8 +118,8 @@ def pairs_of(
     Args:
         networks: The most accurate first.
         question: For its baseline and margin.
-        samples: Of each network; empty in cross-validation.
-        folds: Of each network; empty without cross-validation.
+        samples: Sample of each network; empty in cross-validation.
+        folds: Folds of each network; empty without cross-validation.
         looks: The seeds that were there at each look at the results, as `looks_of` gives them.
     """
     pairs = [
@@ -133,7 +133,7 @@ def pairs_of(
 
 
 def _fold_pairs(pairs: Sequence[tuple[Network, Network]], folds: Mapping[str, Folds], question: Question) -> list[Pair]:
-    """What cross-validation shows of each pair."""
+    """Pairs by cross-validation."""
     names = list(folds)
     numbers = [(names.index(first.name), names.index(second.name)) for first, second in pairs]
     found = cross_validation.fold_differences([folds[name] for name in names], numbers)
@@ -162,7 +162,7 @@ def _seed_pairs(
     question: Question,
     looks: Sequence[Sequence[int]],
 ) -> list[Pair]:
-    """What each pair shows: of architectures where both have several seeds, else of one seed's."""
+    """Pairs by seeds and test images: of architectures where both have several seeds, else of one seed's."""
     families: dict[bool, list[tuple[Network, Network]]] = {True: [], False: []}
     for pair in pairs:
         families[min(len(network.seeds) for network in pair) > 1].append(pair)
@@ -205,7 +205,7 @@ def _within(share: Estimate, margin: float) -> bool:
 
 
 def _detects(difference: Difference, seeds: tuple[int, int], pair_count: int) -> dict[int, float]:
-    """What as many seeds as there are, twice and four times as many establish; see `Pair.detects_points`."""
+    """Points that as many seeds as there are, twice and four times as many establish; see `Pair.detects_points`."""
     squares = [error**2 * count for (error, _), count in zip(difference.error.seeds, seeds, strict=True)]
     deviation = math.sqrt(sum(squares) / 2)
     return {
@@ -225,7 +225,7 @@ def _compared(
 
     Args:
         pairs: The family.
-        samples: By network, in any order.
+        samples: Samples by network, in any order.
         question: For its margin.
         level: The family's share of `LEVEL`, at each look.
         earlier: The samples at earlier looks: what one has decided remains so, its level was spent on that.
@@ -254,7 +254,7 @@ def _pair(
     detects_points: dict[int, float],
     of_trained: bool = False,
 ) -> Pair:
-    """What the last of the looks at a difference shows, and what any of them has decided."""
+    """A pair by the last of the looks at its difference, with what any of them has decided."""
     difference = looked[0]
     return Pair(
         first=first.name,

@@ -1,4 +1,4 @@
-"""What a report is made of: sections, each with sentences, a table, a chart, and what `results.json` holds of it."""
+"""Sections of a report, each with sentences, a table, a chart, and what `results.json` holds of it."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class Table:
     Args:
         columns: Headings of its columns.
         rows: Texts; the first one of a row names it.
-        note: What a reader must know of it.
+        note: Sentences that a reader must know.
         of_numbers: Whether the columns after the first hold numbers.
-        pictures: Of each row, a picture for each column, or None; the page then shows the rows as cards.
-        values: Of each row, what the page sorts each column by; empty where it cannot be sorted.
-        choice: What the reader chooses of the first column, where the page shows the rows of one of its texts alone.
-        intervals: Of each row, ``low, value, high`` that the page draws beside the second column, from 0 to 100.
+        pictures: A picture, or None, for each column of each row; the page then shows the rows as cards.
+        values: Values of each row by which the page sorts each column; empty where it cannot be sorted.
+        choice: The word for the first column, where the page shows the rows of one of its texts alone.
+        intervals: ``low, value, high`` of each row, from 0 to 100, drawn beside the second column.
     """
 
     columns: Sequence[str]
@@ -48,9 +48,9 @@ class Chart:
     """One figure, or several of which the reader chooses one.
 
     Args:
-        figures: By what the choice calls them; a single one may have any name.
-        caption: What is seen.
-        choice: What is chosen.
+        figures: Figures by the names that the reader chooses from; a single one may have any name.
+        caption: Description of the figure.
+        choice: The word for what is chosen.
     """
 
     figures: Mapping[str, Figure]
@@ -64,8 +64,8 @@ class Section:
 
     Args:
         key: Its name in the page, in one word.
-        heading: Above it.
-        sentences: Text.
+        heading: Its heading.
+        sentences: Its text.
         table: None without one.
         chart: None without one.
         json: Keys and values of ``results.json``; dataclasses stand for their fields.

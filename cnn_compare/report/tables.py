@@ -20,11 +20,11 @@ BARS: dict[str, tuple[str, float | None]] = {"test_acc_pct": ("green", 100), "tr
 
 
 def terminal_table(found: Findings, width: int = 80, ascii_only: bool = False) -> TerminalTable:
-    """For `rich` to print: accuracy and time, with bars where there is room.
+    """A table for `rich` to print: accuracy and time, with bars where there is room.
 
     Args:
-        found: What it shows.
-        width: Of the terminal, in characters. A narrow one has no bars, and fewer columns; names are always there.
+        found: The findings.
+        width: Width of the terminal, in characters. A narrow one has no bars and fewer columns; names are always there.
         ascii_only: Whether the terminal shows no other characters.
     """
 

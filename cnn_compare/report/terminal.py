@@ -32,7 +32,7 @@ def print_report(folder: Path, write: bool = True, failures: bool = True, **ques
         folder: A comparison's folder.
         write: Whether to write the report as well, or to leave its files unchanged.
         failures: Whether to show why runs failed, each reason once.
-        question: As for `write_report`.
+        question: Baseline, margin and limits, see `write_report`.
     """
     write = write or not (folder / "report.md").exists()
     found = write_report(folder, **question) if write else Findings(find_runs(folder), **question)
@@ -64,7 +64,7 @@ def print_report(folder: Path, write: bool = True, failures: bool = True, **ques
 
 
 def _runs_by_reason(found: Findings, shown: Callable[[str], bool]) -> dict[str, list[str]]:
-    """Why runs have no result -> their names, of those with a status that is shown."""
+    """Reason why runs have no result -> their names, of those with a status that is shown."""
     runs: dict[str, list[str]] = {}
     for entry in without_result(found):
         if shown(entry["status"]):
@@ -89,7 +89,7 @@ def one_of_each_kind(sentences: list[str]) -> list[str]:
 
 
 def next_command(found: Findings) -> str | None:
-    """What to enter next: what is missing, more seeds, or pictures to classify; None where no command is known."""
+    """The command to enter next: for what is missing, more seeds, or pictures to classify; None if not known."""
     command = found.stored.manifest.get("command")
     if not found.complete:
         return command

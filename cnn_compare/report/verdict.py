@@ -20,7 +20,7 @@ MOST_NAMES = 6
 LIMITS = "The intervals"
 """The sentence about what is not covered begins so."""
 FEW_PAIRS = 3
-"""And no more differences than this."""
+"""A sentence names no more differences than this."""
 SAYS_NOTHING = 20.0
 """An interval wider than so many points says nothing."""
 
@@ -33,14 +33,14 @@ def verdict(
     more_images: str = "",
     complete: bool = True,
 ) -> list[str]:
-    """What is established, what is not, and what it would take.
+    """Sentences: what is established, what is not, and what it would take.
 
     Args:
-        networks: In the order of their accuracy.
-        pairs: Of all networks, or of each with the baseline.
-        question: What the reader asked.
-        ratios: Of the networks' seconds; None where times cannot be compared.
-        more_images: What more training images bring the best network; empty where that is not known.
+        networks: Networks in the order of their accuracy.
+        pairs: Pairs of all networks, or of each with the baseline.
+        question: The reader's question.
+        ratios: Ratios of the networks' seconds; None where times cannot be compared.
+        more_images: Words about what more training images bring the best network; empty where that is not known.
         complete: Whether all runs are finished; if not, the verdict is of those that are.
     """
     if not networks:
@@ -75,7 +75,7 @@ def _capital(text: str) -> str:
 
 
 def outcome(pair: Pair, margin: float | None) -> str:
-    """What a pair shows, in a few words."""
+    """A pair's outcome in a few words."""
     words = "differs" if pair.differs else "says nothing" if _says_nothing(pair) else "not established"
     if pair.same:
         words = (
@@ -91,8 +91,8 @@ def tiers(networks: Sequence[Network], pairs: Sequence[Pair]) -> list[list[str]]
     third network: a and b, b and c may be open, and a above c established. So differences across tiers may be open.
 
     Args:
-        networks: In the order of their accuracy.
-        pairs: Of all of them.
+        networks: Networks in the order of their accuracy.
+        pairs: Pairs of all of them.
     """
     above = more_accurate(pairs)
     groups: list[list[str]] = []
@@ -108,7 +108,7 @@ def _says_nothing(pair: Pair) -> bool:
 
 
 def _runs(networks: Sequence[Network], pairs: Sequence[Pair]) -> str:
-    """What decides how much a comparison says: its seeds or folds or, with one seed, its test images."""
+    """Words for what decides how much a comparison says: its seeds or folds or, with one seed, its test images."""
     if all(pair.of_trained for pair in pairs):
         return "so few test images"
     counts = {network.runs_in_words for network in networks}
@@ -247,7 +247,7 @@ def _within_limits(networks: Sequence[Network], pairs: Sequence[Pair], question:
 
 
 def _cost(networks: Sequence[Network], pairs: Sequence[Pair], question: Question, ratios: Ratios | None) -> str:
-    """How much longer the best network takes than a faster one, which are dominated, and what is open."""
+    """Words about how much longer the best network takes than a faster one, which are dominated, and what is open."""
     if ratios is None:
         return "Times are shown and not ranked: the warnings say why they cannot be compared"
     best = networks[0] if question.baseline is None else next(n for n in networks if n.name == question.baseline)
@@ -278,7 +278,7 @@ def _cost(networks: Sequence[Network], pairs: Sequence[Pair], question: Question
 
 
 def _what_would_settle(networks: Sequence[Network], pairs: Sequence[Pair], more_images: str) -> str:
-    """Which differences more runs would show, and what more training images would bring the best network."""
+    """Words about what more runs would show, and what more training images would bring the best network."""
     left = [pair for pair in pairs if not pair.differs and not pair.same]
     known = [pair.detects_points for pair in left if pair.detects_points]
     parts = []

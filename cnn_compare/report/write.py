@@ -1,4 +1,4 @@
-"""A folder of runs -> `report.html`, `report.md`, `results.csv` and `results.json` beside it."""
+"""Writing of `report.html`, `report.md`, `results.csv` and `results.json` into a folder of runs."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ def write_report(
         limits: Metric -> its largest value, or smallest one where more is better; the best network within is named.
 
     Returns:
-        What the runs show.
+        The findings.
 
     Raises:
         NoRunsError: If the folder is missing or holds no run of a comparison.
-        InvalidValueError: As `Findings`.
+        InvalidValueError: See `Findings`.
     """
     folder = Path(folder)
     found = Findings(find_runs(folder), baseline, margin, limits)
@@ -59,7 +59,7 @@ def write_report(
 
 
 def _rounded(value: Any) -> Any:
-    """As plain values, with ten digits of each float: the rest differs from processor to processor."""
+    """Convert to plain values, with ten digits of each float: the rest differs from processor to processor."""
     if is_dataclass(value) and not isinstance(value, type):
         value = asdict(value)
     if isinstance(value, dict):

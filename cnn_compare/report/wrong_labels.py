@@ -1,4 +1,4 @@
-"""Which labels the networks contradict with confidence, and how many of these are likely to be wrong.
+"""Labels that the networks contradict with confidence, and how many of these are likely to be wrong.
 
 Source:
     Northcutt, Jiang and Chuang 2021, arXiv:1911.00068, section 3.1: the confident joint, and its off-diagonal entries;
@@ -24,12 +24,12 @@ LEAST_EXPLAINED = 0.1
 """Wrong labels are only believed in where they explain at least this share of what is contradicted: less shows that the
 networks are too weak to tell a wrong label from a hard image."""
 MOST_RATE = 0.2
-"""More than this are never believed in: such a network has learned little, and is as sure where it is wrong."""
+"""A larger share is never believed in: such a network has learned little, and is as sure where it is wrong."""
 
 
 @dataclass(frozen=True)
 class Doubts:
-    """What one run's answers say of the labels.
+    """Doubts of labels from one run's answers.
 
     Args:
         instead: ``(N,)``, the class that is counted with confidence instead of the label; the label where none is.
@@ -51,7 +51,7 @@ class Suspicion:
     Args:
         image: Its place among the images.
         instead: The class that the runs name most often.
-        contradicted_pct: In how many runs, of each network the same part.
+        contradicted_pct: Percent of the runs that name another class, every network counting the same.
         margin: Mean of `Doubts.margin` over the networks; −1 is the strongest doubt.
     """
 
@@ -75,7 +75,7 @@ def doubts(
     places: Classes | None = None,
     known: tuple[Classes, Shares] | None = None,
 ) -> Doubts:
-    """What a run says of labels that it was not trained with.
+    """Find which labels a run's answers put in doubt; it was not trained with them.
 
     A label is in doubt if the answer is another one, and of the classes whose probability is at least usual (that
     class's mean probability over the images labelled so) the most probable is another one.
@@ -143,7 +143,7 @@ def suspicious(labels: Classes, networks: Sequence[Sequence[Doubts]]) -> list[Su
 
     Args:
         labels: ``(N,)``.
-        networks: Of each network, the doubts of its runs; every network counts the same.
+        networks: Doubts of each network's runs; every network counts the same.
     """
     if not networks:
         return []
@@ -174,7 +174,7 @@ def precision(found: Sequence[Suspicion], networks: Sequence[Sequence[Doubts]]) 
 
     Args:
         found: All of them, as `suspicious` returns them.
-        networks: As for `suspicious`.
+        networks: See `suspicious`.
     """
     if not found:
         return np.empty(0)
@@ -194,8 +194,8 @@ def worth_a_look(found: Sequence[Suspicion], networks: Sequence[Sequence[Doubts]
     """The first of the suspicious labels, as many as `LEAST_PRECISION` and `MOST_LISTED` allow, and their precision.
 
     Args:
-        found: As for `precision`.
-        networks: As for `suspicious`.
+        found: See `precision`.
+        networks: See `suspicious`.
 
     Returns:
         The labels, and the share of them that is likely to be wrong; nothing, and 0, where none is worth it.

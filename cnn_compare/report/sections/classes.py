@@ -1,4 +1,4 @@
-"""What each network makes of each class: recall, confusion, the commonest mistakes."""
+"""Answers of each network to each class: recall, confusion, the commonest mistakes."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from cnn_compare.report.section import Chart, Figure, Section, Table
 MOST_CLASSES = 50
 """Up to so many classes a report shows every one; of more, the least accurate ones and the commonest mistakes."""
 LOWEST_CLASSES = 25
-"""How many of these."""
+"""How many of the least accurate classes are shown then."""
 MISTAKES = 10
 Counts = NDArray[np.integer[Any]]
 
 
 def recall(found: Findings) -> Section | None:
-    """Which share of each class is recognised."""
+    """The share of each class that is recognised."""
     networks = [network for network in found.networks if network.class_acc_pct]
     if not networks:
         return None
@@ -72,7 +72,7 @@ def _shown(found: Findings) -> tuple[list[int], str]:
 
 
 def confusion(found: Findings) -> Section | None:
-    """What each class is taken for: a matrix a network or, with many classes, the commonest mistakes."""
+    """Confusion of classes: a matrix a network or, with many classes, the commonest mistakes."""
     answered = {network.name: _counts(found, network.name) for network in found.networks if network.class_acc_pct}
     if not answered:
         return None
@@ -114,7 +114,7 @@ def _matrix(found: Findings, counts: Counts) -> Figure:
 
 
 def _mistakes(counts: Counts) -> list[dict[str, Any]]:
-    """The commonest ones: number of the class and of the ``answer``, and the share of the class."""
+    """The commonest mistakes: number of the class and of the ``answer``, and the share of the class."""
     wrong = counts - np.diag(np.diag(counts))
     order = np.argsort(-wrong.ravel(), kind="stable")[:MISTAKES]
     pairs: Sequence[tuple[int, int]] = [divmod(int(index), len(counts)) for index in order]

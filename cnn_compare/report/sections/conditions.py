@@ -1,4 +1,4 @@
-"""What was controlled, and what varied."""
+"""Conditions of a comparison: what was controlled, and what varied."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cnn_compare.report.sections.leaks import in_words, leaks_of
 
 
 def of(found: Findings) -> Section | None:
-    """Under which conditions all networks were trained and tested."""
+    """The conditions under which all networks were trained and tested."""
     stored, times, varied = found.stored, found.stored.times, found.control.varied
     runs, results = stored.finished, [run.result for run in stored.finished]
     json: dict[str, Any] = {
@@ -66,7 +66,7 @@ def of(found: Findings) -> Section | None:
 
 
 def test_images(found: Findings) -> int | None:
-    """How many a network is tested with; with folds, in a repeat. None where it is not recorded."""
+    """The number of test images of a network; with folds, in a repeat. None where it is not recorded."""
     tested: Counter[tuple[str, int]] = Counter()
     for run in found.stored.finished:
         tested[run.network, run.result.seed] += run.result.test_images or 0
@@ -74,7 +74,7 @@ def test_images(found: Findings) -> int | None:
 
 
 def cross_validation(found: Findings) -> str | None:
-    """How many folds and repeats, in words; None without."""
+    """The numbers of folds and repeats, in words; None without folds."""
     if not found.folds:
         return None
     planned = set().union(*found.stored.planned.values())

@@ -1,4 +1,4 @@
-"""How validation accuracy and losses change during training."""
+"""Learning curves: validation accuracy and losses during training."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ class Curves:
 
     Args:
         epochs: Counted from 0; within an epoch a fraction.
-        seconds: Of training, until then.
+        seconds: Seconds of training until then.
         val_acc_pct: Validation accuracy.
         lowest_pct: The lowest validation accuracy of a seed.
         highest_pct: The highest one.
         train_acc_pct: Accuracy on the training images, as augmented.
-        train_loss: In nats.
-        val_loss: In nats.
+        train_loss: Training loss in nats.
+        val_loss: Validation loss in nats.
     """
 
     epochs: list[float]
@@ -119,14 +119,14 @@ LOGARITHMIC = 20
 
 
 def lagging(found: Findings) -> list[str]:
-    """Which networks' validation is far below training at first, with the reason."""
+    """A warning of networks whose validation is far below training at first, with the reason."""
     lags = {name: validation_lags(each.train_acc_pct, each.val_acc_pct) for name, each in curves_of(found).items()}
     texts = [f"{name} ({lag})" for name, lag in lags.items() if lag]
     return [f"{VALIDATION_LAGS} {format_list(texts)}. {WHY_IT_LAGS}"] if texts else []
 
 
 def curves_of(found: Findings) -> dict[str, Curves]:
-    """Of each network that has some, the most accurate first."""
+    """The curves of each network that has some, the most accurate first."""
     made = {network.name: _curves(found.groups[network.name]) for network in found.networks}
     return {name: curves for name, curves in made.items() if curves}
 
@@ -157,7 +157,7 @@ def _curves(runs: Sequence[StoredRun]) -> Curves | None:
 
 
 def _epochs(run: StoredRun) -> list[float]:
-    """When each row of a run's curves was measured, in epochs; the end of the first is 0."""
+    """The epoch at which each row of a run's curves was measured; the end of the first is 0."""
     epochs = run.curves["epoch"]
     if epochs.is_unique or "step" not in run.curves:
         return [int(epoch) for epoch in epochs]
@@ -172,7 +172,7 @@ def _training_s(run: StoredRun) -> list[float]:
 
 
 def _levels(found: Findings) -> list[int]:
-    """Up to four round validation accuracies, in percent, that at least one run reached."""
+    """Round validation accuracies, four at most, in percent, that at least one run reached."""
     runs = found.stored.finished
     best = max((100 * run.curves["val/acc"].max() for run in runs if "val/acc" in run.curves), default=0.0)
     return [level for level in LEVELS if level <= best][-4:]
@@ -182,7 +182,7 @@ def _seconds_to(runs: Sequence[tuple[list[float], list[float]]], level_pct: int)
     """Median over runs of the seconds until a validation accuracy is first reached; None unless all do.
 
     Args:
-        runs: Of each, its validation accuracies in percent and the seconds of training until each.
+        runs: Validation accuracies of each in percent, and the seconds of training until each.
         level_pct: The accuracy.
     """
     reached = [value for run in runs if (value := first_reached(*run, level_pct)) is not None]

@@ -1,4 +1,4 @@
-"""Which differences in accuracy are established."""
+"""Differences in accuracy, and which are established."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ UNFINISHED = "not finished; the same command again goes on with it"
 
 
 def of(found: Findings) -> Section | None:
-    """Each with its reason; of failed runs, the end of the log."""
+    """Runs and files with their reasons, and the end of each failed run's log."""
     entries = without_result(found)
     if not entries:
         return None

@@ -1,4 +1,4 @@
-"""How accuracy grows with the number of training images."""
+"""Growth of accuracy with the number of training images."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ FACTORS = (2, 4)
 
 @dataclass(frozen=True)
 class Growth:
-    """How a network's accuracy grows with the number of training images.
+    """Growth of a network's accuracy with the number of training images.
 
     Args:
         network: Its name.
-        test_acc_pct: Number of training images, in ascending order -> of each seed.
+        test_acc_pct: Number of training images, in ascending order -> test accuracy of each seed.
         law: How its error falls; None where no law is to be believed.
         without_law: Why there is none.
     """
@@ -36,7 +36,7 @@ class Growth:
 
 
 def of(found: Findings) -> Section | None:
-    """What more training images bring, measured and extrapolated."""
+    """Accuracy with more training images, measured and extrapolated."""
     growths = growths_of(found)
     if not growths:
         return None
@@ -50,7 +50,7 @@ def of(found: Findings) -> Section | None:
 
 
 def growths_of(found: Findings) -> list[Growth]:
-    """Of each network that was trained with several numbers of images, the most accurate first."""
+    """The growth of each network that was trained with several numbers of images, the most accurate first."""
     if other_pictures(found.stored):
         return []
     growths = []
@@ -71,7 +71,7 @@ def growths_of(found: Findings) -> list[Growth]:
 
 
 def twice_as_many(network: str, growths: Sequence[Growth]) -> str:
-    """What a network is likely to reach with twice as many training images; empty where that is not known."""
+    """Words about what a network is likely to reach with twice as many training images; empty if not known."""
     for each in growths:
         if each.network == network and each.law is not None:
             largest = max(each.test_acc_pct)

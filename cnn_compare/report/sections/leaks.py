@@ -1,4 +1,4 @@
-"""What test images that training has seen change."""
+"""Leaks: test images that training has seen, and what they change."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cnn_compare.report.intervals import Estimate
 from cnn_compare.report.load import StoredRun
 from cnn_compare.report.section import Section, Table
 
-# Of all test images: with more exact copies a report says so at its top.
+# With exact copies of more than this share of the test images, a report says so at its top.
 WARNED_SHARE = 0.01
 
 
@@ -41,7 +41,7 @@ class Leaks:
 
 
 def of(found: Findings) -> Section | None:
-    """Each network's accuracy with and without them."""
+    """Each network's accuracy with and without leaks."""
     leaks = leaks_of(found)
     if leaks is None:
         return None
@@ -49,7 +49,7 @@ def of(found: Findings) -> Section | None:
 
 
 def leaks_of(found: Findings) -> Leaks | None:
-    """None where nobody looked for any."""
+    """The leaks of a comparison; None where nobody looked for any."""
     if found.stored.pictures is None:
         return None
     leaked, answers = found.stored.pictures.leaked, found.answers
@@ -84,11 +84,11 @@ def _without(places: Sequence[int], runs: Sequence[StoredRun], folds: Folds) -> 
 
 
 def warning(found: Leaks | None, accuracies: Mapping[str, Estimate]) -> list[str]:
-    """What the top of the report says: of exact copies, or of leaks that change an accuracy by more than its interval.
+    """A warning of exact copies, or of leaks that change an accuracy by more than its interval.
 
     Args:
         found: The leaks.
-        accuracies: Of all networks on all test images.
+        accuracies: Accuracies of all networks on all test images.
     """
     if found is None:
         return []
@@ -108,7 +108,7 @@ def warning(found: Leaks | None, accuracies: Mapping[str, Estimate]) -> list[str
 
 
 def in_words(found: Leaks | None) -> str | None:
-    """How many there are."""
+    """Words about how many there are."""
     if found is None:
         return None
     if found.exact + found.near == 0:

@@ -1,4 +1,4 @@
-"""How a comparison was done: a paragraph for a paper, from the configurations and records of its runs."""
+"""The method of a comparison: a paragraph for a paper, from the configurations and records of its runs."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def _data(runs: Sequence[StoredRun]) -> str:
 
 
 def data_name(config: Mapping[str, Any]) -> str | None:
-    """Its own name, its folder's or its class's; None where the configuration has no data."""
+    """The data's own name, its folder's or its class's; None where the configuration has no data."""
     section = config.get("data") or {}
     settings = section.get("init_args") or {}
     kind = str(section.get("class_path") or "").rpartition(".")[2].removesuffix("DataModule")
@@ -109,7 +109,7 @@ def data_name(config: Mapping[str, Any]) -> str | None:
 
 
 def _images(runs: Sequence[StoredRun]) -> str:
-    """How many images each split has; of folds, from the fewest to the most."""
+    """A sentence about the images of each split; of folds, from the fewest to the most."""
 
     def count(values: Sequence[int]) -> str:
         return " to ".join(f"{value:,}" for value in dict.fromkeys([min(values), max(values)]))
@@ -196,7 +196,7 @@ def _training(runs: Sequence[StoredRun]) -> str:
 
 
 def _extras(runs: Sequence[StoredRun]) -> Iterator[str]:
-    """What only some comparisons have, each in a sentence."""
+    """Sentences about what only some comparisons have."""
     if smoothing := _each(runs, "model.label_smoothing", lambda value: f"{value:g}" if value else None):
         yield f"Labels were smoothed by {smoothing}."
     if weights := _each(runs, "model.class_weights", lambda value: None if value in (None, "none") else str(value)):
@@ -216,7 +216,7 @@ def _extras(runs: Sequence[StoredRun]) -> Iterator[str]:
 
 
 def _differences(runs: Sequence[StoredRun]) -> Iterator[str]:
-    """What was not the same for all networks, on purpose."""
+    """A sentence about what was not the same for all networks, on purpose."""
     declared = {run.network: run.result.declared_changes for run in runs if run.result.declared_changes}
     texts = []
     for network, changes in declared.items():

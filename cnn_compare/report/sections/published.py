@@ -58,7 +58,7 @@ def of(found: Findings) -> Section | None:
 
 
 def conditions(found: Findings) -> Section | None:
-    """Under which conditions the published figures were measured."""
+    """The conditions under which the published figures were measured."""
     published = _readable(found.stored)
     if published is None or not published.conditions:
         return None
@@ -99,7 +99,7 @@ def find_published(stored: StoredRuns) -> Published | None:
 
 
 def _readable(stored: StoredRuns) -> Published | None:
-    """What is damaged stands among the files that cannot be read."""
+    """The published figures; None where they are damaged, which another section says."""
     try:
         return find_published(stored)
     except ResultError:
@@ -107,7 +107,7 @@ def _readable(stored: StoredRuns) -> Published | None:
 
 
 def _here(stored: StoredRuns, condition: Mapping[str, Any]) -> str:
-    """What a condition was in these runs; a dash where it is not recorded."""
+    """A condition as it was in these runs; a dash where it is not recorded."""
     if "setting" in condition:
         values = [flatten(stored.manifest["config"]).get(condition["setting"])]
     elif "field" in condition:

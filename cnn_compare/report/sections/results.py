@@ -82,7 +82,7 @@ def costs(found: Findings) -> Section | None:
 
 
 def networks(found: Findings) -> Section | None:
-    """What is known of each network, beside its results."""
+    """Facts of each network, beside its results."""
     shown = columns(found, "card")
     if not shown:
         return None

@@ -1,4 +1,4 @@
-"""What the trials of a search chose, cost, and would have found with fewer of them."""
+"""Trials of a search: what they chose and cost, and would have found with fewer of them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Searched:
         backbone: Its name.
         trials: How many came to their end.
         failed: How many failed or diverged.
-        seconds: Of training and validation, of all trials.
+        seconds: Seconds of training and validation of all trials.
         settings: Dotted names and values that validation chose.
         expected_pct: Expected best validation accuracy after 1, 2, ... trials; the last is what validation promised.
         retest_pct: Mean validation accuracy of the chosen settings with other seeds; None with one seed.
@@ -50,7 +50,7 @@ class Searched:
 
 
 def of(found: Findings) -> Section | None:
-    """What was chosen for each backbone, and what more trials find."""
+    """The settings chosen for each backbone, and what more trials find."""
     searched = searched_of(found.stored)
     if not searched:
         return None
@@ -159,7 +159,7 @@ def _table(found: Sequence[Searched]) -> Table:
 
 
 def _chart(found: Sequence[Searched]) -> Chart | None:
-    """Whom tuning helps, and how soon."""
+    """Expected best accuracy over the number of trials: whom tuning helps, and how soon."""
     several = [searched for searched in found if searched.trials > 1]
     if not several:
         return None
