@@ -146,6 +146,7 @@ class FolderDataModule(ImageDataModule):
         """Whether classes that are too small for every split are all in training, which is no error then."""
         self.small_classes: DataError | None = None
         self._small: dict[str, int] = {}
+        self._described = False
         # Sorted rows of each split: all pictures of it, and those that can be used.
         self._whole: dict[str, Indices] = {}
         self._rows: dict[str, Indices] = {}
@@ -180,13 +181,15 @@ class FolderDataModule(ImageDataModule):
         return hashlib.blake2b(self._names + self.decoded.fingerprint.encode(), digest_size=8).hexdigest()
 
     def prepare_data(self) -> None:
-        """Decode every picture that is not stored yet, and print what was understood.
+        """Decode every picture that is not stored yet, and print what was understood, once.
 
         Raises:
             DataError: If files cannot be decoded, and are not to be skipped.
         """
         self.setup("fit")
-        rank_zero_info("\n".join(self._lines()))
+        if not self._described:
+            rank_zero_info("\n".join(self._lines()))
+        self._described = True
 
     @cached_property
     def decoded(self) -> Decoded:

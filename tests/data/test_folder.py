@@ -7,6 +7,7 @@ import hashlib
 import io
 import itertools
 import json
+import logging
 import os
 from collections import Counter
 from pathlib import Path
@@ -508,6 +509,14 @@ def test_impossible_options_are_refused(tmp_path, option, value):
 
 
 FAST = ["--trainer.max_epochs=1", "--trainer.enable_progress_bar=false", "--data.image_size=32", "--data.batch_size=8"]
+
+
+def test_what_is_read_is_said_once_also_where_fit_test_and_predict_prepare_the_data_each(tmp_path, caplog):
+    data = folder(paint_classes(tmp_path, a=12, b=12))
+    with caplog.at_level(logging.INFO):
+        for _ in range(3):
+            data.prepare_data()
+    assert caplog.text.count("2 classes") == 1
 
 
 def test_fit_takes_the_classes_from_the_data_and_test_the_same_split_from_the_checkpoint(tmp_path, capsys):
