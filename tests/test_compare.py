@@ -151,6 +151,7 @@ def test_resuming_with_another_configuration_is_refused_and_changes_nothing(fini
         ({"backbones": ["lenet", "alexnet"]}, UsageError, "alexnet"),
         ({"seeds": []}, InvalidValueError, "seeds"),
         ({"seeds": [-1]}, InvalidValueError, "seeds"),
+        ({"seeds": ["a"]}, InvalidValueError, "seeds must be whole numbers"),
         ({"name": "../../x"}, InvalidValueError, "name"),
         ({"variants": {"../x": {}}}, InvalidValueError, "variants must be named with"),
         (

@@ -129,7 +129,8 @@ def register_backbone(
     The arguments, and further ``facts``, are those of `BackboneEntry`.
 
     Raises:
-        UsageError: If the name is registered already; the first backbone keeps it.
+        UsageError: If the name is registered already; the first backbone keeps it. Also if the function cannot be
+            called with ``num_classes`` and ``stem``.
     """
     facts |= {"year": year, "venue": venue, "paper": paper, "min_image_size": min_image_size}
 
@@ -138,6 +139,10 @@ def register_backbone(
         if name in _entries:
             owner = _owner(_entries[name])
             raise UsageError(f"the name {name!r} is taken by {owner}. Register the new backbone under another name.")
+        try:
+            inspect.signature(build).bind(10, "imagenet")
+        except TypeError as error:
+            raise UsageError(f"{name} cannot be called as {name}(num_classes, stem): {error}.") from error
         first_line = _first_line(build)
         key_idea = (first_line.partition(": ")[2] or first_line).removesuffix(".")
         _entries[name] = BackboneEntry(name, build, key_idea=key_idea, module=build.__module__, **facts)

@@ -292,8 +292,8 @@ def _check(comparison: Comparison) -> None:
     if comparison.train_subsets:
         _check_train_subsets(comparison)
     for seed in comparison.all_seeds:
-        if not 0 <= seed < 2**32:
-            raise InvalidValueError("seeds", seed, "from 0 to 4294967295")
+        if not isinstance(seed, int) or not 0 <= seed < 2**32:
+            raise InvalidValueError("seeds", seed, "whole numbers from 0 to 4294967295")
     for variant, changes in (comparison.variants or {}).items():
         if not re.fullmatch(NAME, variant):
             raise InvalidValueError("variants", variant, f"named with {NAME_RULE}")

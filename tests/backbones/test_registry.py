@@ -81,6 +81,15 @@ def test_a_pattern_selects_and_numbers_sort_as_numbers():
     assert list_backbones("nothing*") == []
 
 
+def test_a_function_that_needs_other_arguments_is_not_registered(empty_registry):
+    def mine(num_classes, stem, width):
+        """Mine: needs a width."""
+
+    with pytest.raises(UsageError, match=r"mine\(num_classes, stem\): missing a required argument: 'width'"):
+        register_backbone(year=2026, venue="here", paper="none", min_image_size=1)(mine)
+    assert list_backbones("mine") == []
+
+
 def test_registering_a_taken_name_raises_and_keeps_the_first(empty_registry):
     register = register_backbone(year=2026, venue="here", paper="none", min_image_size=1)
 
