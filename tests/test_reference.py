@@ -86,11 +86,15 @@ def test_a_slim_comparison_reports_the_same(reference, tmp_path):
         store(tmp_path / name / "seed_0", 100 * float((predictions == labels).mean()), backbone=name)
         path = tmp_path / name / "seed_0" / "predictions.npz"
         np.savez_compressed(path, labels=labels, predictions=predictions, probabilities=probabilities)
+    events = [path.parent / f"events.out.tfevents.1.{number}" for number in (0, 1)]
+    for number, event in enumerate(events):
+        event.write_bytes(bytes([number]))
     before, size = shown(tmp_path).json, path.stat().st_size
     reference.slim(tmp_path)
     reference.slim(tmp_path)
     assert shown(tmp_path).json == before
     assert path.stat().st_size < size / 2
+    assert [each.read_bytes() for each in tmp_path.rglob("events*")] == [b"\x00\x01"]
 
 
 def test_slimming_keeps_which_images_leaked_and_no_picture(reference, tmp_path):

@@ -42,6 +42,7 @@ from cnn_compare.report.sections import sections_of
 from cnn_compare.report.sections.results import table_of
 from cnn_compare.report.tables import markdown_table
 from cnn_compare.report.wrong_labels import doubts
+from cnn_compare.results import RunFolder, run_folders
 
 ROOT = Path(__file__).parents[1]
 LOGS = ROOT / "lightning_logs"
@@ -139,8 +140,12 @@ def _small(array: np.ndarray) -> np.ndarray:
     return array.astype(np.min_scalar_type(int(array.max())) if integer else np.float16)
 
 
+def _has_pictures(events: bytes) -> bool:
+    return len(events) > LARGEST_EVENTS and b"test/confusion" in events
+
+
 def slim(folder: Path) -> None:
-    """Keep each answer's probability instead of those of all classes, and no picture that can be made again."""
+    """Keep each answer's probability instead of those of all classes, one file of events a run, and no pictures."""
     unpack(folder)
     if pictures := ReportPictures.load(folder):
         replace(pictures, pictures={}, heat_maps={}).save(folder)
@@ -155,8 +160,12 @@ def slim(folder: Path) -> None:
         buffer = io.BytesIO()
         np.savez_compressed(buffer, **{name: _small(array) for name, array in arrays.items()})
         write_bytes(path, buffer.getvalue())
-    for path in folder.rglob("events.out.tfevents.*"):
-        if path.stat().st_size > LARGEST_EVENTS and b"test/confusion" in path.read_bytes():
+    for run in run_folders(folder, RunFolder.RESULT):
+        run.code.unlink(missing_ok=True)  # It says whether a stopped run may go on.
+        events = sorted(run.path.glob("events.out.tfevents.*"))
+        if len(events) > 1:  # Not slimmed yet. Files of records can be joined; TensorBoard reads them in this order.
+            write_bytes(events[0], b"".join(each for each in map(Path.read_bytes, events) if not _has_pictures(each)))
+        for path in events[1:]:
             path.unlink()
 
 
