@@ -96,5 +96,5 @@ def test_module_and_timer_work_with_plain_loaders_and_a_trainer_of_others(tmp_pa
     with torch.no_grad():
         expected = (module.eval()(images).argmax(1) == labels).float().mean().item()
     assert measured["test/acc"] == pytest.approx(expected)
-    assert (len(timer.train_epoch_s), timer.images) == (2, 24)
+    assert (len(timer.train_epoch_s), timer.images_per_epoch) == (2, 24)
     assert trainer.global_step == 4

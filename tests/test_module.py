@@ -411,7 +411,7 @@ def test_a_time_limit_ends_the_training_and_its_schedule_amid_an_epoch(tmp_path)
     assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(0.0, abs=1e-12)
     assert len(timer.train_epoch_s) == 3
     assert len(timer.val_epoch_s) == 4
-    assert timer.images == 120
+    assert timer.images_per_epoch == 120
     assert 0 <= trainer.callback_metrics["train/acc"] <= 1
     assert trainer.callback_metrics["time/train_epoch_s"] != pytest.approx(timer.train_epoch_s[-1], rel=1e-6)
 
