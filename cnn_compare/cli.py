@@ -27,6 +27,8 @@ from cnn_compare.helptext import asks_for_help
 from cnn_compare.parsing import Parser
 
 SLOW_TO_START = {*COMMANDS} - {"report", "backbones"}
+# With one of these words, no run of `compare` takes place on this machine; if one does, it starts later.
+NO_RUN_HERE = {"--dry_run", "--print_config", "--executor=ray", "ray"}
 TRY_FIRST = ("fit", "compare", "report")
 COMPLETION = (
     "TAB completes commands and options after: cnn-compare --print_completion bash > "
@@ -111,7 +113,7 @@ def _parser() -> Parser:
 
 def _run(command: str, arguments: list[str]) -> None:
     """Run a command with its arguments, which begin with its name."""
-    if command == "compare" and not asks_for_help(arguments):
+    if command == "compare" and not (asks_for_help(arguments) or NO_RUN_HERE & {*arguments}):
         # The process that runs are forked from imports as long as the command, and at the same time.
         import_module("cnn_compare.comparison.local").start_server()
     import_module(f"cnn_compare.commands.{'fit' if command in FIT_COMMANDS else command}").run(arguments)

@@ -25,7 +25,10 @@ from cnn_compare.report.sections import sections_of
 from cnn_compare.results import METRICS, Metric, RunResult, metrics_of
 from cnn_compare.run_key import path_name
 
-LOGS = Path(__file__).parents[1] / "lightning_logs"
+ROOT = Path(__file__).parents[1]
+LOGS = ROOT / "lightning_logs"
+ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
+"""For processes that a test starts: they find this clone and the backbones of the tests."""
 A_NETWORK_OF_EACH_KIND = [
     *("lenet", "lenet_relu", "alexnet", "alexnet_bn", "vgg11", "vgg11_bn", "googlenet", "inception_v3"),
     *("resnet18", "resnet50", "resnet20", "mobilenet_v2", "densenet121"),
@@ -82,6 +85,16 @@ def explodes(num_classes):
 
 def dies(num_classes):
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Payload:
+    """A pickle that makes a folder when it is opened."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
 
 
 def predictions(folder: Path, backbone: str, seed: int) -> bytes:

@@ -10,13 +10,14 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import ModuleType
 
 import jsonschema
 import numpy as np
 import pytest
 import torch
 import yaml
-from helpers import DATA, DROPS, command, small_comparison, wait_until, without_times
+from helpers import DATA, ENVIRONMENT, command, drops, small_comparison, wait_until
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
@@ -28,9 +29,10 @@ from cnn_compare.comparison.local import LocalExecutor, world_size
 from cnn_compare.comparison.plan import Comparison, plan_runs
 from cnn_compare.comparison.runner import run_all
 from cnn_compare.data.order import EpochSampler, shard, shard_size
-from cnn_compare.errors import InvalidValueError, MissingExtraError, RunError
+from cnn_compare.errors import InvalidValueError, MissingExtraError, RunError, UsageError
 from cnn_compare.experiment import read_classes, resolve_config
 from cnn_compare.results import RunResult
+from cnn_compare.run_key import path_name
 
 TWO_DEVICES = {"max_epochs": 3, "accelerator": "cpu", "devices": 2}
 
@@ -133,9 +135,16 @@ def test_runs_side_by_side_start_seed_by_seed_the_longest_first(tmp_path):
     assert pairs == [[f"lenet/{seed}", f"resnet20/{seed}"] for seed in (5, 3, 4)]
 
 
-def test_no_job_is_refused():
-    with pytest.raises(InvalidValueError, match="jobs must be 1 or more, or auto"):
-        LocalExecutor(jobs=0)
+def test_a_script_without_a_main_guard_is_told_and_trains_nothing(tmp_path, monkeypatch):
+    script = tmp_path / "no_guard.py"
+    script.write_text("from cnn_compare import compare\ncompare('x', ['lenet'])\n")
+    main = ModuleType("__main__")
+    main.__file__ = str(script)
+    monkeypatch.setitem(sys.modules, "__main__", main)
+    told = rf"^{script} calls compare\(\) when it is imported, .* Put the call under `if __name__ == \"__main__\":`\.$"
+    with pytest.raises(UsageError, match=told):
+        small_comparison(tmp_path, backbones=["lenet", "lenet_relu"], executor=LocalExecutor(jobs=2))
+    assert not list(tmp_path.rglob("result.json"))
 
 
 def test_two_devices_train_what_one_trains(tmp_path):
@@ -243,21 +252,40 @@ def test_a_killed_device_fails_the_run_and_the_same_command_goes_on(tmp_path, mo
 # On a cluster
 
 
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory):
-    """A head node without cores and two nodes with one core each, all on this machine, in a process of their own."""
+class Waits(nn.Module):
+    """Makes a step in a tenth of a second, and no sixteenth one before the file of `GO` is there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers, self.steps, self.go = drops(10), 0, Path(os.environ.get(GO, os.devnull))
+
+    def forward(self, images):
+        self.steps += self.training
+        waits = 0
+        while self.training and not self.go.exists() and (self.steps > 15 or waits < 10):
+            threading.Event().wait(0.01)
+            waits += 1
+        return self.layers(images)
+
+
+GO = "CNN_COMPARE_TEST_GO"
+WAITS = f"{__name__}:waits"
+
+
+def waits(num_classes):
+    return Waits()
+
+
+@pytest.fixture
+def cluster(tmp_path):
+    """A head node without cores and a node with one core, both on this machine, in a process of their own."""
     process = subprocess.Popen(
         [sys.executable, "-c", CLUSTER],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
-        env={
-            **os.environ,
-            "RAY_AUTH_MODE": "disabled",
-            "RAY_USAGE_STATS_ENABLED": "0",
-            "PYTHONPATH": str(Path(__file__).parent),
-        },
+        env={**ENVIRONMENT, **OF_RAY, GO: str(tmp_path / "go")},
     )
     address = process.stdout.readline().strip()
     assert address, "Ray did not start"
@@ -265,61 +293,53 @@ def cluster(tmp_path_factory):
     process.communicate("end\n")
 
 
+OF_RAY = {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
 CLUSTER = """
 import sys
 from ray.cluster_utils import Cluster
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
+node = cluster.add_node(num_cpus=1)
 print(cluster.address, flush=True)
-for line in sys.stdin:
-    if line == "kill\\n":
-        cluster.remove_node(nodes.pop(), allow_graceful=False)
-        print("killed", flush=True)
-    else:
-        break
+if sys.stdin.readline() == "kill\\n":
+    cluster.remove_node(node, allow_graceful=False)
+    cluster.add_node(num_cpus=1)
+    print("killed", flush=True)
+    sys.stdin.readline()
 cluster.shutdown()
 """
 
 
 @pytest.mark.faults
-def test_a_cluster_gives_the_same_bits_though_the_driver_and_then_a_node_are_killed(tmp_path, cluster, monkeypatch):
+def test_a_cluster_gives_the_same_bits_though_the_driver_and_then_a_node_are_killed(tmp_path, cluster):
     process, address = cluster
-    for name, value in (("PYTHONPATH", str(Path(__file__).parent)), ("RAY_AUTH_MODE", "disabled")):
-        monkeypatch.setenv(name, value)
-    backbones, epochs = "--backbones=[helpers:drops]", 150
-    arguments = command(
-        tmp_path, backbones, "--seeds=[0,1]", "--executor=ray", f"--ray_address={address}", epochs=epochs
-    )
-    checkpoints = [tmp_path / "small" / DROPS / f"seed_{seed}" / "checkpoints" / "last.ckpt" for seed in (0, 1)]
+    arguments = command(tmp_path, f"--backbones=[{WAITS}]", "--executor=ray", f"--ray_address={address}", epochs=12)
+    checkpoint = tmp_path / "small" / path_name(WAITS) / "seed_0" / "checkpoints" / "last.ckpt"
 
-    driver = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    wait_until(lambda: all(path.exists() for path in checkpoints), driver)
+    driver = subprocess.Popen(arguments, env=ENVIRONMENT | OF_RAY, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_until(checkpoint.exists, driver)
     driver.kill()
     driver.wait()
-    arrived = [path.stat().st_mtime_ns for path in checkpoints]
+    arrived = checkpoint.stat().st_mtime_ns
 
-    driver = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    wait_until(
-        lambda: all(path.stat().st_mtime_ns > before for path, before in zip(checkpoints, arrived, strict=True)), driver
+    driver = subprocess.Popen(
+        arguments, env=ENVIRONMENT | OF_RAY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
+    wait_until(lambda: checkpoint.stat().st_mtime_ns > arrived, driver)
     process.stdin.write("kill\n")
     process.stdin.flush()
     assert process.stdout.readline() == "killed\n"
+    (tmp_path / "go").touch()
     printed, _ = driver.communicate()
     assert driver.returncode == 0, printed
+    assert (checkpoint.parents[1] / "run.log").read_text().count("Restored all states") == 2
 
-    whole = compare("small", ["helpers:drops"], seeds=[0, 1], log_dir=str(tmp_path / "whole"), **settings(tmp_path))
-    for seed in (0, 1):
-        first, second = stored(tmp_path / "small", DROPS, seed), stored(whole, DROPS, seed)
-        assert all((first[name] == second[name]).all() for name in first)
-    assert without_times(tmp_path / "small") == without_times(whole)
-    assert load_results(tmp_path / "small").data_fingerprint.tolist() == load_results(whole).data_fingerprint.tolist()
-
-
-def settings(tmp_path: Path) -> dict[str, dict]:
-    """The settings of the comparison that ran on the cluster."""
     config = json.loads((tmp_path / "small" / "manifest.json").read_text())["config"]
-    return {name: config[name] for name in ("trainer", "data")}
+    settings = {name: config[name] for name in ("trainer", "data")}
+    whole = compare("small", WAITS, log_dir=str(tmp_path / "whole"), times="never", **settings)
+    first, second = stored(tmp_path / "small", path_name(WAITS)), stored(whole, path_name(WAITS))
+    assert all((first[name] == second[name]).all() for name in first)
+    assert curves(tmp_path / "small", path_name(WAITS)) == curves(whole, path_name(WAITS))
+    assert load_results(tmp_path / "small").data_fingerprint.tolist() == load_results(whole).data_fingerprint.tolist()
 
 
 def test_without_ray_the_error_says_what_to_install(monkeypatch):

@@ -134,11 +134,8 @@ class LocalExecutor:
                 process.kill()
 
     def _run(self, spec: RunSpec, slot: int, processes: list[ForkServerProcess], on_progress: OnProgress) -> str | None:
-        # Imported late, because the worker imports Lightning: `start_server` has to be callable before that.
-        from cnn_compare.comparison.worker import run_worker
-
         def start(worker: WorkerSpec, parent: connection.Connection | None) -> None:
-            process = context.Process(target=run_worker, args=(spec, worker, parent), name=spec.key.label)
+            process = context.Process(target=_run_worker, args=(spec, worker, parent), name=spec.key.label)
             process.start()
             processes.append(process)
             if self._stopped:
@@ -195,6 +192,13 @@ class LocalExecutor:
                         ) from None
                     return Ended(_describe_exit(processes[0].exitcode or 0, "its process"))
                 return message
+
+
+def _run_worker(spec: RunSpec, worker: WorkerSpec, parent: connection.Connection | None) -> None:
+    # Imported in the run's process: the one that starts it, such as a node of a cluster, needs no torch.
+    from cnn_compare.comparison.worker import run_worker
+
+    run_worker(spec, worker, parent)
 
 
 def world_size(config: Config) -> int:
