@@ -27,7 +27,7 @@ from cnn_compare.helptext import asks_for_help
 from cnn_compare.parsing import Parser
 
 SLOW_TO_START = {*COMMANDS} - {"report", "backbones"}
-# With one of these words, no run of `compare` takes place on this machine; if one does, it starts later.
+# With one of these words `compare` runs nothing on this machine. If it does after all, their process starts then.
 NO_RUN_HERE = {"--dry_run", "--print_config", "--executor=ray", "ray"}
 TRY_FIRST = ("fit", "compare", "report")
 COMPLETION = (

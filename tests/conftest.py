@@ -1,4 +1,7 @@
-"""What several test files need: a trainer without side effects, and CIFAR-10, tiny and real."""
+"""What several test files need: a trainer without side effects, and CIFAR-10, tiny and real.
+
+Fixtures import torch and what needs it: the process that only hands out the tests starts in a second, not in ten.
+"""
 
 from __future__ import annotations
 
@@ -16,16 +19,15 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pytest
-from helpers import small_comparison
 from hypothesis import HealthCheck, settings
-from lightning import Trainer
-from torchvision.datasets import CIFAR10
 
 # Derived from the test itself: a failure is one for everybody, and no run of the suite depends on another.
 settings.register_profile(
     "suite", derandomize=True, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 settings.load_profile("suite")
+
+CIFAR10_FOLDER = "cifar-10-batches-py"
 
 
 @pytest.fixture(autouse=True)
@@ -57,6 +59,7 @@ def cache_of_its_own(monkeypatch, tmp_path):
 @pytest.fixture
 def make_trainer(tmp_path):
     """A function that makes a trainer on the CPU that writes and prints nothing, unless its options say so."""
+    from lightning import Trainer
 
     def make(**options):
         quiet = {
@@ -78,6 +81,8 @@ def make_trainer(tmp_path):
 @pytest.fixture(scope="session")
 def trained_once(tmp_path_factory) -> Path:
     """The folder of a comparison of LeNet with both activations and two seeds, for all tests; none may change it."""
+    from helpers import small_comparison
+
     root = tmp_path_factory.getbasetemp()
     root = root.parent if "PYTEST_XDIST_WORKER" in os.environ else root
     with (root / "trained_once.lock").open("w") as lock:
@@ -101,6 +106,8 @@ def md5(content: bytes) -> str:
 @pytest.fixture(scope="session")
 def tiny_cifar10_files():
     """The files of a CIFAR-10 of random images, by name: five batches and a test batch of 40, four of each class."""
+    from torchvision.datasets import CIFAR10
+
     rng = np.random.default_rng(0)
     names = [name for name, _ in CIFAR10.train_list + CIFAR10.test_list]
     batches = {
@@ -117,6 +124,8 @@ def tiny_cifar10_files():
 @pytest.fixture
 def published_tiny_cifar10(tiny_cifar10_files, monkeypatch):
     """torchvision takes the tiny files for the published ones; they are nowhere yet, and the network is down."""
+    from torchvision.datasets import CIFAR10
+
     for kind in ("train_list", "test_list"):
         published = [[name, md5(tiny_cifar10_files[name])] for name, _ in getattr(CIFAR10, kind)]
         monkeypatch.setattr(CIFAR10, kind, published)
@@ -130,7 +139,7 @@ def published_tiny_cifar10(tiny_cifar10_files, monkeypatch):
 @pytest.fixture
 def tiny_cifar10(tiny_cifar10_files, published_tiny_cifar10, tmp_path) -> Path:
     """A ``data_dir`` with the tiny CIFAR-10, the test's own to damage: 200 training and 40 test images."""
-    folder = tmp_path / "cifar" / CIFAR10.base_folder
+    folder = tmp_path / "cifar" / CIFAR10_FOLDER
     folder.mkdir(parents=True)
     for name, content in tiny_cifar10_files.items():
         (folder / name).write_bytes(content)
@@ -141,6 +150,6 @@ def tiny_cifar10(tiny_cifar10_files, published_tiny_cifar10, tmp_path) -> Path:
 def real_cifar10() -> Path:
     """The ``data_dir`` of the real CIFAR-10; tests that need it are skipped where it is not."""
     folder = os.environ.get("CNN_COMPARE_DATA_DIR")
-    if not folder or not (Path(folder) / CIFAR10.base_folder).is_dir():
-        pytest.skip(f"needs the real CIFAR-10: set CNN_COMPARE_DATA_DIR to the folder of {CIFAR10.base_folder}/")
+    if not folder or not (Path(folder) / CIFAR10_FOLDER).is_dir():
+        pytest.skip(f"needs the real CIFAR-10: set CNN_COMPARE_DATA_DIR to the folder of {CIFAR10_FOLDER}/")
     return Path(folder)

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import re
 
 import lightning as L
@@ -21,7 +20,6 @@ from cnn_compare.comparison.plan import Comparison, plan_runs
 from cnn_compare.comparison.spec import Progress, RunSpec
 from cnn_compare.configs import differing_settings, flatten, merge_config
 from cnn_compare.errors import (
-    ComparisonExistsError,
     ConfigurationError,
     InvalidValueError,
     UnknownBackboneError,
@@ -71,6 +69,7 @@ def test_the_same_seed_shows_every_backbone_the_same_data(finished):
     table = load_results(finished)
     assert (table.groupby("seed").data_fingerprint.nunique() == 1).all()
     assert table.data_fingerprint.nunique() == 2
+    assert predictions(finished, "lenet_relu", 0) != predictions(finished, "lenet_relu", 1)
     found = shown(finished)
     assert set(found.varied) == {"model.backbone", "seed_everything"}
     assert not [text for text in found.warnings if text.startswith("mixed")]
@@ -88,12 +87,6 @@ def test_a_stored_configuration_trains_again_with_fit(run, tmp_path, monkeypatch
     options = ["--trainer.max_epochs=1", "--trainer.logger=false"]
     status, _, errors = run_command(["fit", "--config", str(run / "config.yaml"), *options], capsys)
     assert status == 0, errors
-
-
-def test_the_same_call_again_repeats_nothing(finished):
-    before = {path: path.stat().st_mtime_ns for path in finished.rglob("result.json")}
-    small_comparison(finished.parent, backbones=["lenet", "lenet_relu"], seeds=[0, 1])
-    assert {path: path.stat().st_mtime_ns for path in finished.rglob("result.json")} == before
 
 
 def test_a_data_module_object_means_the_same_as_its_class_and_arguments(finished):
@@ -115,12 +108,6 @@ def test_objects_that_other_processes_cannot_make_again_are_refused(tmp_path, op
         small_comparison(tmp_path, **options)
 
 
-def test_the_same_request_gives_the_same_predictions(finished, tmp_path):
-    again = small_comparison(tmp_path, backbones=["lenet_relu"], seeds=[1])
-    assert predictions(again, "lenet_relu", 1) == predictions(finished, "lenet_relu", 1)
-    assert predictions(finished, "lenet_relu", 0) != predictions(finished, "lenet_relu", 1)
-
-
 def test_a_failing_run_is_recorded_and_the_others_go_on(tmp_path):
     names = ["helpers:explodes", "helpers:dies", "lenet"]
     folder = small_comparison(tmp_path, backbones=names, trainer={"max_epochs": 1})
@@ -136,12 +123,6 @@ def test_a_failing_run_is_recorded_and_the_others_go_on(tmp_path):
     assert (folder / "lenet" / "seed_0" / "result.json").stat().st_mtime_ns == first
 
 
-def test_resuming_with_another_configuration_is_refused_and_changes_nothing(finished):
-    with pytest.raises(ComparisonExistsError, match=r"trainer.max_epochs is 2 there and 3 now"):
-        small_comparison(finished.parent, trainer={"max_epochs": 3})
-    assert json.loads((finished / "manifest.json").read_text())["config"]["trainer"]["max_epochs"] == 2
-
-
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
@@ -150,7 +131,6 @@ def test_resuming_with_another_configuration_is_refused_and_changes_nothing(fini
         ({"backbones": ["lenet", "lenet"]}, InvalidValueError, "backbones"),
         ({"backbones": ["lenet", "alexnet"]}, UsageError, "alexnet"),
         ({"seeds": []}, InvalidValueError, "seeds"),
-        ({"seeds": [-1]}, InvalidValueError, "seeds"),
         ({"seeds": ["a"]}, InvalidValueError, "seeds must be whole numbers"),
         ({"name": "../../x"}, InvalidValueError, "name"),
         ({"variants": {"../x": {}}}, InvalidValueError, "variants must be named with"),
@@ -162,13 +142,13 @@ def test_resuming_with_another_configuration_is_refused_and_changes_nothing(fini
         ({"variants": {"a": {"seed_everything": 3}}}, InvalidValueError, r"is 'seed_everything'"),
         ({"variants": {"a": {"model": {"stemm": "cifar"}}}}, ConfigurationError, "stemm"),
         ({"variants": {"a": {"model": {"stem": "cifr"}}}}, ConfigurationError, "cifr"),
-        ({"model": {"stem": "cifr"}}, ConfigurationError, "cifr"),
         (
-            {"recipe": "no/such_recipe.yaml"},
+            {"variants": {"a": {"target_acc": 94}}},
             InvalidValueError,
-            "recipe must be a file, or one of .*no/such_recipe.yaml",
+            "target_acc must be a share above 0, up to 1, such",
         ),
-        ({"variants": {"a": {"target_acc": 94}}}, InvalidValueError, "target_acc"),
+        ({"target_acc": 0}, InvalidValueError, "target_acc must be a share above 0"),
+        ({"target_acc": -0.1}, InvalidValueError, "target_acc must be a share above 0"),
     ],
 )
 def test_requests_that_cannot_work_are_refused_before_anything_runs(tmp_path, options, error, message):
@@ -265,13 +245,6 @@ def test_a_target_that_is_not_reached_leaves_all_epochs_and_no_time(tmp_path):
     result = RunResult.load(next(folder.rglob("result.json")))
     assert len(result.train_epochs_s) == 2
     assert (result.target_acc_pct, result.value("seconds_to_target")) == (100, None)
-
-
-@pytest.mark.parametrize("target_acc", [0, -0.1, 94])
-def test_a_target_that_is_no_share_is_refused_before_anything_runs(tmp_path, target_acc):
-    with pytest.raises(InvalidValueError, match=r"target_acc must be a share above 0, up to 1, such as 0.94 for 94 %"):
-        small_comparison(tmp_path, target_acc=target_acc)
-    assert not list(tmp_path.iterdir())
 
 
 def display_of(tmp_path, *seeds):

@@ -15,18 +15,30 @@ import threading
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 import yaml
-from helpers import DROPS, Shown, command, predictions, run_command, small_comparison, wait_until, without_times
+from helpers import (
+    DROPS,
+    ENVIRONMENT,
+    ROOT,
+    Payload,
+    command,
+    predictions,
+    run_command,
+    small_comparison,
+    wait_until,
+    without_times,
+)
 from lightning import Trainer
 from torch import nn
 
 from cnn_compare import Classifier, ClassifierModule, DigitsDataModule, EpochTimer, load_results, write_report
 from cnn_compare.cli import main
+from cnn_compare.comparison import local
 from cnn_compare.comparison.local import LocalExecutor
 from cnn_compare.comparison.lock import comparison_lock
+from cnn_compare.comparison.worker import run_worker
 from cnn_compare.configs import merge_config
 from cnn_compare.errors import (
     CheckpointError,
@@ -40,9 +52,7 @@ from cnn_compare.trusted import untrusted
 
 pytestmark = pytest.mark.faults
 
-MODERN = Path(__file__).parents[1] / "configs" / "recipes" / "modern.yaml"
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
-"""For commands that a test starts: they find the backbones of the tests."""
+MODERN = ROOT / "configs" / "recipes" / "modern.yaml"
 
 
 def hangs(num_classes):
@@ -57,16 +67,6 @@ def fails_once(num_classes):
     return nn.Sequential(nn.Flatten(), nn.Linear(3072, num_classes))
 
 
-class Payload:
-    """Creates a file when it is unpickled."""
-
-    def __init__(self, target: Path) -> None:
-        self.target = target
-
-    def __reduce__(self):
-        return (Path.touch, (self.target,))
-
-
 def arguments(folder: Path) -> list[str]:
     """The command line of a comparison with all that the recipe `modern` has: warm-up, averaged weights, and so on."""
     return command(folder, f"--config={MODERN}", "--backbones=[helpers:drops]", epochs=20)
@@ -76,13 +76,6 @@ def comparison(folder: Path) -> Path:
     """Run what is unfinished of the comparison."""
     main(arguments(folder)[3:])
     return folder / "small"
-
-
-def comparison_command(folder: Path, **options) -> subprocess.Popen:
-    """The same in its own process, which a test can kill."""
-    return subprocess.Popen(
-        arguments(folder), env=ENVIRONMENT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options
-    )
 
 
 @pytest.fixture(scope="module")
@@ -95,10 +88,10 @@ def whole(tmp_path_factory):
 def killed_once(tmp_path_factory):
     """The logs of a comparison killed once it had two checkpoints."""
     logs = tmp_path_factory.mktemp("killed")
-    process = comparison_command(logs)
+    process = subprocess.Popen(arguments(logs), env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     wait_until((logs / "small" / DROPS / "seed_0" / "checkpoints" / "previous.ckpt").exists, process)
     process.kill()
-    process.communicate()
+    process.wait()
     assert (logs / ".small.holder").exists()  # Nevertheless the lock is free, as the tests show.
     last = logs / "small" / DROPS / "seed_0" / "checkpoints" / "last.ckpt"
     if not last.exists():  # Killed in the instant between two of them.
@@ -183,15 +176,18 @@ def test_a_second_command_on_a_comparison_is_told_who_works_on_it(tmp_path, caps
     assert not (tmp_path / "small").exists()
 
 
-def test_a_full_disk_fails_the_run_and_loses_nothing(tmp_path, whole):
+def work_on_a_full_disk(*arguments):
     """A limit on the size of a file stands for the disk: a checkpoint of this network has 1.2 MB."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000))
+    run_worker(*arguments)
 
-    def full():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000))
 
-    process = comparison_command(tmp_path, preexec_fn=full)
-    assert "StorageError: a file could not be read or written: File too large" in "".join(process.communicate())
-    assert process.returncode == 1
+def test_a_full_disk_fails_the_run_and_loses_nothing(tmp_path, whole, capfd):
+    with pytest.MonkeyPatch.context() as full:
+        full.setattr(local, "_run_worker", work_on_a_full_disk)
+        status, _, errors = run_command(arguments(tmp_path)[3:], capfd)
+    assert "StorageError: a file could not be read or written: File too large" in errors
+    assert status == 1
     comparison(tmp_path)
     assert same_as(whole, tmp_path / "small" / DROPS / "seed_0" / "checkpoints")
 
@@ -369,18 +365,6 @@ def test_code_in_a_run_s_checkpoint_does_not_run_when_it_is_resumed(killed, whol
         torch.save({"payload": Payload(target)}, killed / name)
     comparison(tmp_path)
     assert same_as(whole, killed)
-    assert not target.exists()
-
-
-def test_code_in_predictions_does_not_run(tmp_path):
-    folder = small_comparison(tmp_path, trainer={"max_epochs": 1})
-    target = tmp_path / "ran"
-    payload = np.array([Payload(target)], dtype=object)
-    np.savez(
-        folder / "lenet" / "seed_0" / "predictions.npz", labels=payload, predictions=payload, probabilities=payload
-    )
-    summary = Shown(write_report(folder))
-    assert "Object arrays cannot be loaded" in summary.without_result[0]["reason"]
     assert not target.exists()
 
 

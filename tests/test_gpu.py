@@ -87,16 +87,20 @@ def test_a_step_that_fails_or_takes_too_long_is_recorded_and_the_next_one_runs(g
 
 def test_processes_that_a_step_has_started_end_with_it(gpu, tmp_path):
     reader, writer = os.pipe()
-    inner = f"import os; os.write({writer}, b'x'); {WAITS}"
-    # The outer process hands the pipe on to one of its own, and both wait.
-    outer = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {inner!r}], pass_fds=[{writer}])"
     os.set_inheritable(writer, True)
+    inner = f"import os; os.write({writer}, b'x'); print(flush=True); {WAITS}"
+    # The outer process hands the pipe on to one of its own, and ends when that waits.
+    outer = "import subprocess, sys; "
+    outer += (
+        f"inner = subprocess.Popen([sys.executable, '-c', {inner!r}], pass_fds=[{writer}], stdout=subprocess.PIPE); "
+    )
+    outer += "inner.stdout.readline(); sys.exit(3)"
     popen = subprocess.Popen
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(gpu.subprocess, "Popen", lambda *args, **options: popen(*args, **options, pass_fds=[writer]))
-        statuses = gpu.run_steps({"hangs": python_step(gpu, outer, limit_s=3)}, tmp_path, rehearsal=True)
+        statuses = gpu.run_steps({"leaves": python_step(gpu, outer)}, tmp_path, rehearsal=True)
     os.close(writer)
-    assert statuses == {"hangs": "timed out"}
+    assert statuses == {"leaves": "failed"}
     # The pipe ends only when nobody holds its other end any more.
     assert os.read(reader, 2) == b"x"
     assert os.read(reader, 1) == b""

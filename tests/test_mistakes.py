@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import run_command
+from helpers import ENVIRONMENT, run_command
 from lightning.pytorch.callbacks import ModelPruning
 
 from cnn_compare.checks import check_callbacks, check_network, check_settings
@@ -18,7 +17,6 @@ from cnn_compare.configs import merge_config
 from cnn_compare.errors import InvalidValueError, RefusedSettingError
 from cnn_compare.experiment import resolve_config
 
-ROOT = Path(__file__).parents[1]
 FIT = [
     "fit",
     "--data=DigitsDataModule",
@@ -273,9 +271,7 @@ def test_a_command_says_what_it_is_about_to_do_before_it_imports_torch(tmp_path)
         "from cnn_compare.cli import main\n"
         "main(['fit'])"
     )
-    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    environment = {**os.environ, "PYTHONPATH": path}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env=environment)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env=ENVIRONMENT)
     assert done.stderr.startswith("cnn-compare fit: train a backbone; starting\n")
 
 

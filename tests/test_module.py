@@ -449,11 +449,6 @@ def test_mirrored_test_images_count_half_in_testing_and_predicting(tmp_path):
     torch.testing.assert_close(torch.cat([b["probability"] for b in batches]), expected.amax(1))
 
 
-def test_images_too_small_for_the_network_are_refused_before_training(tmp_path):
-    with pytest.raises(UsageError, match=r"alexnet with its imagenet stem needs images of at least 63x63"):
-        quiet_trainer(tmp_path).fit(ClassifierModule("alexnet"), small_digits())
-
-
 def test_a_head_of_another_width_than_the_data_is_refused(tmp_path):
     with pytest.raises(InvalidValueError, match="num_classes must be 10, as the data has, and is 7"):
         quiet_trainer(tmp_path).fit(ClassifierModule("lenet", num_classes=7), small_digits())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 import shutil
@@ -142,12 +141,3 @@ def test_the_korean_readme_has_the_same_code_figures_and_links():
     assert files - of_english == own
     assert of_english - files == {"README.ko.md", "docs/first_comparison.md"}
     assert [path for path in files if not (ROOT / path).exists()] == []
-
-
-def test_the_korean_notebook_has_the_code_of_the_english_one():
-    korean, english = (
-        json.loads((ROOT / "notebooks" / f"01_first_comparison{language}.ipynb").read_text(encoding="utf-8"))["cells"]
-        for language in (".ko", "")
-    )
-    code = [cell["source"] for cell in english if cell["cell_type"] == "code"]
-    assert [cell["source"] for cell in korean if cell["cell_type"] == "code"] == code

@@ -1,3 +1,4 @@
+import itertools
 from types import SimpleNamespace
 
 import pytest
@@ -66,17 +67,22 @@ def test_every_backbone_trains_and_evaluates_from_its_smallest_size_on_without_p
             on_a_gpu.setattr(pooling, "F", SimpleNamespace(adaptive_avg_pool2d=by_matrices))
             on_a_gpu.setattr(AdaptiveAvgPool2d.__base__, "forward", None)
             step(network, torch.empty(4, 3, size, size), torch.zeros(4, dtype=torch.int64), stem)
-            network(torch.empty(2, 3, size + 32, size + 32))
-        for side in {size, 32} if stem == "cifar" else {size}:
-            logits = network.eval()(torch.empty(1, 3, side, side))
-            assert (type(logits), logits.shape) == (torch.Tensor, (1, 10))
-        if stem == "imagenet" and size > 1:
-            with pytest.raises(RuntimeError):
-                network(torch.empty(1, 3, size - 1, size - 1))
+            with torch.no_grad():
+                network(torch.empty(2, 3, size + 32, size + 32))
+        with torch.inference_mode():
+            for side in {size, 32} if stem == "cifar" else {size}:
+                logits = network.eval()(torch.empty(1, 3, side, side))
+                assert (type(logits), logits.shape) == (torch.Tensor, (1, 10))
+            if stem == "imagenet" and size > 1:
+                with pytest.raises(RuntimeError):
+                    network(torch.empty(1, 3, size - 1, size - 1))
 
 
-@pytest.mark.parametrize("stem", STEMS)
-@pytest.mark.parametrize("name", A_NETWORK_OF_EACH_KIND)
+# Not both of the largest head, whose weights take seconds to draw: the other stem has the layers of both.
+IN_NUMBERS = [pair for pair in itertools.product(A_NETWORK_OF_EACH_KIND, STEMS) if pair != ("vgg11_bn", "imagenet")]
+
+
+@pytest.mark.parametrize(("name", "stem"), IN_NUMBERS)
 def test_a_network_of_each_kind_learns_in_numbers_at_its_smallest_size(name, stem, deterministic):
     torch.manual_seed(0)
     size = find_backbone(name).min_size(stem)

@@ -1,6 +1,5 @@
 import io
 import logging
-import os
 import pickle
 import re
 import sys
@@ -9,6 +8,7 @@ import urllib.error
 
 import pytest
 import torch
+from helpers import Payload
 from torch import nn
 from torchvision import models
 
@@ -165,14 +165,6 @@ def test_imagenet_weights_that_nobody_published_are_a_mistake_in_the_request(cac
     with pytest.raises(UsageError, match=f"{name} with its {stem} stem has no ImageNet.* {way_out}") as caught:
         build_backbone(name, stem=stem, weights="imagenet")
     assert isinstance(caught.value, UsageError)
-
-
-class Payload:
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return os.mkdir, (str(self.path),)
 
 
 @pytest.mark.parametrize("write", [torch.save, lambda stored, path: path.write_bytes(pickle.dumps(stored))])

@@ -216,15 +216,6 @@ def test_another_epoch_or_another_seed_gives_another_order(make_cifar, record, a
     assert not torch.equal(first.epoch(0)[1], second.epoch(0)[1])
 
 
-def test_an_image_is_augmented_anew_each_epoch(record):
-    data = Painted(augmentation="crop_flip", normalization="half")
-    data.images[60][:] = data.images[60][0]
-    recorder = record(data, max_epochs=2)
-    variants = [{image.numpy().tobytes() for image in recorder.epoch(epoch)[0]} for epoch in (0, 1)]
-    assert len(variants[0]) > 20
-    assert variants[0] != variants[1]
-
-
 def test_a_resumed_training_sees_the_batches_that_an_uninterrupted_one_sees(make_cifar, record, tmp_path):
     options = {"augmentation": "crop_flip_cutout", "seed": 5}
     whole = record(make_cifar(**options), max_epochs=3)
@@ -556,12 +547,10 @@ def test_the_real_cifar10_has_its_published_sizes_means_and_deviations(real_cifa
     assert images.shape == (50_000, 32, 32, 3)
     assert torch.bincount(labels).tolist() == [5000] * 10
     assert torch.bincount(data.load("test")[1]).tolist() == [1000] * 10
-    sums, squares = np.zeros(3), np.zeros(3)
-    for part in np.split(images.numpy().reshape(-1, 3), 500):
-        sums += (part / 255).sum(0)
-        squares += np.square(part / 255).sum(0)
-    mean = sums / (50_000 * 32 * 32)
-    deviation = np.sqrt(squares / (50_000 * 32 * 32) - mean**2)
+    parts, levels = np.split(images.numpy().reshape(-1, 3), 500), np.arange(256) / 255
+    counts = sum(np.stack([np.bincount(colour, minlength=256) for colour in part.T]) for part in parts)
+    mean = counts @ levels / (50_000 * 32 * 32)
+    deviation = np.sqrt(counts @ levels**2 / (50_000 * 32 * 32) - mean**2)
     # Published to four digits; the deviations that everybody quotes are off by one in the last.
     np.testing.assert_allclose(mean, PUBLISHED["cifar10"][0], atol=5e-5)
     np.testing.assert_allclose(deviation, PUBLISHED["cifar10"][1], atol=1e-4)

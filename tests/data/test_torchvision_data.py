@@ -9,7 +9,6 @@ import gc
 import gzip
 import hashlib
 import io
-import os
 import pickle
 import shutil
 import socket
@@ -22,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import run_command
+from helpers import Payload, run_command
 from scipy.io import savemat
 from torchvision import datasets
 from torchvision.datasets import CIFAR10
@@ -179,15 +178,26 @@ class Host:
         handler.send_error(503)
 
 
+@pytest.fixture(scope="module")
+def published(tiny_cifar10_files):
+    """The files of all data sets by name, and what torchvision is to know of them."""
+    known, files = [], {CIFAR10.filename: archive(CIFAR10.base_folder, tiny_cifar10_files)}
+    for make in DATA_SETS.values():
+        files |= make(lambda *fact: known.append(fact))
+    gc.freeze()  # Collecting after each test looks at what came since then, and not at all of torch.
+    yield files, [*known, (CIFAR10, "tgz_md5", md5(files[CIFAR10.filename]))]
+    gc.unfreeze()
+
+
 @pytest.fixture
-def host(published_tiny_cifar10, tiny_cifar10_files, monkeypatch):
+def host(published_tiny_cifar10, published, monkeypatch):
     host = Host()
     thread = threading.Thread(target=host.server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
-    for make in DATA_SETS.values():
-        host.files |= make(monkeypatch.setattr)
-    host.files[CIFAR10.filename] = archive(CIFAR10.base_folder, tiny_cifar10_files)
-    monkeypatch.setattr(CIFAR10, "tgz_md5", md5(host.files[CIFAR10.filename]))
+    files, known = published
+    host.files = {**files}
+    for fact in known:
+        monkeypatch.setattr(*fact)
     monkeypatch.setattr(datasets.FashionMNIST, "mirrors", [host.url])
     for cls in (CIFAR10, datasets.CIFAR100, datasets.STL10):
         monkeypatch.setattr(cls, "url", host.url + cls.filename)
@@ -200,16 +210,6 @@ def host(published_tiny_cifar10, tiny_cifar10_files, monkeypatch):
     thread.join()
     host.server.server_close()
     gc.collect()
-
-
-class Payload:
-    """A pickle that makes a folder when it is opened."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return os.mkdir, (str(self.path),)
 
 
 @pytest.fixture

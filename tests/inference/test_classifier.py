@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from helpers import Payload
 from lightning import LightningDataModule
 from PIL import Image
 from torch import nn
@@ -230,14 +231,6 @@ def test_an_ensemble_gives_the_mean_probability_of_all_seeds(store_run, trained,
         Classifier.load(folder, ensemble=True)
     with pytest.raises(InvalidValueError, match="given with the folder of a comparison"):
         Classifier.load(trained[2], ensemble=True)
-
-
-class Payload:
-    def __init__(self, target):
-        self.target = target
-
-    def __reduce__(self):
-        return self.target.touch, ()
 
 
 def test_a_hostile_checkpoint_runs_no_code_and_is_refused(trained, tmp_path):

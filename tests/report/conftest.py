@@ -16,15 +16,15 @@ IMAGES, CLASSES = 1_000, 10
 LABELS = np.arange(IMAGES) % CLASSES
 
 
-@pytest.fixture
-def store_run(tmp_path):
+@pytest.fixture(scope="session")
+def store_in():
     """Store a run whose answers are right for the images of ``right``, and one class further for the others."""
 
     def store(
+        folder,
         backbone="resnet18",
         seed=0,
         right=range(800),
-        folder=None,
         config=None,
         labels=LABELS,
         fold=None,
@@ -32,7 +32,7 @@ def store_run(tmp_path):
         **fields,
     ):
         classes = max(CLASSES, int(labels.max()) + 1)
-        folder = (tmp_path if folder is None else folder) / backbone / f"seed_{seed}"
+        folder = folder / backbone / f"seed_{seed}"
         folder = folder if fold is None else folder / f"fold_{fold}"
         predictions = (labels + 1) % classes
         predictions[list(right)] = labels[list(right)]
@@ -60,3 +60,9 @@ def store_run(tmp_path):
         return folder
 
     return store
+
+
+@pytest.fixture
+def store_run(store_in, tmp_path):
+    """The same in ``tmp_path``, unless a folder is named."""
+    return lambda *arguments, folder=tmp_path, **fields: store_in(folder, *arguments, **fields)

@@ -9,7 +9,7 @@ from dataclasses import asdict
 
 import numpy as np
 import pytest
-from helpers import Shown, run_command, run_result, shown, stored_comparison
+from helpers import Payload, Shown, run_command, run_result, shown, stored_comparison
 from rich.console import Console
 from scipy.stats import norm, sem, t
 from statsmodels.stats.proportion import proportion_confint
@@ -427,6 +427,7 @@ def test_two_comparisons_in_one_folder_keep_their_networks_apart(store_run, summ
         ("config.yaml", b"- 1", "holds no configuration"),
         ("result.json", b'{"schema": 1, "backbone"', "cannot be read as JSON"),
         ("result.json", b'{"schema": 7}', "its schema is 7"),
+        ("result.json", b"", "cannot be read as JSON"),
         ("result.json", b'{"schema": 2, "backbone": "x", "seed": 0, "status": "finished"}', "test_acc_pct"),
         ("result.json", b'{"schema": 2, "backbone": 5, "seed": "0", "status": "done"}', "backbone, seed, status"),
     ],
@@ -445,12 +446,8 @@ def test_a_damaged_file_is_listed_with_its_reason_and_the_rest_reported(store_ru
 
 
 def test_predictions_of_python_objects_are_refused_and_not_opened(store_run, tmp_path):
-    class Payload:
-        def __reduce__(self):
-            return (open, (str(tmp_path / "opened"), "w"))
-
-    folder = store_run("bad")
-    objects = {name: np.array([Payload()], dtype=object) for name in ("labels", "predictions", "probabilities")}
+    folder, payload = store_run("bad"), np.array([Payload(tmp_path / "opened")], dtype=object)
+    objects = dict.fromkeys(("labels", "predictions", "probabilities"), payload)
     np.savez(folder / "predictions.npz", **objects)
     found = Shown(write_report(tmp_path))
     assert "cannot be read as predictions" in found.without_result[0]["reason"]

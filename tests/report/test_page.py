@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import math
@@ -35,29 +36,29 @@ def browser():
         browser.close()
 
 
-@pytest.fixture
-def comparison(store_run, tmp_path):
+@pytest.fixture(scope="module")
+def comparison(store_in, tmp_path_factory):
     """Three networks, two seeds, and a name that is a script."""
-    draw = np.random.default_rng(0)
+    draw, root = np.random.default_rng(0), tmp_path_factory.mktemp("comparison")
     for seed in (0, 1):
         for rank, name in enumerate(("resnet18", "lenet", "alexnet")):
             right = np.flatnonzero(draw.random(1000) < 0.85 - 0.1 * rank)
-            store_run(name, seed, right=right, train_epoch_s=20.0 / (rank + 1), params=10 ** (7 - rank))
-    folder = store_run("evil", right=range(500), train_epoch_s=30.0, data={"warnings": ["1 file is left out"]})
+            store_in(root, name, seed, right=right, train_epoch_s=20.0 / (rank + 1), params=10 ** (7 - rank))
+    folder = store_in(root, "evil", right=range(500), train_epoch_s=30.0, data={"warnings": ["1 file is left out"]})
     text = (folder / "result.json").read_text()
     (folder / "result.json").write_text(text.replace('"evil"', f'"{HOSTILE}"').replace("shortcuts", HOSTILE))
-    answers = Answers.of(find_runs(tmp_path).finished)
+    answers = Answers.of(find_runs(root).finished)
     hardest = answers.hardest()
     seen = {image: small_picture(draw.integers(0, 256, (32, 32, 3), np.uint8), 96) for image in hardest}
     heat = {image: HeatMap(small_picture(draw.integers(0, 256, (96, 96, 3), np.uint8), 96), 7) for image in hardest}
     names = dict.fromkeys(hardest, f"{HOSTILE}{40 * 'long'}.png")
     leaked, maps = Leaked([], [*range(20)], True), dict.fromkeys(("resnet18", "lenet", "alexnet", HOSTILE), heat)
-    ReportPictures(labels_digest(answers.labels), names, seen, leaked, [], maps, [HOSTILE]).save(tmp_path)
-    write_report(tmp_path)
-    return tmp_path / "report.html"
+    ReportPictures(labels_digest(answers.labels), names, seen, leaked, [], maps, [HOSTILE]).save(root)
+    write_report(root)
+    return root
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def open_page(browser, comparison):
     """Open the report; what went wrong or left the machine is in its ``noise``."""
     contexts = []
@@ -70,7 +71,7 @@ def open_page(browser, comparison):
         page.on("pageerror", lambda error: page.noise.append(str(error)))
         page.on("dialog", lambda dialog: (page.noise.append("a dialog"), dialog.dismiss()))
         page.on("request", lambda r: page.noise.append(r.url) if r.url.startswith(("http", "ws")) else None)
-        page.goto(comparison.as_uri())
+        page.goto((comparison / "report.html").as_uri())
         page.wait_for_selector("html[data-drawn=true]")
         return page
 
@@ -79,25 +80,33 @@ def open_page(browser, comparison):
         context.close()
 
 
-def unfold(page):
-    page.evaluate("document.querySelectorAll('details').forEach((details) => { details.open = true; })")
+@pytest.fixture(scope="module")
+def page_of(open_page):
+    """The page in a width, a theme and perhaps with all its parts unfolded, for tests that change nothing on it."""
+
+    @functools.cache
+    def page(width=1280, theme="light", unfolded=False):
+        page = open_page(width, theme)
+        if unfolded:
+            page.evaluate("document.querySelectorAll('details').forEach((details) => { details.open = true; })")
+            page.wait_for_function("[...document.querySelectorAll('.plot')].every((plot) => plot.querySelector('svg'))")
+        return page
+
+    return page
 
 
 @needs_browser
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_axe_finds_nothing(open_page, theme):
+def test_axe_finds_nothing(page_of, theme):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
-    page = open_page(theme=theme)
-    unfold(page)
-    page.wait_for_function("[...document.querySelectorAll('.plot')].every((plot) => plot.querySelector('svg'))")
-    found = axe.run(page).response["violations"]
+    found = axe.run(page_of(1280, theme, True)).response["violations"]
     assert [(each["id"], each["nodes"][0]["html"]) for each in found] == []
 
 
 @needs_browser
-def test_the_answer_and_the_leaderboard_are_on_the_first_screen(open_page):
+def test_the_answer_and_the_leaderboard_are_on_the_first_screen(page_of):
     for width in (1280, 390):
-        page = open_page(width=width)
+        page = page_of(width)
         for part in (".answer", "#t-answer tbody tr:first-child", "#t-answer tbody tr:last-child"):
             box = page.locator(part).bounding_box()
             assert box["y"] + box["height"] < 900, (width, part)
@@ -134,8 +143,8 @@ def test_the_mistakes_of_the_chosen_network_alone_are_shown(browser, store_run, 
 
 
 @needs_browser
-def test_no_name_beside_a_mark_is_cut_on_a_phone(open_page):
-    page = open_page(width=390)
+def test_no_name_beside_a_mark_is_cut_on_a_phone(page_of):
+    page = page_of(390)
     chart = page.locator("#plot-answer").bounding_box()
     for name in page.locator("#plot-answer .textpoint text").all():
         box = name.bounding_box()
@@ -162,17 +171,16 @@ def test_a_table_is_copied_as_latex_markdown_and_csv(open_page):
 
 @needs_browser
 @pytest.mark.parametrize("format", ["SVG", "PNG"])
-def test_a_chart_is_saved_as_a_picture(open_page, format):
-    page = open_page(theme="dark")
+def test_a_chart_is_saved_as_a_picture(page_of, format):
+    page = page_of(1280, "dark", True)
     with page.expect_download() as download:
         page.locator("[data-save=answer]", has_text=format).click()
     assert download.value.suggested_filename.endswith(f"-answer.{format.lower()}")
 
 
 @needs_browser
-def test_every_chart_is_drawn_and_nothing_is_asked_of_the_network(open_page):
-    page = open_page()
-    unfold(page)
+def test_every_chart_is_drawn_and_nothing_is_asked_of_the_network(page_of):
+    page = page_of(1280, "light", True)
     assert page.locator(".plot").count() == 8
     for plot in page.locator(".plot").all():
         plot.locator("svg.main-svg").first.wait_for()
@@ -216,8 +224,8 @@ def test_the_names_of_marks_that_lie_close_together_do_not_touch(browser, store_
 
 
 @needs_browser
-def test_a_name_that_is_a_script_stays_text(open_page):
-    page = open_page()
+def test_a_name_that_is_a_script_stays_text(page_of):
+    page = page_of(1280)
     assert HOSTILE in page.locator("#t-results").inner_text()
     assert HOSTILE in page.locator("#t-networks").text_content()
     assert HOSTILE in "".join(page.locator("#plot-answer text").all_text_contents())
@@ -226,8 +234,8 @@ def test_a_name_that_is_a_script_stays_text(open_page):
 
 @needs_browser
 @pytest.mark.parametrize("width", [1280, 390])
-def test_hard_images_are_seen_with_the_heat_map_of_every_network_beside_them(open_page, width):
-    page = open_page(width=width)
+def test_hard_images_are_seen_with_the_heat_map_of_every_network_beside_them(page_of, width):
+    page = page_of(width)
     cards = page.locator("#t-hardest article")
     assert cards.count() == 10
     pictures = cards.first.locator("img")
@@ -261,12 +269,12 @@ def test_the_table_sorts_by_any_column_both_ways_and_by_keyboard(open_page):
 
 
 @needs_browser
-def test_the_theme_is_the_readers_and_can_be_changed(open_page):
+def test_the_theme_is_the_readers_and_can_be_changed(open_page, page_of):
     def brightness(page):
         colors = page.evaluate("['backgroundColor', 'color'].map((c) => getComputedStyle(document.body)[c])")
         return [sum(int(part) for part in color[4:-1].split(",")) for color in colors]
 
-    light, dark = open_page(theme="light"), open_page(theme="dark")
+    light, dark = page_of(1280), open_page(theme="dark")
     for page, is_dark in ((light, False), (dark, True)):
         paper, ink = brightness(page)
         assert (paper < ink) is is_dark
@@ -280,8 +288,8 @@ def test_the_theme_is_the_readers_and_can_be_changed(open_page):
 
 @needs_browser
 @pytest.mark.parametrize("width", [390, 820, 1600])
-def test_nothing_scrolls_sideways(open_page, width):
-    page = open_page(width=width)
+def test_nothing_scrolls_sideways(page_of, width):
+    page = page_of(width)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     for plot in page.locator(".plot svg.main-svg").all():
         box = plot.bounding_box()
@@ -391,7 +399,7 @@ def test_a_thousand_classes_and_names_of_eighty_characters_fit_a_small_page(stor
     assert "## The commonest mistakes" in (tmp_path / "report.md").read_text()
 
 
-def test_every_chart_counts_epochs_from_one(comparison, tmp_path):
-    sections = shown(tmp_path).sections
+def test_every_chart_counts_epochs_from_one(comparison):
+    sections = shown(comparison).sections
     for figure in (sections["curves"].chart.figures["epochs"], sections["loss"].chart.figures[""]):
         assert {tuple(line["x"][:3]) for line in figure["data"] if line.get("showlegend", True)} == {(1, 2, 3)}

@@ -44,16 +44,6 @@ def test_one_seed_carries_the_sampling_error_and_several_their_deviation(tmp_pat
     assert "| resnet18 | 2 | 81.00 ± 1.41 |" in write_and_find(tmp_path, "report.md").read_text()
 
 
-@pytest.mark.parametrize("content", ["", '{"schema": 1', '{"schema": 99, "backbone": "x"}', "[]"])
-def test_a_run_that_cannot_be_read_is_listed_and_the_rest_is_reported(tmp_path, content):
-    store(tmp_path)
-    (tmp_path / "vgg16" / "seed_0").mkdir(parents=True)
-    (tmp_path / "vgg16" / "seed_0" / "result.json").write_text(content)
-    text = write_and_find(tmp_path, "report.md").read_text()
-    assert "| vgg16/seed_0/result.json |" in text
-    assert "| resnet18 | 1 |" in text
-
-
 def test_a_run_without_a_result_and_a_failed_one_are_listed_with_their_reasons(tmp_path):
     store(tmp_path, backbone="vgg16", status="failed", reason="RuntimeError: out of\nmemory", test_acc_pct=None)
     (tmp_path / "alexnet" / "seed_0").mkdir(parents=True)
@@ -67,13 +57,6 @@ def test_a_run_without_a_result_and_a_failed_one_are_listed_with_their_reasons(t
 def test_names_stay_text_in_markdown(tmp_path):
     store(tmp_path, backbone="<script>|x")
     assert "| &lt;script>\\|x | 1 |" in write_and_find(tmp_path, "report.md").read_text()
-
-
-def test_timings_of_a_shared_machine_are_marked(tmp_path):
-    store(tmp_path, contended=True, other_cpu_pct=30.0)
-    assert "contended" in write_and_find(tmp_path, "report.md").read_text()
-    store(tmp_path, contended=False)
-    assert "contended" not in write_and_find(tmp_path, "report.md").read_text()
 
 
 PUBLISHED = {
