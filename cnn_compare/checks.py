@@ -79,7 +79,7 @@ def check_settings(config: Mapping[str, Any], stages: Sequence[str] = ("train", 
     model = config["model"]
     check_classes(*(model[name] for name in ("num_classes", "label_smoothing", "class_weights")))
     check_fine_tuning(model["freeze"], model["backbone_lr_factor"])
-    if "train" in stages and model["freeze"] != "none" and not (config.get("ckpt_path") or _may_be_trained(model)):
+    if "train" in stages and model["freeze"] != "none" and not (config.get("ckpt_path") or _starts_from_weights(model)):
         expected = "none without model.weights or model.pretrained: the frozen layers would be random"
         raise InvalidValueError("model.freeze", model["freeze"], expected, ["model.weights", "model.pretrained"])
     seed, trainer = config.get("seed_everything") or 0, config["trainer"]
@@ -148,7 +148,7 @@ def check_fine_tuning(freeze: str, backbone_lr_factor: float) -> None:
         )
 
 
-def _may_be_trained(model: Mapping[str, Any]) -> bool:
+def _starts_from_weights(model: Mapping[str, Any]) -> bool:
     """Whether a network starts from weights; a user's own callable may load some itself."""
     return bool(model["weights"] or model["pretrained"] or ":" in model["backbone"])
 
@@ -290,31 +290,29 @@ def parameter_groups(
         parameters: All that are trained.
         head: The head's parameters; of no effect if the factor is 1.
         backbone_lr_factor: How many times the head's learning rate the others have; `scale_learning_rates` applies it.
-        decay_all: Whether weight decay also applies to norm layers and biases.
+        decay_all: Whether weight decay also applies to norm layers and biases, the parameters of one dimension.
+
+    Source:
+        He et al. 2018, arXiv:1812.01187, section 3.1, for weight decay.
     """
     every, of_head = list(parameters), {id(each) for each in head}
     groups: list[dict[str, Any]] = [{"params": every}]
     if backbone_lr_factor != 1:
-        parts = [[each for each in every if (id(each) in of_head) == in_head] for in_head in (True, False)]
-        groups = [{"params": parts[0]}, {"params": parts[1], "lr_factor": backbone_lr_factor}]
-    return groups if decay_all else [{**group, **part} for group in groups for part in groups_by_decay(group["params"])]
+        inside, before = ([each for each in every if (id(each) in of_head) == it_is] for it_is in (True, False))
+        groups = [{"params": inside}, {"params": before, "lr_factor": backbone_lr_factor}]
+    if decay_all:
+        return groups
+    parts = []
+    for group in groups:
+        decayed, others = ([each for each in group["params"] if (each.ndim > 1) == many] for many in (True, False))
+        parts += [{**group, "params": decayed}, {**group, "params": others, "weight_decay": 0.0}]
+    return parts
 
 
 def scale_learning_rates(optimizer: torch.optim.Optimizer) -> None:
     """Give each group of `parameter_groups` its learning rate, before a schedule is made."""
     for group in optimizer.param_groups:
         group["lr"] = group["lr"] * group.get("lr_factor", 1)
-
-
-def groups_by_decay(parameters: Iterable[nn.Parameter]) -> list[dict[str, Any]]:
-    """Two groups for an optimiser, the second one without weight decay: parameters of norm layers, and biases.
-
-    Source:
-        He et al. 2018, arXiv:1812.01187, section 3.1.
-    """
-    every = list(parameters)
-    decayed, others = ([each for each in every if (each.ndim > 1) == many] for many in (True, False))
-    return [{"params": decayed}, {"params": others, "weight_decay": 0.0}]
 
 
 def _make_class(section: str, argument: Any, settings: Any) -> Any:

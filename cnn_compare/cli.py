@@ -120,13 +120,7 @@ def _run(command: str, arguments: list[str]) -> None:
 
 
 def _unforeseen(error: Exception) -> UnforeseenError:
-    what = " ".join(str(error).split()) or "without a message"
-    path = _store_traceback(error)
-    return UnforeseenError(f"{type(error).__name__}: {what}. The traceback is in {path}.")
-
-
-def _store_traceback(error: Exception) -> Path:
-    """Write an error's traceback to a file in the working folder, or where that cannot be written, a temporary one."""
+    """Store an error's traceback in the working folder or, where that cannot be written, in a temporary one."""
     name, content = time.strftime("cnn_compare_error_%Y%m%d_%H%M%S.log"), "".join(traceback.format_exception(error))
     try:
         path = Path(name)
@@ -134,4 +128,5 @@ def _store_traceback(error: Exception) -> Path:
     except OSError:
         path = Path(tempfile.gettempdir()) / name
         path.write_text(content, encoding="utf-8")
-    return path
+    what = " ".join(str(error).split()) or "without a message"
+    return UnforeseenError(f"{type(error).__name__}: {what}. The traceback is in {path}.")

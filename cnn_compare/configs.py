@@ -70,6 +70,14 @@ def differing_settings(configs: Sequence[Mapping[str, Any]]) -> dict[str, list[A
     return {name: column for name, column in values.items() if any(value != column[0] for value in column)}
 
 
+def find_setting(config: Mapping[str, Any], name: str) -> Any:
+    """A setting or a section by its dotted name; None where there is none."""
+    value: Any = config
+    for key in filter(None, name.split(".")):
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
+
+
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """``{"a": {"b": 1}}`` -> ``{"a.b": 1}``."""
     flat: dict[str, Any] = {}

@@ -11,8 +11,8 @@ import numpy as np
 
 from cnn_compare.backbones import find_backbone
 from cnn_compare.data import FolderDataModule, ImageDataModule
-from cnn_compare.data.check import LEAST_CORRELATION, ORDER, NumberedImages, copies, sizes, understood
-from cnn_compare.data.layouts import SPLITS, quoted, understood_in_words
+from cnn_compare.data.check import LEAST_CORRELATION, ORDER, NumberedImages, copies, describe, sizes
+from cnn_compare.data.layouts import SPLITS, description_in_words, quoted
 from cnn_compare.errors import DataError, InvalidValueError, with_flags
 from cnn_compare.experiment import make_data
 from cnn_compare.files import write_json, write_text
@@ -28,7 +28,7 @@ ACCURACIES = (60, 85, 97)
 # A class that has so many times as many training images as another one is worth a sentence.
 UNEQUAL = 1.5
 # What is shown at most; the JSON file holds more.
-CLASSES, OF_A_CLASS, PAIRS = 30, 4, 24
+CLASSES, PICTURES_OF_A_CLASS, PAIRS = 30, 4, 24
 PICTURE_PX = 72
 # Settings that warnings name.
 WARNED_OF = ("data.labels", "data.min_class_images")
@@ -76,7 +76,7 @@ def report_on_data(config: Facts, backbones: Sequence[str], output: Path, name: 
     else:
         data.prepare_data()  # A folder's prints what is said here.
     images = NumberedImages(data)
-    found, refused = understood(images), getattr(data, "small_classes", None)
+    found, refused = describe(images), getattr(data, "small_classes", None)
     facts = {
         "name": name,
         "data": config["data"],
@@ -211,9 +211,9 @@ def _classes(facts: Facts, images: NumberedImages) -> Part:
     training, pictures = images.split == ORDER.index("train"), []
     for label, name in enumerate(images.data.class_names[:CLASSES]):
         members = np.flatnonzero(training & (images.labels == label))
-        chosen = members[:: max(1, len(members) // OF_A_CLASS)][:OF_A_CLASS]
+        chosen = members[:: max(1, len(members) // PICTURES_OF_A_CLASS)][:PICTURES_OF_A_CLASS]
         pictures.append((name, [small_picture(images.pixels(number), PICTURE_PX) for number in chosen]))
-    return Part("Classes", [*understood_in_words(found)], rows, pictures)
+    return Part("Classes", [*description_in_words(found)], rows, pictures)
 
 
 def _bad_files(facts: Facts, images: NumberedImages) -> Part | None:

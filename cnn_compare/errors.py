@@ -232,6 +232,11 @@ def own_error(error: BaseException | None) -> CnnCompareError | None:
     return error
 
 
+def first_line(error: Exception) -> str:
+    """The first line of an error's message, or its class."""
+    return str(error).partition("\n")[0].rstrip(".") or type(error).__name__
+
+
 def with_flags(error: CnnCompareError) -> str:
     """An error's message, with each field that it mentions written as a flag."""
     message = str(error)

@@ -21,6 +21,7 @@ import yaml
 from jsonargparse import ActionConfigFile, ArgumentParser, Namespace  # type: ignore[attr-defined]
 from lightning import LightningModule, Trainer
 from lightning import __version__ as lightning_version
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
@@ -435,6 +436,26 @@ class ExperimentCLI(LightningCLI):
         return trainer
 
 
+def run_cli(config: Mapping[str, Any], callbacks: list[Callback], **overrides: Any) -> ExperimentCLI:
+    """The trainer, module and data of a comparison's run, in a process of its own or beside others.
+
+    Args:
+        config: The run's configuration.
+        callbacks: See `ExperimentCLI`.
+        **overrides: Arguments of `Trainer` that take precedence over the configuration.
+    """
+    return ExperimentCLI(
+        args=copy.deepcopy(dict(config)),  # The parser replaces parts of what it is given.
+        run=False,
+        callbacks=callbacks,
+        # Lightning would otherwise take the processes of a SLURM job around the comparison for those of the run.
+        plugins=config["trainer"].get("plugins") or [LightningEnvironment()],
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        **overrides,
+    )
+
+
 def _namespace(**values: Any) -> Namespace:
     return Namespace(**values)  # type: ignore[no-untyped-call]
 
@@ -566,9 +587,7 @@ def resolve_config(config: Mapping[str, Any], recipe: str | Path | None = None) 
     return plain_config(parser, parser.parse_object(given, namespace=base))
 
 
-@cache
-def _resolver() -> SettingsParser:
-    return experiment_parser()
+_resolver = cache(experiment_parser)
 
 
 def make_data(config: Mapping[str, Any]) -> ImageDataModule:

@@ -11,8 +11,8 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from cnn_compare.errors import ResultError
-from cnn_compare.files import write_bytes, write_text
+from cnn_compare.errors import ResultError, first_line
+from cnn_compare.files import read_json, write_bytes, write_text
 from cnn_compare.records import read_record, write_record
 from cnn_compare.run_key import RunKey, run_paths
 
@@ -21,6 +21,8 @@ MANIFEST, SPLITS_FILE = "manifest.json", "splits.csv"
 """What a comparison records of itself, in its folder."""
 SEARCH = "search"
 """The folder, in that of a comparison, of the trials that chose its networks' settings."""
+COMMON = "common"
+"""The variant, in a comparison with a search, that has the comparison's own settings."""
 
 LOG_LINES = 20
 """What a result keeps of the log of a run without an accuracy."""
@@ -322,6 +324,24 @@ class RunFolder:
 
         write_text(self.config, yaml.safe_dump(config, sort_keys=False))
 
+    def load_config(self) -> dict[str, Any]:
+        """Read the configuration.
+
+        Raises:
+            ResultError: If it is missing or holds none.
+        """
+        import yaml
+
+        # Written in C where PyYAML was built with it, which is ten times faster.
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        try:
+            config = yaml.load(self.config.read_text(encoding="utf-8"), loader)  # noqa: S506, a safe loader
+        except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+            raise ResultError(self.config, f"it cannot be read as YAML ({first_line(error)})") from error
+        if not isinstance(config, dict):
+            raise ResultError(self.config, "it holds no configuration")
+        return config
+
     def save_predictions(self, **arrays: Any) -> None:
         """Write arrays of one length: those of `ClassifierModule.test_outputs`, probabilities with half precision."""
         import numpy as np
@@ -330,6 +350,15 @@ class RunFolder:
         buffer = io.BytesIO()
         np.savez_compressed(buffer, allow_pickle=False, **arrays)
         write_bytes(self.predictions, buffer.getvalue())
+
+
+def read_manifest(comparison: Path) -> dict[str, Any]:
+    """A comparison's manifest; empty where it is missing or damaged."""
+    try:
+        manifest = read_json(comparison / MANIFEST)
+    except (OSError, ValueError):
+        return {}
+    return manifest if isinstance(manifest, dict) else {}
 
 
 def run_folders(comparison: Path, holding: str) -> list[RunFolder]:

@@ -26,11 +26,6 @@ def trust(*names: str) -> None:
     _given.update(names)
 
 
-def trusted() -> list[str]:
-    """The names that `trust` was called with, for other processes."""
-    return sorted(_given)
-
-
 def names_in(value: Any) -> Iterator[str]:
     """The texts in a configuration, however deep, by which a module that exists here could be imported.
 

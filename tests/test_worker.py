@@ -112,7 +112,7 @@ def test_a_target_reached_in_an_epoch_that_a_time_limit_ends_has_its_time(tested
     monkeypatch.setitem(tested.spec.config, "target_acc", 0.5)
     monkeypatch.setattr(tested.curves, "rows", rows)
     monkeypatch.setattr(tested.timer, "train_epoch_s", [2.0])  # The timer counts whole epochs.
-    assert tested.seconds_to_target() == 3.0
+    assert tested.training_metrics()["seconds_to_target"].value == 3.0
 
 
 @pytest.mark.parametrize(("monitor", "epoch"), [("val/acc", 1), ("val/loss", 2)])

@@ -24,7 +24,10 @@ class EpochSeed(Callback):
     ) -> None:
         """Seed before the first step; the loader's iterator, which draws a number as well, exists by then."""
         if batch_idx == 0:
-            entropy = [global_seed(), trainer.current_epoch, 2]
-            if trainer.global_rank:  # Devices drop different units.
-                entropy.append(trainer.global_rank)
-            torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1)[0]))
+            seed_epoch(trainer, 2)
+
+
+def seed_epoch(trainer: L.Trainer, purpose: int) -> None:
+    """Seed torch with the seed of the run, the epoch, the device, as devices drop different units, and a purpose."""
+    entropy = [global_seed(), trainer.current_epoch, purpose, trainer.global_rank]
+    torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1)[0]))

@@ -17,16 +17,7 @@ from cnn_compare.callbacks.metrics_csv import MetricRows
 from cnn_compare.callbacks.precise_batch_norm import precise_bn_s
 from cnn_compare.checkpointing import logs_folder
 from cnn_compare.errors import RunError
-from cnn_compare.metrics import monitors
-from cnn_compare.results import (
-    VALIDATION_LAGS,
-    WHY_IT_LAGS,
-    RunFolder,
-    first_best,
-    first_reached,
-    training_s,
-    validation_lags,
-)
+from cnn_compare.results import VALIDATION_LAGS, WHY_IT_LAGS, RunFolder, training_s, validation_lags
 
 
 def not_validated(steps: int) -> RunError:
@@ -56,12 +47,11 @@ class FitSummary(MetricRows):
         self.monitor, self.target_acc = monitor, target_acc
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        validated = [row for row in self.rows if self.monitor in row]
-        if not validated:
+        if not self.validated:
             raise not_validated(trainer.global_step)
-        if not trainer.is_global_zero or all(math.isnan(row[self.monitor]) for row in validated):
+        if not trainer.is_global_zero or all(math.isnan(row[self.monitor]) for row in self.validated):
             return
-        best = validated[first_best([row[self.monitor] for row in validated], monitors()[self.monitor])]
+        best = self.best(self.monitor)
         last_of_epoch = [row for row in self.rows if row["epoch"] == best["epoch"]][-1]
         print(
             f"best epoch: {best['epoch'] + 1:.0f} of {trainer.current_epoch}"
@@ -69,16 +59,14 @@ class FitSummary(MetricRows):
             + ("" if self.monitor == "val/acc" else f", {self.monitor} {best[self.monitor]:.4f}")
             + f", validation accuracy {100 * best['val/acc']:.2f} %"
         )
-        seconds = training_s(self.rows)
-        print(f"training: {sum(seconds):.1f} s in {trainer.current_epoch} epochs, without validation")
+        print(f"training: {sum(training_s(self.rows)):.1f} s in {trainer.current_epoch} epochs, without validation")
         if recomputing := precise_bn_s(trainer):
             print(f"batch norm's statistics, recomputed before each validation: {recomputing:.1f} s more")
         train_pct, val_pct = ([100 * row.get(name, math.nan) for row in self.rows] for name in ("train/acc", "val/acc"))
         if lag := validation_lags(train_pct, val_pct):
             print(f"{VALIDATION_LAGS} {lag}. {WHY_IT_LAGS}")
         if self.target_acc is not None:
-            accuracies = [row.get("val/acc", 0.0) for row in self.rows]
-            reached = first_reached(accuracies, seconds, self.target_acc)
+            reached = self.seconds_to(self.target_acc)
             outcome = "not reached" if reached is None else f"reached after {reached:.1f} s of training"
             print(f"{100 * self.target_acc:g} % validation accuracy: {outcome}")
         for callback in trainer.checkpoint_callbacks:

@@ -11,6 +11,8 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
 from cnn_compare.files import write_csv
+from cnn_compare.metrics import monitors
+from cnn_compare.results import first_best, first_reached, training_s
 
 
 class MetricRows(Callback):
@@ -49,6 +51,19 @@ class MetricRows(Callback):
             if name not in before or value.data_ptr() != before[name].data_ptr()
         }
         self.rows.append({**self._now(trainer), **row, **new})
+
+    @property
+    def validated(self) -> list[dict[str, float]]:
+        """The rows that hold a validation."""
+        return [row for row in self.rows if "val/acc" in row]
+
+    def best(self, monitor: str) -> dict[str, float]:
+        """The first row with the best value of one of `monitors`; there must be a validation."""
+        return self.validated[first_best([row[monitor] for row in self.validated], monitors()[monitor])]
+
+    def seconds_to(self, val_acc: float) -> float | None:
+        """Seconds of training until the validation accuracy was first so high, a share; None if it never was."""
+        return first_reached([row.get("val/acc", 0.0) for row in self.rows], training_s(self.rows), val_acc)
 
     @staticmethod
     def _now(trainer: L.Trainer) -> dict[str, float]:

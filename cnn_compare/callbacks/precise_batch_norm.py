@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 import lightning as L
-import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.trainer.states import RunningStage
@@ -14,8 +13,8 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from cnn_compare.callbacks.epoch_seed import seed_epoch
 from cnn_compare.callbacks.epoch_timer import leave_out
-from cnn_compare.data.module import global_seed
 from cnn_compare.errors import InvalidValueError
 from cnn_compare.machine import now
 from cnn_compare.network_state import unchanged
@@ -94,8 +93,7 @@ class PreciseBatchNorm(Callback):
             with unchanged(pl_module, buffers=False), isolate_rng(), torch.no_grad():
                 for layer in trained:
                     layer.training = True
-                seed = np.random.SeedSequence([global_seed(), trainer.current_epoch, 3, trainer.global_rank])
-                torch.manual_seed(int(seed.generate_state(1)[0]))
+                seed_epoch(trainer, 3)
                 self._recompute(trainer, pl_module, layers)
         finally:
             trainer.state.stage = stage

@@ -9,6 +9,7 @@ import lightning as L
 from lightning.pytorch.utilities import rank_zero_only
 
 from cnn_compare.callbacks.metrics_csv import MetricRows
+from cnn_compare.run_key import path_name
 
 BANNER = "=" * 20
 
@@ -29,7 +30,7 @@ class TextLog(MetricRows):
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._started = time.monotonic()
         name = str(pl_module.hparams.get("backbone", type(pl_module).__name__))
-        self.path = self.dir / (self.filename or f"{name.replace('/', '_').replace(':', '_')}.log")
+        self.path = self.dir / (self.filename or f"{path_name(name)}.log")
         self._write(f"{BANNER} {name}: start of training {BANNER}")
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

@@ -193,7 +193,7 @@ def run_comparison(comparison: Comparison, executor: Executor, specs: list[RunSp
 
 def _record(comparison: Comparison, before: Config) -> Config:
     """The manifest: the comparison with what earlier commands have asked for."""
-    now = asdict(replace(comparison, backbones=comparison.networks, seeds=comparison.all_seeds))
+    now = asdict(replace(comparison, backbones=comparison.all_backbones, seeds=comparison.all_seeds))
     for name in ("backbones", "seeds"):
         now[name] = list(dict.fromkeys([*before.get(name, []), *now[name]]))
     now["variants"] = {**before.get("variants", {}), **(comparison.variants or {})}

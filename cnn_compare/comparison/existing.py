@@ -10,8 +10,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from cnn_compare.archive import unpack
 from cnn_compare.backbones import code_fingerprint
 from cnn_compare.checkpointing import read_stored
@@ -22,10 +20,9 @@ from cnn_compare.configs import as_list, differing_settings
 from cnn_compare.data import FolderDataModule
 from cnn_compare.errors import CheckpointFileError, ComparisonExistsError, InvalidValueError, ResultError
 from cnn_compare.experiment import make_data, resolve_config
-from cnn_compare.files import read_json
 from cnn_compare.formatting import format_list
 from cnn_compare.machine import versions
-from cnn_compare.results import MANIFEST, SEARCH, RunFolder, RunResult, run_folders
+from cnn_compare.results import MANIFEST, SEARCH, RunFolder, RunResult, read_manifest, run_folders
 from cnn_compare.run_key import RunKey, network_paths
 from cnn_compare.trusted import untrusted
 
@@ -66,14 +63,14 @@ def examine(comparison: Comparison, specs: Sequence[RunSpec]) -> Existing:
         raise ComparisonExistsError(folder, "")
     notes: list[str] = []
     manifest = read_manifest(folder)
-    if not manifest:
+    if not isinstance(manifest.get("config"), dict):
         manifest = _rebuilt_manifest(comparison, specs)
         notes.append(f"{folder / MANIFEST} was missing or damaged, and is rebuilt from the runs' configurations.")
     require_names(comparison, [spec.key for spec in specs], manifest)
     if comparison.on_existing == "overwrite":
         return Existing(remove=[path for path in folder.iterdir() if comparison.search is None or path.name != SEARCH])
     kept_backbones = [backbone for backbone in manifest["backbones"] if backbone not in as_list(comparison.drop)]
-    require_own_folders([*kept_backbones, *comparison.networks])
+    require_own_folders([*kept_backbones, *comparison.all_backbones])
     if changed := _changed_setting(manifest, comparison):
         runs = run_folders(folder, RunFolder.CONFIG)
         if any(_worth_keeping(run) for run in runs):
@@ -97,15 +94,6 @@ def examine(comparison: Comparison, specs: Sequence[RunSpec]) -> Existing:
     return Existing({**manifest, "backbones": kept_backbones}, recorded, results, list(dict.fromkeys(remove)), notes)
 
 
-def read_manifest(folder: Path) -> Config:
-    """A comparison's manifest; empty where it is missing or damaged."""
-    try:
-        manifest = read_json(folder / MANIFEST)
-    except (OSError, ValueError):
-        return {}
-    return manifest if isinstance(manifest, dict) and isinstance(manifest.get("config"), dict) else {}
-
-
 def require_names(comparison: Comparison, keys: Sequence[RunKey], manifest: Config) -> None:
     """Check the networks and runs that a command names besides ``backbones``.
 
@@ -126,7 +114,7 @@ def require_names(comparison: Comparison, keys: Sequence[RunKey], manifest: Conf
         if name not in labels:
             raise InvalidValueError("rerun", name, f"a run of this command: {', '.join(labels)}")
     for backbone in drop:
-        if backbone in comparison.networks:
+        if backbone in comparison.all_backbones:
             raise InvalidValueError("drop", backbone, "left out of backbones")
         if backbone not in earlier:
             expected = f"one of {', '.join(earlier)}" if earlier else "left out: no backbone is there yet"
@@ -169,7 +157,7 @@ def _rebuilt_manifest(comparison: Comparison, specs: Sequence[RunSpec]) -> Confi
     """
     folder = comparison.folder
     runs = run_folders(folder, RunFolder.CONFIG)
-    configs = [yaml.safe_load(run.config.read_text(encoding="utf-8")) for run in runs]
+    configs = [run.load_config() for run in runs]
     if not configs:
         raise ComparisonExistsError(folder, f", and holds no comparison (no readable {MANIFEST})")
     planned = [_without_seed(spec.config) for spec in specs]
@@ -221,7 +209,7 @@ def _with_other_pictures(folder: Path, removed: Sequence[Path]) -> list[RunFolde
         result = _shown(run)
         if result is None or any(run.path.is_relative_to(path) for path in removed):
             continue
-        config = yaml.safe_load(run.config.read_text(encoding="utf-8"))
+        config = run.load_config()
         fold = config["data"]["init_args"].get("fold")
         if fold_of.setdefault(json.dumps(without_fold(config)["data"], sort_keys=True), fold) == fold:
             shown.setdefault(json.dumps(config["data"], sort_keys=True), []).append((run, config, result))

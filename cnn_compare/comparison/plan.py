@@ -109,7 +109,7 @@ class Comparison:
     tested: bool = True
 
     @property
-    def networks(self) -> list[str]:
+    def all_backbones(self) -> list[str]:
         """The backbones as a list."""
         return as_list(self.backbones)
 
@@ -150,7 +150,7 @@ def plan_runs(comparison: Comparison) -> list[RunSpec]:
     trust(*names_in([comparison.backbones, comparison.config, comparison.variants]))
     networks: list[list[RunSpec]] = []
     variants: dict[str | None, Config] = dict((comparison.variants or {}).items())
-    for backbone in comparison.networks:
+    for backbone in comparison.all_backbones:
         planned: list[Config] = []
         for variant, changes in (variants or {None: {}}).items():
             own = changes.get(BY_BACKBONE, {}).get(backbone, {})
@@ -279,10 +279,10 @@ def _check_train_subsets(comparison: Comparison) -> None:
 def _check(comparison: Comparison) -> None:
     if not re.fullmatch(NAME, comparison.name):
         raise InvalidValueError("name", comparison.name, NAME_RULE)
-    for setting, values in (("backbones", comparison.networks), ("seeds", comparison.all_seeds)):
+    for setting, values in (("backbones", comparison.all_backbones), ("seeds", comparison.all_seeds)):
         if not values or len(set(values)) < len(values):
             raise InvalidValueError(setting, list(values), "a list of at least one, each different from the others")
-    require_own_folders(comparison.networks)
+    require_own_folders(comparison.all_backbones)
     if comparison.margin is not None and not 0 < comparison.margin <= 100:
         raise InvalidValueError("margin", comparison.margin, "more than 0 points, up to 100")
     if comparison.retries < 0:
@@ -297,8 +297,8 @@ def _check(comparison: Comparison) -> None:
     for variant, changes in (comparison.variants or {}).items():
         if not re.fullmatch(NAME, variant):
             raise InvalidValueError("variants", variant, f"named with {NAME_RULE}")
-        if unknown := changes.get(BY_BACKBONE, {}).keys() - set(comparison.networks):
-            expected = f"one of the compared {', '.join(comparison.networks)}"
+        if unknown := changes.get(BY_BACKBONE, {}).keys() - set(comparison.all_backbones):
+            expected = f"one of the compared {', '.join(comparison.all_backbones)}"
             raise InvalidValueError(f"variants.{variant}.{BY_BACKBONE}", min(unknown), expected)
         of_all = [changes, *changes.get(BY_BACKBONE, {}).values()]
         if taken := {"seed_everything", "model.backbone"} & {name for some in of_all for name in flatten(some)}:

@@ -23,9 +23,7 @@ from cnn_compare.results import RunFolder, RunResult
 from cnn_compare.run_key import RunKey
 
 
-def run_all(
-    specs: Sequence[RunSpec], executor: Executor, retries: int = 0, console: Console | None = None
-) -> list[RunResult]:
+def run_all(specs: Sequence[RunSpec], executor: Executor, retries: int = 0) -> list[RunResult]:
     """Carry out every run that is not finished yet; one that fails is recorded, and the others go on.
 
     Args:
@@ -33,7 +31,6 @@ def run_all(
         executor: Where they run.
         retries: How often a failed run is started again, from its last checkpoint. One that diverged is not: it would
             diverge again.
-        console: Where progress is shown; None: standard error.
 
     Returns:
         One result per spec, in the same order, including those of runs that finished earlier.
@@ -59,7 +56,7 @@ def run_all(
         display.end(spec, result)
         return result
 
-    with _RunsDisplay(specs, console) as display, ThreadPoolExecutor(executor.jobs) as pool:
+    with _RunsDisplay(specs) as display, ThreadPoolExecutor(executor.jobs) as pool:
         try:
             return list(pool.map(run, specs))
         except BaseException:
@@ -98,7 +95,7 @@ def finished_result(folder: RunFolder) -> RunResult | None:
 class _RunsDisplay:
     """Progress over all runs: how many have ended, which are active, and how long the rest may take."""
 
-    def __init__(self, specs: Sequence[RunSpec], console: Console | None) -> None:
+    def __init__(self, specs: Sequence[RunSpec], console: Console | None = None) -> None:
         self.lock = threading.Lock()  # Each run has a thread of its own.
         self.ended, self.total = 0, len(specs)
         self.active: dict[RunKey, tuple[str, float]] = {}  # Run -> description, share that is done.

@@ -12,18 +12,16 @@ from typing import Any
 import numpy as np
 import yaml
 
-from cnn_compare.comparison.existing import read_manifest, require_names
+from cnn_compare.comparison.existing import require_names
 from cnn_compare.comparison.plan import BY_BACKBONE, Comparison, plan_runs
 from cnn_compare.comparison.runner import finished_result, runs_failed
 from cnn_compare.comparison.spec import Config
 from cnn_compare.configs import find_file, merge_config
-from cnn_compare.errors import InvalidValueError
+from cnn_compare.errors import InvalidValueError, first_line
 from cnn_compare.metrics import monitors
-from cnn_compare.results import SEARCH, RunFolder, RunResult, first_best
+from cnn_compare.results import COMMON, SEARCH, RunFolder, RunResult, first_best, read_manifest
 
 RunTrials = Callable[[Comparison], Sequence[RunResult]]
-COMMON = "common"
-"""The variant that has the comparison's own settings."""
 DISTRIBUTIONS = {"uniform": 2, "log_uniform": 2, "choice": None}
 """Distribution -> how many numbers it takes."""
 
@@ -93,8 +91,7 @@ def read_search(space: Mapping[str, Any] | str, trials: int = 8, budget_s: float
         try:
             content = yaml.safe_load(path.read_text(encoding="utf-8"))
         except (OSError, ValueError, yaml.YAMLError) as error:
-            reason = str(error).partition("\n")[0]
-            expected = f"a YAML file of settings and distributions ({reason})"
+            expected = f"a YAML file of settings and distributions ({first_line(error)})"
             raise InvalidValueError("search", space, expected) from error
     return Search(_with_numbers(content), trials, budget_s)
 
@@ -200,7 +197,7 @@ def with_tuned(comparison: Comparison, search: Search, run: RunTrials) -> Compar
 
 def _run_within_budget(trials: Comparison, budget_s: float, run: RunTrials) -> None:
     """One trial of each network after the other, until each has used up its time."""
-    spent_s = dict.fromkeys(trials.networks, 0.0)
+    spent_s = dict.fromkeys(trials.all_backbones, 0.0)
     for name, settings in (trials.variants or {}).items():
         backbones = [backbone for backbone, seconds in spent_s.items() if seconds < budget_s]
         if not backbones:
@@ -214,7 +211,7 @@ def _best(trials: Comparison) -> dict[str, str]:
     """Each backbone's trial with the best validation; of equals the first."""
     monitor, specs = trials.config["monitor"], plan_runs(trials)
     best: dict[str, str] = {}
-    for backbone in trials.networks:
+    for backbone in trials.all_backbones:
         of_backbone = {str(spec.key.variant): spec for spec in specs if spec.key.backbone == backbone}
         values = {trial: _validated(of_backbone[trial].folder, monitor) for trial in trials.variants or {}}
         reached = {trial: value for trial, value in values.items() if value is not None}

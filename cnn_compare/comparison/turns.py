@@ -6,7 +6,6 @@ Source:
 
 from __future__ import annotations
 
-import copy
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -17,8 +16,6 @@ from typing import Any
 
 import lightning as L
 import torch
-import yaml
-from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.callbacks import Callback, Checkpoint, EarlyStopping
 
 from cnn_compare.callbacks import MachineLoad, StopWhenDiverged, StopWithoutProgress
@@ -31,7 +28,7 @@ from cnn_compare.comparison.worker import exit_with_parent
 from cnn_compare.data import ImageDataModule
 from cnn_compare.data.once import reading_once
 from cnn_compare.errors import CnnCompareError, ResultError, RunError, own_error
-from cnn_compare.experiment import ExperimentCLI
+from cnn_compare.experiment import run_cli
 from cnn_compare.machine import describe_device, now
 from cnn_compare.profiling import burst, take_turns
 from cnn_compare.results import MANIFEST, RunResult, tested_runs
@@ -141,9 +138,9 @@ def _configs(folder: Path) -> dict[str, Config]:
     configs: dict[str, Config] = {}
     for name, ((run, _), *_) in tested_runs(folder).items():
         try:
-            configs[name] = yaml.safe_load(run.config.read_text(encoding="utf-8"))
-        except (OSError, ValueError, yaml.YAMLError) as error:
-            raise _not_timed(folder, f"{run.config} cannot be read ({error})") from error
+            configs[name] = run.load_config()
+        except ResultError as error:
+            raise _not_timed(folder, f"{run.config}: {error.reason}") from error
     if not configs:
         raise _not_timed(folder, "no run has finished")
     for name, config in configs.items():
@@ -209,23 +206,14 @@ class TimedTraining(Callback):
     """
 
     def __init__(self, config: Config, loaded: Sequence[ImageDataModule] = ()) -> None:
-        config = copy.deepcopy(config) | {"target_acc": None, "patience": None}
+        config = config | {"target_acc": None, "patience": None}
         if not str(config["model"].get("lr_scheduler")).count(WarmupCosine.__name__):
-            config["model"]["lr_scheduler"] = None  # Some end, and some wait for a validation.
+            config["model"] = config["model"] | {"lr_scheduler": None}  # Some end, and some wait for a validation.
         # Settings of the whole process, which another training's trainer may have changed.
         torch.backends.cudnn.benchmark = False
-        cli = ExperimentCLI(
-            args=config,
-            run=False,
-            callbacks=[self],
-            logger=False,
-            devices=1 if config["trainer"].get("devices", "auto") == "auto" else config["trainer"]["devices"],
-            plugins=config["trainer"].get("plugins") or [LightningEnvironment()],
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            limit_val_batches=0,
-            **ENDLESS,
-        )
+        devices = config["trainer"].get("devices", "auto")
+        devices = 1 if devices == "auto" else devices
+        cli = run_cli(config, [self], logger=False, devices=devices, limit_val_batches=0, **ENDLESS)
         self.trainer = cli.trainer
         self._settings = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
         callbacks: list[Callback] = self.trainer.callbacks  # type: ignore[attr-defined]

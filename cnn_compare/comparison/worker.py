@@ -8,7 +8,6 @@ import shutil
 import sys
 import threading
 from collections.abc import Sequence
-from copy import deepcopy
 from multiprocessing import connection, parent_process
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -17,7 +16,6 @@ from typing import Any
 import lightning as L
 import torch
 from filelock import FileLock
-from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 
@@ -26,18 +24,14 @@ from cnn_compare.callbacks import EpochTimer, MachineLoad, MetricsCsv, TextLog, 
 from cnn_compare.checkpointing import resumable
 from cnn_compare.comparison.spec import Config, Progress, RunSpec, Started, WorkerSpec
 from cnn_compare.errors import DivergedError, own_error
-from cnn_compare.experiment import ExperimentCLI, checkpoints
+from cnn_compare.experiment import checkpoints, run_cli
 from cnn_compare.files import read_json, write_json
 from cnn_compare.machine import PeakMemory, describe_device, versions
-from cnn_compare.metrics import monitors
 from cnn_compare.results import (
     Metric,
     RunResult,
     Status,
-    first_best,
-    first_reached,
     metrics_of,
-    training_s,
     usual_epoch_s,
 )
 from cnn_compare.schedules import total_steps
@@ -132,18 +126,9 @@ class MeasuredRun:
         self.timer, self.load, self.curves = EpochTimer(), MachineLoad(), MetricsCsv(folder.curves)
         self.best, last = checkpoints(folder.checkpoints, spec.config["monitor"])
         self.logger = TensorBoardLogger(folder.path, name="", version="", default_hp_metric=False)
-        measuring = [self.timer, self.load, self.curves, TextLog(folder.path, "train.log")]
-        cli = ExperimentCLI(
-            args=deepcopy(spec.config),  # The parser replaces parts of what it is given.
-            run=False,
-            callbacks=[*measuring, *callbacks, self.best, last],
-            logger=self.logger,
-            devices=_devices(spec.config, worker),
-            # Lightning would otherwise take the processes of a SLURM job around the comparison for those of the run.
-            plugins=spec.config["trainer"].get("plugins") or [LightningEnvironment()],
-            enable_progress_bar=False,
-            enable_model_summary=False,
-        )
+        measuring: list[Callback] = [self.timer, self.load, self.curves, TextLog(folder.path, "train.log")]
+        every = [*measuring, *callbacks, self.best, last]
+        cli = run_cli(spec.config, every, logger=self.logger, devices=_devices(spec.config, worker))
         self.trainer, self.model, self.data = cli.trainer, cli.model, cli.datamodule
         # Now, because the file may be edited while the network trains.
         self.code = _code(spec)
@@ -155,7 +140,7 @@ class MeasuredRun:
             RunError: If no weights were validated.
         """
         self.trainer.fit(self.model, self.data, ckpt_path=checkpoint, weights_only=True)
-        if not self.validated_rows():
+        if not self.curves.validated:
             raise not_validated(self.trainer.global_step)
         if not self.spec.tested:
             return
@@ -175,7 +160,7 @@ class MeasuredRun:
         return self.spec.result(
             "finished",
             metrics={**(self.test_metrics() if self.spec.tested else {}), **self.training_metrics()},
-            best_epoch=int(self.best_row()["epoch"]),
+            best_epoch=int(self.curves.best(self.spec.config["monitor"])["epoch"]),
             train_images=self.data.images_used(self.timer.epoch_images),
             val_images=len(self.data.splits["val"]),
             test_images=len(self.model.test_outputs["labels"]) if self.spec.tested else None,
@@ -205,18 +190,19 @@ class MeasuredRun:
 
     def training_metrics(self) -> dict[str, Metric]:
         """Accuracies and times of the training, and the network's costs."""
-        epochs_s = self.timer.train_epoch_s
+        epochs_s, target_acc = self.timer.train_epoch_s, self.spec.config.get("target_acc")
         usual_s = usual_epoch_s(epochs_s)
         return metrics_of(
             {
-                "best_val_acc_pct": 100 * self.best_row()["val/acc"],
-                "last_val_acc_pct": 100 * self.validated_rows()[-1]["val/acc"],
+                "best_val_acc_pct": 100 * self.curves.best(self.spec.config["monitor"])["val/acc"],
+                "last_val_acc_pct": 100 * self.curves.validated[-1]["val/acc"],
                 "train_acc_pct": 100 * next(row["train/acc"] for row in self.curves.rows[::-1] if "train/acc" in row),
                 "train_epoch_s": usual_s,
                 "first_epoch_s": next(iter(epochs_s), None),
                 "fit_s": self.timer.fit_s,
                 "precise_bn_s": precise_bn_s(self.trainer) or None,
-                "seconds_to_target": self.seconds_to_target(),
+                # From the curves: the timer does not keep a last epoch that a time limit ends early.
+                "seconds_to_target": self.curves.seconds_to(target_acc) if target_acc else None,
                 "images_per_s": self.timer.images_per_epoch / usual_s if usual_s else None,
                 "params": count_parameters(self.model.backbone),
                 "macs": count_macs(self.model.backbone, self.data.image_size),
@@ -225,22 +211,6 @@ class MeasuredRun:
                 "other_cpu_pct": self.load.other_cpu_pct,
             }
         )
-
-    def seconds_to_target(self) -> float | None:
-        """Seconds of training until the validation accuracy was at the target; None without a target, or never."""
-        # From the curves, because the timer does not keep a last epoch that a time limit ends early.
-        rows, target_acc = self.curves.rows, self.spec.config.get("target_acc")
-        accuracies = [row.get("val/acc", 0.0) for row in rows]
-        return first_reached(accuracies, training_s(rows), target_acc) if target_acc else None
-
-    def best_row(self) -> dict[str, float]:
-        """The first row of the curves with the best value of what is monitored."""
-        monitor, rows = self.spec.config["monitor"], self.validated_rows()
-        return rows[first_best([row[monitor] for row in rows], monitors()[monitor])]
-
-    def validated_rows(self) -> list[dict[str, float]]:
-        """The rows of the curves that hold a validation."""
-        return [row for row in self.curves.rows if "val/acc" in row]
 
     def log_hparams(self, result: RunResult) -> None:
         """Log the run as a row of TensorBoard's HPARAMS tab."""

@@ -75,7 +75,7 @@ class NumberedImages:
         return {"number": number, "name": name, "label": label, "split": split}
 
 
-def understood(images: NumberedImages) -> dict[str, Any]:
+def describe(images: NumberedImages) -> dict[str, Any]:
     """Splits and classes, and what a folder of pictures tells besides."""
     data, names = images.data, images.data.class_names
     if described := data.describe():

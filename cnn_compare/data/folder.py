@@ -20,12 +20,12 @@ from cnn_compare.data.cache import Decoded, decoded
 from cnn_compare.data.decode import Decoding, Fit
 from cnn_compare.data.layouts import (
     SPLITS,
+    a_few,
+    description_in_words,
     group_by_pattern,
     printable,
     quoted,
     read_folders,
-    some,
-    understood_in_words,
     without_small_classes,
 )
 from cnn_compare.data.loaded import as_tensors
@@ -33,7 +33,7 @@ from cnn_compare.data.module import ImageDataModule, LoadedSplit, require
 from cnn_compare.data.once import once
 from cnn_compare.data.order import ResidentDataset
 from cnn_compare.data.splits import Indices, class_counts, cut, fold_of, not_in_every_split, require_size
-from cnn_compare.data.tables import USED, read_table
+from cnn_compare.data.tables import TABLE_COLUMNS, read_table
 from cnn_compare.errors import DataError
 from cnn_compare.files import csv_text, is_address
 
@@ -103,7 +103,7 @@ class FolderDataModule(ImageDataModule):
         require("group", group, group is None or labels is not None, table, "labels")
         require("columns", columns, columns is None or labels is not None, table, "labels")
         named = columns or {}
-        names = {*named} <= {*USED} and all(isinstance(named[of], str) for of in {*named} - {"label"})
+        names = {*named} <= {*TABLE_COLUMNS} and all(isinstance(named[of], str) for of in {*named} - {"label"})
         some_of = "a name for some of path, label, split and group, and maybe a list of names for label"
         require("columns", columns, names, some_of)
         require("group", group, not (group and "group" in named), "left out with a group in data.columns", "columns")
@@ -136,7 +136,7 @@ class FolderDataModule(ImageDataModule):
         if classes is not None:
             there = self.pictures.class_names
             usable = len({*classes}) >= 2 and {*classes} <= {*there}
-            require("classes", classes, usable, f"a list of at least two of {some(there)}")
+            require("classes", classes, usable, f"a list of at least two of {a_few(there)}")
             pictures = [picture for picture in self.pictures.pictures if picture.label in classes]
             self.pictures = replace(self.pictures, pictures=pictures, class_names=tuple(sorted({*classes})))
         if group_pattern is not None:
@@ -374,7 +374,7 @@ class FolderDataModule(ImageDataModule):
         for split in ("val", "test"):
             images = zip(self.class_names, counts[split], strict=True)
             if missing := [name for name, count in images if not count and name not in self._small]:
-                sentences.append(f"the {SPLITS[split]} images have none of {some(missing)}")
+                sentences.append(f"the {SPLITS[split]} images have none of {a_few(missing)}")
         if self._groups is not None and self.small_classes is None:
             groups = [set(self._groups_of(name).tolist()) for name in SPLITS]
             shared = groups[0] & groups[1] | groups[0] & groups[2] | groups[1] & groups[2]
@@ -390,18 +390,18 @@ class FolderDataModule(ImageDataModule):
                     of_class = [f"{self.class_names[row]} {100 * after[row] / before[row]:.0f} %" for row in far]
                     sentences.append(
                         f"the {SPLITS[split]} images hold another share of some classes than the {100 * share:.0f} % "
-                        f"that was asked for ({some(of_class)}): groups stay whole, and no arrangement of them that "
+                        f"that was asked for ({a_few(of_class)}): groups stay whole, and no arrangement of them that "
                         "was tried comes nearer"
                     )
                 before = before - after
         if bad := self.bad_files:
-            listed = some([f"{path} ({reason})" for path, reason in bad.items()])
+            listed = a_few([f"{path} ({reason})" for path, reason in bad.items()])
             sentences.append(f"files that cannot be decoded and are skipped, {len(bad):,} in all: {listed}")
         return sentences
 
     def _lines(self) -> Iterator[str]:
         """Lines of the summary for a terminal."""
-        yield from understood_in_words(self.describe())
+        yield from description_in_words(self.describe())
         counts = self._counts()
         yield "Images of each class, for training, validation and test:"
         for label, name in enumerate(self.class_names[:SHOWN]):

@@ -97,7 +97,7 @@ def read_folders(root: Path) -> Pictures:
     if not top.holds_pictures:
         problem = "there is no picture in it, and it should hold a folder with pictures for each class"
         raise FolderError(root, problem + (f" (skipped: {counts_in_words(skipped)})" if skipped else ""))
-    return _Layout(root, top, skipped).understood()
+    return _Layout(root, top, skipped).read()
 
 
 def unpack_hint(file: Path) -> str:
@@ -138,7 +138,7 @@ class _Folder:
     @property
     def classes(self) -> set[str]:
         """Names of its folders that hold pictures, as they are compared."""
-        return {*map(as_compared, self.with_pictures)}
+        return {*map(normalized_name, self.with_pictures)}
 
     @cached_property
     def holds_pictures(self) -> bool:
@@ -159,11 +159,11 @@ class _Layout:
         self.pictures: list[Picture] = []
         self.classes: set[str] = set()
         self.warnings: list[str] = []
-        self.top = self._looked_through(top)
+        self.top = self._inner_folder(top)
         self.folders = {name: each for name, each in self.top.folders.items() if not each.holds_others_only}
         self.splits = _splits_of(self.folders)
 
-    def understood(self) -> Pictures:
+    def read(self) -> Pictures:
         """All pictures with their labels."""
         if any(self.folders[name].with_pictures for name in self.splits):
             layout = self._read_splits()
@@ -180,7 +180,7 @@ class _Layout:
         found = Pictures(self.root, layout, self.pictures, (), dict(self.skipped), self.warnings)
         return checked(found, self.classes)
 
-    def _looked_through(self, folder: _Folder, classes: set[str] | None = None) -> _Folder:
+    def _inner_folder(self, folder: _Folder, classes: set[str] | None = None) -> _Folder:
         """A folder, or the one in it that holds the classes, if there is nothing else; a split or class is none.
 
         Args:
@@ -192,7 +192,7 @@ class _Layout:
             if len(inside) != 1:
                 break
             ((name, only),) = inside.items()
-            is_split_or_class = name in _splits_of(inside) if classes is None else as_compared(name) in classes
+            is_split_or_class = name in _splits_of(inside) if classes is None else normalized_name(name) in classes
             if not only.with_pictures or is_split_or_class:
                 break
             folder = only
@@ -208,9 +208,9 @@ class _Layout:
         for split, what in SPLITS.items():
             if len(same := [name for name in holding if self.splits[name] == split]) > 1:
                 raise FolderError(self.root, f"{' and '.join(same)} both hold {what} images; keep one of them")
-        inside = {train[0]: self._looked_through(holding[train[0]], set())}
+        inside = {train[0]: self._inner_folder(holding[train[0]], set())}
         known = inside[train[0]].classes
-        inside |= {name: self._looked_through(each, known) for name, each in holding.items() if name != train[0]}
+        inside |= {name: self._inner_folder(each, known) for name, each in holding.items() if name != train[0]}
         self._require_no_others(any(known & inside[name].classes for name in holding if name != train[0]))
         unlabelled = {
             name: self.folders[name]
@@ -222,7 +222,7 @@ class _Layout:
             raise FolderError(
                 self.root,
                 f"in {_listed(unlabelled)} are pictures, {pictures:,} in all, but no folder of a class that "
-                f"{train[0]}/ has ({some(sorted(known))}). data.data_dir={self.root / self.top.path / train[0]} cuts "
+                f"{train[0]}/ has ({a_few(sorted(known))}). data.data_dir={self.root / self.top.path / train[0]} cuts "
                 "what is missing from the training images; `cnn-compare predict` classifies pictures without labels",
             )
         in_order = [name for split in SPLITS for name in holding if self.splits[name] == split]
@@ -241,7 +241,7 @@ class _Layout:
             raise FolderError(
                 self.root,
                 f"{train}/ holds folders, as splits do, and beside it are folders that are no splits: "
-                f"{some(sorted(others))}. Call them val or test if they are such, move them away, or name one folder "
+                f"{a_few(sorted(others))}. Call them val or test if they are such, move them away, or name one folder "
                 "with data.data_dir",
             )
         self.warnings += [
@@ -265,12 +265,12 @@ class _Layout:
             )
         if rest := [name for name in kept if name not in whole or kept[name].pictures]:
             raise FolderError(
-                self.root, f"{first}/ holds splits ({_listed(inner)}), and others hold pictures: {some(rest)}"
+                self.root, f"{first}/ holds splits ({_listed(inner)}), and others hold pictures: {a_few(rest)}"
             )
         for name, each in kept.items():
             for inside, split in splits_in[name].items():
                 self._add_class(name, each.folders[inside], split)
-        self.classes |= {*map(as_compared, self.folders)}
+        self.classes |= {*map(normalized_name, self.folders)}
         return f"one folder a class, with {', '.join(f'{name}/' for name in inner)} in each"
 
     def _read_classes(self) -> str:
@@ -292,7 +292,7 @@ class _Layout:
         self._warn_of_recurring(folder)
 
     def _add_class(self, name: str, folder: _Folder, split: Split | None) -> None:
-        label = as_compared(name)
+        label = normalized_name(name)
         self.classes.add(label)
         self.pictures += [Picture(path, label, split) for path in folder.below()]
 
@@ -304,10 +304,10 @@ class _Layout:
         most = 2 * sum(inside[name] for name in recurring) >= inside.total()
         if recurring and most and not any(each.pictures for each in of_class.values()):
             self.warnings.append(
-                f"the folders {some([*of_class])} are read as classes, and all hold folders of the same names: "
-                f"{some(recurring)}. If those are the classes: call the folders above them train, val and test if they "
-                "are splits; for patients and the like, give a table with the columns path, label and group instead, "
-                "data.labels=FILE.csv"
+                f"the folders {a_few([*of_class])} are read as classes, and all hold folders of the same names: "
+                f"{a_few(recurring)}. If those are the classes: call the folders above them train, val and test if "
+                "they are splits; for patients and the like, give a table with the columns path, label and group "
+                "instead, data.labels=FILE.csv"
             )
 
 
@@ -326,7 +326,7 @@ def split_named(word: str) -> Split | None:
 
 def _split_word(name: str) -> tuple[Split, tuple[str, ...]] | None:
     """The split whose word is in a name, and the other words."""
-    text = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", as_compared(name)).lower()
+    text = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", normalized_name(name)).lower()
     words = [*_SPLIT_WORD.finditer(text)]
     if len(words) != 1:
         return None
@@ -346,10 +346,10 @@ def group_by_pattern(pictures: Pictures, pattern: str) -> Pictures:
         expression = re.compile(unicodedata.normalize("NFC", pattern))
     except re.error as error:
         raise InvalidValueError("data.group_pattern", pattern, f"a regular expression ({error})") from error
-    found = [expression.search(as_compared(picture.path)) for picture in pictures.pictures]
+    found = [expression.search(normalized_name(picture.path)) for picture in pictures.pictures]
     names = [match and match[min(1, expression.groups)] for match in found]
     if lost := [picture.path for picture, name in zip(pictures.pictures, names, strict=True) if not name]:
-        raise FolderError(pictures.root, f"data.group_pattern={pattern} finds nothing in {some(lost)}")
+        raise FolderError(pictures.root, f"data.group_pattern={pattern} finds nothing in {a_few(lost)}")
     grouped = [replace(picture, group=name or "") for picture, name in zip(pictures.pictures, names, strict=True)]
     return replace(pictures, pictures=grouped)
 
@@ -384,11 +384,11 @@ def without_small_classes(found: Pictures, least: int) -> Pictures:
     small = [name for name in found.class_names if trained[name] < least]
     if len(names) < 2:
         problem = f"a single class, {names[0]!r}," if names else "no class"
-        problem += f" after data.min_class_images={least} left out {some(small)}"
+        problem += f" after data.min_class_images={least} left out {a_few(small)}"
         raise FolderError(found.root, f"it holds {problem}, and there must be at least two")
     what = f"classes with fewer than data.min_class_images={least} images are left out, {len(small):,} in all"
     pictures = [picture for picture in found.pictures if trained[picture.label] >= least]
-    warnings = [*found.warnings, f"{what}: {some(small)}"] if small else found.warnings
+    warnings = [*found.warnings, f"{what}: {a_few(small)}"] if small else found.warnings
     return replace(found, pictures=pictures, class_names=tuple(names), warnings=warnings)
 
 
@@ -403,7 +403,7 @@ def _alike(names: Sequence[str]) -> Iterator[str]:
         yield f"class names look alike: {'; '.join(alike)}. If they are one class, give them one name"
     parts, known = {name: re.split(r"\s*[|;,+&/]\s*", name) for name in names}, {*names}
     if several := [name for name in names if len(parts[name]) > 1 and known.issuperset(parts[name])]:
-        yield f"classes are named as several others together: {some(several)}. A picture has one class here"
+        yield f"classes are named as several others together: {a_few(several)}. A picture has one class here"
 
 
 def _not_read(skipped: Mapping[str, int]) -> Iterator[str]:
@@ -508,7 +508,7 @@ def quoted(name: str) -> str:
     return printable(name) if name == name.strip() else repr(printable(name))
 
 
-def as_compared(name: str) -> str:
+def normalized_name(name: str) -> str:
     """A class's or group's name as it is compared: macOS stores accents and Korean syllables in parts."""
     return unicodedata.normalize("NFC", printable(name))
 
@@ -518,7 +518,7 @@ def counts_in_words(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{count:,} {what}" for what, count in sorted(counts.items()))
 
 
-def understood_in_words(found: Mapping[str, Any]) -> Iterator[str]:
+def description_in_words(found: Mapping[str, Any]) -> Iterator[str]:
     """Sentences about a data set, from what its ``describe`` returns."""
     splits = {SPLITS[name]: split for name, split in found["splits"].items()}
     parts = [
@@ -536,7 +536,7 @@ def understood_in_words(found: Mapping[str, Any]) -> Iterator[str]:
             yield f"{what}: {counts_in_words(counts)}."
 
 
-def some(names: Sequence[str]) -> str:
+def a_few(names: Sequence[str]) -> str:
     """The first few names."""
     shown = ", ".join(quoted(name) for name in names[:_SHOWN])
     return shown if len(names) <= _SHOWN else f"{shown} and {len(names) - _SHOWN:,} more"

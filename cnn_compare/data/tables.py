@@ -17,8 +17,8 @@ from cnn_compare.data.layouts import (
     SPLITS,
     Picture,
     Pictures,
-    as_compared,
     checked,
+    normalized_name,
     picture_suffixes,
     split_named,
     unpack_hint,
@@ -26,7 +26,7 @@ from cnn_compare.data.layouts import (
 from cnn_compare.errors import FolderError, InvalidValueError
 from cnn_compare.files import ADDRESS, is_address, plain_text
 
-USED = ("path", "label", "split", "group")
+TABLE_COLUMNS = ("path", "label", "split", "group")
 """What a table tells of a picture."""
 _DELIMITERS = ",;\t|"
 _NOT_USED = "; data.columns='{split: none}' leaves this column out"
@@ -67,7 +67,9 @@ def read_table(
     if group not in (None, "none") and not _places(header, str(group)):
         raise InvalidValueError("data.group", group, f"a column of {file} ({', '.join(header)}), or none")
     columns |= {} if group is None else {"group": group}
-    named = {name: column if isinstance(column := columns.get(name, name), list) else [column] for name in USED}
+    named = {
+        name: column if isinstance(column := columns.get(name, name), list) else [column] for name in TABLE_COLUMNS
+    }
     for name in ("split", "group"):
         if named[name] == ["none"] or (name not in columns and not _places(header, name)):
             del named[name]
@@ -189,8 +191,8 @@ def _picture(cells: Mapping[str, list[str]], classes: Sequence[str], finder: _Fi
     split = None
     if "split" in cells and (split := split_named(cells["split"][0])) is None:
         raise ValueError(f"the split {cells['split'][0]!r}, which is none of {', '.join(SPLITS)}{_NOT_USED}")
-    group = as_compared(cells["group"][0]) if "group" in cells else ""
-    return Picture(finder.find(path), as_compared(label), split, group)
+    group = normalized_name(cells["group"][0]) if "group" in cells else ""
+    return Picture(finder.find(path), normalized_name(label), split, group)
 
 
 def _require_sound(file: Path, pictures: Mapping[int, Picture]) -> None:
@@ -295,7 +297,7 @@ class _Finder:
 
 
 def _key(name: str) -> str:
-    return as_compared(name).casefold()
+    return normalized_name(name).casefold()
 
 
 def _by_key(paths: Iterator[str] | Sequence[str]) -> dict[str, list[str]]:

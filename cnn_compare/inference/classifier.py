@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self, get_args
 
@@ -30,6 +30,8 @@ from cnn_compare.files import ADDRESS, is_address
 from cnn_compare.inference.best import find_checkpoints
 from cnn_compare.module import ClassifierModule
 
+Predict = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+"""Probabilities ``(N, classes)`` of decoded pictures ``(N, side, side, 3)``."""
 PictureLike = str | Path | Image.Image | NDArray[np.uint8]
 
 # Of a network's input; a hostile checkpoint must not fill the memory.

@@ -17,7 +17,7 @@ from cnn_compare.data.check import NumberedImages, leaked_images
 from cnn_compare.errors import InvalidValueError, RunError
 from cnn_compare.experiment import make_data
 from cnn_compare.inference.best import best_validated
-from cnn_compare.inference.grad_cam import heat_maps, require_captum, under_heat
+from cnn_compare.inference.grad_cam import blend_heat_map, heat_maps, require_captum
 from cnn_compare.module import ClassifierModule
 from cnn_compare.pictures import MOST_BYTES, MOST_NETWORKS, HeatMap, Leaked, ReportPictures, small_picture
 from cnn_compare.report.answers import WRONG_LABELS_SHOWN, Answers, by_network
@@ -233,7 +233,7 @@ def _fitting(
         pictures = {image: small_picture(each, side) for image, each in pixels.items()}
         maps = {
             network: {
-                image: HeatMap(small_picture(under_heat(each, hot, side), side), answer)
+                image: HeatMap(small_picture(blend_heat_map(each, hot, side), side), answer)
                 for image, (each, hot, answer) in found.items()
             }
             for network, found in heat.items()

@@ -10,18 +10,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from cnn_compare.errors import InvalidValueError, MissingExtraError, NoTrainedNetworkError
 from cnn_compare.files import write_json
-from cnn_compare.inference.classifier import Classifier
+from cnn_compare.inference.classifier import Classifier, Predict
 from cnn_compare.machine import describe_device, tune_process
 from cnn_compare.profiling import burst, take_turns
 
 SECONDS_A_FILE = 10.0
 CPU = torch.device("cpu")
-
-Probabilities = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -64,7 +61,7 @@ def time_predictions(
         raise InvalidValueError("output", output, "a file, and not a folder")
     tune_process()
     loaded = {file: _onnx(Path(file).expanduser()) if file.endswith(".onnx") else _torch(file) for file in files}
-    turns = {file: _burst_of(probabilities, side) for file, (_, _, side, probabilities) in loaded.items()}
+    turns = {file: _burst_of(predict, side) for file, (_, _, side, predict) in loaded.items()}
     rounds = take_turns(turns, seconds_a_file * len(loaded))
     device = describe_device(CPU)
     times = [
@@ -75,19 +72,19 @@ def time_predictions(
     return times
 
 
-def _burst_of(probabilities: Probabilities, side: int) -> Callable[[int], float]:
+def _burst_of(predict: Predict, side: int) -> Callable[[int], float]:
     picture = np.random.default_rng(0).integers(0, 256, (1, side, side, 3), dtype=np.uint8)
-    return lambda steps: burst(lambda: probabilities(picture), CPU, steps)
+    return lambda steps: burst(lambda: predict(picture), CPU, steps)
 
 
-def _torch(file: str) -> tuple[Path, str, int, Probabilities]:
+def _torch(file: str) -> tuple[Path, str, int, Predict]:
     """File, runtime, side of its pictures, and function of a checkpoint."""
     classifier = Classifier.load(file)
     assert classifier.checkpoint is not None
     return classifier.checkpoint, f"torch {torch.__version__}", classifier.decoding.side, classifier.probabilities
 
 
-def _onnx(path: Path) -> tuple[Path, str, int, Probabilities]:
+def _onnx(path: Path) -> tuple[Path, str, int, Predict]:
     """File, runtime, side and function of an ONNX file that takes ``(batch, side, side, 3)`` uint8, as exported."""
     if not path.is_file():
         raise NoTrainedNetworkError(path, "there is no such file")

@@ -30,7 +30,7 @@ from cnn_compare.errors import (
 from cnn_compare.experiment import data_defaults, make_data
 from cnn_compare.files import require_absent, write_bytes
 from cnn_compare.formatting import quiet
-from cnn_compare.inference.classifier import Classifier
+from cnn_compare.inference.classifier import Classifier, Predict
 from cnn_compare.inference.model_card import model_card
 from cnn_compare.machine import versions
 from cnn_compare.run_key import path_name
@@ -52,7 +52,6 @@ PATCHES = 4
 LARGEST_ONNX_BYTES = 2**31 - 1
 
 Pixels = NDArray[np.uint8]
-Run = Callable[[Pixels], NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -223,7 +222,7 @@ def _test_images(classifier: Classifier, count: int) -> Pixels | None:
     return classifier.pixels(test.images[chosen].numpy())
 
 
-def largest_difference(expected: Run, found: Run, pixels: Pixels) -> float:
+def largest_difference(expected: Predict, found: Predict, pixels: Pixels) -> float:
     """The largest difference of log-probabilities over all batches of a check; infinite for a wrong shape or value.
 
     Args:
@@ -276,7 +275,7 @@ def _to_onnx(graph: nn.Module, pixels: Pixels, facts: Mapping[str, Any]) -> byte
     return bytes(model.SerializeToString(deterministic=True))
 
 
-def _run_onnx(content: bytes, classifier: Classifier) -> Run:
+def _run_onnx(content: bytes, classifier: Classifier) -> Predict:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -291,7 +290,7 @@ def _to_torch_export(graph: nn.Module, pixels: Pixels, facts: Mapping[str, Any])
     return buffer.getvalue()
 
 
-def _run_torch_export(content: bytes, classifier: Classifier) -> Run:
+def _run_torch_export(content: bytes, classifier: Classifier) -> Predict:
     network = torch.export.load(io.BytesIO(content)).module()
 
     def run(pixels: Pixels) -> NDArray[np.float32]:
@@ -314,7 +313,7 @@ def _to_safetensors(graph: nn.Module, pixels: Pixels, facts: Mapping[str, Any]) 
     return bytes(save(weights, {"cnn_compare": json.dumps(facts)}))
 
 
-def _run_safetensors(content: bytes, classifier: Classifier) -> Run:
+def _run_safetensors(content: bytes, classifier: Classifier) -> Predict:
     from safetensors.torch import load
 
     module = copy.deepcopy(classifier.module)
@@ -327,7 +326,7 @@ def _run_safetensors(content: bytes, classifier: Classifier) -> Run:
 
 # Format -> what makes its bytes of a network, an example and the metadata, and what runs these bytes.
 FORMATS: dict[
-    str, tuple[Callable[[nn.Module, Pixels, Mapping[str, Any]], bytes], Callable[[bytes, Classifier], Run]]
+    str, tuple[Callable[[nn.Module, Pixels, Mapping[str, Any]], bytes], Callable[[bytes, Classifier], Predict]]
 ] = {
     "onnx": (_to_onnx, _run_onnx),
     "torch_export": (_to_torch_export, _run_torch_export),

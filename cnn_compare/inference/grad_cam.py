@@ -136,7 +136,7 @@ def _hooks(modules: Iterable[nn.Module], hook: Any) -> Iterator[None]:
             handle.remove()
 
 
-def under_heat(pixels: NDArray[np.uint8], heat: NDArray[np.float32], side: int) -> NDArray[np.uint8]:
+def blend_heat_map(pixels: NDArray[np.uint8], heat: NDArray[np.float32], side: int) -> NDArray[np.uint8]:
     """An image under its heat map.
 
     Args:

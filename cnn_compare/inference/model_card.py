@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from cnn_compare.backbones import find_backbone
@@ -97,11 +97,9 @@ def _source(checkpoint: Path | None) -> Source:
     run = None if checkpoint is None else RunFolder(checkpoint.absolute().parent.parent)
     if checkpoint is None or run is None or run.checkpoints != checkpoint.absolute().parent:
         return Source()
-    try:
-        config = yaml.safe_load(run.config.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
-        config = {}
-    config = config if isinstance(config, dict) else {}
+    config: dict[str, Any] = {}
+    with suppress(ResultError):
+        config = run.load_config()
     if checkpoint.name != RunFolder.BEST or not run.result.is_file():
         return Source(config)
     try:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -201,8 +201,13 @@ def answers_of(runs: Sequence[StoredRun]) -> list[Predictions]:
 def _joined(parts: Sequence[Predictions]) -> Predictions:
     order = np.argsort(np.concatenate([part.rows for part in parts if part.rows is not None]))
 
-    def joined(name: str) -> Any:
-        arrays = [getattr(part, name) for part in parts]
-        return None if any(array is None for array in arrays) else np.concatenate(arrays)[order]
+    def joined(values: Sequence[Any]) -> Any:
+        """Join arrays, or records of arrays, in the order of the images; None where one is missing."""
+        if any(value is None for value in values):
+            return None
+        if not is_dataclass(values[0]):
+            return np.concatenate(values)[order]
+        columns = {field.name: joined([getattr(each, field.name) for each in values]) for field in fields(values[0])}
+        return replace(cast(Any, values[0]), **columns)
 
-    return Predictions(*(joined(field.name) for field in fields(Predictions)))
+    return cast(Predictions, joined(parts))

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cnn_compare.configs import differing_settings
+from cnn_compare.configs import differing_settings, find_setting
 from cnn_compare.formatting import format_list
 from cnn_compare.report.answers import by_network
 from cnn_compare.report.load import StoredRun, StoredRuns, distinct
@@ -15,7 +15,7 @@ from cnn_compare.results import RunFolder, different_pictures
 # Settings that differ between the runs of every comparison, and settings that cannot change a result.
 EXPECTED_DIFFERENCES = {"seed_everything", "model.backbone", "own_recipe"}
 TRAIN_SUBSET = "data.init_args.train_subset"
-OF_FOLDS = {"data.init_args.fold", "data.init_args.split_seed"}
+FOLD_SETTINGS = {"data.init_args.fold", "data.init_args.split_seed"}
 IRRELEVANT = {"data.init_args.data_dir", "trainer.default_root_dir", "trainer.logger"}
 
 
@@ -56,7 +56,7 @@ def control(stored: StoredRuns) -> Control:
     declared = {name for result in results for name in result.declared_changes}
     expected = EXPECTED_DIFFERENCES | declared
     if all(result.fold is not None for result in results):
-        expected |= OF_FOLDS
+        expected |= FOLD_SETTINGS
     if any(result.train_subset is not None for result in results):
         expected |= {TRAIN_SUBSET}
     if recipes := {name: values for name, values in varied.items() if name not in expected}:
@@ -86,14 +86,9 @@ def control(stored: StoredRuns) -> Control:
 
 def _is_known(setting: str, configs: Sequence[Mapping[str, Any]]) -> bool:
     """Whether the version behind each run knew a setting; a later one has added it, and kept what was before."""
-    *sections, name = setting.split(".")
-    for config in configs:
-        section: Any = config
-        for key in sections:
-            section = section.get(key) if isinstance(section, Mapping) else None
-        if isinstance(section, Mapping) and name not in section:
-            return False
-    return True
+    above, _, name = setting.rpartition(".")
+    sections = (find_setting(config, above) for config in configs)
+    return not any(isinstance(section, Mapping) and name not in section for section in sections)
 
 
 def _versions(versions: dict[str, str]) -> str:

@@ -64,7 +64,7 @@ class Findings:
         return control(self.stored)
 
     @cached_property
-    def first(self) -> list[str]:
+    def read_first(self) -> list[str]:
         """Sentences to be read before anything else."""
         return [text for text in (other_pictures(self.stored), unfinished(self.stored)) if text]
 

@@ -21,7 +21,7 @@ from scipy.special import digamma, expit, ndtr, polygamma
 
 LEVEL = 0.05
 POWER = 0.8
-CALIBRATION_BINS = 15
+BINS = 15
 # Seed variances of other networks count as much as this many seeds more, at most: with more, the tests are wrong too
 # often where true deviations differ.
 MOST_PRIOR_FREEDOM = 4.0
@@ -500,7 +500,7 @@ def smallest_difference(seeds: int, deviation: float, image_error: float, pair_c
     return half_width + float(stats.norm.ppf(POWER)) * math.hypot(error, error, image_error)
 
 
-def unlike(deviations: Sequence[float], seeds: Sequence[int]) -> bool:
+def deviations_differ(deviations: Sequence[float], seeds: Sequence[int]) -> bool:
     """Whether deviations over few seeds differ so much that more than 5 % of comparisons claim what is not so.
 
     Args:
@@ -517,9 +517,8 @@ def calibration(
     confidence: NDArray[np.float32],
     right: Correct,
     groups: NDArray[np.integer] | None = None,
-    bins: int = CALIBRATION_BINS,
 ) -> Calibration:
-    """Expected calibration error and its bins, of the most probable class.
+    """Expected calibration error, of the most probable class, and its bins: of equal width, with their upper bounds.
 
     The error is that of each seed, and then their mean. What chance makes of it is drawn over images or groups, on
     which all seeds are wrong together: more seeds are not more images.
@@ -528,27 +527,26 @@ def calibration(
         confidence: ``(seeds, images)``, the probability of each answer.
         right: ``(seeds, images)``, whether it was right.
         groups: ``(images,)``, a number for each image's group; None: all images are independent.
-        bins: Number of bins of equal width; each holds its upper bound.
 
     Source:
         Guo et al. 2017, arXiv:1706.04599; for the draws, the wild bootstrap of Wu 1986, doi:10.1214/aos/1176350142.
     """
     seeds, images = confidence.shape
     _, numbers = np.unique(np.arange(images) if groups is None else groups, return_inverse=True)
-    bin_index = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
-    gaps = np.zeros((numbers.max() + 1, seeds, bins))
+    bin_index = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
+    gaps = np.zeros((numbers.max() + 1, seeds, BINS))
     np.add.at(gaps, (numbers, np.arange(seeds)[:, None], bin_index), right - confidence.astype(float))
     by_group = gaps.reshape(len(gaps), -1)
     # Draws of one sign a group have this covariance; of its roots the symmetric one is the same on all machines.
     values, vectors = np.linalg.eigh(by_group.T @ by_group)
     root = (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
     by_chance = np.abs(np.random.default_rng(0).normal(size=(1000, len(root))) @ root).sum(1) / (seeds * images)
-    count = np.bincount(bin_index.ravel(), minlength=bins)
+    count = np.bincount(bin_index.ravel(), minlength=BINS)
     filled = count > 0
     return Calibration(
         ece=float(np.abs(gaps.sum(0)).sum() / (seeds * images)),
         ece_by_chance=float(np.quantile(by_chance, 1 - LEVEL)),
-        confidence=(np.bincount(bin_index.ravel(), confidence.ravel(), bins)[filled] / count[filled]).tolist(),
-        accuracy=(np.bincount(bin_index.ravel(), right.ravel(), bins)[filled] / count[filled]).tolist(),
+        confidence=(np.bincount(bin_index.ravel(), confidence.ravel(), BINS)[filled] / count[filled]).tolist(),
+        accuracy=(np.bincount(bin_index.ravel(), right.ravel(), BINS)[filled] / count[filled]).tolist(),
         images=count[filled].tolist(),
     )

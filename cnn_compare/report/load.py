@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,21 +13,18 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import yaml
 from numpy.typing import NDArray
 
 from cnn_compare.archive import archived_runs
-from cnn_compare.errors import NoRunsError, ResultError
+from cnn_compare.errors import NoRunsError, ResultError, first_line
 from cnn_compare.files import plain_text
 from cnn_compare.formatting import format_list
 from cnn_compare.pictures import ReportPictures, labels_digest
 from cnn_compare.report.wrong_labels import Doubts, doubts
-from cnn_compare.results import MANIFEST, METRICS, SEARCH, RunFolder, RunResult
-from cnn_compare.run_key import RunKey, is_run_path, run_paths
+from cnn_compare.results import METRICS, SEARCH, RunFolder, RunResult, read_manifest, run_folders
+from cnn_compare.run_key import RunKey, is_run_path
 from cnn_compare.times import Times
 
-# Written in C where PyYAML was built with it, which is ten times faster.
-_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 FIT_RUN_WAY_OUT = (
     "`fit` measures no test accuracy: `cnn-compare test` does, and `cnn-compare compare --backbones ...` trains, tests "
     "and reports. TensorBoard shows the curves of a `fit`"
@@ -51,10 +47,7 @@ class Predictions:
         labels: Labels of the images.
         predictions: The answers.
         confidence: The probability of each answer.
-        instead: As in `Doubts`.
-        margin: As in `Doubts`.
-        flipped_doubt: As in `Doubts`.
-        flipped_margin: As in `Doubts`.
+        doubts: Doubts of the labels.
         rows: Each image's place among all that are tested in some fold; None without folds.
         groups: Number of each image's group; None where no groups are known.
     """
@@ -62,17 +55,9 @@ class Predictions:
     labels: NDArray[np.integer[Any]]
     predictions: NDArray[np.integer[Any]]
     confidence: NDArray[np.floating[Any]]
-    instead: NDArray[np.integer[Any]]
-    margin: NDArray[np.floating[Any]]
-    flipped_doubt: NDArray[np.bool_]
-    flipped_margin: NDArray[np.floating[Any]]
+    doubts: Doubts
     rows: NDArray[np.integer[Any]] | None = None
     groups: NDArray[np.integer[Any]] | None = None
-
-    @property
-    def doubts(self) -> Doubts:
-        """Doubts of the labels."""
-        return Doubts(self.instead, self.margin, self.flipped_doubt, self.flipped_margin)
 
 
 @dataclass(frozen=True)
@@ -186,12 +171,13 @@ def find_runs(folder: str | Path) -> StoredRuns:
         parts: dict[str, Any] = {}
         files = RunFolder(_moved(run_folder, copies))
         if result.status == "finished":
-            for part, read in (("config", _config), ("curves", _curves), ("predictions", _predictions)):
+            reading = {"config": RunFolder.load_config, "curves": _curves, "predictions": _predictions}
+            for part, read in reading.items():
                 path = getattr(files, part)
                 try:
                     if not path.exists():
                         raise ResultError(path, WITHOUT_FILE[part])
-                    parts[part] = read(path)
+                    parts[part] = read(files)
                 except ResultError as error:
                     problems.append(error)
         if (answers := parts.get("predictions")) is not None:
@@ -214,9 +200,9 @@ def find_runs(folder: str | Path) -> StoredRuns:
     except ResultError as error:
         problems.append(error)
     trials = []
-    for path in run_paths(beside / SEARCH, RunFolder.RESULT):
+    for run in run_folders(beside / SEARCH, RunFolder.RESULT):
         try:
-            trials.append(RunFolder(path).load_result())
+            trials.append(run.load_result())
         except ResultError as error:
             problems.append(error)
     pictures: ReportPictures | None = None
@@ -229,7 +215,7 @@ def find_runs(folder: str | Path) -> StoredRuns:
         problems.append(error)
     originals = {copy: comparison for comparison, copy in copies.items()}
     problems = [ResultError(_moved(error.path, originals), error.reason) for error in problems]
-    return StoredRuns(folder, _manifest(folder), runs, unfinished, problems, times, trials, pictures)
+    return StoredRuns(folder, read_manifest(folder), runs, unfinished, problems, times, trials, pictures)
 
 
 def test_labels(runs: Sequence[StoredRun]) -> str | None:
@@ -358,35 +344,18 @@ def _network_names(folder: Path, results: dict[Path, RunResult]) -> dict[Path, s
     }
 
 
-def _manifest(folder: Path) -> dict[str, Any]:
+def _curves(files: RunFolder) -> pd.DataFrame:
     try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return manifest if isinstance(manifest, dict) else {}
-
-
-def _config(path: Path) -> dict[str, Any]:
-    try:
-        config = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506, a safe loader
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise ResultError(path, f"it cannot be read as YAML ({_first_line(error)})") from error
-    if not isinstance(config, dict):
-        raise ResultError(path, "it holds no configuration")
-    return config
-
-
-def _curves(path: Path) -> pd.DataFrame:
-    try:
-        curves = pd.read_csv(path).rename(columns=plain_text)
+        curves = pd.read_csv(files.curves).rename(columns=plain_text)
     except (OSError, ValueError) as error:
-        raise ResultError(path, f"it cannot be read as a table ({_first_line(error)})") from error
+        raise ResultError(files.curves, f"it cannot be read as a table ({first_line(error)})") from error
     if "epoch" not in curves or not all(map(pd.api.types.is_numeric_dtype, curves.dtypes)):
-        raise ResultError(path, "it holds no curves")
+        raise ResultError(files.curves, "it holds no curves")
     return curves
 
 
-def _predictions(path: Path) -> Predictions:
+def _predictions(files: RunFolder) -> Predictions:
+    path = files.predictions
     try:
         # Opened here, and not by numpy, which leaves a damaged file open.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
@@ -397,7 +366,7 @@ def _predictions(path: Path) -> Predictions:
             margin = stored["margin"] if "instead" in known else None
     # A damaged archive can raise nearly anything.
     except Exception as error:
-        raise ResultError(path, f"it cannot be read as predictions ({_first_line(error)})") from error
+        raise ResultError(path, f"it cannot be read as predictions ({first_line(error)})") from error
     if probabilities.ndim == 2 and len(probabilities):
         classes, confidence = probabilities.shape[1], probabilities.max(1, initial=0.0)
     else:
@@ -423,16 +392,8 @@ def _predictions(path: Path) -> Predictions:
     instead = known.pop("instead", None)
     stored_doubts = None if instead is None or margin is None else (instead, margin.astype(np.float32))
     found = doubts(labels, predictions, probabilities, known.get("rows"), stored_doubts)
-    return Predictions(
-        labels,
-        predictions,
-        confidence,
-        found.instead,
-        found.margin.astype(np.float16),
-        found.flipped_doubt,
-        found.flipped_margin.astype(np.float16),
-        **known,
-    )
+    margins = {name: getattr(found, name).astype(np.float16) for name in ("margin", "flipped_margin")}
+    return Predictions(labels, predictions, confidence, replace(found, **margins), **known)
 
 
 def read_probabilities(run: StoredRun) -> NDArray[np.floating[Any]] | None:
@@ -444,7 +405,3 @@ def read_probabilities(run: StoredRun) -> NDArray[np.floating[Any]] | None:
         return None
     with run.files.predictions.open("rb") as file, np.load(file, allow_pickle=False) as stored:
         return stored["probabilities"] if "probabilities" in stored.files else None
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0] or type(error).__name__

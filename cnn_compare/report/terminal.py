@@ -38,7 +38,7 @@ def print_report(folder: Path, write: bool = True, failures: bool = True, **ques
     found = write_report(folder, **question) if write else Findings(find_runs(folder), **question)
     section = answer_of(found)
     console = Console(highlight=False, markup=False, emoji=False)
-    for sentence in found.first:
+    for sentence in found.read_first:
         console.print(sentence)
     if found.networks:
         console.print(terminal_table(found, console.width, console.options.ascii_only))

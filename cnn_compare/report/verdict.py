@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from statistics import median
 
 from cnn_compare.formatting import format_list, format_signed, format_significant
-from cnn_compare.report.intervals import MOST_WRONG, Estimate, unlike
+from cnn_compare.report.intervals import MOST_WRONG, Estimate, deviations_differ
 from cnn_compare.report.network import Network
 from cnn_compare.report.order import Ratios, more_accurate
 from cnn_compare.report.pairs import Pair, Question
@@ -311,7 +311,7 @@ def _unlike(networks: Sequence[Network]) -> str:
     """A warning where deviations differ so much that more than 5 % of comparisons claim what is not so."""
     several = [each for each in networks if each.sd_points and not each.folds]
     several.sort(key=lambda each: each.sd_points or 0)
-    if not unlike([each.sd_points or 0 for each in several], [len(each.seeds) for each in several]):
+    if not deviations_differ([each.sd_points or 0 for each in several], [len(each.seeds) for each in several]):
         return ""
     least, most = several[0], several[-1]
     return (

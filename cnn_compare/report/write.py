@@ -72,7 +72,7 @@ def _rounded(value: Any) -> Any:
 def _markdown(found: Findings, sections: Mapping[str, Section]) -> str:
     answer, *others = sections.values()
     parts = [f"# {escape_markdown(found.name)}"]
-    parts += [f"> **{escape_markdown(warning)}**" for warning in [*found.first, *answer.json["warnings"]]]
+    parts += [f"> **{escape_markdown(warning)}**" for warning in [*found.read_first, *answer.json["warnings"]]]
     parts += [f"> {escape_markdown(sentence)}" for sentence in answer.json["declared_changes"]]
     parts.append("\n".join(f"- {escape_markdown(sentence)}" for sentence in answer.sentences))
     for section in others:

@@ -146,7 +146,7 @@ def test_data_without_files_is_checked_as_well():
     found = copies(NumberedImages(DigitsDataModule()))
     images = NumberedImages(DigitsDataModule())
     assert len(images) == 1797
-    assert check.understood(images)["splits"]["test"]["images"] == 360
+    assert check.describe(images)["splits"]["test"]["images"] == 360
     assert [each["exact"] for each in found["shared"]] == [0] * 6
 
 

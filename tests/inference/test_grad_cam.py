@@ -11,7 +11,7 @@ from torchvision.transforms.functional import to_tensor
 from cnn_compare.backbones import build_backbone, find_backbone
 from cnn_compare.errors import MissingExtraError, RunError
 from cnn_compare.inference import grad_cam
-from cnn_compare.inference.grad_cam import feature_layer, heat_maps, require_captum, under_heat
+from cnn_compare.inference.grad_cam import blend_heat_map, feature_layer, heat_maps, require_captum
 
 # At 32 pixels with the stem for them; a VGG and AlexNet have 2x2 places and fewer after their last pooling.
 EXPECTED = {
@@ -119,6 +119,6 @@ def test_where_there_is_no_heat_the_image_is_unchanged():
     pixels = np.random.default_rng(0).integers(0, 256, (96, 96, 3), np.uint8)
     heat = np.zeros((96, 96), np.float32)
     heat[40:, :] = 1
-    mixed = under_heat(pixels, heat, 96)
+    mixed = blend_heat_map(pixels, heat, 96)
     assert (mixed[:38] == pixels[:38]).all()
     assert (to_tensor(mixed[42:]) - to_tensor(pixels[42:])).abs().mean() > 0.1

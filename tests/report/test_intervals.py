@@ -214,12 +214,14 @@ def test_the_smallest_difference_is_found_in_four_comparisons_of_five(seeds):
 
 
 def test_unlike_deviations_of_few_seeds_are_told():
-    assert intervals.unlike([0.1, 0.7], [3, 3])
-    assert intervals.unlike([0.1, 0.1, 0.7], [5, 5, 5])
-    assert not intervals.unlike([0.3, 0.7], [3, 3])
-    assert not intervals.unlike([0.1, 0.3, 0.4, 0.4, 0.5, 0.55], [3] * 6)  # As far apart as equal ones are by chance.
-    assert not intervals.unlike([0.1, 0.7], [8, 8])
-    assert not intervals.unlike([0.1], [3])
+    assert intervals.deviations_differ([0.1, 0.7], [3, 3])
+    assert intervals.deviations_differ([0.1, 0.1, 0.7], [5, 5, 5])
+    assert not intervals.deviations_differ([0.3, 0.7], [3, 3])
+    assert not intervals.deviations_differ(
+        [0.1, 0.3, 0.4, 0.4, 0.5, 0.55], [3] * 6
+    )  # As far apart as equal ones are by chance.
+    assert not intervals.deviations_differ([0.1, 0.7], [8, 8])
+    assert not intervals.deviations_differ([0.1], [3])
 
 
 def test_calibration_is_that_of_torchmetrics():

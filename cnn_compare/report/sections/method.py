@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cnn_compare.configs import find_setting
 from cnn_compare.formatting import format_list
 from cnn_compare.report.findings import Findings
 from cnn_compare.report.load import StoredRun, StoredRuns, distinct
@@ -79,15 +80,8 @@ def _sentences(stored: StoredRuns, runs: Sequence[StoredRun]) -> Iterator[str]:
 
 def _each(runs: Sequence[StoredRun], setting: str, in_words: Callable[[Any], str | None] = str) -> str:
     """A setting's values in words, the one that most runs have first; empty where none has one."""
-    texts = [in_words(_value(run.config, setting)) for run in runs]
+    texts = [in_words(find_setting(run.config, setting)) for run in runs]
     return " or ".join(text for text, _ in Counter(text for text in texts if text).most_common())
-
-
-def _value(config: Mapping[str, Any], setting: str) -> Any:
-    value: Any = config
-    for key in setting.split("."):
-        value = value.get(key) if isinstance(value, Mapping) else None
-    return value
 
 
 def _data(runs: Sequence[StoredRun]) -> str:
@@ -118,7 +112,7 @@ def _images(runs: Sequence[StoredRun]) -> str:
     for run in runs:
         result = run.result
         known = (result.data.get("splits") or {}).get("val", {}).get("images", result.val_images)
-        own = _value(run.config, "data.init_args.val_size")
+        own = find_setting(run.config, "data.init_args.val_size")
         val_images = known or (own if isinstance(own, int) else None)
         for split, images in zip(splits, (result.train_images, val_images, result.test_images), strict=True):
             if images:
@@ -206,7 +200,7 @@ def _extras(runs: Sequence[StoredRun]) -> Iterator[str]:
     if patience := _each(runs, "patience", lambda value: str(value) if value else None):
         yield f"Training stopped after {patience} epochs without a better validation."
     for run in runs[:1]:
-        for callback in _value(run.config, "trainer.callbacks") or []:
+        for callback in find_setting(run.config, "trainer.callbacks") or []:
             name, arguments = callback["class_path"].rpartition(".")[2], callback.get("init_args") or {}
             if name == "EMAWeightAveraging":
                 yield f"Weights were averaged exponentially (decay {arguments.get('decay')})."

@@ -16,10 +16,9 @@ from cnn_compare.report.charts import COLORS, SYMBOLS, axes, line
 from cnn_compare.report.findings import Findings
 from cnn_compare.report.load import StoredRuns
 from cnn_compare.report.section import Chart, Section, Table
+from cnn_compare.results import COMMON
 
 VALIDATED = "best_val_acc_pct"
-COMMON = "common"
-"""The variant with the comparison's own settings."""
 
 
 @dataclass(frozen=True)
