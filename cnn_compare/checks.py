@@ -79,7 +79,9 @@ def check_settings(config: Mapping[str, Any], stages: Sequence[str] = ("train", 
     model = config["model"]
     check_classes(*(model[name] for name in ("num_classes", "label_smoothing", "class_weights")))
     check_fine_tuning(model["freeze"], model["backbone_lr_factor"])
-    if "train" in stages and model["freeze"] != "none" and not (config.get("ckpt_path") or _starts_from_weights(model)):
+    # A user's own callable may load weights itself.
+    trained = config.get("ckpt_path") or model["weights"] or model["pretrained"] or ":" in model["backbone"]
+    if "train" in stages and model["freeze"] != "none" and not trained:
         expected = "none without model.weights or model.pretrained: the frozen layers would be random"
         raise InvalidValueError("model.freeze", model["freeze"], expected, ["model.weights", "model.pretrained"])
     seed, trainer = config.get("seed_everything") or 0, config["trainer"]
@@ -146,11 +148,6 @@ def check_fine_tuning(freeze: str, backbone_lr_factor: float) -> None:
         raise InvalidValueError(
             "model.backbone_lr_factor", backbone_lr_factor, "left out with model.freeze=backbone", ["model.freeze"]
         )
-
-
-def _starts_from_weights(model: Mapping[str, Any]) -> bool:
-    """Whether a network starts from weights; a user's own callable may load some itself."""
-    return bool(model["weights"] or model["pretrained"] or ":" in model["backbone"])
 
 
 def _check_epochs(trainer: Mapping[str, Any]) -> None:

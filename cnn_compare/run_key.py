@@ -28,7 +28,7 @@ class RunKey:
     @property
     def network(self) -> str:
         """Backbone and variant, as reports call them: ``resnet18 (cifar)``."""
-        return network_name(self.backbone, self.variant)
+        return self.backbone if self.variant is None else f"{self.backbone} ({self.variant})"
 
     @property
     def label(self) -> str:
@@ -45,11 +45,6 @@ class RunKey:
         network = f"{backbone}+{self.variant}" if self.variant else backbone
         subset = "" if self.train_subset is None else f"train_{self.train_subset}"
         return "/".join(filter(None, (network, subset, seed, fold)))
-
-
-def network_name(backbone: str, variant: str | None) -> str:
-    """The name of a backbone in reports, and of one variant of it: ``resnet18 (cifar)``."""
-    return backbone if variant is None else f"{backbone} ({variant})"
 
 
 def path_name(backbone: str) -> str:

@@ -48,7 +48,8 @@ def names_in(value: Any) -> Iterator[str]:
 def untrusted(value: Any) -> list[str]:
     """The names of `names_in` that are neither known nor trusted."""
     allowed = (*KNOWN, *_given)
-    return [name for name in dict.fromkeys(names_in(value)) if not any(_is_below(name, above) for above in allowed)]
+    below = tuple(f"{name}{sign}" for name in allowed for sign in ".:")
+    return [name for name in dict.fromkeys(names_in(value)) if name not in allowed and not name.startswith(below)]
 
 
 def require_trusted(source: str | Path, value: Any, way_out: str | None = None) -> None:
@@ -74,10 +75,6 @@ def require_trusted(source: str | Path, value: Any, way_out: str | None = None) 
         options,
         names=names,
     )
-
-
-def _is_below(name: str, above: str) -> bool:
-    return name == above or name.startswith((f"{above}.", f"{above}:"))
 
 
 def _exists(module: str) -> bool:

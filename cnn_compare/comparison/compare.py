@@ -124,16 +124,12 @@ def carry_out(
     for stage in [*stages[1:], None]:
         if undecided is None or comparison.seeds_until_decided is None or outcome.failed:
             break
-        if not _undecided(outcome, undecided) or stage is None:
+        open_pairs, seeds = undecided(outcome.folder), {result.seed for result in outcome.results}
+        _say(f"after {len(seeds)} seeds, {open_pairs} differences are undecided")
+        if not open_pairs or stage is None:
             break
         outcome = run_comparison(stage, make_executor())
     return outcome
-
-
-def _undecided(outcome: Outcome, undecided: Callable[[Path], int]) -> int:
-    open_pairs, seeds = undecided(outcome.folder), {result.seed for result in outcome.results}
-    _say(f"after {len(seeds)} seeds, {open_pairs} differences are undecided")
-    return open_pairs
 
 
 def _refuse_objects(backbones: Sequence[object]) -> None:

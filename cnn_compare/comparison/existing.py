@@ -175,15 +175,11 @@ def _rebuilt_manifest(comparison: Comparison, specs: Sequence[RunSpec]) -> Confi
     return {
         "backbones": list(dict.fromkeys(config["model"]["backbone"] for config in configs)),
         "seeds": sorted({config["seed_everything"] for config in configs}),
-        "folds": _folds_of(configs),
+        # The most, where they differ.
+        "folds": max((fold[1] for each in configs if (fold := each["data"]["init_args"].get("fold"))), default=None),
         "config": without_backbone(comparison.config),
         "threads": configs[0].get("threads"),
     }
-
-
-def _folds_of(configs: Sequence[Config]) -> int | None:
-    """The number of folds of runs; the largest, where they differ."""
-    return max((fold[1] for config in configs if (fold := config["data"]["init_args"].get("fold"))), default=None)
 
 
 def _without_seed(config: Config) -> Config:

@@ -85,7 +85,7 @@ def collect_pictures(folder: str | Path, images: Sequence[int] = (), explain: bo
     named = list(dict.fromkeys([*shown, *suspicious])) if data.describe() else []
     collected = ReportPictures(
         test_labels=str(test_labels(stored)),
-        names={image: _name(data, image) for image in named},
+        names={image: data.image_name("test", int(_rows(data)[image])) for image in named},
         pictures=pictures,
         leaked=leaked,
         asked=list(images),
@@ -148,10 +148,6 @@ def _rows(data: ImageDataModule) -> NDArray[np.int64]:
 def _pixels(data: ImageDataModule, image: int) -> NDArray[np.uint8]:
     pixels: NDArray[np.uint8] = data.splits["test"].images[_rows(data)[image]].numpy()
     return pixels
-
-
-def _name(data: ImageDataModule, image: int) -> str:
-    return data.image_name("test", int(_rows(data)[image]))
 
 
 def _leaked(runs: Sequence[StoredRun], loaded: _Loaded) -> Leaked:

@@ -127,10 +127,6 @@ def _overfit(network: Network) -> float | None:
     return None if train is None or validation is None else train - validation
 
 
-def _calibration_error(network: Network) -> float | None:
-    return None if network.calibration is None else 100 * network.calibration.ece
-
-
 def _calibration_text(network: Network) -> str:
     found = network.calibration
     return "" if found is None else f"{100 * found.ece:.1f} % (by chance up to {100 * found.ece_by_chance:.1f} %)"
@@ -279,7 +275,14 @@ COLUMNS = (
     Column(
         "overfit", "train − val., last epoch", _overfit, lambda points: f"{format_signed(points)} points", ("card",)
     ),
-    Column("ece", "ECE", _calibration_error, "{:.1f} %".format, ("card",), text=_calibration_text),
+    Column(
+        "ece",
+        "ECE",
+        lambda network: network.calibration and 100 * network.calibration.ece,
+        "{:.1f} %".format,
+        ("card",),
+        text=_calibration_text,
+    ),
 )
 
 

@@ -50,7 +50,11 @@ def control(stored: StoredRuns) -> Control:
         "devices": distinct(result.device for result in results),
         "precisions": distinct(result.precision for result in results),
         "recipes": distinct(result.recipe for result in results),
-        "versions": distinct(_versions(result.versions) for result in results if result.versions),
+        "versions": distinct(
+            ", ".join(f"{package} {version}" for package, version in sorted(result.versions.items()))
+            for result in results
+            if result.versions
+        ),
     }
     warnings = [f"mixed {what}: {'; '.join(values)}" for what, values in mixed.items() if len(values) > 1]
     declared = {name for result in results for name in result.declared_changes}
@@ -89,10 +93,6 @@ def _is_known(setting: str, configs: Sequence[Mapping[str, Any]]) -> bool:
     above, _, name = setting.rpartition(".")
     sections = (find_setting(config, above) for config in configs)
     return not any(isinstance(section, Mapping) and name not in section for section in sections)
-
-
-def _versions(versions: dict[str, str]) -> str:
-    return ", ".join(f"{package} {version}" for package, version in sorted(versions.items()))
 
 
 def declared_changes(groups: Mapping[str, Sequence[StoredRun]]) -> list[str]:

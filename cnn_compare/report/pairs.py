@@ -168,7 +168,9 @@ def _seed_pairs(
         families[min(len(network.seeds) for network in pair) > 1].append(pair)
 
     def of_seeds(network: Network, seeds: Sequence[int]) -> Sample:
-        return _of_seeds(samples[network.name], [index for index, seed in enumerate(network.seeds) if seed in seeds])
+        sample, chosen = samples[network.name], [index for index, seed in enumerate(network.seeds) if seed in seeds]
+        correct = None if sample.correct is None else sample.correct[chosen]
+        return replace(sample, accuracies=[sample.accuracies[index] for index in chosen], correct=correct)
 
     several = [network for network in networks if len(network.seeds) > 1]
     shared = set.intersection(*(set(network.seeds) for network in networks))
@@ -188,20 +190,6 @@ def _seed_pairs(
         **_compared(families[False], single, question, shares[False]),
     }
     return [compared[first.name, second.name] for first, second in pairs]
-
-
-def _of_seeds(sample: Sample, chosen: Sequence[int]) -> Sample:
-    """The sample with some of its seeds, by their position."""
-    correct = None if sample.correct is None else sample.correct[list(chosen)]
-    return replace(sample, accuracies=[sample.accuracies[seed] for seed in chosen], correct=correct)
-
-
-def _excludes_0(share: Estimate) -> bool:
-    return share.low > 0 or share.high < 0
-
-
-def _within(share: Estimate, margin: float) -> bool:
-    return max(-100 * share.low, 100 * share.high) < margin
 
 
 def _detects(difference: Difference, seeds: tuple[int, int], pair_count: int) -> dict[int, float]:
@@ -255,15 +243,15 @@ def _pair(
     of_trained: bool = False,
 ) -> Pair:
     """A pair by the last of the looks at its difference, with what any of them has decided."""
-    difference = looked[0]
+    difference, shares, margin = looked[0], [each.share for each in looked], question.margin
     return Pair(
         first=first.name,
         second=second.name,
         points=intervals.percent(difference.share),
         p=difference.p,
         p_corrected=difference.p_corrected,
-        differs=any(_excludes_0(each.share) for each in looked),
-        same=None if question.margin is None else any(_within(each.share, question.margin) for each in looked),
+        differs=any(share.low > 0 or share.high < 0 for share in shares),
+        same=None if margin is None else any(100 * max(-share.low, share.high) < margin for share in shares),
         of_trained=of_trained,
         seeds=runs,
         image_error_points=100 * difference.error.image_error,
