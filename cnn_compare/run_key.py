@@ -6,6 +6,10 @@ import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+_LABEL = re.compile(
+    r"(?P<backbone>.+?)(\+(?P<variant>[^/]+))?(/train_(?P<train_subset>\d+))?/(?P<seed>\d+)(/(?P<fold>\d+))?"
+)
+
 
 @dataclass(frozen=True)
 class RunKey:
@@ -40,6 +44,18 @@ class RunKey:
         """The run's folder within the comparison's: ``lenet+flat/train_500/seed_0/fold_2``."""
         fold = "" if self.fold is None else f"fold_{self.fold}"
         return PurePosixPath(self._joined(path_name(self.backbone), f"seed_{self.seed}", fold))
+
+    @classmethod
+    def parse(cls, label: str) -> RunKey:
+        """The key whose label this is.
+
+        Raises:
+            ValueError: If it is none.
+        """
+        if (parts := _LABEL.fullmatch(label)) is None:
+            raise ValueError(f"{label!r} is not of the form backbone/seed")
+        numbers = {name: None if parts[name] is None else int(parts[name]) for name in ("train_subset", "fold")}
+        return cls(parts["backbone"], parts["variant"], seed=int(parts["seed"]), **numbers)
 
     def _joined(self, backbone: str, seed: str, fold: str) -> str:
         network = f"{backbone}+{self.variant}" if self.variant else backbone

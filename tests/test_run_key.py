@@ -19,8 +19,15 @@ KEYS = {
 
 
 @pytest.mark.parametrize(("key", "names"), KEYS.items())
-def test_a_key_gives_its_label_folder_and_network(key, names):
+def test_a_key_gives_its_label_folder_and_network_and_comes_back_from_its_label(key, names):
     assert (key.label, key.path.as_posix(), key.network) == names
+    assert RunKey.parse(key.label) == key
+
+
+@pytest.mark.parametrize("label", ["lenet", "lenet/", "lenet/one", "/0"])
+def test_what_is_no_label_is_refused(label):
+    with pytest.raises(ValueError, match="backbone/seed"):
+        RunKey.parse(label)
 
 
 def test_every_folder_of_a_run_is_found_again_with_its_comparison_and_its_network(tmp_path):
