@@ -139,6 +139,7 @@ def test_only_modules_of_the_head_alone_are_in_training_mode():
     network = Wrapped(Body(out=seen_once()))
     train_head_alone(network, find_head(network, "it", 32, 10))
     assert {name for name, module in network.named_modules() if module.training} == {"net.out.3", "net.out.4"}
+    torch.manual_seed(0)  # With some weights the vector has converged already.
     normed = parametrizations.spectral_norm(nn.Linear(3, 10, bias=False))
     train_head_alone(normed, [*normed.parameters()])
     before = normed.parametrizations.weight[0]._u.clone()
