@@ -16,7 +16,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.plugins import TorchCheckpointIO
 from torch.optim import Optimizer
 
-from cnn_compare.errors import CheckpointError, CheckpointFileError, ResumeError, first_line
+from cnn_compare.errors import CheckpointError, CheckpointFileError, ResumeError
 from cnn_compare.files import ADDRESS, is_address, write_bytes
 from cnn_compare.results import RunFolder
 
@@ -74,7 +74,8 @@ def read_stored(path: str | Path) -> dict[str, Any]:
         raise CheckpointFileError(path, "it holds code, or damaged data, and is not opened") from error
     # A damaged archive can raise anything.
     except Exception as error:
-        raise CheckpointFileError(path, f"{type(error).__name__}: {first_line(error)}") from error
+        message = str(error).partition("\n")[0].rstrip(".")
+        raise CheckpointFileError(path, f"{type(error).__name__}: {message or 'the file is damaged'}") from error
     if not isinstance(content, dict):
         raise CheckpointFileError(path, f"it holds a {type(content).__name__}")
     return content

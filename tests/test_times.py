@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import math
 import random
 import subprocess
@@ -133,6 +134,15 @@ def test_a_burst_makes_the_steps_that_are_asked_for_and_one_before_them(config, 
         timed.burst(wanted)
         assert [images for images in passed if images > 2] == [40] * batches, "those of two images are a check"
         passed.clear()
+
+
+def test_between_its_turns_a_network_keeps_nothing_but_its_weights_in_memory(config):
+    timed = TimedTraining(config)
+    timed.burst(1)
+    own = {id(parameter) for parameter in timed.model.parameters()}
+    assert all(parameter.grad is None for parameter in timed.model.parameters())
+    optimizers = [each for each in gc.get_objects() if isinstance(each, torch.optim.Optimizer)]
+    assert not any(id(parameter) in own for each in optimizers for parameter in each.param_groups[0]["params"])
 
 
 def test_an_error_of_a_network_reaches_who_waits_for_its_step(config):

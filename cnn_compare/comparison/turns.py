@@ -6,6 +6,7 @@ Source:
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -229,6 +230,10 @@ class TimedTraining(Callback):
         torch.use_deterministic_algorithms(deterministic)
         self._wanted = steps
         self.trainer.fit(self.model, self.data)
+        # The next burst makes its optimiser anew; those of all networks together would fill the memory meanwhile.
+        self.trainer.strategy.optimizers, self.trainer.strategy.lr_scheduler_configs = [], []
+        self.model.zero_grad()
+        gc.collect()  # Trainer and optimiser refer to each other.
         return self._step_s
 
     def predict(self, steps: int) -> float:
