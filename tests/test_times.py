@@ -4,8 +4,6 @@ import copy
 import gc
 import math
 import random
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -20,10 +18,8 @@ from cnn_compare.comparison.local import LocalExecutor
 from cnn_compare.comparison.turns import TimedTraining, measure_times_if_needed
 from cnn_compare.errors import RunError
 from cnn_compare.experiment import ExperimentCLI, resolve_config
-from cnn_compare.profiling import burst, take_turns
+from cnn_compare.profiling import take_turns
 from cnn_compare.times import Times
-
-CPU = torch.device("cpu")
 
 
 @pytest.fixture
@@ -80,28 +76,6 @@ def test_an_interval_is_that_of_a_paired_t_test_of_logarithms():
     slower, faster = [2.1, 2.3, 1.9, 2.0], [1.0, 1.1, 1.0, 0.9]
     expected = stats.ttest_rel(np.log(slower), np.log(faster)).confidence_interval(0.95)
     assert times.ratio(slower, faster)[1:] == pytest.approx((math.exp(expected.low), math.exp(expected.high)))
-
-
-@pytest.mark.parametrize("neighbours", [0, 1])
-def test_twice_the_work_is_told_apart_as_two_also_beside_a_busy_neighbour(neighbours):
-    matrix = torch.rand(192, 192)
-
-    def once():
-        for _ in range(20):
-            torch.mm(matrix, matrix)
-
-    steps = {"once": once, "twice": lambda: (once(), once())}
-    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(neighbours)]
-    try:
-        bursts = {name: lambda count, step=step: burst(step, CPU, count) for name, step in steps.items()}
-        rounds = take_turns(bursts, limit_s=1.2)
-    finally:
-        for process in busy:
-            process.kill()
-            process.wait()
-    value, low, high = times.ratio(rounds["twice"], rounds["once"])
-    # Twice as wide as the 95 % interval, which would fail once in twenty times.
-    assert value * (low / value) ** 2 < 2.0 < value * (high / value) ** 2
 
 
 @pytest.fixture
