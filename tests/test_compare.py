@@ -271,16 +271,16 @@ def test_the_time_left_is_shown_from_the_end_of_the_first_epoch_on(tmp_path, mon
     display, (first, second), output = display_of(tmp_path, 0, 1)
     with display:
         # It goes on from its middle, so that 100 s are for a quarter of a run; one and a quarter are left.
-        for spec, epoch, share, passed in ((first, 0, 0.5, 10), (first, 1, 0.75, 90)):
+        for epoch, share, passed in ((0, 0.0, 0), (0, 0.5, 10), (1, 0.75, 90)):
             seconds[0] += passed
-            display.update(spec, Progress(epoch, share))
+            display.update(first, Progress(epoch, share))
         seconds[0] += 100
         display.end(first, first.result("finished"))
         seconds[0] += 10
         display.update(second, Progress(0, 0.0))
     lines = [line for line in output.getvalue().splitlines() if line.startswith("run ") and " of 2: " in line]
     assert lines == [
-        "run 1 of 2: lenet/0, epoch 1 of 3",
+        *["run 1 of 2: lenet/0, epoch 1 of 3"] * 2,
         "run 1 of 2: lenet/0, epoch 2 of 3, about 8 min left",
         "run 2 of 2: lenet/1, epoch 1 of 3, about 7 min left",
     ]

@@ -119,9 +119,10 @@ class _RunsDisplay:
         description = f"{spec.key.label}, epoch {progress.epoch + 1}" + (f" of {epochs}" if epochs > 0 else "")
         with self.lock:
             share = min(progress.share, 1.0)
-            _, before = self.active.get(spec.key, ("", share))  # A run that goes on has a share at its beginning.
+            _, before = self.active.get(spec.key, ("", 0.0))
             self.active[spec.key] = description, share
-            work = self.left[spec.key] * max(0.0, share - before)
+            # The first share above 0 may be that of an earlier command, from whose checkpoint the run goes on.
+            work = self.left[spec.key] * max(0.0, share - (before or share))
             self.trained[spec.key] = self.trained.get(spec.key, 0.0) + work
             self.epoch_ended |= progress.epoch > 0
             self._refresh()
