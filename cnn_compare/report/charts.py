@@ -15,8 +15,8 @@ from cnn_compare.formatting import shorten
 from cnn_compare.report.network import Network
 from cnn_compare.report.section import Figure
 
-# Okabe and Ito's colours, which most colour-blind people can distinguish, without the yellow; with different symbols.
-COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8C8C8C")
+# Okabe and Ito's colours, which most colour-blind people can distinguish, with a brown for their yellow; with different symbols.
+COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8C8C8C", "#8C564B")
 SYMBOLS = ("circle", "square", "diamond", "cross", "x", "triangle-up", "triangle-down", "pentagon", "star")
 # Light enough for dark numbers on every cell, in both themes.
 SHADES = [[0, "#f7fbff"], [1, "#6baed6"]]
