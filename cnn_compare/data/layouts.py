@@ -283,7 +283,7 @@ class _Layout:
 
     def _add_classes(self, folder: _Folder, split: Split | None) -> None:
         if folder.pictures and not folder.with_pictures:
-            problem = f"it holds {len(folder.pictures):,} pictures outside of class folders; give each class a folder"
+            problem = f"pictures outside of class folders: {len(folder.pictures):,}; give each class a folder"
             raise FolderError(self.root / folder.path, f"{problem}, or use data.labels")
         if folder.pictures:
             self.skipped["pictures outside of class folders"] += len(folder.pictures)

@@ -131,7 +131,7 @@ def test_a_folder_without_pictures_or_with_a_single_class_is_refused(tmp_path):
     with pytest.raises(FolderError, match="it holds a single class, 'a'"):
         folder(tmp_path)
     (tmp_path / "a" / "1.png").rename(tmp_path / "1.png")
-    with pytest.raises(FolderError, match="it holds 1 pictures outside of class folders; give each class a folder"):
+    with pytest.raises(FolderError, match="pictures outside of class folders: 1; give each class a folder"):
         folder(tmp_path)
 
 
