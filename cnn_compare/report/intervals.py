@@ -230,7 +230,7 @@ def _alike(variances: Vector, freedoms: Vector) -> bool:
 
 
 # Where chi-squared variables are integrated: equal steps of the logit of their quantiles reach far into both tails.
-LOGITS = np.linspace(-34, 34, 103)
+LOGITS = np.linspace(-26, 26, 79)
 WEIGHTS = expit(LOGITS) * expit(-LOGITS) * (LOGITS[1] - LOGITS[0])
 
 
@@ -269,10 +269,11 @@ class Error:
     @cached_property
     def _deviations(self) -> tuple[Vector, Vector]:
         """Standard deviations that the error may have, and how probable each is."""
-        # Three terms are many points, and twice the step is precise to 1e-6.
-        step = 2 if len(self.seeds) > 1 and math.isfinite(self.image_freedom) else 1
+        # Three terms are many points. Twice the step is precise to 1e-4, but not where a network has two seeds.
+        few = min((freedom for _, freedom in self.seeds), default=1) < 2
+        step = 2 if len(self.seeds) > 1 and math.isfinite(self.image_freedom) and not few else 1
         squares, weights = np.zeros(1), np.ones(1)
-        matching = len(self.seeds) == 2 and min(freedom for _, freedom in self.seeds) >= 2
+        matching = len(self.seeds) == 2 and not few
         for error, freedom in self.seeds:
             factors = _variance_factors(freedom)[::step]
             squares = (squares[:, None] + error**2 * factors).ravel()
@@ -284,7 +285,7 @@ class Error:
             weights = (weights[:, None] * step * WEIGHTS[::step]).ravel()
         else:
             squares = squares + self.image_error**2
-        matter = weights > 1e-18
+        matter = weights > 1e-16
         return np.sqrt(squares[matter]), weights[matter]
 
     def p(self, distance: float) -> float:

@@ -95,9 +95,11 @@ def sums_of_errors(seeds, draw, count):
 
 
 @pytest.mark.parametrize("seeds", [(), ((1.0, 1),), ((1.0, 2), (0.3, 6)), ((1.0, 2), (1.0, 4)), ((2.0, 3), (1.0, 1))])
-def test_an_error_is_that_of_t_and_normal_draws_added(seeds):
-    error, draw = intervals.Error(seeds, 0.7), np.random.default_rng(0)
-    sums = 0.7 * draw.normal(size=400_000) + sums_of_errors(seeds, draw, 400_000)
+@pytest.mark.parametrize("freedom", [math.inf, 5])
+def test_an_error_is_that_of_t_and_normal_draws_added(seeds, freedom):
+    error, draw = intervals.Error(seeds, 0.7, freedom), np.random.default_rng(0)
+    of_images = draw.normal(size=400_000) if freedom == math.inf else draw.standard_t(freedom, 400_000)
+    sums = 0.7 * of_images + sums_of_errors(seeds, draw, 400_000)
     for distance in (0.5, 2.0, 5.0):
         share = (abs(sums) >= distance).mean()
         assert error.p(distance) == pytest.approx(share, abs=4 * math.sqrt(share * (1 - share) / 400_000) + 1e-9)
