@@ -1,6 +1,6 @@
 """``python -m cnn_compare``."""
 
-from cnn_compare.cli import main
+from cnn_compare.cli import script
 
 if __name__ == "__main__":
-    main()
+    script()

@@ -6,6 +6,7 @@ It imports that command's module and no other: ``--help`` and ``report`` load no
 from __future__ import annotations
 
 import argparse
+import atexit
 import os
 import platform
 import sys
@@ -60,6 +61,30 @@ class PrintCompletion(argparse.Action):
         """Print and exit."""
         print(completion_script(values, COMMANDS, _run))
         parser.exit()
+
+
+def script() -> None:
+    """Run `main` as a process of its own, which ends as soon as its work is done.
+
+    Python would go on for a second, to take apart what torch and Lightning have imported.
+    """
+    status: object = 1  # Of an error that leaves `main`, after its traceback.
+
+    def end_at_once() -> None:
+        try:
+            sys.stdout.flush()
+            sys.stderr.flush()
+        except (OSError, ValueError):
+            return  # Python says that it cannot be written.
+        os._exit(status if isinstance(status, int) else int(status is not None))
+
+    atexit.register(end_at_once)  # First, and so called last: after the handlers of all packages.
+    try:
+        main()
+        status = None
+    except SystemExit as end:
+        status = end.code
+        raise
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -169,6 +169,47 @@ def test_commands_load_what_they_need_and_whole_numbers_stay_whole_after_the_imp
     assert done.returncode == 0, done.stderr
 
 
+ENDING = """
+import atexit, sys
+from cnn_compare import cli
+
+class Kept:
+    def __del__(self):
+        print("taken apart")
+
+def work():
+    global kept
+    kept = Kept()
+    atexit.register(print, "tidied")
+    {}
+
+cli.main = work
+cli.script()
+"""
+
+
+@pytest.mark.parametrize(
+    ("ending", "status", "message"),
+    [("pass", 0, ""), ("sys.exit(3)", 3, ""), ("sys.exit('why')", 1, "why"), ("raise ValueError('why')", 1, "why")],
+)
+def test_a_command_ends_with_its_status_after_all_handlers_and_before_python_takes_its_modules_apart(
+    ending, status, message
+):
+    done = subprocess.run([sys.executable, "-c", ENDING.format(ending)], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (status, "tidied\n")
+    assert message in done.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full, which is always full, is Linux's")
+def test_output_that_cannot_be_written_is_no_success():
+    with Path("/dev/full").open("w") as full:
+        program = "from cnn_compare import cli; cli.main = lambda: print('a table'); cli.script()"
+        called = [sys.executable, "-c", program]
+        done = subprocess.run(called, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode != 0
+    assert "No space left" in done.stderr
+
+
 SHIPPED = [path for path in sorted((ROOT / "configs").rglob("*.yaml")) if path.parent.name != "cluster"]
 
 
