@@ -5,8 +5,8 @@
 - memory: the largest resident set of `fit`, with two and with eight epochs, over an idle process.
 - uses: time and memory of `data`, `predict`, `report` and `export` on many files, against what one process of Pillow,
   torch and numpy needs for the same.
-- jobs: `--jobs=auto` against one and two runs at a time. Unset OMP_NUM_THREADS first: the threads that torch takes by
-  itself are what runs share.
+- jobs: `--jobs=auto` against one and two runs at a time, without the turns that measure times afterwards. Unset
+  OMP_NUM_THREADS first: the threads that torch takes by itself are what runs share.
 """
 
 from __future__ import annotations
@@ -122,7 +122,8 @@ def jobs(mixes: list[str], repeats: int) -> None:
     """`--jobs=auto` against one and two."""
     rows, raw = [], {}
     for mix in mixes:
-        ways = {f"--jobs={count}": comparison(*MIXES[mix], f"--jobs={count}") for count in ("auto", 1, 2)}
+        options = [*MIXES[mix], "--times=never"]
+        ways = {f"--jobs={count}": comparison(*options, f"--jobs={count}") for count in ("auto", 1, 2)}
         seconds = raw[mix] = in_turn(ways, repeats, warm_up=0)
         medians = {way: statistics.median(values) for way, values in seconds.items()}
         row = {f"{way}, s": median for way, median in medians.items()}

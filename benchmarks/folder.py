@@ -7,10 +7,10 @@ python benchmarks/folder.py FOLDER      # one folder a class inside; ten of them
 - epochs: training from the mapped file against the same from memory; `fit` against the usual script with torchvision's
   ImageFolder, RandomResizedCrop and a DataLoader of two workers, and against a loop whose batches lie ready in memory,
   which nothing can be faster than.
-- commands: from a folder to a trained network, as a new user would do it: `fit`, Ultralytics, and short scripts
-  with torchvision's and timm's loaders. ResNet18 from random weights at 64 px, batches of 32, five epochs, two workers.
-  Four pictures of five train, the fifth validates. All else is each side's default, so that accuracies show only that
-  each learns. Needs ``pip install ultralytics timm``.
+- commands: from a folder to a trained network, as a new user would do it: `fit` by the recipe `photographs`,
+  Ultralytics, and short scripts with torchvision's and timm's loaders. ResNet18 from random weights at 64 px, batches
+  of 32, five epochs, two workers. Four pictures of five train, the fifth validates. All else is each side's default, so
+  that accuracies show only that each learns. Needs ``pip install ultralytics timm``.
 """
 
 from __future__ import annotations
@@ -58,9 +58,8 @@ head: [[-1, 1, Classify, [nc]]]
 """
 COMMANDS = {
     "fit": [
-        *("-m", "cnn_compare", "fit", "--data=FolderDataModule", "--data.data_dir=photos"),
-        *(f"--data.image_size={SIZE}", f"--data.batch_size={BATCH}", "--data.augmentation=[resized_crop,flip]"),
-        *("--model.backbone=resnet18", "--model.stem=imagenet", f"--trainer.max_epochs={EPOCHS}"),
+        *("-m", "cnn_compare", "fit", "--recipe=photographs", "--data.data_dir=photos", f"--data.image_size={SIZE}"),
+        *(f"--data.batch_size={BATCH}", "--model.backbone=resnet18", f"--trainer.max_epochs={EPOCHS}"),
     ],
     "Ultralytics": [
         *("-c", "from ultralytics.cfg import entrypoint; entrypoint()"),

@@ -38,7 +38,7 @@ from cnn_compare.times import Times, ratio_uncertainty
 from cnn_compare.trusted import require_trusted
 
 SECONDS_A_NETWORK = 30.0
-# Turns that nobody asked for take this share of the trainings' seconds.
+# Turns that nobody asked for take this share of the trainings' seconds, where it suffices for five of each.
 SHARE_OF_TRAINING = 0.1
 # Turns of predictions, which are short, take this share of the seconds of the training's turns.
 SHARE_OF_PREDICTIONS = 0.1
@@ -77,7 +77,8 @@ def measure_times_if_needed(folder: Path, when: When, results: Sequence[RunResul
     Args:
         folder: The comparison's folder, whose lock is held.
         when: ``auto``: if they ran on this machine, and their own clocks cannot be compared, because they were
-            disturbed or had other devices or numbers of threads; then in a tenth of the time that training took.
+            disturbed or had other devices or numbers of threads; then in a tenth of the time that training took, but at least
+            five turns each.
         results: The results of all its runs.
         executor: The one that has carried them out.
     """
