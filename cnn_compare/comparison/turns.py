@@ -77,7 +77,7 @@ def measure_times_if_needed(folder: Path, when: When, results: Sequence[RunResul
     Args:
         folder: The comparison's folder, whose lock is held.
         when: ``auto``: if they ran on this machine, and their own clocks cannot be compared, because they were
-            disturbed or had other devices or numbers of threads; then in a tenth of the time that training took, but at least
+            disturbed or had other devices or numbers of threads; then for a tenth of the training's time, but at least
             five turns each.
         results: The results of all its runs.
         executor: The one that has carried them out.

@@ -15,7 +15,7 @@ from cnn_compare.formatting import shorten
 from cnn_compare.report.network import Network
 from cnn_compare.report.section import Figure
 
-# Okabe and Ito's colours, which most colour-blind people can distinguish, with a brown for their yellow; with different symbols.
+# Okabe and Ito's colours, which most colour-blind people can distinguish, with a brown for their yellow; and symbols.
 COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8C8C8C", "#8C564B")
 SYMBOLS = ("circle", "square", "diamond", "cross", "x", "triangle-up", "triangle-down", "pentagon", "star")
 # Light enough for dark numbers on every cell, in both themes.
