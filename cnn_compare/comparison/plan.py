@@ -73,8 +73,8 @@ class Comparison:
             ``lenet+flat/0`` the same in the variant flat.
         drop: Backbones of earlier commands that no longer belong to the comparison: their runs are deleted.
         times: Whether the networks take turns alone on this machine after all runs, to measure the seconds of an epoch:
-            ``auto``: if runs disturbed each other or were disturbed, for a tenth of training's time, at least five turns
-            each; ``always``: until the ratio between any two is known to 5 %, or for 30 s a network; ``never``.
+            ``auto``: if runs disturbed each other or were disturbed, for a tenth of training's time, at least five
+            turns each; ``always``: until the ratio between any two is known to 5 %, or for 30 s a network; ``never``.
         config: The settings that all runs have in common, as `resolve_config` and `read_classes` return them.
         recipe: Name of the file that ``config`` comes from, for the report.
         command: The command line, for the report; None from Python.
