@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import atexit
+import logging
 import os
 import platform
 import sys
@@ -71,6 +72,7 @@ def script() -> None:
     status: object = 1  # Of an error that leaves `main`, after its traceback.
 
     def end_at_once() -> None:
+        logging.shutdown()  # Python's own handler, which was there before.
         try:
             sys.stdout.flush()
             sys.stderr.flush()

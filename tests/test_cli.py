@@ -170,15 +170,21 @@ def test_commands_load_what_they_need_and_whole_numbers_stay_whole_after_the_imp
 
 
 ENDING = """
-import atexit, sys
+import atexit, logging, sys
 from cnn_compare import cli
 
 class Kept:
     def __del__(self):
         print("taken apart")
 
+class Log(logging.Handler):
+    def close(self):
+        print("log closed")
+        super().close()
+
 def work():
     global kept
+    logging.getLogger().addHandler(Log())
     kept = Kept()
     atexit.register(print, "tidied")
     {}
@@ -196,7 +202,7 @@ def test_a_command_ends_with_its_status_after_all_handlers_and_before_python_tak
     ending, status, message
 ):
     done = subprocess.run([sys.executable, "-c", ENDING.format(ending)], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (status, "tidied\n")
+    assert (done.returncode, done.stdout) == (status, "tidied\nlog closed\n")
     assert message in done.stderr
 
 

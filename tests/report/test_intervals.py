@@ -106,6 +106,12 @@ def test_an_error_is_that_of_t_and_normal_draws_added(seeds, freedom):
     assert error.p(error.half_width(0.01)) == pytest.approx(0.01, rel=1e-4)
 
 
+def test_errors_with_one_degree_of_freedom_each_add_up_as_cauchys_do():
+    error = intervals.Error(((1.0, 1), (0.3, 1)), 0.3, 1)
+    for distance in (0.5, 2.0, 40.0):
+        assert error.p(distance) == pytest.approx(2 * stats.cauchy.sf(distance, scale=1.6), abs=1e-4)
+
+
 @pytest.mark.parametrize(("deviations", "wrong"), [((0.006, 0.006), 0.02), ((0.006, 0.018), 0.05)])
 def test_two_networks_with_three_seeds_find_two_points_in_two_cases_of_three(deviations, wrong):
     # With accuracies drawn instead of answers; the bounds are three binomial deviations wide.
